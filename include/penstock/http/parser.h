@@ -1,0 +1,85 @@
+// HTTP/1.x codec on llhttp, strict: bytes in, events out; no I/O, no allocation per body chunk.
+// What llhttp lets pass and we refuse: bare CR or LF, obs-fold, whitespace before the colon, duplicate,
+// signed or comma-joined Content-Length, Content-Length together with Transfer-Encoding, transfer codings other
+// than a single final "chunked", NUL or control characters in values, chunk sizes that overflow,
+// HTTP versions other than 1.0 and 1.1, several Host fields or none in an HTTP/1.1 request.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string_view>
+
+#include "penstock/http/head.h"
+
+namespace penstock::http {
+
+enum class ParseError : uint8_t {
+  none,
+  malformed,                 // start line, header or chunk framing is not HTTP
+  smuggling,                 // ambiguous framing (the cases listed above)
+  head_too_large,            // header block over the limit: 431
+  uri_too_long,              // target over the limit: 414
+  unsupported_version,       // 505
+  unsupported_coding,        // Transfer-Encoding we do not know: 501
+};
+const char* to_string(ParseError error);       // one short sentence for logs and error bodies
+
+struct ParserLimits {
+  size_t head_bytes_max = 64 * 1024;           // limits.header_bytes
+  size_t headers_max = 256;
+  size_t uri_bytes_max = 32 * 1024;
+};
+
+// Who receives the events. The callee must not destroy the parser from inside an event; it may
+// call Parser::pause(), after which feed() returns at the end of the current event.
+class ParserEvents {
+ public:
+  // The head is complete. It stays valid until on_message_end or Parser::reset().
+  virtual void on_head(Head& head) = 0;
+  // A piece of decoded body (chunk framing removed), a view into the bytes being fed.
+  virtual void on_body(std::string_view bytes) = 0;
+  // The message is complete (trailers included). `keep_alive`: the framing allows another message.
+  virtual void on_message_end(bool keep_alive) = 0;
+
+ protected:
+  ~ParserEvents() = default;
+};
+
+class Parser {
+ public:
+  enum class Kind : uint8_t { request, response };
+  struct FeedResult {
+    size_t consumed;         // bytes of the span used; the rest belongs to the next message or was not looked at (pause)
+    ParseError error;
+  };
+
+  Parser(Kind kind, ParserEvents& events, const ParserLimits& limits = {});
+  ~Parser();
+  Parser(const Parser&) = delete;
+
+  // Feeds bytes; stops after one message end (the caller feeds the rest when it is ready for the
+  // next message), at an error (sticky) or when paused.
+  FeedResult feed(std::string_view bytes);
+  // The peer closed. Ends a response body that runs until close; error when a message was cut.
+  ParseError finish();
+  // Responses only: says how the request was, before the response arrives (HEAD: no body).
+  void expect_response_to(Method method);
+  void pause();
+  // Forgets the message in progress and any error; memory is given back.
+  void reset();
+
+  // True between messages: no byte of the next head seen.
+  bool idle() const;
+  bool in_head() const;
+  // The body runs until the connection closes (response without length).
+  bool body_until_close() const;
+  const Head* head() const;  // of the message in progress, once complete
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;               // at most 512 bytes while idle: the Head is borrowed per message from a thread-local pool
+};
+
+}  // namespace penstock::http

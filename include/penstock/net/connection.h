@@ -1,0 +1,64 @@
+// A byte connection on a ring: sends at once, queues what the kernel does not take, tells when the
+// queue has drained. Base of the downstream (client side) and upstream (endpoint side) connections.
+// Thread: its loop's. Lifetime: owned by its derived class's owner; close() ends all events.
+#pragma once
+
+#include <span>
+#include <string_view>
+
+#include "penstock/net/buffer.h"
+#include "penstock/net/event_loop.h"
+
+namespace penstock::net {
+
+class Connection : public SocketEvents {
+ public:
+  // Above `high_mark` queued bytes the source of those bytes should pause (see congested()).
+  static constexpr size_t high_mark = 256 * 1024, low_mark = 64 * 1024;
+
+  Connection(EventLoop& loop, BlockPool& pool) : loop_(loop), queue_(pool) {}
+  Connection(const Connection&) = delete;
+
+  EventLoop& loop() { return loop_; }
+  bool open() const { return static_cast<bool>(socket_); }
+  SocketId socket() const { return socket_; }
+  size_t queued() const { return queue_.size(); }
+  // True while the source should not produce: the queue passed the high mark (or, under memory
+  // pressure, is not empty) and has not yet fallen below the low mark. on_drained() ends it.
+  bool congested() const { return congested_; }
+
+  // Sends or queues all pieces, in order. False: the connection is dead or the budget refused to
+  // queue; the caller must close it. Never calls back.
+  [[nodiscard]] bool write(std::span<const iovec> pieces);
+  [[nodiscard]] bool write(std::string_view bytes);
+  // FIN once everything queued has gone out.
+  void finish_sending();
+  void pause_recv();
+  void resume_recv();
+  bool recv_paused() const { return recv_paused_; }
+  // Ends the socket now; queued bytes are dropped. Idempotent.
+  void close(bool reset = false);
+
+ protected:
+  ~Connection() { close(); }
+  void adopt(int fd);
+  // errno when no socket could be made, else 0.
+  int connect(const Address& to);
+
+  // The queue fell below the low mark after congested() was true.
+  virtual void on_drained() = 0;
+  // The last queued byte has gone out (also after congestion). Default: nothing.
+  virtual void on_flushed() {}
+
+  void on_writable() final;
+
+ private:
+  bool queue_rest(std::span<const iovec> pieces, size_t sent);
+
+  EventLoop& loop_;
+  SocketId socket_;
+  OutQueue queue_;
+  bool congested_ = false, recv_paused_ = false, finish_when_flushed_ = false;
+};
+
+}  // namespace penstock::net

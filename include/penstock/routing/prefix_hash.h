@@ -1,0 +1,24 @@
+// The chain of block hashes of a prompt. h0 = XXH3(model, cache salt); h_i = XXH3(block_i, seed h_{i-1}); the partial
+// tail is not hashed. A block is `block_tokens` tokens, estimated as characters by the model's learnt ratio.
+// Pure.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string_view>
+#include <vector>
+
+namespace penstock::routing {
+
+struct PrefixHashOptions {
+  uint32_t block_tokens = 16;
+  uint32_t bytes_per_token = 4;                // initial estimate; the chain always uses this constant so that equal prompts hash
+                                               // equally over time (the learnt ratio corrects token counts, not block borders)
+  uint32_t blocks_max = 8192 + 1024;           // 128k tokens and more of reach at 16-token blocks: 147,456
+};
+
+// Appends to `chain` (cleared first) the hashes of the concatenation of `pieces`.
+void hash_prompt(std::string_view model, std::string_view cache_salt, std::span<const std::string_view> pieces,
+                 const PrefixHashOptions& options, std::vector<uint64_t>& chain);
+
+}  // namespace penstock::routing

@@ -1,0 +1,43 @@
+// Which endpoints are believed to hold which blocks: one fixed-size table for the whole process, lock-free, shared by
+// all shards. Lossy by design: a lost race or an overwritten entry costs a hit, never a wrong answer that matters, and
+// it never tears or grows. An entry is one atomic 64-bit word {tag, endpoint slot, stamp}; a bucket is a cache line.
+// The stamp is the endpoint's own count of distinct blocks recorded, so "older than the endpoint's KV capacity" is an
+// LRU approximation without lists. Any thread.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+
+namespace penstock::routing {
+
+class PrefixIndex {
+ public:
+  static constexpr uint32_t endpoint_slots_max = 4096;
+
+  // `entries`: rounded up to a power of two; 8 bytes each.
+  explicit PrefixIndex(size_t entries);
+  ~PrefixIndex();
+
+  // For each endpoint slot in `slots`, the number of leading blocks of `chain` it is believed to hold without a gap.
+  void match(std::span<const uint64_t> chain, std::span<const uint32_t> slots, std::span<uint32_t> matched_blocks) const;
+  // The endpoint is about to compute (and so hold) these blocks.
+  void record(std::span<const uint64_t> chain, uint32_t slot);
+  // The endpoint holds only the first `kept_blocks` of the chain after all (cached_tokens said so, or the request failed).
+  void forget_tail(std::span<const uint64_t> chain, uint32_t slot, size_t kept_blocks);
+  // The endpoint restarted or is gone: everything of it is void at once.
+  void forget_endpoint(uint32_t slot);
+  // Capacity in blocks of the chain (KV blocks x engine block size / chain block size); 0: unlimited.
+  void set_capacity(uint32_t slot, uint64_t blocks);
+  // Entries written and not known to be void; approximate. For inference_extension_prefix_indexer_size.
+  size_t size() const;
+  size_t bytes() const;
+
+ private:
+  struct Table;
+  std::unique_ptr<Table> table_;
+};
+
+}  // namespace penstock::routing
