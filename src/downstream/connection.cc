@@ -1,0 +1,253 @@
+#include "penstock/downstream/connection.h"
+
+#include "penstock/base/assert.h"
+
+namespace penstock::downstream {
+
+using http::ParseError;
+
+namespace {
+// A client that sent FIN may be gone or may only have finished sending. Nothing but bytes can tell: a host that has
+// forgotten the socket answers them with RST. An interim response is harmless to one that still listens (RFC 9110,
+// section 15.2).
+constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
+}  // namespace
+
+uint16_t status_of(const RequestFailure& failure) {
+  if (failure.timed_out) return 408;
+  switch (failure.error) {
+    case ParseError::head_too_large: return 431;
+    case ParseError::uri_too_long: return 414;
+    case ParseError::unsupported_version: return 505;
+    case ParseError::unsupported_coding: return 501;
+    case ParseError::none:
+    case ParseError::malformed:
+    case ParseError::smuggling: return 400;
+  }
+  return 400;
+}
+
+Connection::Codec::Codec(Connection& connection, const http::ParserLimits& limits)
+    : owner(connection), parser(http::Parser::Kind::request, *this, limits) {}
+
+Connection::Connection(Server& server, int fd)
+    : net::Connection(server.loop(), server.pool()),
+      server_(server),
+      codec_(*this, server.options().parser),
+      deadline_(net::Timer::of<&Connection::on_deadline>(this)),
+      client_ip_(net::Address::peer_of(fd).ip_string()) {
+  net::Connection::adopt(fd);
+  loop().arm(deadline_, server_.options().idle_timeout);
+}
+
+Connection::~Connection() { PENSTOCK_ASSERT(handler_ == nullptr); }
+
+bool Connection::can_keep_alive() const {
+  return request_keep_alive_ && request_complete_ && !draining_ && !half_closed_;
+}
+
+// ---- bytes in ----
+
+void Connection::on_bytes(std::span<char> bytes) {
+  const std::string_view view(bytes.data(), bytes.size());
+  switch (phase_) {
+    case Phase::idle:
+    case Phase::head: return consume(view);
+    case Phase::exchange: return request_complete_ || consuming_ ? stash(view) : consume(view);
+    case Phase::lingering:
+      discarded_ += view.size();
+      if (discarded_ > server_.options().linger_bytes_max) end();
+      return;
+    case Phase::closed: return;
+  }
+}
+
+// Feeds the parser message by message. Bytes behind a complete message whose answer is not finished wait in the
+// stash; an answer finished from inside an event lets the loop go on with the next message.
+void Connection::consume(std::string_view bytes) {
+  PENSTOCK_ASSERT(!consuming_);
+  consuming_ = true;
+  ParseError error = ParseError::none;
+  while (!bytes.empty() && error == ParseError::none) {
+    if (phase_ == Phase::closed || phase_ == Phase::lingering) break;
+    if (phase_ == Phase::exchange && request_complete_) break;
+    if (phase_ == Phase::idle) {
+      phase_ = Phase::head;
+      loop().arm(deadline_, server_.options().header_timeout);
+    }
+    const auto fed = codec_.parser.feed(bytes);
+    bytes.remove_prefix(fed.consumed);
+    error = fed.error;
+  }
+  consuming_ = false;
+  if (phase_ == Phase::closed || phase_ == Phase::lingering) return;
+  if (error != ParseError::none) return request_failed({.error = error});
+  if (phase_ == Phase::exchange && !request_complete_) loop().arm(deadline_, server_.options().body_timeout);
+  if (!bytes.empty()) stash(bytes);
+}
+
+void Connection::stash(std::string_view bytes) {
+  stash_.append(bytes);
+  if (stash_.size() > server_.options().pipeline_bytes_max && !recv_paused()) pause_recv();
+}
+
+void Connection::Codec::on_head(http::Head& head) {
+  owner.phase_ = Phase::exchange;
+  owner.request_complete_ = false;
+  owner.response_begun_ = false;
+  owner.minor_version_ = head.minor_version;
+  owner.request_keep_alive_ = head.keep_alive;
+  owner.deadline_.cancel();
+  ++owner.requests_;
+  const bool wants_continue = head.expects_continue && head.minor_version >= 1;
+  RequestHandler* handler = owner.server_.service().on_request(owner, head);
+  if (owner.phase_ != Phase::exchange || handler == nullptr) return;  // answered already
+  owner.handler_ = handler;
+  if (wants_continue && !owner.write(kContinue)) owner.gone(Gone::reset);
+}
+
+void Connection::Codec::on_body(std::string_view bytes) {
+  if (owner.handler_ != nullptr) owner.handler_->on_body(bytes);
+}
+
+void Connection::Codec::on_message_end(bool keep_alive) {
+  if (owner.phase_ != Phase::exchange || owner.handler_ == nullptr) return;
+  owner.request_complete_ = true;
+  owner.request_keep_alive_ = owner.request_keep_alive_ && keep_alive;
+  owner.deadline_.cancel();
+  owner.handler_->on_request_end();
+}
+
+void Connection::request_failed(const RequestFailure& failure) {
+  request_keep_alive_ = false;
+  deadline_.cancel();
+  if (phase_ == Phase::exchange) {
+    PENSTOCK_ASSERT(handler_ != nullptr);
+    return handler_->on_request_failed(failure);
+  }
+  phase_ = Phase::exchange;
+  response_begun_ = false;
+  server_.service().on_bad_head(*this, failure);
+  if (phase_ == Phase::exchange) linger();
+}
+
+// ---- the answer ----
+
+bool Connection::send(std::span<const iovec> pieces) {
+  for (const iovec& piece : pieces) sent_or_queued_ += piece.iov_len;
+  response_begun_ = true;
+  if (!write(pieces)) return false;
+  if (queued() > 0) watch_writing();
+  return true;
+}
+
+bool Connection::send(std::string_view bytes) {
+  const iovec piece{const_cast<char*>(bytes.data()), bytes.size()};
+  return send({&piece, 1});
+}
+
+void Connection::watch_writing() {
+  if (deadline_.armed()) return;
+  flushed_at_check_ = flushed();
+  loop().arm(deadline_, server_.options().write_timeout);
+}
+
+void Connection::finish_response(After after) {
+  PENSTOCK_ASSERT(phase_ == Phase::exchange);
+  handler_ = nullptr;
+  if (after == After::close || !can_keep_alive()) return linger();
+  next_request();
+}
+
+void Connection::next_request() {
+  phase_ = Phase::idle;
+  request_complete_ = false;
+  loop().arm(deadline_, server_.options().idle_timeout);
+  if (consuming_) return;  // consume() goes on by itself
+  if (recv_paused()) resume_recv();
+  if (stash_.empty()) return;
+  const std::string bytes = std::move(stash_);
+  stash_.clear();
+  consume(bytes);
+}
+
+// The last answer of this connection is written. FIN follows it; then what the client still sends is discarded for
+// a while: closing with unread bytes turns into RST, which can destroy the answer on its way (RFC 9112, section 9.6).
+void Connection::linger() {
+  phase_ = Phase::lingering;
+  stash_.clear();
+  deadline_.cancel();
+  if (half_closed_ && queued() == 0) return end();
+  finish_sending();
+  if (recv_paused()) resume_recv();
+  if (queued() > 0) return watch_writing();
+  loop().arm(deadline_, server_.options().linger_timeout);
+}
+
+void Connection::abandon() {
+  handler_ = nullptr;
+  close(/*reset=*/true);
+  end();
+}
+
+void Connection::on_flushed() {
+  if (phase_ != Phase::lingering) return;
+  if (half_closed_) return end();
+  loop().arm(deadline_, server_.options().linger_timeout);
+}
+
+void Connection::on_drained() {
+  if (handler_ != nullptr) handler_->on_drained();
+}
+
+// ---- the ends ----
+
+void Connection::on_deadline() {
+  if (queued() > 0 && (phase_ != Phase::exchange || request_complete_)) {
+    if (flushed() == flushed_at_check_) return gone(Gone::write_timeout);
+    return watch_writing();
+  }
+  switch (phase_) {
+    case Phase::idle:
+    case Phase::lingering: return end();
+    case Phase::head: return request_failed({.timed_out = true});
+    case Phase::exchange: break;
+    case Phase::closed: return;
+  }
+  if (!request_complete_) return request_failed({.timed_out = true});
+  if (half_closed_ && !response_begun_ && minor_version_ >= 1 && !write(kContinue)) gone(Gone::closed);
+}
+
+void Connection::on_eof() {
+  half_closed_ = true;
+  if (phase_ == Phase::lingering && queued() > 0) return;  // the rest of the answer still has to go out
+  if (phase_ != Phase::exchange) return end();
+  if (!request_complete_) return gone(Gone::closed);
+  if (!response_begun_) loop().arm(deadline_, server_.options().half_close_probe);
+}
+
+void Connection::on_error(int) { gone(half_closed_ ? Gone::closed : Gone::reset); }
+
+void Connection::cut() { gone(Gone::cut); }
+
+void Connection::gone(Gone why) {
+  RequestHandler* handler = handler_;
+  handler_ = nullptr;
+  end();
+  if (handler != nullptr) handler->on_gone(why);
+}
+
+void Connection::close_when_idle() {
+  draining_ = true;
+  if (phase_ == Phase::idle) end();
+}
+
+void Connection::end() {
+  if (phase_ == Phase::closed) return;
+  phase_ = Phase::closed;
+  deadline_.cancel();
+  close();
+  server_.remove(*this);
+}
+
+}  // namespace penstock::downstream

@@ -1,0 +1,65 @@
+#include <unistd.h>
+
+#include <cstring>
+
+#include "penstock/base/log.h"
+#include "penstock/downstream/connection.h"
+
+namespace penstock::downstream {
+
+Server::Server(net::EventLoop& loop, net::BlockPool& pool, Service& service, const ServerOptions& options)
+    : loop_(loop), pool_(pool), service_(service), options_(options) {}
+
+Server::~Server() {
+  stop_listening();
+  cut_all();
+}
+
+Result<net::Address> Server::listen(const net::Address& at, bool reuse_port) {
+  net::Address bound;
+  auto listener = loop_.ring().listen(at, reuse_port, *this, &bound);
+  if (!listener.ok()) return listener.error();
+  listener_ = *listener;
+  return bound;
+}
+
+void Server::on_accept(int fd) {
+  if (placement_ && placement_(fd)) return;
+  adopt(fd);
+}
+
+void Server::on_accept_error(int error) {
+  log::warn("cannot accept a connection", {{"error", std::strerror(error)}, {"connections", count_}});
+}
+
+void Server::adopt(int fd) {
+  auto* connection = new Connection(*this, fd);
+  connections_.push_back(*connection);
+  ++count_;
+  service_.on_connections_changed(+1);
+  if (draining_) connection->close_when_idle();
+}
+
+void Server::remove(Connection& connection) {
+  connection.unlink();
+  --count_;
+  service_.on_connections_changed(-1);
+  loop_.dispose(std::unique_ptr<net::Disposable>(&connection));
+}
+
+void Server::stop_listening() {
+  if (!listener_) return;
+  loop_.ring().close_listener(listener_);
+  listener_ = {};
+}
+
+void Server::drain() {
+  draining_ = true;
+  connections_.for_each([](Connection& connection) { connection.close_when_idle(); });
+}
+
+void Server::cut_all() {
+  connections_.for_each([](Connection& connection) { connection.cut(); });
+}
+
+}  // namespace penstock::downstream
