@@ -1,0 +1,166 @@
+// Outbound HTTP/1.1: connections to endpoints, kept alive in one pool per shard and endpoint, one request at a time on
+// each. A request's bytes are borrowed, never copied: they are sent straight from the caller's memory. Answers are
+// handed on twice: decoded (to be observed) and raw (to be relayed byte for byte).
+// Thread: its loop's. The control thread has a client of its own for scrapes and probes.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string_view>
+#include <unordered_map>
+
+#include "penstock/base/intrusive_list.h"
+#include "penstock/http/parser.h"
+#include "penstock/net/event_loop.h"
+
+namespace penstock::upstream {
+
+class Client;
+
+// Why an attempt did not bring a whole answer.
+enum class Failure : uint8_t {
+  connect_refused, connect_timeout, connect_failed,
+  reset,                 // connection reset or another socket error
+  closed,                // EOF before the answer was complete
+  first_byte_timeout, idle_timeout,
+  bad_response,          // not HTTP, or framing we refuse
+};
+
+// Where to connect. `key` names the pool (an endpoint's slot); `incarnation` tells endpoints that used the same slot
+// apart: idle connections of an older one are dropped.
+struct Target {
+  uint32_t key = 0;
+  uint32_t incarnation = 0;
+  net::Address address;
+  std::atomic<int64_t>* open_connections = nullptr;      // kept up to date while connections live; may be null
+};
+
+struct Request {
+  http::Method method = http::Method::get;
+  std::array<std::string_view, 4> pieces;                // head and body, in order; valid until the attempt has ended
+  Duration connect_timeout = seconds(1), first_byte_timeout{0}, chunk_idle_timeout{0};   // 0: none
+  bool fresh = false;                                    // do not use a pooled connection
+};
+
+// Receives one answer. After on_response_end or on_response_failed nothing more comes. cancel() may be called from
+// inside any of these; a sink may start its next request from on_response_end and on_response_failed.
+class ResponseSink {
+ public:
+  virtual void on_connected() {}                         // a connection is there: the request is being sent
+  virtual void on_response_head(http::Head& head) = 0;   // valid during the call
+  virtual void on_response_data(std::string_view decoded) = 0;   // body without chunk framing
+  virtual void on_response_raw(std::string_view raw) = 0;        // the same bytes as on the wire, framing and trailers included
+  virtual void on_response_end() = 0;
+  // `received`: bytes of this answer had arrived. `reused`: the connection came from the pool, so that nothing received
+  // means, most likely, that the endpoint closed it while it was idle.
+  virtual void on_response_failed(Failure failure, bool received, bool reused) = 0;
+
+ protected:
+  ~ResponseSink() = default;
+};
+
+struct ConnectionTag {};
+
+// One connection. Callers hold it as the handle of their attempt.
+class Connection final : public net::SocketEvents, public net::Disposable, public ListNode<ConnectionTag> {
+ public:
+  Connection(Client& client, const Target& target);
+  ~Connection() override;
+
+  // ---- for the sink of the current attempt ----
+  void cancel();                                         // the answer is not wanted any more: closes (RST) at once
+  void pause();                                          // back-pressure: stop reading the answer
+  void resume();
+  bool reused() const { return reused_; }
+  bool request_sent() const { return sent_piece_ == request_.pieces.size(); }
+  bool between_chunks() const { return codec_.parser.between_chunks(); }
+  bool body_until_close() const { return codec_.parser.body_until_close(); }
+
+ private:
+  friend class Client;
+  enum class Phase : uint8_t { connecting, idle, exchange, closed };
+
+  struct Codec final : http::ParserEvents {
+    explicit Codec(Connection& owner);
+    void on_head(http::Head& head) override;
+    void on_body(std::string_view bytes) override;
+    void on_message_end(bool keep_alive) override;
+    Connection& owner;
+    http::Parser parser;
+  };
+
+  void begin(const Request& request, ResponseSink& sink, bool reused);
+  void on_connected() override;
+  void on_bytes(std::span<char> bytes) override;
+  void on_eof() override;
+  void on_writable() override;
+  void on_error(int error) override;
+  void on_deadline();
+
+  void send_request();
+  void receive(std::string_view bytes);
+  void complete();
+  void fail(Failure failure);
+  void end(bool reset);
+  void arm_chunk_idle();
+
+  Client& client_;
+  net::SocketId socket_;
+  Codec codec_;
+  ResponseSink* sink_ = nullptr;
+  net::Timer deadline_;
+  Target target_;
+  Request request_;
+  size_t sent_piece_ = 0, sent_in_piece_ = 0;            // how far request_.pieces has gone out
+  Phase phase_ = Phase::connecting;
+  bool reused_ = false, received_ = false, paused_ = false;
+  bool send_blocked_ = false, send_broken_ = false;
+  bool message_ended_ = false, keep_alive_ = false;
+};
+
+struct ClientOptions {
+  Duration idle_timeout = seconds(4);                    // below uvicorn's keep-alive of 5 s
+  size_t idle_max = 1024;                                // idle connections kept per endpoint
+  http::ParserLimits parser;
+};
+
+struct ClientStats {
+  Counter opened, reused, refused, idle_closed;
+  Gauge connections, idle;
+};
+
+class Client {
+ public:
+  Client(net::EventLoop& loop, const ClientOptions& options);
+  ~Client();
+
+  // Starts an attempt. Never calls the sink before it returns.
+  Connection& start(const Target& target, const Request& request, ResponseSink& sink);
+  // Closes idle connections to this endpoint (it is gone or draining).
+  void drop_idle(uint32_t key);
+  void drop_all_idle();
+
+  net::EventLoop& loop() { return loop_; }
+  const ClientOptions& options() const { return options_; }
+  const ClientStats& stats() const { return stats_; }
+
+ private:
+  friend class Connection;
+  struct IdleList {
+    IntrusiveList<Connection, ConnectionTag> connections;
+    size_t count = 0;
+  };
+  Connection* take_idle(const Target& target);
+  void keep(Connection& connection);
+  void forget(Connection& connection);
+
+  net::EventLoop& loop_;
+  ClientOptions options_;
+  ClientStats stats_;
+  std::unordered_map<uint32_t, IdleList> idle_;
+  IntrusiveList<Connection, ConnectionTag> busy_;
+};
+
+}  // namespace penstock::upstream

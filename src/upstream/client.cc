@@ -1,0 +1,74 @@
+#include "penstock/upstream/client.h"
+
+namespace penstock::upstream {
+
+Client::Client(net::EventLoop& loop, const ClientOptions& options) : loop_(loop), options_(options) {}
+
+Client::~Client() {
+  drop_all_idle();
+  busy_.for_each([](Connection& connection) { connection.end(/*reset=*/true); });
+}
+
+Connection& Client::start(const Target& target, const Request& request, ResponseSink& sink) {
+  if (!request.fresh) {
+    if (Connection* idle = take_idle(target)) {
+      stats_.reused.add();
+      busy_.push_back(*idle);
+      idle->begin(request, sink, /*reused=*/true);
+      return *idle;
+    }
+  }
+  auto* connection = new Connection(*this, target);
+  busy_.push_back(*connection);
+  connection->begin(request, sink, /*reused=*/false);
+  return *connection;
+}
+
+Connection* Client::take_idle(const Target& target) {
+  const auto found = idle_.find(target.key);
+  if (found == idle_.end()) return nullptr;
+  IdleList& list = found->second;
+  while (!list.connections.empty()) {
+    Connection& youngest = list.connections.front();
+    if (youngest.target_.incarnation != target.incarnation) {
+      youngest.end(/*reset=*/false);
+      continue;
+    }
+    youngest.unlink();
+    --list.count;
+    stats_.idle.add(-1);
+    return &youngest;
+  }
+  return nullptr;
+}
+
+void Client::keep(Connection& connection) {
+  IdleList& list = idle_[connection.target_.key];
+  if (list.count >= options_.idle_max) list.connections.back().end(/*reset=*/false);
+  connection.unlink();
+  list.connections.push_front(connection);
+  ++list.count;
+  stats_.idle.add(1);
+}
+
+void Client::forget(Connection& connection) {
+  if (connection.phase_ == Connection::Phase::idle) {
+    --idle_[connection.target_.key].count;
+    stats_.idle.add(-1);
+    stats_.idle_closed.add();
+  }
+  connection.unlink();
+  loop_.dispose(std::unique_ptr<net::Disposable>(&connection));
+}
+
+void Client::drop_idle(uint32_t key) {
+  const auto found = idle_.find(key);
+  if (found == idle_.end()) return;
+  found->second.connections.for_each([](Connection& connection) { connection.end(/*reset=*/false); });
+}
+
+void Client::drop_all_idle() {
+  for (auto& [key, list] : idle_) drop_idle(key);
+}
+
+}  // namespace penstock::upstream

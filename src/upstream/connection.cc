@@ -1,0 +1,212 @@
+#include <cerrno>
+
+#include "penstock/base/assert.h"
+#include "penstock/upstream/client.h"
+
+namespace penstock::upstream {
+
+namespace {
+// How long an answer is waited for on a connection that takes no more of the request.
+constexpr Duration kReadAfterBrokenSend = milliseconds(5);
+}  // namespace
+
+Connection::Codec::Codec(Connection& connection)
+    : owner(connection), parser(http::Parser::Kind::response, *this, connection.client_.options().parser) {}
+
+Connection::Connection(Client& client, const Target& target)
+    : client_(client), codec_(*this), deadline_(net::Timer::of<&Connection::on_deadline>(this)), target_(target) {
+  client_.stats_.opened.add();
+  client_.stats_.connections.add(1);
+  if (target_.open_connections != nullptr) target_.open_connections->fetch_add(1, std::memory_order_relaxed);
+}
+
+Connection::~Connection() {
+  PENSTOCK_ASSERT(phase_ == Phase::closed);
+  if (target_.open_connections != nullptr) target_.open_connections->fetch_sub(1, std::memory_order_relaxed);
+  client_.stats_.connections.add(-1);
+}
+
+void Connection::begin(const Request& request, ResponseSink& sink, bool reused) {
+  request_ = request;
+  sink_ = &sink;
+  reused_ = reused;
+  received_ = message_ended_ = keep_alive_ = send_blocked_ = send_broken_ = false;
+  sent_piece_ = sent_in_piece_ = 0;
+  codec_.parser.expect_response_to(request.method);
+  // Everything starts in an event of its own, so that the caller holds its handle before the sink hears of it.
+  if (reused) {
+    phase_ = Phase::exchange;
+    return send_request();
+  }
+  const auto connecting = client_.loop().ring().connect(target_.address, *this);
+  if (connecting.ok()) socket_ = *connecting;
+  const Duration timeout = connecting.ok() ? request.connect_timeout : Duration{0};
+  if (!connecting.ok() || timeout > Duration{0}) client_.loop().arm(deadline_, timeout);
+}
+
+void Connection::on_connected() {
+  phase_ = Phase::exchange;
+  deadline_.cancel();
+  sink_->on_connected();
+  if (phase_ == Phase::exchange) send_request();
+}
+
+// ---- the request out ----
+
+void Connection::send_request() {
+  while (sent_piece_ < request_.pieces.size()) {
+    iovec pieces[4];
+    size_t count = 0;
+    for (size_t i = sent_piece_; i < request_.pieces.size(); ++i) {
+      std::string_view piece = request_.pieces[i];
+      if (i == sent_piece_) piece.remove_prefix(sent_in_piece_);
+      if (!piece.empty()) pieces[count++] = {const_cast<char*>(piece.data()), piece.size()};
+    }
+    if (count == 0) break;
+    const ssize_t sent = client_.loop().ring().send(socket_, {pieces, count});
+    if (sent < 0) {
+      // The endpoint may have answered (413, say) before it closed: what it said is still to be read.
+      send_broken_ = true;
+      return client_.loop().arm(deadline_, kReadAfterBrokenSend);
+    }
+    size_t left = static_cast<size_t>(sent);
+    while (sent_piece_ < request_.pieces.size() && left >= request_.pieces[sent_piece_].size() - sent_in_piece_) {
+      left -= request_.pieces[sent_piece_].size() - sent_in_piece_;
+      sent_in_piece_ = 0;
+      ++sent_piece_;
+    }
+    sent_in_piece_ += left;
+    if (sent_piece_ < request_.pieces.size()) {
+      send_blocked_ = true;
+      return;  // on_writable goes on
+    }
+  }
+  send_blocked_ = false;
+  if (request_.first_byte_timeout > Duration{0} && !received_) {
+    client_.loop().arm(deadline_, request_.first_byte_timeout);
+  }
+}
+
+void Connection::on_writable() {
+  if (phase_ == Phase::exchange && send_blocked_ && !send_broken_) send_request();
+}
+
+// ---- the answer in ----
+
+void Connection::on_bytes(std::span<char> bytes) {
+  if (phase_ != Phase::exchange) return end(/*reset=*/true);  // nobody asked for these
+  received_ = true;
+  receive({bytes.data(), bytes.size()});
+}
+
+void Connection::receive(std::string_view bytes) {
+  while (!bytes.empty() && phase_ == Phase::exchange) {
+    const auto fed = codec_.parser.feed(bytes);
+    const std::string_view raw = bytes.substr(fed.head_bytes, fed.consumed - fed.head_bytes);
+    bytes.remove_prefix(fed.consumed);
+    if (!raw.empty() && phase_ == Phase::exchange) sink_->on_response_raw(raw);
+    if (phase_ != Phase::exchange) return;
+    if (fed.error != http::ParseError::none) return fail(Failure::bad_response);
+    if (message_ended_) {
+      keep_alive_ = keep_alive_ && bytes.empty();  // bytes behind an answer: not a peer to trust with another request
+      return complete();
+    }
+  }
+  if (phase_ == Phase::exchange && !paused_) arm_chunk_idle();
+}
+
+void Connection::Codec::on_head(http::Head& head) { owner.sink_->on_response_head(head); }
+
+void Connection::Codec::on_body(std::string_view bytes) {
+  if (owner.phase_ == Phase::exchange) owner.sink_->on_response_data(bytes);
+}
+
+void Connection::Codec::on_message_end(bool keep_alive) {
+  owner.message_ended_ = true;
+  owner.keep_alive_ = keep_alive;
+}
+
+void Connection::complete() {
+  ResponseSink& sink = *sink_;
+  sink_ = nullptr;
+  if (!keep_alive_ || !request_sent()) {
+    end(/*reset=*/false);
+  } else {
+    codec_.parser.reset();
+    if (paused_) resume();
+    phase_ = Phase::idle;
+    client_.keep(*this);
+    client_.loop().arm(deadline_, client_.options().idle_timeout);
+  }
+  sink.on_response_end();
+}
+
+void Connection::on_eof() {
+  if (phase_ != Phase::exchange) return end(/*reset=*/false);
+  const http::ParseError error = codec_.parser.finish();
+  if (phase_ != Phase::exchange) return;
+  if (error != http::ParseError::none || !message_ended_) return fail(Failure::closed);
+  keep_alive_ = false;
+  complete();
+}
+
+void Connection::on_error(int error) {
+  if (phase_ == Phase::idle) return end(/*reset=*/false);
+  if (phase_ == Phase::exchange) return fail(Failure::reset);
+  fail(error == ECONNREFUSED ? Failure::connect_refused : Failure::connect_failed);
+}
+
+void Connection::on_deadline() {
+  if (phase_ == Phase::idle) return end(/*reset=*/false);
+  if (phase_ == Phase::connecting) return fail(socket_ ? Failure::connect_timeout : Failure::connect_failed);
+  if (send_broken_) return fail(Failure::reset);
+  fail(received_ ? Failure::idle_timeout : Failure::first_byte_timeout);
+}
+
+void Connection::arm_chunk_idle() {
+  if (request_.chunk_idle_timeout > Duration{0}) {
+    client_.loop().arm(deadline_, request_.chunk_idle_timeout);
+  } else {
+    deadline_.cancel();
+  }
+}
+
+void Connection::pause() {
+  if (paused_ || phase_ != Phase::exchange) return;
+  paused_ = true;
+  deadline_.cancel();  // the endpoint is not to blame for the client's pace
+  client_.loop().ring().pause_recv(socket_);
+}
+
+void Connection::resume() {
+  if (!paused_ || phase_ == Phase::closed) return;
+  paused_ = false;
+  client_.loop().ring().resume_recv(socket_);
+  arm_chunk_idle();
+}
+
+// ---- the ends ----
+
+void Connection::cancel() {
+  sink_ = nullptr;
+  end(/*reset=*/true);
+}
+
+void Connection::fail(Failure failure) {
+  ResponseSink* sink = sink_;
+  sink_ = nullptr;
+  if (failure == Failure::connect_refused) client_.stats_.refused.add();
+  end(/*reset=*/true);
+  if (sink != nullptr) sink->on_response_failed(failure, received_, reused_);
+}
+
+void Connection::end(bool reset) {
+  if (phase_ == Phase::closed) return;
+  deadline_.cancel();
+  if (socket_) client_.loop().ring().close(socket_, reset);
+  socket_ = {};
+  client_.forget(*this);  // while the phase still says in which list this is
+  phase_ = Phase::closed;
+}
+
+}  // namespace penstock::upstream
