@@ -53,7 +53,10 @@ class Parser {
   struct FeedResult {
     size_t consumed;         // bytes of the span used; the rest belongs to the next message or was not looked at (pause)
     ParseError error;
+    size_t head_bytes = 0;   // of `consumed`, those that were head (interim responses included): what follows them is raw body
   };
+  // Chunked bodies: true when everything fed so far ends exactly behind a whole chunk (nothing of the next one seen).
+  bool between_chunks() const;
 
   Parser(Kind kind, ParserEvents& events, const ParserLimits& limits = {});
   ~Parser();
