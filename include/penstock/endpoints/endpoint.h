@@ -38,8 +38,8 @@ struct alignas(64) HealthState {
 };
 
 struct EndpointState {
-  uint32_t slot;                               // small number, unique among living endpoints: index into per-endpoint tables
-  uint32_t incarnation;                        // rises when a slot is used again
+  uint32_t slot = 0;                           // small number, unique among living endpoints: index into per-endpoint tables
+  uint32_t incarnation = 0;                    // rises when a slot is used again
   std::string name;                            // pod or rank name; for static endpoints host:port
   std::string url;                             // http://host:port
   std::string address;                         // numeric ip:port ("[::1]:80"), what connects and what x-penstock-endpoint shows
@@ -63,6 +63,11 @@ struct EngineMetrics {
   // EndpointState::load.requests when the scrape was taken: what changed since then is ours (no herding between scrapes).
   int64_t requests_at_scrape = 0;
 };
+
+// True when the metrics are there and were scraped within `stale_after`.
+inline bool fresh(const EngineMetrics& metrics, Instant now, Duration stale_after) {
+  return metrics.known && now - metrics.scraped_at <= stale_after;
+}
 
 enum class Readiness : uint8_t { ready, not_ready, draining };
 

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "penstock/base/time.h"
@@ -26,45 +27,63 @@ struct Snapshot {
 };
 
 // Publication and reclamation. One writer (control thread), `readers` shards.
+//
+// Rule: a snapshot is freed when every reader has announced a later version, or none. A reader announces the version
+// before it loads the pointer, so what it then loads is at least as new as its announcement.
 class SnapshotPublisher {
  public:
   explicit SnapshotPublisher(size_t readers);
   ~SnapshotPublisher();
 
-  // Control thread. Takes the snapshot over, makes it current and frees those that no shard can still see.
-  // Never blocks.
+  // Control thread. Gives the snapshot the next version number, takes it over, makes it current and frees those that no
+  // shard can still see. Never blocks.
   void publish(std::unique_ptr<Snapshot> next);
   // Control thread: frees what has become free since; returns the oldest version that may still be in use.
   uint64_t reclaim();
+  // Control thread: the last one published; null before the first. (Shards use acquire().)
   const Snapshot* current() const { return current_.load(std::memory_order_acquire); }
+  // Control thread: snapshots kept for a shard that has not moved on.
+  size_t retired() const { return retired_.size(); }
 
-  // Shard `reader`, once per loop turn: the snapshot to use for this turn. Valid until the next call.
+  // Shard `reader`, once per loop turn: the snapshot to use for this turn (null before the first publication). Valid
+  // until the next call.
   const Snapshot* acquire(size_t reader);
   // Shard `reader`, before sleeping without limit and when it ends: uses no snapshot until the next acquire().
   void release(size_t reader);
 
  private:
-  struct alignas(64) Reader { std::atomic<uint64_t> version_in_use{0}; };  // 0: none
+  struct alignas(64) Reader {
+    std::atomic<uint64_t> version_in_use{0};  // 0: none
+  };
   std::atomic<const Snapshot*> current_{nullptr};
+  std::atomic<uint64_t> current_version_{0};  // stored after current_: never ahead of it
   std::vector<Reader> readers_;
-  std::vector<std::unique_ptr<const Snapshot>> retired_;
+  std::vector<std::unique_ptr<const Snapshot>> retired_;  // oldest first
   std::unique_ptr<const Snapshot> owned_current_;
 };
 
 // Owns every EndpointState. Control thread only.
 class EndpointRegistry {
  public:
-  // The living state with this name and address, or a new one.
+  // The living state with this name and address, or a new one. A state that was marked as gone does not come back: the
+  // process behind the address may be another one.
   EndpointState& find_or_add(const std::string& name, const std::string& url, const std::string& address,
                              const std::string& host_header);
   // Marks all states not in `snapshot` as gone; frees those that nobody refers to, given that versions below
-  // `oldest_version_in_use` are no longer used.
+  // `oldest_version_in_use` are no longer used. `snapshot` is the published one (it has its version).
   void collect(const Snapshot& snapshot, uint64_t oldest_version_in_use);
-  size_t living() const;
+  // States that are not gone.
+  size_t living() const { return living_.size(); }
+  // States gone but still referred to by an exchange, a connection or a snapshot in use.
+  size_t lingering() const { return entries_.size() - living_.size(); }
 
  private:
-  struct Entry { std::unique_ptr<EndpointState> state; uint64_t gone_since_version = 0; };
+  struct Entry {
+    std::unique_ptr<EndpointState> state;
+    uint64_t gone_since_version = 0;  // first version that does not list it; 0: living
+  };
   std::vector<Entry> entries_;
+  std::unordered_map<std::string, EndpointState*> living_;  // by name and address
   std::vector<uint32_t> free_slots_;
   uint32_t next_slot_ = 0, next_incarnation_ = 1;
 };

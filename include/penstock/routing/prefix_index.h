@@ -3,6 +3,8 @@
 // it never tears or grows. An entry is one atomic 64-bit word {tag, endpoint slot, stamp}; a bucket is a cache line.
 // The stamp is the endpoint's own count of distinct blocks recorded, so "older than the endpoint's KV capacity" is an
 // LRU approximation without lists. Any thread.
+//
+// Slots of endpoint_slots_max and more are accepted and hold nothing.
 #pragma once
 
 #include <atomic>
@@ -16,8 +18,12 @@ namespace penstock::routing {
 class PrefixIndex {
  public:
   static constexpr uint32_t endpoint_slots_max = 4096;
+  // Larger capacities are cut to this: 134 million tokens in blocks of 16. Bounded by the width of the stamp.
+  static constexpr uint64_t capacity_max = uint64_t{1} << 23;
+  // Endpoints that may be known to hold one and the same block; the least recently used lose it first.
+  static constexpr uint32_t holders_max = 96;
 
-  // `entries`: rounded up to a power of two; 8 bytes each.
+  // `entries`: rounded up to a power of two; 8 bytes each. The memory is touched only as it fills.
   explicit PrefixIndex(size_t entries);
   ~PrefixIndex();
 
@@ -29,6 +35,9 @@ class PrefixIndex {
   void forget_tail(std::span<const uint64_t> chain, uint32_t slot, size_t kept_blocks);
   // The endpoint restarted or is gone: everything of it is void at once.
   void forget_endpoint(uint32_t slot);
+  // The slot belongs to this incarnation of an endpoint: forgets what another incarnation left. Cheap when nothing
+  // changed; Router::decide() does it for every candidate.
+  void bind(uint32_t slot, uint32_t incarnation);
   // Capacity in blocks of the chain (KV blocks x engine block size / chain block size); 0: unlimited.
   void set_capacity(uint32_t slot, uint64_t blocks);
   // Entries written and not known to be void; approximate. For inference_extension_prefix_indexer_size.

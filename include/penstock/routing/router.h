@@ -3,6 +3,7 @@
 // index, load counters, learnt models) is passed to them and thread-safe.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -10,7 +11,10 @@
 #include <string_view>
 #include <vector>
 
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wpedantic"    // 128-bit integers, which every compiler we support has
 #include "penstock/base/random.h"
+#pragma GCC diagnostic pop
 #include "penstock/base/time.h"
 #include "penstock/endpoints/snapshot.h"
 #include "penstock/routing/features.h"
@@ -29,6 +33,7 @@ struct Inputs {
   const Features& features;
   Instant now;
   Random& random;
+  Duration metrics_stale_after = seconds(2);   // older metrics count as unknown
 };
 
 // One way of judging candidates. Writes a score in [0,1] for each; stateless or thread-safe.
@@ -38,6 +43,9 @@ class Scorer {
   virtual std::string_view type() const = 0;   // "queue-scorer"
   virtual void score(const Inputs& in, std::span<const Candidate> candidates, std::span<double> scores) const = 0;
 };
+// A scorer by its type name ("queue-scorer"); null when there is none of that name.
+std::unique_ptr<Scorer> make_scorer(std::string_view type);
+std::span<const std::string_view> scorer_types();
 // Removes candidates that must not or should not answer (keeps order).
 class Filter {
  public:
@@ -45,7 +53,7 @@ class Filter {
   virtual std::string_view type() const = 0;
   virtual void filter(const Inputs& in, std::vector<Candidate>& candidates) const = 0;
 };
-// Orders candidates: the first is the choice.
+// Moves its choice to the front; the order of the others does not matter.
 class Picker {
  public:
   virtual ~Picker() = default;
@@ -67,6 +75,7 @@ struct Profile {
 enum class Policy : uint8_t { epp_default, random, round_robin, least_load };
 std::span<const std::string_view> policy_names();                // "epp-default", "random", "round-robin", "least-load"
 bool parse_policy(std::string_view name, Policy* out);
+std::unique_ptr<Picker> make_picker(std::string_view type);      // "max-score-picker", "random-picker", "round-robin-picker"
 std::unique_ptr<Profile> make_profile(Policy policy);
 
 // Why: filled only when asked for.
@@ -95,13 +104,22 @@ struct Decision {
   double score = 0;
 };
 
+struct RouterOptions {
+  Duration metrics_stale_after = seconds(2);   // routing.metrics_stale_after
+  Duration slow_start = seconds(10);           // the same as EjectionOptions::slow_start
+};
+
+// `profile` and `index` outlive the router.
 class Router {
  public:
-  Router(const Profile& profile, PrefixIndex& index, uint64_t seed);
+  Router(const Profile& profile, PrefixIndex& index, uint64_t seed, const RouterOptions& options = {});
   ~Router();
 
   // `tried`: endpoints this exchange has already failed on (never chosen again). When every ready endpoint is ejected,
-  // the least recently ejected ones are considered again (panic) rather than failing all traffic.
+  // those whose ejection ends first are considered again (panic) rather than failing all traffic. An endpoint that
+  // comes back from an ejection is offered a share of the decisions that grows linearly over `slow_start`.
+  // Reserves nothing: make a Reservation, and record the prompt's blocks, in the same loop turn. No allocation once
+  // warm, unless `why` is given.
   Decision decide(const Features& features, const endpoints::Pool& pool, Instant now,
                   std::span<endpoints::EndpointState* const> tried, Explanation* why = nullptr);
 
@@ -111,6 +129,7 @@ class Router {
 };
 
 // The load an exchange has reserved on its endpoint. Move-only; gives back what is still reserved when destroyed.
+// It also keeps the EndpointState alive: report failures and successes before releasing it.
 class Reservation {
  public:
   Reservation() = default;
@@ -137,20 +156,33 @@ struct EjectionOptions {
   Duration slow_start = seconds(10);           // after the penalty: share of traffic grows linearly
 };
 enum class FailureKind : uint8_t { hard, soft };   // hard: refused, reset, EOF before an answer; soft: 5xx, timeout
-// True when this failure ejected the endpoint.
+// True when this failure ejected the endpoint. Failures of an ejected endpoint do not lengthen its penalty: many
+// exchanges may see the same death.
 bool report_failure(endpoints::EndpointState& endpoint, FailureKind kind, Instant now, const EjectionOptions& options);
 void report_success(endpoints::EndpointState& endpoint, Instant now, const EjectionOptions& options);
+// Serving its penalty, or the health probe fails.
 bool ejected(const endpoints::EndpointState& endpoint, Instant now);
+// Share of the decisions that an endpoint on its way back is offered: 0 right after its penalty to 1.
+double slow_start_share(const endpoints::EndpointState& endpoint, Instant now, Duration slow_start);
 
-// Learnt ratio of prompt bytes to tokens per model, for estimates. Any thread; bounded number of models.
+// Learnt ratio of prompt bytes to tokens per model, for estimates. Any thread. At most `slots` models are learnt; others
+// keep the initial ratio.
 class TokenEstimator {
  public:
+  static constexpr double initial_bytes_per_token = 4.0;
+
   uint32_t estimate(std::string_view model, size_t prompt_bytes) const;
   void learn(std::string_view model, size_t prompt_bytes, uint32_t prompt_tokens);
+  double bytes_per_token(std::string_view model) const;
 
  private:
   static constexpr size_t slots = 256;
-  struct Slot { std::atomic<uint64_t> model_hash{0}; std::atomic<double> bytes_per_token{4.0}; };
+  struct Slot {
+    std::atomic<uint64_t> model_hash{0};       // 0: free
+    std::atomic<double> bytes_per_token{initial_bytes_per_token};
+  };
+  const Slot* find(uint64_t model_hash) const;
+  Slot* find_or_claim(uint64_t model_hash);
   Slot table_[slots];
 };
 

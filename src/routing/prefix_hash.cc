@@ -1,0 +1,60 @@
+#include "penstock/routing/prefix_hash.h"
+
+#include <algorithm>
+#include <cstring>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include "penstock/base/assert.h"
+
+namespace penstock::routing {
+namespace {
+
+// Blocks that straddle pieces are gathered here; the option is validated against it.
+constexpr size_t block_bytes_max = 4096;
+
+}  // namespace
+
+void hash_prompt(std::string_view model, std::string_view cache_salt, std::span<const std::string_view> pieces,
+                 const PrefixHashOptions& options, std::vector<uint64_t>& chain) {
+  const size_t block_bytes = size_t{options.block_tokens} * options.bytes_per_token;
+  PENSTOCK_ASSERT(block_bytes > 0 && block_bytes <= block_bytes_max);
+  chain.clear();
+  size_t total = 0;
+  for (const std::string_view piece : pieces) total += piece.size();
+  const size_t blocks = std::min<size_t>(total / block_bytes, options.blocks_max);
+  if (blocks == 0) return;
+  chain.resize(blocks);
+
+  // The seed of the salt's hash is the model's, so "ab"+"c" and "a"+"bc" differ.
+  uint64_t hash = XXH3_64bits(model.data(), model.size());
+  hash = XXH3_64bits_withSeed(cache_salt.data(), cache_salt.size(), hash);
+
+  char straddling[block_bytes_max];
+  size_t gathered = 0;  // bytes of the current block that earlier pieces gave
+  size_t done = 0;
+  for (std::string_view piece : pieces) {
+    if (gathered > 0) {
+      const size_t take = std::min(block_bytes - gathered, piece.size());
+      if (take > 0) std::memcpy(straddling + gathered, piece.data(), take);
+      gathered += take;
+      piece.remove_prefix(take);
+      if (gathered < block_bytes) continue;
+      hash = XXH3_64bits_withSeed(straddling, block_bytes, hash);
+      chain[done++] = hash;
+      gathered = 0;
+    }
+    const char* at = piece.data();
+    const size_t whole = std::min(piece.size() / block_bytes, blocks - done);
+    for (const char* end = at + whole * block_bytes; at != end; at += block_bytes) {
+      hash = XXH3_64bits_withSeed(at, block_bytes, hash);
+      chain[done++] = hash;
+    }
+    if (done == blocks) return;
+    gathered = piece.size() - whole * block_bytes;
+    if (gathered > 0) std::memcpy(straddling, at, gathered);
+  }
+}
+
+}  // namespace penstock::routing
