@@ -1,0 +1,46 @@
+// From a YAML file and command-line flags to Options. Every problem is found in one pass, with its place and with the
+// values that would have been accepted; nothing is half applied. Start-up and control thread only.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "penstock/config/options.h"
+
+namespace penstock::config {
+
+struct Problem {
+  std::string file;  // or "command line"
+  int line = 0;      // 1-based; 0: no line to point at
+  std::string key;   // "timeouts.connect", or the flag "--shards"
+  std::string message;
+};
+std::string to_string(const Problem& problem);  // "gateway.yaml:12: timeouts.connect: ..."
+
+struct LoadResult {
+  Options options;                // usable only when there are no problems
+  std::vector<Problem> problems;  // in the order of the file
+  bool ok() const { return problems.empty(); }
+};
+
+// A flag that sets a key of the configuration.
+struct Flag {
+  std::string name;  // "--shards"
+  std::string key;   // "shards"
+  std::string value;
+};
+
+// Where the options of a process come from; kept by the process so that a reload does the same again.
+struct Source {
+  std::string file;              // "": none
+  std::vector<Flag> flags;       // override the file; any --endpoint replaces the file's list
+  bool needs_endpoints = false;  // serve: no endpoint at all is a problem
+};
+
+LoadResult load(const Source& source);
+LoadResult load_file(const std::string& path);
+// `file` is only used in problems.
+LoadResult load_text(std::string_view text, const std::string& file);
+
+}  // namespace penstock::config

@@ -1,0 +1,170 @@
+#include "penstock/config/detect.h"
+
+#include <sched.h>
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <fstream>
+#include <sstream>
+
+namespace penstock::config {
+namespace {
+
+// Values at or above this are the kernel's way to say "no limit" (v1 writes the largest multiple of the page size).
+constexpr uint64_t unlimited = uint64_t{1} << 60;
+
+std::string read_first_line(const std::string& path) {
+  std::ifstream in(path);
+  std::string line;
+  std::getline(in, line);
+  return line;
+}
+
+// 0 when the text is no number ("max", "-1", "").
+uint64_t to_number(std::string_view text) {
+  uint64_t value = 0;
+  const auto parsed = std::from_chars(text.data(), text.data() + text.size(), value);
+  return parsed.ec == std::errc{} ? value : 0;
+}
+
+void tighten(CgroupLimits& limits, uint64_t memory, double cpus) {
+  if (memory > 0 && memory < unlimited) {
+    limits.memory_bytes = limits.memory_bytes == 0 ? memory : std::min(limits.memory_bytes, memory);
+  }
+  if (cpus > 0) limits.cpus = limits.cpus == 0 ? cpus : std::min(limits.cpus, cpus);
+}
+
+double quota_cpus(std::string_view quota, std::string_view period) {
+  const uint64_t allowed = to_number(quota), every = to_number(period);
+  return allowed > 0 && every > 0 ? static_cast<double>(allowed) / static_cast<double>(every) : 0;
+}
+
+void read_v2_group(const std::string& directory, CgroupLimits& limits) {
+  const std::string cpu_max = read_first_line(directory + "/cpu.max");  // "200000 100000" or "max 100000"
+  const size_t space = cpu_max.find(' ');
+  const double cpus = space == std::string::npos
+                          ? 0
+                          : quota_cpus(cpu_max.substr(0, space), std::string_view(cpu_max).substr(space + 1));
+  tighten(limits, to_number(read_first_line(directory + "/memory.max")), cpus);
+}
+
+void read_v1_memory(const std::string& directory, CgroupLimits& limits) {
+  tighten(limits, to_number(read_first_line(directory + "/memory.limit_in_bytes")), 0);
+}
+
+void read_v1_cpu(const std::string& directory, CgroupLimits& limits) {
+  tighten(
+      limits, 0,
+      quota_cpus(read_first_line(directory + "/cpu.cfs_quota_us"), read_first_line(directory + "/cpu.cfs_period_us")));
+}
+
+// Every level from our group up to the mount: a limit anywhere above binds us too. Inside a container the path may
+// name a group that is not mounted here; then only the mount itself is found, which is our group.
+template <typename Read>
+void for_each_level(const std::string& mount, std::string path, const Read& read) {
+  while (path.size() > 1) {
+    read(mount + path);
+    path.resize(path.rfind('/'));
+  }
+  read(mount);
+}
+
+bool lists(std::string_view controllers, std::string_view wanted) {
+  while (!controllers.empty()) {
+    const size_t comma = controllers.find(',');
+    if (controllers.substr(0, comma) == wanted) return true;
+    controllers.remove_prefix(comma == std::string_view::npos ? controllers.size() : comma + 1);
+  }
+  return false;
+}
+
+}  // namespace
+
+CgroupLimits detect_cgroup(const SystemPaths& paths) {
+  CgroupLimits limits;
+  std::ifstream in(paths.self_cgroup);
+  for (std::string line; std::getline(in, line);) {  // "hierarchy:controllers:path"
+    const size_t first = line.find(':'), second = line.find(':', first == std::string::npos ? first : first + 1);
+    if (first == std::string::npos || second == std::string::npos) continue;
+    const std::string controllers = line.substr(first + 1, second - first - 1), path = line.substr(second + 1);
+    if (path.empty() || path[0] != '/') continue;
+    if (controllers.empty()) {
+      for_each_level(paths.cgroup_root, path, [&](const std::string& at) { read_v2_group(at, limits); });
+      for_each_level(paths.cgroup_root + "/unified", path, [&](const std::string& at) { read_v2_group(at, limits); });
+    }
+    if (lists(controllers, "memory")) {
+      for_each_level(paths.cgroup_root + "/memory", path, [&](const std::string& at) { read_v1_memory(at, limits); });
+    }
+    if (lists(controllers, "cpu")) {
+      for_each_level(paths.cgroup_root + "/cpu", path, [&](const std::string& at) { read_v1_cpu(at, limits); });
+    }
+  }
+  return limits;
+}
+
+uint64_t detect_physical_memory(const SystemPaths& paths) {
+  std::ifstream in(paths.meminfo);
+  for (std::string line; std::getline(in, line);) {
+    if (!line.starts_with("MemTotal:")) continue;
+    std::istringstream words(line.substr(9));
+    uint64_t kibibytes = 0;
+    words >> kibibytes;
+    return kibibytes * 1024;
+  }
+  return 0;
+}
+
+std::vector<int> detect_cpus() {
+  constexpr int most = 8192;
+  cpu_set_t* const set = CPU_ALLOC(most);
+  const size_t size = CPU_ALLOC_SIZE(most);
+  std::vector<int> cpus;
+  if (set != nullptr && sched_getaffinity(0, size, set) == 0) {
+    for (int cpu = 0; cpu < most; ++cpu) {
+      if (CPU_ISSET_S(static_cast<size_t>(cpu), size, set)) cpus.push_back(cpu);
+    }
+  }
+  CPU_FREE(set);
+  if (cpus.empty()) cpus.push_back(0);
+  return cpus;
+}
+
+uint64_t raise_open_file_limit() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return 1024;
+  if (limit.rlim_cur < limit.rlim_max) {
+    rlimit raised = limit;
+    raised.rlim_cur = limit.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &raised) == 0) limit = raised;
+  }
+  return limit.rlim_cur;
+}
+
+Machine detect_machine(const SystemPaths& paths) {
+  return {detect_cgroup(paths), detect_physical_memory(paths), detect_cpus(), raise_open_file_limit()};
+}
+
+void resolve_defaults(Options& options, const Machine& machine) {
+  if (options.shards == 0) {
+    size_t shards = std::max<size_t>(machine.cpus.size(), 1);
+    if (machine.cgroup.cpus > 0) shards = std::min(shards, static_cast<size_t>(std::ceil(machine.cgroup.cpus)));
+    options.shards = static_cast<uint32_t>(std::clamp<size_t>(shards, 1, 1024));
+  }
+  if (options.limits.memory_bytes == 0) {
+    uint64_t memory = machine.physical_memory;
+    if (machine.cgroup.memory_bytes > 0)
+      memory = memory == 0 ? machine.cgroup.memory_bytes : std::min(memory, machine.cgroup.memory_bytes);
+    if (memory == 0) memory = uint64_t{1} << 30;  // nothing known: a small machine
+    options.limits.memory_bytes = static_cast<size_t>(memory / 10 * 6);
+  }
+  if (options.limits.connections == 0) {
+    // A client may need a connection to an endpoint beside its own; some descriptors are the process's (rings,
+    // listeners, scrapes, log).
+    const uint64_t own = std::min<uint64_t>(512, machine.open_files / 4);
+    options.limits.connections = static_cast<size_t>(std::max<uint64_t>((machine.open_files - own) / 2, 16));
+  }
+}
+
+}  // namespace penstock::config

@@ -1,0 +1,139 @@
+#include "penstock/config/reference.h"
+
+#include <algorithm>
+
+#include "table.h"
+
+namespace penstock::config {
+namespace {
+
+constexpr std::string_view page_head = R"(# Configuration
+
+This page is generated from the table that the parser uses (`src/config/table.cc`); a test keeps the two equal.
+
+One YAML file, given with `penstock serve --config FILE`. Every key has a default: an empty file with `kind:` is valid.
+Flags override the file. `penstock check --config FILE` reports every problem with its line and exits with 1, or exits
+with 0.
+
+```yaml
+apiVersion: penstock.dev/v1alpha1   # optional
+kind: GatewayConfig
+endpoints:
+  - http://10.0.0.1:8000
+  - url: http://10.0.0.2:8000
+    name: gpu-2                     # default: HOST:PORT
+    engine: sglang                  # default: metrics.engine
+timeouts:
+  connect: 500ms
+limits:
+  body_bytes: 32MiB
+```
+
+**Spelling.** Durations need a unit: `50ms`, `1.5s`, `1m30s`, `2h` (ns, us, ms, s, m, h); `none` or `0` where the table
+says so. Sizes are bytes, or have a unit: `4096`, `64KiB`, `1GB` (KB, MB, GB, TB; KiB, MiB, GiB, TiB). Unknown keys,
+keys given twice and values out of range are errors.
+
+**Reload.** SIGHUP reads the file again and applies it whole or not at all. Keys marked *restart* cannot change while the
+process runs: a reload that changes one of them is refused and changes nothing.
+
+)";
+
+constexpr std::string_view endpoints_section = R"(## endpoints
+
+The model servers. A list; each entry is a URL or a map:
+
+| key | type | default | accepted | meaning |
+|---|---|---|---|---|
+| `url` | URL | required | `http://HOST:PORT` | Where the model server listens. No path: requests keep their own. `https` is not supported yet. |
+| `name` | text | HOST:PORT | unique | Name in metrics, logs and answers. |
+| `engine` | choice | `metrics.engine` | %ENGINES% | What it runs. |
+
+`--endpoint URL` (repeatable) replaces the whole list.
+)";
+
+std::string section_of(std::string_view name) {
+  const size_t dot = name.find('.');
+  return dot == std::string_view::npos ? "" : std::string(name.substr(0, dot));
+}
+
+std::string describe_endpoint(const EndpointEntry& entry) {
+  std::string out = entry.name + " (" + entry.url;
+  if (!entry.engine.empty()) out += ", " + entry.engine;
+  return out + ")";
+}
+
+void diff_endpoints(const Options& from, const Options& to, std::vector<std::string>& lines) {
+  const auto find = [](const Options& in, const std::string& name) {
+    return std::find_if(in.endpoints.begin(), in.endpoints.end(), [&](const auto& e) { return e.name == name; });
+  };
+  for (const EndpointEntry& old : from.endpoints) {
+    const auto now = find(to, old.name);
+    if (now == to.endpoints.end()) {
+      lines.push_back("endpoints: removed " + describe_endpoint(old));
+    } else if (now->url != old.url || now->engine != old.engine) {
+      lines.push_back("endpoints: " + describe_endpoint(old) + " -> " + describe_endpoint(*now));
+    }
+  }
+  for (const EndpointEntry& entry : to.endpoints) {
+    if (find(from, entry.name) == from.endpoints.end()) lines.push_back("endpoints: added " + describe_endpoint(entry));
+  }
+}
+
+}  // namespace
+
+std::vector<KeyInfo> keys() {
+  const Options defaults;
+  std::vector<KeyInfo> out;
+  for (const Key& key : table()) {
+    std::string default_value = to_text(key, defaults);
+    const bool is_zero = default_value == "0" || default_value == "0s";
+    if (is_zero && !key.zero.empty()) default_value = key.zero == "none" ? "none" : "0";
+    out.push_back({std::string(key.name), std::string(type_name(key.type)), std::move(default_value),
+                   accepted_values(key), std::string(key.doc), key.needs_restart});
+  }
+  return out;
+}
+
+std::string reference_markdown() {
+  std::string out(page_head);
+  std::string section = "-";  // none of the sections
+  for (const KeyInfo& key : keys()) {
+    if (section_of(key.name) != section) {
+      section = section_of(key.name);
+      out += section.empty() ? "## Top level\n\n" : "\n## " + section + "\n\n";
+      out += "| key | type | default | accepted | meaning |\n|---|---|---|---|---|\n";
+    }
+    out += "| `" + key.name + "` | " + key.type + " | `" + key.default_value + "` | " + key.accepted + " | " + key.doc;
+    out += key.needs_restart ? " *restart* |\n" : " |\n";
+  }
+  std::string endpoints(endpoints_section);
+  std::string engines;
+  for (const std::string_view name : engine_names()) engines.append(engines.empty() ? "" : ", ").append(name);
+  endpoints.replace(endpoints.find("%ENGINES%"), 9, engines);
+  return out + "\n" + endpoints;
+}
+
+bool reload_needs_restart(std::string_view key) {
+  const Key* const found = find_key(key);
+  return found != nullptr && found->needs_restart;
+}
+
+std::vector<std::string> diff(const Options& from, const Options& to) {
+  std::vector<std::string> lines;
+  for (const Key& key : table()) {
+    const std::string before = to_text(key, from), after = to_text(key, to);
+    if (before != after) lines.push_back(std::string(key.name) + ": " + before + " -> " + after);
+  }
+  diff_endpoints(from, to, lines);
+  return lines;
+}
+
+std::vector<std::string> changes_needing_restart(const Options& from, const Options& to) {
+  std::vector<std::string> names;
+  for (const Key& key : table()) {
+    if (key.needs_restart && to_text(key, from) != to_text(key, to)) names.emplace_back(key.name);
+  }
+  return names;
+}
+
+}  // namespace penstock::config

@@ -1,0 +1,126 @@
+#include "penstock/config/detect.h"
+
+#include <doctest/doctest.h>
+
+#include <filesystem>
+#include <fstream>
+
+using namespace penstock;
+using namespace penstock::config;
+namespace fs = std::filesystem;
+
+namespace {
+
+// A directory that looks like /proc and /sys/fs/cgroup, removed at the end.
+class FakeSystem {
+ public:
+  FakeSystem() {
+    std::string pattern = (fs::temp_directory_path() / "penstock-detect-XXXXXX").string();
+    REQUIRE(mkdtemp(pattern.data()) != nullptr);
+    root_ = pattern;
+  }
+  ~FakeSystem() { fs::remove_all(root_); }
+  FakeSystem(const FakeSystem&) = delete;
+
+  void write(const std::string& name, const std::string& text) {
+    const fs::path path = root_ / name;
+    fs::create_directories(path.parent_path());
+    std::ofstream(path) << text << "\n";
+  }
+  SystemPaths paths() const {
+    return {(root_ / "cgroup").string(), (root_ / "fs").string(), (root_ / "meminfo").string()};
+  }
+
+ private:
+  fs::path root_;
+};
+
+}  // namespace
+
+TEST_CASE("cgroup v2: the tightest limit of all levels holds") {
+  FakeSystem system;
+  system.write("cgroup", "0::/kube/pod/container");
+  system.write("fs/kube/pod/container/memory.max", "max");
+  system.write("fs/kube/pod/container/cpu.max", "max 100000");
+  system.write("fs/kube/pod/memory.max", "1073741824");
+  system.write("fs/kube/pod/cpu.max", "250000 100000");
+  system.write("fs/kube/memory.max", "8589934592");
+  const CgroupLimits limits = detect_cgroup(system.paths());
+  CHECK(limits.memory_bytes == 1073741824);
+  CHECK(limits.cpus == doctest::Approx(2.5));
+}
+
+TEST_CASE("cgroup v2 in a container: the mount itself is our group, whatever path the kernel names") {
+  FakeSystem system;
+  system.write("cgroup", "0::/docker/0123456789");
+  system.write("fs/memory.max", "536870912");
+  system.write("fs/cpu.max", "50000 100000");
+  const CgroupLimits limits = detect_cgroup(system.paths());
+  CHECK(limits.memory_bytes == 536870912);
+  CHECK(limits.cpus == doctest::Approx(0.5));
+}
+
+TEST_CASE("cgroup v1: memory and cpu hierarchies, and the kernel's word for no limit") {
+  FakeSystem system;
+  system.write("cgroup", "5:cpu,cpuacct:/job\n4:memory:/job\n1:name=systemd:/job");
+  system.write("fs/memory/job/memory.limit_in_bytes", "268435456");
+  system.write("fs/memory/memory.limit_in_bytes", "9223372036854771712");
+  system.write("fs/cpu/job/cpu.cfs_quota_us", "-1");
+  system.write("fs/cpu/job/cpu.cfs_period_us", "100000");
+  system.write("fs/cpu/cpu.cfs_quota_us", "150000");
+  system.write("fs/cpu/cpu.cfs_period_us", "100000");
+  const CgroupLimits limits = detect_cgroup(system.paths());
+  CHECK(limits.memory_bytes == 268435456);
+  CHECK(limits.cpus == doctest::Approx(1.5));
+}
+
+TEST_CASE("nothing to read means no limit, and nonsense is ignored") {
+  FakeSystem system;
+  CHECK(detect_cgroup(system.paths()).memory_bytes == 0);
+  CHECK(detect_physical_memory(system.paths()) == 0);
+  system.write("cgroup", "nonsense\n0::\n0::/x");
+  system.write("fs/x/memory.max", "lots");
+  system.write("fs/x/cpu.max", "12");
+  const CgroupLimits limits = detect_cgroup(system.paths());
+  CHECK(limits.memory_bytes == 0);
+  CHECK(limits.cpus == 0);
+}
+
+TEST_CASE("zeros become what the machine allows, and numbers stay") {
+  FakeSystem system;
+  system.write("meminfo", "MemTotal:       16384 kB\nMemFree: 1 kB");
+  CHECK(detect_physical_memory(system.paths()) == 16384 * 1024);
+  Machine machine{.cgroup = {.memory_bytes = 1000'000'000, .cpus = 2.5},
+                  .physical_memory = 16'000'000'000,
+                  .cpus = {0, 1, 2, 3, 4, 5, 6, 7},
+                  .open_files = 20512};
+  Options options;
+  resolve_defaults(options, machine);
+  CHECK(options.shards == 3);
+  CHECK(options.limits.memory_bytes == 600'000'000);
+  CHECK(options.limits.connections == 10000);
+
+  machine.cpus = {4, 5};
+  machine.cgroup = {};
+  machine.open_files = 1024;
+  options = Options{};
+  resolve_defaults(options, machine);
+  CHECK(options.shards == 2);
+  CHECK(options.limits.memory_bytes == 9'600'000'000);
+  CHECK(options.limits.connections == 384);
+
+  options = Options{.shards = 7};
+  options.limits.memory_bytes = 5;
+  options.limits.connections = 6;
+  resolve_defaults(options, machine);
+  CHECK(options.shards == 7);
+  CHECK(options.limits.memory_bytes == 5);
+  CHECK(options.limits.connections == 6);
+}
+
+TEST_CASE("this machine has at least one CPU, some memory and some descriptors") {
+  const Machine machine = detect_machine();
+  CHECK(machine.cpus.size() >= 1);
+  CHECK(machine.physical_memory > 0);
+  CHECK(machine.open_files >= 64);
+}

@@ -1,0 +1,131 @@
+#include "penstock/config/load.h"
+
+#include <doctest/doctest.h>
+
+#include "files.h"
+
+using namespace penstock;
+using namespace penstock::config;
+
+namespace {
+
+std::string problems_of(const LoadResult& result) {
+  std::string out;
+  for (const Problem& problem : result.problems) out += to_string(problem) + "\n";
+  return out;
+}
+
+}  // namespace
+
+TEST_CASE("a file that says only its kind gives the defaults") {
+  const LoadResult result = load_text("kind: GatewayConfig\n", "f.yaml");
+  REQUIRE_MESSAGE(result.ok(), problems_of(result));
+  CHECK(result.options.listen == "0.0.0.0:8080");
+  CHECK(result.options.timeouts.connect == seconds(1));
+  CHECK(result.options.endpoints.empty());
+}
+
+TEST_CASE("every key of the file reaches its option") {
+  const LoadResult result = load_file(source_file("tests/golden/config/full.yaml"));
+  REQUIRE_MESSAGE(result.ok(), problems_of(result));
+  const Options& o = result.options;
+  CHECK(o.listen == "127.0.0.1:18080");
+  CHECK(o.admin == "[::1]:19090");
+  CHECK(o.pool_name == "llama");
+  REQUIRE(o.endpoints.size() == 2);
+  CHECK(o.endpoints[0].url == "http://10.0.0.1:8000");
+  CHECK(o.endpoints[0].name == "10.0.0.1:8000");
+  CHECK(o.endpoints[0].engine.empty());
+  CHECK(o.endpoints[1].url == "http://gpu-2.example:8000");
+  CHECK(o.endpoints[1].name == "gpu-2");
+  CHECK(o.endpoints[1].engine == "sglang");
+  CHECK(o.shards == 3);
+  CHECK_FALSE(o.pin);
+  CHECK(o.ring.kind == net::RingKind::epoll);
+  CHECK(o.ring.spin == microseconds(50));
+  CHECK(o.log_level == log::Level::debug);
+  CHECK(o.log_format == log::Format::json);
+  CHECK_FALSE(o.access_log.enabled);
+  CHECK(o.access_log.format == log::Format::json);
+  CHECK(o.access_log.path == "/var/log/penstock.log");
+  CHECK(o.timeouts.client_header == seconds(90));
+  CHECK(o.timeouts.client_body == Duration{0});
+  CHECK(o.timeouts.client_idle == seconds(7200));
+  CHECK(o.timeouts.client_write == milliseconds(1500));
+  CHECK(o.timeouts.connect == milliseconds(250));
+  CHECK(o.timeouts.first_byte == seconds(300));
+  CHECK(o.timeouts.chunk_idle == seconds(10));
+  CHECK(o.timeouts.total == seconds(3600));
+  CHECK(o.timeouts.upstream_idle == seconds(3));
+  CHECK(o.limits.header_bytes == 32 * 1024);
+  CHECK(o.limits.body_bytes == 1'000'000'000);
+  CHECK(o.limits.connections == 100);
+  CHECK(o.limits.requests_per_shard == 50);
+  CHECK(o.limits.memory_bytes == size_t{2} << 30);
+  CHECK(o.limits.upstream_connections_per_endpoint == 7);
+  CHECK(o.retry.attempts == 5);
+  CHECK(o.retry.budget_percent == 12.5);
+  CHECK(o.retry.budget_min == 1);
+  CHECK(o.ejection.consecutive_failures == 2);
+  CHECK(o.ejection.base_penalty == milliseconds(100));
+  CHECK(o.ejection.max_penalty == seconds(2));
+  CHECK(o.ejection.slow_start == Duration{0});
+  CHECK(o.metrics.interval == milliseconds(20));
+  CHECK(o.metrics.idle_interval == milliseconds(500));
+  CHECK(o.metrics.timeout == seconds(2));
+  CHECK(o.metrics.path == "/m");
+  CHECK(o.metrics.health_path == "/h");
+  CHECK(o.metrics.health_interval == seconds(3));
+  CHECK(o.metrics.engine == "trtllm-serve");
+  CHECK(o.policy == "least-load");
+  CHECK(o.prefix_index_entries == 65536);
+  CHECK(o.drain_delay == Duration{0});
+  CHECK(o.drain_limit == seconds(30));
+}
+
+TEST_CASE("every problem of a bad file is reported at once with its line and what would be right") {
+  const std::string text = read_whole(source_file("tests/golden/config/bad.yaml"));
+  check_golden("tests/golden/config/bad.txt", problems_of(load_text(text, "bad.yaml")));
+}
+
+TEST_CASE("a file that is not YAML, is empty, is no map or cannot be read is one problem") {
+  for (const char* text :
+       {"", "a: [", "- 1\n", "just text", "kind: GatewayConfig\n---\nkind: GatewayConfig\n",
+        "? [a]\n: b\nkind: GatewayConfig", "kind: GatewayConfig\nendpoints: *nowhere", "\tkind: GatewayConfig"}) {
+    INFO(text);
+    const LoadResult result = load_text(text, "f.yaml");
+    CHECK(result.problems.size() == 1);
+    CHECK(problems_of(result).starts_with("f.yaml:"));
+  }
+  CHECK(problems_of(load_file("/nowhere/gateway.yaml")) == "/nowhere/gateway.yaml: cannot be read\n");
+}
+
+TEST_CASE("a section whose keys are all commented out is no problem") {
+  CHECK(load_text("kind: GatewayConfig\ntimeouts:\n  # connect: 1s\nendpoints:\n", "f").ok());
+}
+
+TEST_CASE("flags override the file, and --endpoint replaces its list") {
+  const Source source{.file = source_file("tests/golden/config/full.yaml"),
+                      .flags = {{"--listen", "listen", "127.0.0.1:1"},
+                                {"--endpoint", "endpoints", "http://127.0.0.1:7"},
+                                {"--endpoint", "endpoints", "http://127.0.0.1:8"},
+                                {"--spin-us", "ring.spin_us", "9"}}};
+  const LoadResult result = load(source);
+  REQUIRE_MESSAGE(result.ok(), problems_of(result));
+  CHECK(result.options.listen == "127.0.0.1:1");
+  CHECK(result.options.ring.spin == microseconds(9));
+  REQUIRE(result.options.endpoints.size() == 2);
+  CHECK(result.options.endpoints[0].name == "127.0.0.1:7");
+  CHECK(result.options.shards == 3);
+}
+
+TEST_CASE("problems that only the whole shows point at a line of the file or at the flags") {
+  CHECK(
+      problems_of(load_text("kind: GatewayConfig\nlimits:\n  memory_bytes: 1MiB\n", "f")) ==
+      "f:3: limits.memory_bytes: is smaller than limits.body_bytes (64MiB): the largest request could never be held\n");
+  CHECK(problems_of(load(Source{.flags = {{"--admin", "admin", "0.0.0.0:8080"}}})) ==
+        "command line: admin: is the same address as listen\n");
+  const LoadResult twice =
+      load(Source{.flags = {{"--endpoint", "endpoints", "http://h:1"}, {"--endpoint", "endpoints", "http://h:1/"}}});
+  CHECK(problems_of(twice) == "command line: --endpoint: \"http://h:1\" is listed twice\n");
+}

@@ -1,0 +1,63 @@
+#include "penstock/config/reference.h"
+
+#include <doctest/doctest.h>
+
+#include "files.h"
+#include "src/config/table.h"
+
+using namespace penstock;
+using namespace penstock::config;
+
+TEST_CASE("docs/CONFIGURATION.md is what the table says") {
+  check_golden("docs/CONFIGURATION.md", reference_markdown());
+}
+
+TEST_CASE("each default is a value that its own key accepts") {
+  const Options defaults;
+  for (const Key& key : table()) {
+    INFO(key.name);
+    Options options;
+    CHECK(set_from_text(key, options, to_text(key, defaults)).empty());
+    CHECK(to_text(key, options) == to_text(key, defaults));
+    CHECK(key.doc.ends_with('.') == true);
+  }
+}
+
+TEST_CASE("no two keys have the same name and no key is also a section") {
+  for (const Key& key : table()) {
+    CHECK(find_key(key.name) == &key);
+    CHECK_FALSE(is_section(key.name));
+  }
+}
+
+TEST_CASE("a diff names each changed key and endpoint, and equal options have none") {
+  Options from, to;
+  CHECK(diff(from, to).empty());
+  from.endpoints = {{"http://a:1", "a", ""}, {"http://b:1", "b", ""}};
+  to.endpoints = {{"http://b:2", "b", ""}, {"http://c:1", "c", "sglang"}};
+  to.timeouts.connect = seconds(2);
+  to.timeouts.total = seconds(60);
+  CHECK(diff(from, to) == std::vector<std::string>{
+                              "timeouts.connect: 1s -> 2s",
+                              "timeouts.total: 0s -> 1m",
+                              "endpoints: removed a (http://a:1)",
+                              "endpoints: b (http://b:1) -> b (http://b:2)",
+                              "endpoints: added c (http://c:1, sglang)",
+                          });
+  CHECK(changes_needing_restart(from, to).empty());
+}
+
+TEST_CASE("listen, admin, shards, ring and the prefix index need a restart, timeouts do not") {
+  for (const char* key :
+       {"listen", "admin", "shards", "pin", "ring.engine", "ring.spin_us", "routing.prefix_index_entries"}) {
+    CHECK(reload_needs_restart(key));
+  }
+  for (const char* key : {"timeouts.connect", "limits.body_bytes", "routing.policy", "endpoints", "no.such"}) {
+    CHECK_FALSE(reload_needs_restart(key));
+  }
+  Options from, to;
+  to.listen = "127.0.0.1:1";
+  to.retry.attempts = 2;
+  to.ring.kind = net::RingKind::epoll;
+  CHECK(changes_needing_restart(from, to) == std::vector<std::string>{"listen", "ring.engine"});
+}

@@ -1,0 +1,90 @@
+#include "src/config/values.h"
+
+#include <doctest/doctest.h>
+
+using namespace penstock;
+using namespace penstock::config;
+
+TEST_CASE("durations are read with their units and written back shortest") {
+  const std::pair<const char*, const char*> cases[] = {
+      {"50ms", "50ms"}, {"1s", "1s"},       {"10m", "10m"},  {"1.5s", "1500ms"},  {"1m30s", "90s"},
+      {"2h", "2h"},     {"60s", "1m"},      {"none", "0s"},  {"0", "0s"},         {"250us", "250us"},
+      {"7ns", "7ns"},   {"0.5ms", "500us"}, {"3600s", "1h"}, {"1h0m1s", "3601s"},
+  };
+  for (const auto& [text, shown] : cases) {
+    INFO(text);
+    const auto parsed = parse_duration(text);
+    REQUIRE(parsed.ok());
+    CHECK(format_duration(*parsed) == shown);
+    CHECK(*parse_duration(format_duration(*parsed)) == *parsed);
+  }
+}
+
+TEST_CASE("what is no duration is refused, and a bare number learns its spelling") {
+  for (const char* text : {"", "s", "1x", "-1s", "1s2", "1 s", "1e3s", "1d", "nan", "inf", "99999999999h", "+1s"}) {
+    INFO(text);
+    CHECK_FALSE(parse_duration(text).ok());
+  }
+  CHECK(parse_duration("30").error().text == "\"30\" has no unit (write 30s or 30ms)");
+}
+
+TEST_CASE("sizes are read with decimal and binary units") {
+  const std::pair<const char*, uint64_t> cases[] = {
+      {"64MiB", 64ull << 20},
+      {"1GB", 1'000'000'000},
+      {"4096", 4096},
+      {"0", 0},
+      {"none", 0},
+      {"1KiB", 1024},
+      {"1.5KiB", 1536},
+      {"12B", 12},
+      {"2TiB", 2ull << 40},
+  };
+  for (const auto& [text, bytes] : cases) {
+    INFO(text);
+    const auto parsed = parse_size(text);
+    REQUIRE(parsed.ok());
+    CHECK(*parsed == bytes);
+    CHECK(*parse_size(format_size(bytes)) == bytes);
+  }
+  for (const char* text : {"", "MiB", "1M", "1 MB", "-5", "1mib", "1KiBs", "99999999999GB"}) {
+    INFO(text);
+    CHECK_FALSE(parse_size(text).ok());
+  }
+}
+
+TEST_CASE("addresses are numeric with a port") {
+  for (const char* text : {"0.0.0.0:8080", "127.0.0.1:0", "[::]:9090", "[::1]:65535", ":8080"}) {
+    INFO(text);
+    CHECK(check_address(text).empty());
+  }
+  for (const char* text : {"", "8080", "localhost:8080", "1.2.3.4", "1.2.3.4:", "1.2.3.4:65536", "1.2.3.4:http",
+                           "[::1]", "::1:80", "1.2.3:80", "[1.2.3.4]:80", "1.2.3.4:-1"}) {
+    INFO(text);
+    CHECK_FALSE(check_address(text).empty());
+  }
+}
+
+TEST_CASE("endpoint URLs are http with host and port and nothing else") {
+  for (std::string text : {"http://127.0.0.1:8000", "http://vllm-0.vllm:8000", "http://[::1]:80", "http://a_b:1"}) {
+    INFO(text);
+    CHECK(check_url(text).empty());
+  }
+  for (std::string text : {"", "127.0.0.1:8000", "http://", "http:///", "http://:80", "http://h", "http://h:0",
+                           "http://h:1/v1", "http://h:1?x", "http://h:1#x", "http://u@h:1", "http://u:p@h:1",
+                           "http://h h:1", "ftp://h:1", "http://::1:80", "http://-h:1", "HTTP://h:1"}) {
+    INFO(text);
+    CHECK_FALSE(check_url(text).empty());
+  }
+  std::string https = "https://h:1", slash = "http://h:1/";
+  CHECK(check_url(https).find("TLS to model servers is not supported yet") != std::string::npos);
+  CHECK(check_url(slash).empty());
+  CHECK(slash == "http://h:1");
+}
+
+TEST_CASE("the closest word is suggested only when it is close") {
+  CHECK(closest("conect", {"connect", "total"}) == "connect");
+  CHECK(closest("timeout", {"timeouts", "limits"}) == "timeouts");
+  CHECK(closest("zebra", {"connect", "total"}).empty());
+  CHECK(closest("", {"connect"}).empty());
+}
