@@ -13,20 +13,6 @@ namespace {
 constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
 }  // namespace
 
-uint16_t status_of(const RequestFailure& failure) {
-  if (failure.timed_out) return 408;
-  switch (failure.error) {
-    case ParseError::head_too_large: return 431;
-    case ParseError::uri_too_long: return 414;
-    case ParseError::unsupported_version: return 505;
-    case ParseError::unsupported_coding: return 501;
-    case ParseError::none:
-    case ParseError::malformed:
-    case ParseError::smuggling: return 400;
-  }
-  return 400;
-}
-
 Connection::Codec::Codec(Connection& connection, const http::ParserLimits& limits)
     : owner(connection), parser(http::Parser::Kind::request, *this, limits) {}
 

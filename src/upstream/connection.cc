@@ -20,11 +20,7 @@ Connection::Connection(Client& client, const Target& target)
   if (target_.open_connections != nullptr) target_.open_connections->fetch_add(1, std::memory_order_relaxed);
 }
 
-Connection::~Connection() {
-  PENSTOCK_ASSERT(phase_ == Phase::closed);
-  if (target_.open_connections != nullptr) target_.open_connections->fetch_sub(1, std::memory_order_relaxed);
-  client_.stats_.connections.add(-1);
-}
+Connection::~Connection() { PENSTOCK_ASSERT(phase_ == Phase::closed); }
 
 void Connection::begin(const Request& request, ResponseSink& sink, bool reused) {
   request_ = request;
@@ -205,6 +201,8 @@ void Connection::end(bool reset) {
   deadline_.cancel();
   if (socket_) client_.loop().ring().close(socket_, reset);
   socket_ = {};
+  client_.stats_.connections.add(-1);
+  if (target_.open_connections != nullptr) target_.open_connections->fetch_sub(1, std::memory_order_relaxed);
   client_.forget(*this);  // while the phase still says in which list this is
   phase_ = Phase::closed;
 }

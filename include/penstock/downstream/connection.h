@@ -24,7 +24,6 @@ struct RequestFailure {
   http::ParseError error = http::ParseError::none;
   bool timed_out = false;
 };
-uint16_t status_of(const RequestFailure& failure);       // 400, 408, 414, 431, 501, 505
 
 // Why the client is gone.
 enum class Gone : uint8_t {
@@ -150,8 +149,8 @@ class Connection final : public net::Connection, public net::Disposable, public 
 struct ServerOptions {
   http::ParserLimits parser;
   Duration header_timeout = seconds(30), body_timeout = seconds(60), idle_timeout = seconds(600), write_timeout = seconds(60);
-  Duration linger_timeout = seconds(2);                   // how long input is discarded after a refused request
-  size_t linger_bytes_max = 256 * 1024;
+  Duration linger_timeout = seconds(5);                   // how long input is discarded after a refused request
+  size_t linger_bytes_max = 128 * 1024 * 1024;
   size_t pipeline_bytes_max = 64 * 1024;                  // unread pipelined bytes kept before reading pauses
   Duration half_close_probe = milliseconds(50);           // how long after a FIN an unanswered client is probed
 };

@@ -32,9 +32,9 @@ const char* to_string(Outcome outcome);
 enum class AttemptFailure : uint8_t {
   connect_refused, connect_timeout, connect_failed, reset_before_response, closed_before_response, reuse_race,
   first_byte_timeout, bad_response, status_502, status_503, status_504, send_failed,
-  idle_timeout, reset_in_body, closed_in_body,
+  idle_timeout, total_timeout, reset_in_body, closed_in_body,
 };
-constexpr size_t attempt_failure_count = 15;
+constexpr size_t attempt_failure_count = 16;
 const char* to_string(AttemptFailure failure);
 
 enum class Stage : uint8_t { read, route, connect, first_byte, relay };   // gateway time per stage

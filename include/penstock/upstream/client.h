@@ -141,6 +141,7 @@ class Client {
   // Closes idle connections to this endpoint (it is gone or draining).
   void drop_idle(uint32_t key);
   void drop_all_idle();
+  void set_options(const ClientOptions& options) { options_ = options; }
 
   net::EventLoop& loop() { return loop_; }
   const ClientOptions& options() const { return options_; }

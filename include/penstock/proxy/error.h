@@ -1,0 +1,42 @@
+// Every way in which the gateway itself answers with an error, in one table: HTTP status, OpenAI error type, outcome and
+// whether the client is told when to come back. The code's name is the metric label, the log reason and the `code` of
+// the error body. Pure.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "penstock/downstream/connection.h"
+#include "penstock/proxy/observer.h"
+
+namespace penstock::proxy {
+
+enum class ErrorCode : uint8_t {
+  none,
+  malformed_request, ambiguous_request, header_too_large, uri_too_long, request_timeout, unsupported_version,
+  unsupported_transfer_coding, method_not_supported, body_too_large, invalid_body,
+  too_many_requests, too_many_connections, memory_budget_exhausted, no_endpoint, endpoints_unavailable,
+  connect_failed, endpoint_closed, endpoint_timeout, bad_endpoint_response, stream_broken, shutting_down,
+};
+constexpr size_t error_code_count = 22;
+
+struct ErrorInfo {
+  ErrorCode code;
+  std::string_view name;         // "body_too_large"
+  uint16_t status;
+  std::string_view type;         // OpenAI's `type`: invalid_request_error, rate_limit_error, server_error ...
+  Outcome outcome;
+  uint32_t retry_after_s;        // 0: no Retry-After
+  std::string_view message;      // the default sentence
+};
+const ErrorInfo& info_of(ErrorCode code);
+
+// What a request that cannot be read is answered with.
+ErrorCode error_of(const downstream::RequestFailure& failure);
+
+// The whole answer, head and body. `message` replaces the default sentence when not empty.
+std::string error_answer(ErrorCode code, std::string_view message, std::string_view param, std::string_view request_id,
+                         bool keep_alive, bool head_only);
+
+}  // namespace penstock::proxy

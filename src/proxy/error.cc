@@ -1,0 +1,141 @@
+#include "penstock/proxy/error.h"
+
+#include "penstock/base/assert.h"
+#include "penstock/http/writer.h"
+#include "penstock/openai/error_body.h"
+
+namespace penstock::proxy {
+
+namespace {
+
+constexpr std::string_view kInvalid = "invalid_request_error", kServer = "server_error", kOverload = "overloaded_error";
+
+using enum ErrorCode;
+constexpr ErrorInfo table[error_code_count] = {
+    {none, "", 200, "", Outcome::ok, 0, ""},
+    {malformed_request, "malformed_request", 400, kInvalid, Outcome::client_error, 0, "The request is not valid HTTP/1.1."},
+    {ambiguous_request, "ambiguous_request", 400, kInvalid, Outcome::client_error, 0,
+     "The request's framing is ambiguous and was refused."},
+    {header_too_large, "header_too_large", 431, kInvalid, Outcome::client_error, 0,
+     "The request's header block is larger than limits.header_bytes allows."},
+    {uri_too_long, "uri_too_long", 414, kInvalid, Outcome::client_error, 0, "The request target is too long."},
+    {request_timeout, "request_timeout", 408, kInvalid, Outcome::timed_out_client, 0, "The request did not arrive in time."},
+    {unsupported_version, "unsupported_version", 505, kInvalid, Outcome::client_error, 0,
+     "Only HTTP/1.0 and HTTP/1.1 are spoken here."},
+    {unsupported_transfer_coding, "unsupported_transfer_coding", 501, kInvalid, Outcome::client_error, 0,
+     "The only transfer coding supported is chunked."},
+    {method_not_supported, "method_not_supported", 405, kInvalid, Outcome::client_error, 0,
+     "CONNECT and TRACE are not supported."},
+    {body_too_large, "body_too_large", 413, kInvalid, Outcome::client_error, 0,
+     "The request body is larger than limits.body_bytes allows."},
+    {invalid_body, "invalid_body", 400, kInvalid, Outcome::client_error, 0, "The request body is not valid."},
+    {too_many_requests, "too_many_requests", 503, kOverload, Outcome::overloaded, 1,
+     "The gateway has as many requests in flight as limits.requests_per_shard allows."},
+    {too_many_connections, "too_many_connections", 503, kOverload, Outcome::overloaded, 1,
+     "The gateway has as many client connections as limits.connections allows."},
+    {memory_budget_exhausted, "memory_budget_exhausted", 503, kOverload, Outcome::overloaded, 1,
+     "The gateway's memory budget (limits.memory) is used up."},
+    {no_endpoint, "no_endpoint", 503, kServer, Outcome::no_endpoint, 1, "No model server is ready to answer."},
+    {endpoints_unavailable, "endpoints_unavailable", 503, kServer, Outcome::upstream_failed, 1,
+     "Every model server that could answer was tried and failed."},
+    {connect_failed, "connect_failed", 502, kServer, Outcome::upstream_failed, 0, "The model server could not be reached."},
+    {endpoint_closed, "endpoint_closed", 502, kServer, Outcome::upstream_failed, 0,
+     "The model server closed the connection before it answered."},
+    {endpoint_timeout, "endpoint_timeout", 504, kServer, Outcome::upstream_failed, 0,
+     "The model server did not answer in time."},
+    {bad_endpoint_response, "bad_endpoint_response", 502, kServer, Outcome::upstream_failed, 0,
+     "The model server's answer is not valid HTTP."},
+    {stream_broken, "stream_broken", 502, kServer, Outcome::stream_broken, 0,
+     "The model server failed in the middle of its answer."},
+    {shutting_down, "shutting_down", 503, kServer, Outcome::draining, 1, "The gateway is shutting down."},
+};
+
+constexpr bool table_is_in_order() {
+  for (size_t i = 0; i < error_code_count; ++i) {
+    if (table[i].code != static_cast<ErrorCode>(i)) return false;
+  }
+  return true;
+}
+static_assert(table_is_in_order());
+
+}  // namespace
+
+const ErrorInfo& info_of(ErrorCode code) {
+  const auto index = static_cast<size_t>(code);
+  PENSTOCK_ASSERT(index < error_code_count);
+  return table[index];
+}
+
+ErrorCode error_of(const downstream::RequestFailure& failure) {
+  if (failure.timed_out) return request_timeout;
+  switch (failure.error) {
+    case http::ParseError::smuggling: return ambiguous_request;
+    case http::ParseError::head_too_large: return header_too_large;
+    case http::ParseError::uri_too_long: return uri_too_long;
+    case http::ParseError::unsupported_version: return unsupported_version;
+    case http::ParseError::unsupported_coding: return unsupported_transfer_coding;
+    case http::ParseError::malformed:
+    case http::ParseError::none: return malformed_request;
+  }
+  return malformed_request;
+}
+
+std::string error_answer(ErrorCode code, std::string_view message, std::string_view param, std::string_view request_id,
+                         bool keep_alive, bool head_only) {
+  const ErrorInfo& info = info_of(code);
+  std::string body;
+  openai::append_error(body, message.empty() ? info.message : message, info.type, param, info.name);
+  std::string answer;
+  http::HeadWriter head(answer);
+  head.status_line(info.status);
+  head.field("content-type", "application/json");
+  head.field("content-length", body.size());
+  if (info.retry_after_s > 0) head.field("retry-after", info.retry_after_s);
+  if (code == ErrorCode::method_not_supported) head.field("allow", "GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH");
+  if (!request_id.empty()) head.field("x-request-id", request_id);
+  head.field("connection", keep_alive ? "keep-alive" : "close");
+  head.end();
+  if (!head_only) answer += body;
+  return answer;
+}
+
+const char* to_string(Outcome outcome) {
+  switch (outcome) {
+    case Outcome::ok: return "ok";
+    case Outcome::endpoint_error: return "endpoint_error";
+    case Outcome::client_error: return "client_error";
+    case Outcome::client_gone: return "client_gone";
+    case Outcome::overloaded: return "overloaded";
+    case Outcome::no_endpoint: return "no_endpoint";
+    case Outcome::upstream_failed: return "upstream_failed";
+    case Outcome::stream_broken: return "stream_broken";
+    case Outcome::timed_out_client: return "timed_out_client";
+    case Outcome::draining: return "draining";
+    case Outcome::internal_error: return "internal_error";
+  }
+  return "internal_error";
+}
+
+const char* to_string(AttemptFailure failure) {
+  switch (failure) {
+    case AttemptFailure::connect_refused: return "connect_refused";
+    case AttemptFailure::connect_timeout: return "connect_timeout";
+    case AttemptFailure::connect_failed: return "connect_failed";
+    case AttemptFailure::reset_before_response: return "reset_before_response";
+    case AttemptFailure::closed_before_response: return "closed_before_response";
+    case AttemptFailure::reuse_race: return "reuse_race";
+    case AttemptFailure::first_byte_timeout: return "first_byte_timeout";
+    case AttemptFailure::bad_response: return "bad_response";
+    case AttemptFailure::status_502: return "status_502";
+    case AttemptFailure::status_503: return "status_503";
+    case AttemptFailure::status_504: return "status_504";
+    case AttemptFailure::send_failed: return "send_failed";
+    case AttemptFailure::idle_timeout: return "idle_timeout";
+    case AttemptFailure::total_timeout: return "total_timeout";
+    case AttemptFailure::reset_in_body: return "reset_in_body";
+    case AttemptFailure::closed_in_body: return "closed_in_body";
+  }
+  return "bad_response";
+}
+
+}  // namespace penstock::proxy

@@ -1,0 +1,130 @@
+// Exchange: one client request and all that happens to it, from its head to the last byte of its answer.
+// advance() lists the stages of the journey in order; everything else in exchange.cc is one of these stages, an event
+// that lets the journey go on, or one of the ways in which it ends. finish() runs exactly once and alone tells the
+// observer.
+// Thread: its shard's. Owned and reused by the shard's Gateway.
+#pragma once
+
+#include <array>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "heads.h"
+#include "penstock/http/sse.h"
+#include "penstock/net/buffer.h"
+#include "penstock/openai/usage.h"
+#include "penstock/proxy/error.h"
+#include "penstock/proxy/gateway.h"
+
+namespace penstock::proxy {
+
+class Exchange final : public net::Disposable, public downstream::RequestHandler, private upstream::ResponseSink, private http::SseEvents {
+ public:
+  Exchange(Gateway& gateway, Context& context);
+  ~Exchange() override;
+
+  // Begins the journey. False when it is already over (the request was refused by its head alone).
+  [[nodiscard]] bool begin(downstream::Connection& client, const http::Head& head);
+
+ private:
+  enum class Stage : uint8_t { free, read_body, parse, admit, route, connect, await_answer, relay };
+  enum class Progress : uint8_t {
+    ready,     // the stage is done: on to the next
+    pending,   // an event will call advance() again
+    ended,     // the exchange has ended: `this` must not be touched any more
+  };
+
+  void advance();
+  Progress read_body();
+  Progress parse();
+  Progress admit();
+  Progress route();
+  Progress connect();
+
+  // downstream::RequestHandler
+  void on_body(std::string_view bytes) override;
+  void on_request_end() override;
+  void on_request_failed(const downstream::RequestFailure& failure) override;
+  void on_drained() override;
+  void on_gone(downstream::Gone why) override;
+  // upstream::ResponseSink
+  void on_connected() override;
+  void on_response_head(http::Head& head) override;
+  void on_response_data(std::string_view decoded) override;
+  void on_response_raw(std::string_view raw) override;
+  void on_response_end() override;
+  void on_response_failed(upstream::Failure failure, bool received, bool reused) override;
+  // http::SseEvents
+  void on_sse_event(std::string_view name, std::string_view data) override;
+
+  bool head_acceptable(const http::Head& head, ErrorCode* refusal) const;
+  routing::Features features();
+  bool answers_itself();
+  void answer_models();
+  void build_attempt();
+  bool try_again(AttemptFailure failure, routing::FailureKind kind);
+  void penalise(routing::FailureKind kind);
+  void observe_answer(std::string_view decoded);
+  bool relay(std::string_view before, std::string_view body, std::string_view after);
+  void first_byte_relayed();
+  void break_stream(AttemptFailure failure, bool whole_chunks);
+  std::string error_event() const;
+  void on_total_deadline();
+
+  // The ends. Each is the last thing its caller does.
+  void refuse(ErrorCode code, std::string_view message = {}, std::string_view param = {});
+  void lose_client();
+  void finish(Outcome outcome);
+  void report(Outcome outcome, Instant now);
+  void reset();
+
+  Gateway& gateway_;
+  Context& context_;
+  Stage stage_ = Stage::free;
+  downstream::Connection* client_ = nullptr;             // null once it is gone or answered
+  upstream::Connection* attempt_ = nullptr;              // null while no attempt is under way
+  net::Timer total_deadline_;
+
+  // The request.
+  ForwardedHead head_;
+  std::string client_ip_;
+  bool head_request_ = false, request_complete_ = false, inference_ = false;
+  uint64_t announced_body_ = 0;
+  net::BodyBuffer body_;
+  openai::Request request_;
+  std::string target_model_;                             // after a rewrite
+  uint32_t prompt_tokens_ = 0;                           // estimate
+
+  // The attempts.
+  std::string attempt_head_, spliced_model_;
+  upstream::Request attempt_request_;
+  routing::Reservation reservation_;
+  endpoints::EndpointState* endpoint_ = nullptr;         // of the current or last attempt
+  std::array<endpoints::EndpointState*, attempts_limit> tried_{};
+  uint32_t attempts_ = 0, tried_count_ = 0;
+  bool fresh_connection_ = false;                        // after a reuse race
+  uint32_t matched_blocks_ = 0, prompt_blocks_ = 0;
+  std::string explanation_;
+  ErrorCode last_failure_ = ErrorCode::no_endpoint;
+
+  // The answer.
+  std::string answer_head_;                              // held back until the first body byte, so that we can still retry
+  Framing framing_ = Framing::same;
+  bool answer_started_ = false;                          // a byte of the answer has gone to the client
+  bool answer_keep_alive_ = false, observe_sse_ = false, observe_json_ = false, running_ = false;
+  uint16_t status_ = 0;
+  http::SseScanner sse_;
+  openai::AnswerObserver answer_;
+  net::BodyBuffer answer_body_;                          // a JSON answer that came in several reads, for its usage
+
+  // For the record.
+  std::string_view reason_;
+  Instant began_{}, request_read_{}, attempt_began_{}, attempt_sent_{}, first_byte_{}, last_chunk_{};
+  int64_t began_wall_us_ = 0;
+  Duration route_cost_{0}, connect_time_{0};
+  uint64_t request_bytes_ = 0, response_bytes_ = 0;
+  uint32_t chunks_ = 0;
+};
+
+}  // namespace penstock::proxy
