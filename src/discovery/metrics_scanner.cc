@@ -1,0 +1,339 @@
+#include "penstock/discovery/metrics_scanner.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <cstring>
+#include <span>
+
+namespace penstock::discovery {
+namespace {
+
+constexpr std::array<std::string_view, 4> engine_names = {"vllm", "sglang", "trtllm-serve", "triton-tensorrt-llm"};
+
+bool is_blank(char c) {
+  return c == ' ' || c == '\t';
+}
+
+void skip_blanks(std::string_view& text) {
+  while (!text.empty() && is_blank(text.front())) text.remove_prefix(1);
+}
+
+// The whole of `text` as a number: "+1e3", "NaN", "-Inf".
+template <typename Number>
+bool parse_number(std::string_view text, Number* out) {
+  if (text.size() > 1 && text[0] == '+' && text[1] != '-' && text[1] != '+') text.remove_prefix(1);
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), *out);
+  return error == std::errc() && end == text.data() + text.size();
+}
+
+std::string_view take_token(std::string_view& text) {
+  size_t length = 0;
+  while (length < text.size() && !is_blank(text[length])) ++length;
+  const std::string_view token = text.substr(0, length);
+  text.remove_prefix(length);
+  skip_blanks(text);
+  return token;
+}
+
+// The value after the labels. Behind it may stand a timestamp and an exemplar, which mean nothing to us.
+bool parse_value(std::string_view text, double* value) {
+  skip_blanks(text);
+  if (!parse_number(take_token(text), value)) return false;
+  if (text.empty() || text.front() == '#') return true;
+  double timestamp = 0;
+  if (!parse_number(take_token(text), &timestamp)) return false;
+  return text.empty() || text.front() == '#';
+}
+
+std::string unescaped(std::string_view raw) {
+  std::string text;
+  text.reserve(raw.size());
+  for (size_t i = 0; i < raw.size(); ++i) {
+    if (raw[i] == '\\' && i + 1 < raw.size()) {
+      ++i;
+      text += raw[i] == 'n' ? '\n' : raw[i];
+    } else {
+      text += raw[i];
+    }
+  }
+  return text;
+}
+
+// "a, b" -> {"a", "b"}
+void split_list(std::string_view raw, std::vector<std::string>& out) {
+  out.clear();
+  const std::string text = unescaped(raw);
+  std::string_view rest = text;
+  while (!rest.empty()) {
+    const size_t comma = std::min(rest.find(','), rest.size());
+    std::string_view item = rest.substr(0, comma);
+    skip_blanks(item);
+    while (!item.empty() && is_blank(item.back())) item.remove_suffix(1);
+    if (!item.empty()) out.emplace_back(item);
+    rest.remove_prefix(std::min(comma + 1, rest.size()));
+  }
+}
+
+}  // namespace
+
+struct MetricsScanner::Preset {
+  std::string_view prefix;  // of all its families: other lines are rejected by it
+  std::span<const Rule> rules;
+  std::string_view block_size_label, kv_blocks_label;  // of the cache_config family
+};
+
+const MetricsScanner::Preset& MetricsScanner::preset_of(Engine engine) {
+  static constexpr Rule vllm[] = {
+      {"vllm:num_requests_waiting", "", "", Signal::waiting},
+      {"vllm:num_requests_running", "", "", Signal::running},
+      {"vllm:kv_cache_usage_perc", "", "", Signal::kv_usage},
+      {"vllm:gpu_cache_usage_perc", "", "", Signal::kv_usage_old},
+      {"vllm:lora_requests_info", "", "", Signal::loras},
+      {"vllm:cache_config_info", "", "", Signal::cache_config},
+  };
+  static constexpr Rule sglang[] = {
+      {"sglang:num_queue_reqs", "", "", Signal::waiting},
+      {"sglang:num_running_reqs", "", "", Signal::running},
+      {"sglang:token_usage", "", "", Signal::kv_usage},
+      {"sglang:cache_config_info", "", "", Signal::cache_config},
+  };
+  static constexpr Rule trtllm[] = {
+      {"trtllm_num_requests_waiting", "", "", Signal::waiting},
+      {"trtllm_num_requests_running", "", "", Signal::running},
+      {"trtllm_kv_cache_utilization", "", "", Signal::kv_usage},
+      {"trtllm_kv_cache_tokens_per_block", "", "", Signal::block_size},
+      {"trtllm_kv_cache_max_blocks", "", "", Signal::kv_blocks},
+  };
+  static constexpr Rule triton[] = {
+      {"nv_trt_llm_request_metrics", "request_type", "waiting", Signal::waiting},
+      {"nv_trt_llm_request_metrics", "request_type", "scheduled", Signal::running},
+      {"nv_trt_llm_kv_cache_block_metrics", "kv_cache_block_type", "fraction", Signal::kv_usage},
+      {"nv_trt_llm_kv_cache_block_metrics", "kv_cache_block_type", "tokens_per", Signal::block_size},
+      {"nv_trt_llm_kv_cache_block_metrics", "kv_cache_block_type", "max", Signal::kv_blocks},
+  };
+  static constexpr Preset presets[] = {
+      {"vllm:", vllm, "block_size", "num_gpu_blocks"},
+      {"sglang:", sglang, "page_size", "num_pages"},
+      {"trtllm_", trtllm, "", ""},
+      {"nv_trt_llm_", triton, "", ""},
+  };
+  return presets[static_cast<size_t>(engine)];
+}
+
+// The labels of one series, one at a time: the text after '{'. Tolerates blanks and a trailing comma.
+class MetricsScanner::Labels {
+ public:
+  explicit Labels(std::string_view text) : rest_(text) {}
+
+  // False at the closing brace, or when the text is not a list of labels: see ok().
+  bool next() {
+    skip_blanks(rest_);
+    if (!rest_.empty() && rest_.front() == ',') {
+      rest_.remove_prefix(1);
+      skip_blanks(rest_);
+    }
+    if (rest_.empty()) return false;
+    if (rest_.front() == '}') {
+      rest_.remove_prefix(1);
+      closed_ = true;
+      return false;
+    }
+    size_t length = 0;
+    while (length < rest_.size() && rest_[length] != '=' && !is_blank(rest_[length])) ++length;
+    key = rest_.substr(0, length);
+    rest_.remove_prefix(length);
+    skip_blanks(rest_);
+    if (key.empty() || rest_.empty() || rest_.front() != '=') return false;
+    rest_.remove_prefix(1);
+    skip_blanks(rest_);
+    return take_quoted();
+  }
+  // Read to the closing brace; what follows it is rest().
+  bool ok() const { return closed_; }
+  std::string_view rest() const { return rest_; }
+
+  std::string_view key, raw_value;  // the value still with its escapes
+
+ private:
+  bool take_quoted() {
+    if (rest_.empty() || rest_.front() != '"') return false;
+    size_t at = 1;
+    while (at < rest_.size() && rest_[at] != '"') at += rest_[at] == '\\' ? 2 : 1;
+    if (at >= rest_.size()) return false;
+    raw_value = rest_.substr(1, at - 1);
+    rest_.remove_prefix(at + 1);
+    return true;
+  }
+
+  std::string_view rest_;
+  bool closed_ = false;
+};
+
+bool parse_engine(std::string_view name, Engine* out) {
+  const auto at = std::find(engine_names.begin(), engine_names.end(), name);
+  if (at == engine_names.end()) return false;
+  *out = static_cast<Engine>(at - engine_names.begin());
+  return true;
+}
+
+Engine engine_named(std::string_view name) {
+  Engine engine = Engine::vllm;
+  parse_engine(name, &engine);
+  return engine;
+}
+
+MetricsScanner::MetricsScanner(Engine engine) : preset_(&preset_of(engine)) {}
+
+void MetricsScanner::reset() {
+  carry_.clear();
+  skipping_ = false;
+  sums_ = {};
+  loras_found_ = false;
+}
+
+Signals MetricsScanner::scan(std::string_view text, endpoints::EngineMetrics& out) {
+  reset();
+  feed(text);
+  return finish(out);
+}
+
+void MetricsScanner::feed(std::string_view bytes) {
+  while (!bytes.empty()) {
+    const void* newline = std::memchr(bytes.data(), '\n', bytes.size());
+    const bool whole = newline != nullptr;
+    const size_t length = whole ? static_cast<size_t>(static_cast<const char*>(newline) - bytes.data()) : bytes.size();
+    const std::string_view part = bytes.substr(0, length);
+    bytes.remove_prefix(whole ? length + 1 : length);
+
+    if (skipping_) {
+      skipping_ = !whole;
+    } else if (carry_.empty() && whole) {
+      line(part);
+    } else if (carry_.size() + part.size() > line_bytes_max) {
+      carry_.clear();
+      skipping_ = !whole;
+    } else {
+      carry_ += part;
+      if (whole) {
+        line(carry_);
+        carry_.clear();
+      } else if (!may_be_wanted(carry_)) {
+        carry_.clear();
+        skipping_ = true;
+      }
+    }
+  }
+}
+
+// The line may yet turn out to belong to a wanted family.
+bool MetricsScanner::may_be_wanted(std::string_view start_of_line) const {
+  skip_blanks(start_of_line);
+  const size_t length = std::min(start_of_line.size(), preset_->prefix.size());
+  return start_of_line.substr(0, length) == preset_->prefix.substr(0, length);
+}
+
+void MetricsScanner::line(std::string_view text) {
+  skip_blanks(text);
+  if (!text.starts_with(preset_->prefix)) return;
+  if (text.size() > line_bytes_max) return;
+  if (text.back() == '\r') text.remove_suffix(1);
+  size_t length = preset_->prefix.size();
+  while (length < text.size() && text[length] != '{' && !is_blank(text[length])) ++length;
+  const std::string_view family = text.substr(0, length);
+  const bool wanted = std::any_of(preset_->rules.begin(), preset_->rules.end(),
+                                  [family](const Rule& rule) { return rule.family == family; });
+  if (!wanted) return;
+  text.remove_prefix(length);
+  skip_blanks(text);
+
+  std::string_view labels;
+  if (!text.empty() && text.front() == '{') {
+    text.remove_prefix(1);
+    labels = text;
+    Labels walk(text);
+    while (walk.next()) {
+    }
+    if (!walk.ok()) return;
+    text = walk.rest();
+  }
+  double value = 0;
+  if (!parse_value(text, &value)) return;
+  for (const Rule& rule : preset_->rules) {
+    if (rule.family == family) sample(rule, labels, value);
+  }
+}
+
+void MetricsScanner::sample(const Rule& rule, std::string_view labels, double value) {
+  if (!rule.key.empty()) {
+    bool fits = false;
+    for (Labels label(labels); label.next();) fits = fits || (label.key == rule.key && label.raw_value == rule.value);
+    if (!fits) return;
+  }
+  if (!std::isfinite(value)) return;
+  if (rule.signal == Signal::loras) return lora_sample(labels, value);
+  if (rule.signal == Signal::cache_config) return cache_config_sample(labels);
+  Sum& sum = sums_[static_cast<size_t>(rule.signal)];
+  sum.total += std::max(value, 0.0);
+  ++sum.series;
+}
+
+// The value is the time when the line was last true: the latest wins.
+void MetricsScanner::lora_sample(std::string_view labels, double value) {
+  if (loras_found_ && value <= loras_value_) return;
+  loras_found_ = true;
+  loras_value_ = value;
+  running_loras_.clear();
+  waiting_loras_.clear();
+  max_loras_ = 0;
+  for (Labels label(labels); label.next();) {
+    if (label.key == "running_lora_adapters") split_list(label.raw_value, running_loras_);
+    if (label.key == "waiting_lora_adapters") split_list(label.raw_value, waiting_loras_);
+    if (label.key == "max_lora") parse_number(label.raw_value, &max_loras_);
+  }
+}
+
+// The facts are labels; "None" and other words are unknown.
+void MetricsScanner::cache_config_sample(std::string_view labels) {
+  for (Labels label(labels); label.next();) {
+    uint32_t number = 0;
+    if (!parse_number(label.raw_value, &number) || number == 0) continue;
+    if (label.key == preset_->block_size_label) {
+      Sum& sum = sums_[static_cast<size_t>(Signal::block_size)];
+      sum.total += number;
+      ++sum.series;
+    } else if (label.key == preset_->kv_blocks_label) {
+      Sum& sum = sums_[static_cast<size_t>(Signal::kv_blocks)];
+      sum.total += number;
+      ++sum.series;
+    }
+  }
+}
+
+Signals MetricsScanner::finish(endpoints::EngineMetrics& out) {
+  if (!carry_.empty()) line(carry_);  // a last line without its newline
+  carry_.clear();
+  skipping_ = false;
+
+  const auto sum = [this](Signal signal) { return sums_[static_cast<size_t>(signal)]; };
+  const auto mean = [](const Sum& s) { return s.total / s.series; };
+  Signals found;
+  if ((found.waiting = sum(Signal::waiting).series > 0)) out.waiting = sum(Signal::waiting).total;
+  if ((found.running = sum(Signal::running).series > 0)) out.running = sum(Signal::running).total;
+  const Sum kv_usage = sum(sum(Signal::kv_usage).series > 0 ? Signal::kv_usage : Signal::kv_usage_old);
+  if ((found.kv_usage = kv_usage.series > 0)) out.kv_usage = std::min(mean(kv_usage), 1.0);
+  // Ranks have the same block size, and each its own blocks. What no engine has is not believed.
+  const Sum block_size = sum(Signal::block_size), kv_blocks = sum(Signal::kv_blocks);
+  found.block_size = block_size.series > 0 && mean(block_size) >= 1 && mean(block_size) <= 65536;
+  if (found.block_size) out.block_size = static_cast<uint32_t>(mean(block_size));
+  found.kv_blocks = kv_blocks.total >= 1 && kv_blocks.total <= 1e12;
+  if (found.kv_blocks) out.kv_blocks = static_cast<uint64_t>(kv_blocks.total);
+  if ((found.loras = loras_found_)) {
+    out.running_loras.swap(running_loras_);
+    out.waiting_loras.swap(waiting_loras_);
+    out.max_loras = max_loras_;
+  }
+  return found;
+}
+
+}  // namespace penstock::discovery
