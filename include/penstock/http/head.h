@@ -61,10 +61,12 @@ class Head {
   friend class HeadBuilder;                    // the codec
   std::string storage_;
   std::vector<Header> headers_;
+  bool connection_names_fields_ = false;       // Connection lists more than close and keep-alive
 };
 
 // True for fields that end at this hop: Connection, Keep-Alive, Proxy-Connection, TE, Trailer,
-// Transfer-Encoding, Upgrade, Proxy-Authenticate, Proxy-Authorization, and those that Connection lists.
+// Transfer-Encoding, Upgrade, Proxy-Authenticate, Proxy-Authorization, and those that Connection lists (but never
+// Host, Content-Length and Content-Type: nobody may have those removed by listing them).
 bool is_hop_by_hop(const Head& head, const Header& header);
 
 // The path of a request target without query, also for absolute-form ("http://host/path?q" -> "/path").

@@ -23,25 +23,36 @@ class SseEvents {
 
 class SseScanner {
  public:
-  static constexpr size_t carry_bytes_max = 64 * 1024;  // limits.sse_line_bytes
+  // limits.sse_line_bytes: of a line, and of the joined data of an event. What goes beyond is cut off, whether the
+  // line came in one read or in many.
+  static constexpr size_t carry_bytes_max = 64 * 1024;
   explicit SseScanner(SseEvents& events) : events_(events) {}
+  // The callee of the events may neither feed nor reset the scanner from inside one.
   void feed(std::string_view bytes);
   void reset();
   uint64_t events() const { return event_count_; }
   uint64_t comments() const { return comment_count_; }
-  uint64_t truncated() const { return truncated_count_; }
+  uint64_t truncated() const { return truncated_count_; }  // lines of which something was cut off
   // The bytes so far end exactly behind a complete event (nothing pending).
   bool at_boundary() const;
 
  private:
-  void line(std::string_view text);
+  void keep(std::string_view text);
+  void line(std::string_view text, bool lasts);
+  void add_data(std::string_view value, bool lasts);
   void dispatch();
+
   SseEvents& events_;
-  std::string carry_;        // unfinished line
-  std::string data_;         // data lines of the event so far, when more than one or when split
+  std::string carry_;           // unfinished line
+  std::string data_;            // data lines of the event so far, when more than one or when split
   std::string name_;
-  std::string_view single_;  // the only data line so far, while it is a view into the bytes being fed
-  bool has_data_ = false, after_cr_ = false, truncated_line_ = false;
+  std::string_view single_;     // the only data line so far, while it is a view into the bytes being fed
+  bool has_data_ = false;
+  bool in_event_ = false;       // a field since the last empty line
+  bool after_cr_ = false;       // the last byte was CR: an LF that follows belongs to it
+  bool crlf_seen_ = false;
+  bool first_line_ = true;      // a byte order mark may stand before it
+  bool truncated_line_ = false;
   uint64_t event_count_ = 0, comment_count_ = 0, truncated_count_ = 0;
 };
 

@@ -1,0 +1,89 @@
+// Character classes of RFC 9110 and the small string work that the http layer shares.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <cstring>
+#include <string_view>
+
+namespace penstock::http {
+
+inline constexpr bool is_space(char c) {
+  return c == ' ' || c == '\t';
+}
+inline constexpr bool is_digit(char c) {
+  return c >= '0' && c <= '9';
+}
+inline constexpr char lower(char c) {
+  return c >= 'A' && c <= 'Z' ? static_cast<char>(c | 0x20) : c;
+}
+
+// tchar: what a method or field name is made of.
+inline constexpr std::array<bool, 256> kTokenTable = [] {
+  std::array<bool, 256> table{};
+  for (int c = '0'; c <= '9'; ++c) table[c] = true;
+  for (int c = 'a'; c <= 'z'; ++c) table[c] = true;
+  for (int c = 'A'; c <= 'Z'; ++c) table[c] = true;
+  for (char c : {'!', '#', '$', '%', '&', '\'', '*', '+', '-', '.', '^', '_', '`', '|', '~'}) table[c] = true;
+  return table;
+}();
+inline bool is_token_char(char c) {
+  return kTokenTable[static_cast<uint8_t>(c)];
+}
+
+inline bool is_token(std::string_view text) {
+  for (const char c : text) {
+    if (!is_token_char(c)) return false;
+  }
+  return !text.empty();
+}
+
+inline std::string_view trim(std::string_view text) {
+  while (!text.empty() && is_space(text.front())) text.remove_prefix(1);
+  while (!text.empty() && is_space(text.back())) text.remove_suffix(1);
+  return text;
+}
+
+// `lowered` must be in lower case.
+inline bool equals_lower(std::string_view text, std::string_view lowered) {
+  if (text.size() != lowered.size()) return false;
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (lower(text[i]) != lowered[i]) return false;
+  }
+  return true;
+}
+
+// A byte below 0x20 (but HT) or DEL. Eight bytes a step: nearly every field value has none.
+inline bool has_control(std::string_view text) {
+  const auto slow = [](std::string_view part) {
+    for (const char c : part) {
+      const auto byte = static_cast<uint8_t>(c);
+      if ((byte < 0x20 && c != '\t') || byte == 0x7f) return true;
+    }
+    return false;
+  };
+  constexpr uint64_t kOnes = 0x0101010101010101, kHigh = 0x8080808080808080;
+  while (text.size() >= 8) {
+    uint64_t word;
+    std::memcpy(&word, text.data(), 8);
+    const uint64_t deleted = word ^ (kOnes * 0x7f);
+    const uint64_t hit = (((word - kOnes * 0x20) & ~word) | ((deleted - kOnes) & ~deleted)) & kHigh;
+    if (hit != 0 && slow(text.substr(0, 8))) return true;  // HT, or a borrow from the byte below, is no control
+    text.remove_prefix(8);
+  }
+  return slow(text);
+}
+
+// Calls visit(token) for each element of a comma-separated list, trimmed, empty ones left out.
+template <typename Visit>
+void for_each_in_list(std::string_view list, Visit&& visit) {
+  while (!list.empty()) {
+    const size_t comma = list.find(',');
+    const std::string_view token = trim(list.substr(0, comma));
+    if (!token.empty()) visit(token);
+    if (comma == std::string_view::npos) return;
+    list.remove_prefix(comma + 1);
+  }
+}
+
+}  // namespace penstock::http

@@ -1,0 +1,76 @@
+#include "chunk_guard.h"
+
+#include <algorithm>
+
+#include "bytes.h"
+
+namespace penstock::http {
+
+namespace {
+constexpr uint64_t kChunkMax = uint64_t{1} << 60;
+constexpr uint8_t kDigitsMax = 16;  // leading zeros included
+}  // namespace
+
+ChunkGuard::Piece ChunkGuard::next(std::string_view bytes) {
+  if (state_ == State::data) {
+    const size_t size = static_cast<size_t>(std::min<uint64_t>(left_, bytes.size()));
+    left_ -= size;
+    if (left_ == 0) state_ = State::data_cr;
+    return {Kind::data, size};
+  }
+  for (size_t i = 0; i < bytes.size(); ++i) {
+    const Kind kind = step(bytes[i]);
+    if (kind == Kind::data) return {Kind::framing, i + 1};
+    if (kind != Kind::framing) return {kind, i + 1};
+  }
+  return {Kind::framing, bytes.size()};
+}
+
+// One byte of framing; `data` when chunk data begins behind it.
+ChunkGuard::Kind ChunkGuard::step(char c) {
+  switch (state_) {
+    case State::size_first:
+      left_ = digits_ = 0;
+      state_ = State::size;
+      return digit(c) ? Kind::framing : Kind::refused;
+    case State::size:
+      if (c == '\r') {
+        state_ = State::size_end;
+      } else if (c == ';') {
+        state_ = State::extension;
+      } else if (!digit(c)) {
+        return Kind::refused;
+      }
+      return Kind::framing;
+    case State::extension:
+      if (c == '\r') {
+        state_ = State::size_end;
+        return Kind::framing;
+      }
+      if (++extension_bytes_ > extension_bytes_max) return Kind::refused;
+      return c == '\t' || (c >= ' ' && c < 0x7f) ? Kind::framing : Kind::refused;
+    case State::size_end:
+      if (c != '\n') return Kind::refused;
+      state_ = left_ > 0 ? State::data : State::size_first;
+      return left_ > 0 ? Kind::data : Kind::last;
+    case State::data_cr:
+      state_ = State::data_end;
+      return c == '\r' ? Kind::framing : Kind::refused;
+    case State::data_end:
+      state_ = State::size_first;
+      return c == '\n' ? Kind::framing : Kind::refused;
+    case State::data:
+      break;
+  }
+  return Kind::refused;
+}
+
+bool ChunkGuard::digit(char c) {
+  const char l = lower(c);
+  const bool letter = l >= 'a' && l <= 'f';
+  if (!is_digit(c) && !letter) return false;
+  left_ = left_ * 16 + static_cast<uint64_t>(letter ? l - 'a' + 10 : c - '0');
+  return ++digits_ <= kDigitsMax && left_ <= kChunkMax;
+}
+
+}  // namespace penstock::http

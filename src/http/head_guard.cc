@@ -1,0 +1,169 @@
+#include "head_guard.h"
+
+#include <cstring>
+
+#include "bytes.h"
+#include "penstock/base/assert.h"
+
+namespace penstock::http {
+
+namespace {
+// The longest method, spaces and version around a target; a longer start line is given up without its end.
+constexpr size_t kStartLineExtra = 64;
+constexpr size_t kMethodMax = 32;
+constexpr uint64_t kLengthMax = uint64_t{1} << 60;
+}  // namespace
+
+void HeadGuard::begin(Block block) {
+  *this = HeadGuard{}, block_ = block;
+}
+
+HeadGuard::Taken HeadGuard::take(std::string& storage, std::string_view bytes, const ParserLimits& limits) {
+  PENSTOCK_ASSERT(!complete_ && error_ == ParseError::none);
+  size_t used = 0;
+  while (used < bytes.size() && !complete_ && error_ == ParseError::none) {
+    const std::string_view rest = bytes.substr(used, room(storage.size(), limits));
+    const void* const feed = rest.empty() ? nullptr : std::memchr(rest.data(), '\n', rest.size());
+    const size_t size = feed == nullptr ? rest.size() : static_cast<const char*>(feed) - rest.data() + 1;
+    storage.append(rest.data(), size);
+    used += size;
+    if (feed != nullptr) {
+      error_ = line(std::string_view(storage).substr(line_begin_), limits);
+      line_begin_ = storage.size();
+    } else if (block_ == Block::request && lines_ == 0 && !storage.empty() && !is_token_char(storage[0])) {
+      error_ = ParseError::malformed;  // a TLS hello, say: no need to wait for a line end
+    } else if (room(storage.size(), limits) == 0) {
+      error_ = overflow(storage, limits);
+    }
+  }
+  if (error_ != ParseError::none) return {used, Progress::refused};
+  return {used, complete_ ? Progress::complete : Progress::more};
+}
+
+// How many bytes may still come before the line that is being collected must have ended.
+size_t HeadGuard::room(size_t size, const ParserLimits& limits) const {
+  size_t limit = limits.head_bytes_max;
+  if (block_ == Block::request && lines_ == 0) limit = std::min(limit, limits.uri_bytes_max + kStartLineExtra);
+  return limit > size ? limit - size : 0;
+}
+
+ParseError HeadGuard::overflow(std::string_view storage, const ParserLimits& limits) const {
+  if (block_ != Block::request || lines_ > 0) return ParseError::head_too_large;
+  const size_t space = storage.substr(0, kMethodMax).find(' ');
+  if (space == std::string_view::npos) return ParseError::malformed;
+  return storage.size() - space - 1 > limits.uri_bytes_max ? ParseError::uri_too_long : ParseError::head_too_large;
+}
+
+// `text` ends with the LF.
+ParseError HeadGuard::line(std::string_view text, const ParserLimits& limits) {
+  if (text.size() < 2 || text[text.size() - 2] != '\r') return ParseError::smuggling;
+  text.remove_suffix(2);
+  if (text.empty() && (lines_ > 0 || block_ == Block::trailers)) {
+    complete_ = true;
+    return end();
+  }
+  const bool start = lines_ == 0 && block_ != Block::trailers;
+  if (lines_ > limits.headers_max) return ParseError::head_too_large;
+  ++lines_;
+  if (!start) return field(text);
+  return block_ == Block::request ? request_line(text, limits) : status_line(text);
+}
+
+ParseError HeadGuard::request_line(std::string_view text, const ParserLimits& limits) {
+  const size_t first = text.find(' ');
+  if (first == std::string_view::npos || first > kMethodMax) return ParseError::malformed;
+  if (!is_token(text.substr(0, first))) return ParseError::malformed;
+  const std::string_view rest = text.substr(first + 1);
+  const size_t second = rest.find(' ');
+  const std::string_view target = rest.substr(0, second);
+  if (target.size() > limits.uri_bytes_max) return ParseError::uri_too_long;
+  if (target.empty() || second == std::string_view::npos) return ParseError::malformed;
+  for (const char c : target) {
+    if (c <= ' ' || c == 0x7f) return ParseError::malformed;  // char is signed here or not: 0x80 and above below
+    if (static_cast<uint8_t>(c) >= 0x80) return ParseError::malformed;
+  }
+  return version(rest.substr(second + 1));
+}
+
+ParseError HeadGuard::status_line(std::string_view text) {
+  const size_t space = text.find(' ');
+  if (const ParseError error = version(text.substr(0, space)); error != ParseError::none) return error;
+  if (space == std::string_view::npos) return ParseError::malformed;
+  const std::string_view rest = text.substr(space + 1);
+  if (rest.size() < 3 || !is_digit(rest[0]) || !is_digit(rest[1]) || !is_digit(rest[2])) return ParseError::malformed;
+  if (rest[0] == '0' || (rest.size() > 3 && rest[3] != ' ')) return ParseError::malformed;
+  return has_control(rest) ? ParseError::malformed : ParseError::none;
+}
+
+ParseError HeadGuard::version(std::string_view text) {
+  if (text.size() != 8 || text.substr(0, 5) != "HTTP/" || !is_digit(text[5]) || text[6] != '.' || !is_digit(text[7])) {
+    return ParseError::malformed;
+  }
+  if (text[5] != '1' || text[7] > '1') return ParseError::unsupported_version;
+  framing_.minor_version = static_cast<uint8_t>(text[7] - '0');
+  return ParseError::none;
+}
+
+ParseError HeadGuard::field(std::string_view text) {
+  if (is_space(text[0])) return ParseError::smuggling;  // obs-fold, or a first field that hides behind the start line
+  size_t colon = 0;
+  while (colon < text.size() && is_token_char(text[colon])) ++colon;
+  if (colon == text.size() || colon == 0) return ParseError::malformed;
+  if (text[colon] != ':') return is_space(text[colon]) ? ParseError::smuggling : ParseError::malformed;
+  const std::string_view value = text.substr(colon + 1);
+  if (has_control(value)) return ParseError::smuggling;
+  if (colon != 4 && colon != 14 && colon != 17) return ParseError::none;  // as long as none of the names below
+  return framing_field(text.substr(0, colon), trim(value));
+}
+
+ParseError HeadGuard::framing_field(std::string_view name, std::string_view value) {
+  const bool host = equals_lower(name, "host");
+  const bool length = equals_lower(name, "content-length");
+  const bool coding = equals_lower(name, "transfer-encoding");
+  if (!host && !length && !coding) return ParseError::none;
+  if (block_ == Block::trailers) return ParseError::smuggling;
+  if (length) return content_length(value);
+  if (coding) return transfer_encoding(value);
+  if (block_ == Block::response) return ParseError::none;
+  if (++hosts_ > 1) return ParseError::smuggling;
+  return value.find_first_of(" \t,/\\?#@\"<>") == std::string_view::npos ? ParseError::none : ParseError::malformed;
+}
+
+ParseError HeadGuard::content_length(std::string_view value) {
+  if (framing_.has_content_length || coding_ || value.empty()) return ParseError::smuggling;
+  uint64_t length = 0;
+  for (const char c : value) {
+    if (!is_digit(c)) return ParseError::smuggling;
+    length = length * 10 + static_cast<uint64_t>(c - '0');
+    if (length > kLengthMax) return ParseError::malformed;
+  }
+  framing_.has_content_length = true;
+  framing_.content_length = length;
+  return ParseError::none;
+}
+
+ParseError HeadGuard::transfer_encoding(std::string_view value) {
+  if (coding_ || framing_.has_content_length || framing_.minor_version == 0) return ParseError::smuggling;
+  coding_ = true;
+  if (equals_lower(value, "chunked")) {
+    framing_.chunked = true;
+    return ParseError::none;
+  }
+  // Some other coding is honest as long as its end can be found: "chunked" last and once.
+  size_t codings = 0, chunked = 0;
+  bool last_is_chunked = false;
+  for_each_in_list(value, [&](std::string_view token) {
+    last_is_chunked = equals_lower(token, "chunked");
+    chunked += last_is_chunked;
+    ++codings;
+  });
+  if (codings == 0 || chunked > 1 || (chunked == 1 && !last_is_chunked)) return ParseError::smuggling;
+  return codings == 1 && chunked == 1 ? ParseError::smuggling : ParseError::unsupported_coding;  // ", chunked"
+}
+
+ParseError HeadGuard::end() const {
+  const bool needs_host = block_ == Block::request && framing_.minor_version == 1;
+  return needs_host && hosts_ == 0 ? ParseError::malformed : ParseError::none;
+}
+
+}  // namespace penstock::http

@@ -1,0 +1,61 @@
+// Looks at the raw lines of a header block (a message head or a trailer section) before llhttp does and
+// refuses what two parsers could read differently. It does not trust llhttp to be strict: versions and build
+// modes of it differ in what they tolerate. Judges line by line, as soon as a line is complete, so that the
+// verdict does not depend on how the bytes were cut into reads.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "penstock/http/parser.h"
+
+namespace penstock::http {
+
+class HeadGuard {
+ public:
+  enum class Block : uint8_t { request, response, trailers };
+  enum class Progress : uint8_t { more, complete, refused };
+  struct Taken {
+    size_t consumed;
+    Progress progress;
+  };
+  // What the block says about the body, filled when it is complete.
+  struct Framing {
+    uint8_t minor_version = 1;
+    bool chunked = false;
+    bool has_content_length = false;
+    uint64_t content_length = 0;
+  };
+
+  void begin(Block block);
+  // Moves bytes to the end of `storage`, which holds this block alone, up to its final empty line.
+  Taken take(std::string& storage, std::string_view bytes, const ParserLimits& limits);
+  ParseError error() const { return error_; }
+  const Framing& framing() const { return framing_; }
+
+ private:
+  size_t room(size_t size, const ParserLimits& limits) const;
+  ParseError overflow(std::string_view storage, const ParserLimits& limits) const;
+  ParseError line(std::string_view text, const ParserLimits& limits);
+  ParseError request_line(std::string_view text, const ParserLimits& limits);
+  ParseError status_line(std::string_view text);
+  ParseError version(std::string_view text);
+  ParseError field(std::string_view text);
+  ParseError framing_field(std::string_view name, std::string_view value);
+  ParseError content_length(std::string_view value);
+  ParseError transfer_encoding(std::string_view value);
+  ParseError end() const;
+
+  Block block_ = Block::request;
+  ParseError error_ = ParseError::none;
+  bool complete_ = false;
+  bool coding_ = false;  // Transfer-Encoding was there
+  uint16_t lines_ = 0;   // complete ones, the start line included
+  uint16_t hosts_ = 0;
+  size_t line_begin_ = 0;  // of the unfinished line, in storage
+  Framing framing_;
+};
+
+}  // namespace penstock::http

@@ -1,0 +1,299 @@
+// Each byte passes a guard (head_guard.h, chunk_guard.h), then llhttp; a message goes on only while both agree on
+// what it is. Events are delivered between calls of llhttp, never from inside one, so that an event may pause or reset
+// the parser. A head is collected whole before llhttp reads it: its views point into one stable copy.
+#include "penstock/http/parser.h"
+
+#include <algorithm>
+
+#include "head_builder.h"
+#include "penstock/base/assert.h"
+
+namespace penstock::http {
+
+namespace {
+constexpr uint8_t kEmptyLinesMax = 4;  // before a request line: RFC 9112, section 2.2
+constexpr uint8_t kInterimMax = 16;    // 1xx heads before the final one
+}  // namespace
+
+const char* to_string(ParseError error) {
+  switch (error) {
+    case ParseError::none:
+      return "no error";
+    case ParseError::malformed:
+      return "the message is not valid HTTP/1.1";
+    case ParseError::smuggling:
+      return "the framing of the message is ambiguous";
+    case ParseError::head_too_large:
+      return "the header block is too large";
+    case ParseError::uri_too_long:
+      return "the request target is too long";
+    case ParseError::unsupported_version:
+      return "the HTTP version is not supported";
+    case ParseError::unsupported_coding:
+      return "the transfer coding is not supported";
+  }
+  return "unknown error";
+}
+
+struct Parser::State {
+  enum class Phase : uint8_t { idle, head, body_length, body_until_close, chunks, trailers, ending, failed };
+
+  State(Kind k, ParserEvents& e, const ParserLimits& l) : events(e), limits(l), kind(k) {}
+  ~State() { release(); }
+
+  size_t skip_empty_lines(std::string_view bytes);
+  size_t take_head(std::string_view bytes);
+  void head_complete();
+  bool choose_body(const Head& head);
+  size_t take_length(std::string_view bytes);
+  size_t take_chunks(std::string_view bytes);
+  size_t take_trailers(std::string_view bytes);
+  void end_message();
+  void fail(ParseError reason);
+  void release();
+  HeadGuard::Block block() const {
+    return kind == Kind::request ? HeadGuard::Block::request : HeadGuard::Block::response;
+  }
+
+  ParserEvents& events;
+  const ParserLimits limits;
+  Message* message = nullptr;  // borrowed from the first byte of a head until its message ends
+  uint64_t body_left = 0;      // body_length
+  const Kind kind;
+  Phase phase = Phase::idle;
+  ParseError error = ParseError::none;
+  Method asked = Method::other;  // the response answers this
+  uint8_t empty_lines = 0, interim = 0;
+  bool after_cr = false;    // of an empty line
+  bool head_known = false;  // on_head was called
+  bool keep_alive = false;
+  bool stop = false;  // feed() returns before the next event
+};
+
+Parser::Parser(Kind kind, ParserEvents& events, const ParserLimits& limits)
+    : state_(std::make_unique<State>(kind, events, limits)) {}
+Parser::~Parser() = default;
+
+Parser::FeedResult Parser::feed(std::string_view bytes) {
+  using Phase = State::Phase;
+  State& s = *state_;
+  s.stop = false;
+  size_t used = 0;
+  while (!s.stop) {
+    const std::string_view rest = bytes.substr(used);
+    if (s.phase == Phase::ending) {
+      s.end_message();
+      break;
+    }
+    if (s.phase == Phase::failed || rest.empty()) break;
+    switch (s.phase) {
+      case Phase::idle:
+        used += s.skip_empty_lines(rest);
+        break;
+      case Phase::head:
+        used += s.take_head(rest);
+        break;
+      case Phase::body_length:
+        used += s.take_length(rest);
+        break;
+      case Phase::body_until_close:
+        used += rest.size();
+        s.events.on_body(rest);
+        break;
+      case Phase::chunks:
+        used += s.take_chunks(rest);
+        break;
+      case Phase::trailers:
+        used += s.take_trailers(rest);
+        break;
+      case Phase::ending:
+      case Phase::failed:
+        break;
+    }
+  }
+  return {used, s.error};
+}
+
+// Between messages. Leaves the phase when the first byte of a head is there.
+size_t Parser::State::skip_empty_lines(std::string_view bytes) {
+  size_t i = 0;
+  while (kind == Kind::request && i < bytes.size() && (after_cr || bytes[i] == '\r')) {
+    if (after_cr && (bytes[i] != '\n' || ++empty_lines > kEmptyLinesMax)) {
+      fail(ParseError::malformed);
+      return i + 1;
+    }
+    after_cr = !after_cr;
+    ++i;
+  }
+  if (i == bytes.size()) return i;
+  PENSTOCK_ASSERT(message == nullptr);
+  message = borrow_message();
+  message->guard.begin(block());
+  phase = Phase::head;
+  empty_lines = interim = 0;
+  return i;
+}
+
+size_t Parser::State::take_head(std::string_view bytes) {
+  const HeadGuard::Taken taken = message->guard.take(message->builder.storage(), bytes, limits);
+  if (taken.progress == HeadGuard::Progress::refused) fail(message->guard.error());
+  if (taken.progress == HeadGuard::Progress::complete) head_complete();
+  return taken.consumed;
+}
+
+void Parser::State::head_complete() {
+  HeadBuilder& builder = message->builder;
+  const HeadBuilder::Known known{
+      .request = kind == Kind::request, .without_body = asked == Method::head, .framing = message->guard.framing()};
+  if (!builder.build(known)) return fail(ParseError::malformed);
+  Head& head = builder.head();
+  if (kind == Kind::response && head.status < 200 && head.status != 101) {
+    if (head.chunked || head.has_content_length) return fail(ParseError::smuggling);
+    if (++interim > kInterimMax) return fail(ParseError::malformed);
+    builder.clear();
+    message->guard.begin(block());
+    return;
+  }
+  if (!choose_body(head)) return fail(ParseError::smuggling);
+  head_known = true;
+  events.on_head(head);
+}
+
+// RFC 9112, section 6.3. False when the message cannot have the body that it announces.
+bool Parser::State::choose_body(const Head& head) {
+  keep_alive = head.keep_alive;
+  phase = Phase::ending;
+  const bool announced = head.chunked || (head.has_content_length && head.content_length > 0);
+  if (kind == Kind::request && head.method == Method::connect) {
+    keep_alive = false;  // what follows is not HTTP
+    return !announced;
+  }
+  if (kind == Kind::response) {
+    if (asked == Method::head || head.status == 304) return true;
+    if (head.status == 101 || head.status == 204) {
+      // A server that announces a body here may also send it: whatever follows is not the next response.
+      if (head.status == 101 || announced) keep_alive = false;
+      return true;
+    }
+  }
+  if (head.chunked) {
+    message->chunks = {};
+    phase = Phase::chunks;
+  } else if (head.has_content_length) {
+    body_left = head.content_length;
+    if (body_left > 0) phase = Phase::body_length;
+  } else if (kind == Kind::response) {
+    keep_alive = false;
+    phase = Phase::body_until_close;
+  }
+  return true;
+}
+
+size_t Parser::State::take_length(std::string_view bytes) {
+  const size_t size = static_cast<size_t>(std::min<uint64_t>(body_left, bytes.size()));
+  body_left -= size;
+  if (body_left == 0) phase = Phase::ending;
+  events.on_body(bytes.substr(0, size));
+  return size;
+}
+
+size_t Parser::State::take_chunks(std::string_view bytes) {
+  const ChunkGuard::Piece piece = message->chunks.next(bytes);
+  const bool data = piece.kind == ChunkGuard::Kind::data;
+  bytes = bytes.substr(0, piece.size);
+  if (piece.kind == ChunkGuard::Kind::refused || !message->builder.body(bytes, {.data = data ? piece.size : 0})) {
+    fail(ParseError::malformed);
+    return piece.size;
+  }
+  if (piece.kind == ChunkGuard::Kind::last) {
+    phase = Phase::trailers;
+    message->guard.begin(HeadGuard::Block::trailers);
+  }
+  if (data) events.on_body(bytes);
+  return piece.size;
+}
+
+size_t Parser::State::take_trailers(std::string_view bytes) {
+  const HeadGuard::Taken taken = message->guard.take(message->trailers, bytes, limits);
+  if (taken.progress == HeadGuard::Progress::refused) {
+    fail(message->guard.error());
+  } else if (taken.progress == HeadGuard::Progress::complete) {
+    phase = Phase::ending;
+    if (!message->builder.body(message->trailers, {.last = true})) fail(ParseError::malformed);
+  }
+  return taken.consumed;
+}
+
+// The head stays valid during the event, even if that resets the parser or begins the next message.
+void Parser::State::end_message() {
+  Message* const ended = message;
+  message = nullptr;
+  head_known = false;
+  phase = Phase::idle;
+  asked = Method::other;
+  events.on_message_end(keep_alive);
+  give_back_message(ended);
+}
+
+void Parser::State::fail(ParseError reason) {
+  PENSTOCK_ASSERT(reason != ParseError::none);
+  phase = Phase::failed;
+  error = reason;
+}
+
+void Parser::State::release() {
+  if (message != nullptr) give_back_message(message);
+  message = nullptr;
+}
+
+ParseError Parser::finish() {
+  State& s = *state_;
+  switch (s.phase) {
+    case State::Phase::idle:
+      return ParseError::none;
+    case State::Phase::failed:
+      return s.error;
+    case State::Phase::body_until_close:
+    case State::Phase::ending:
+      s.end_message();
+      return ParseError::none;
+    default:
+      s.fail(ParseError::malformed);
+      return s.error;
+  }
+}
+
+void Parser::expect_response_to(Method method) {
+  PENSTOCK_ASSERT(state_->kind == Kind::response && !state_->head_known);
+  state_->asked = method;
+}
+
+void Parser::pause() {
+  state_->stop = true;
+}
+
+void Parser::reset() {
+  State& s = *state_;
+  s.release();
+  s.phase = State::Phase::idle;
+  s.error = ParseError::none;
+  s.asked = Method::other;
+  s.empty_lines = s.interim = 0;
+  s.after_cr = s.head_known = false;
+  s.stop = true;
+}
+
+bool Parser::idle() const {
+  return state_->phase == State::Phase::idle;
+}
+bool Parser::in_head() const {
+  return state_->phase == State::Phase::head;
+}
+bool Parser::body_until_close() const {
+  return state_->phase == State::Phase::body_until_close;
+}
+const Head* Parser::head() const {
+  return state_->head_known ? &state_->message->builder.head() : nullptr;
+}
+
+}  // namespace penstock::http

@@ -1,0 +1,164 @@
+#include "penstock/http/parser.h"
+
+#include <doctest/doctest.h>
+
+#include <functional>
+#include <string>
+
+using namespace penstock::http;
+
+namespace {
+
+struct Recorder final : ParserEvents {
+  explicit Recorder(Parser::Kind kind, const ParserLimits& limits = {}) : parser(kind, *this, limits) {}
+  void on_head(Head& head) override {
+    log += "head ";
+    target = std::string(head.target);
+    if (in_head) in_head();
+  }
+  void on_body(std::string_view bytes) override {
+    body += bytes;
+    log += "body ";
+    if (in_body) in_body();
+  }
+  void on_message_end(bool keep_alive) override {
+    log += keep_alive ? "end " : "end-close ";
+    if (in_end) in_end();
+  }
+  std::string log, body, target;
+  std::function<void()> in_head, in_body, in_end;
+  Parser parser;
+};
+
+constexpr std::string_view kGet = "GET /a HTTP/1.1\r\nHost: h\r\n\r\n";
+constexpr std::string_view kChunked =
+    "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\nX: y\r\n\r\n";
+
+}  // namespace
+
+TEST_CASE("feed stops behind one message and says how many bytes it took") {
+  Recorder r(Parser::Kind::request);
+  const std::string two = std::string(kGet) + "GET /b HTTP/1.1\r\nHost: h\r\n\r\n";
+  const auto fed = r.parser.feed(two);
+  CHECK(fed.consumed == kGet.size());
+  CHECK(fed.error == ParseError::none);
+  CHECK(r.target == "/a");
+  CHECK(r.parser.idle());
+  CHECK(r.parser.head() == nullptr);
+  CHECK(r.parser.feed(std::string_view(two).substr(fed.consumed)).consumed == two.size() - kGet.size());
+  CHECK(r.target == "/b");
+  CHECK(r.log == "head end head end ");
+}
+
+TEST_CASE("a pause in on_head leaves the body, and the end, for the next feed") {
+  Recorder r(Parser::Kind::request);
+  r.in_head = [&] { r.parser.pause(); };
+  const std::string message = "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\nhi";
+  const auto fed = r.parser.feed(message);
+  CHECK(fed.consumed == message.size() - 2);
+  CHECK(r.log == "head ");
+  CHECK(r.parser.head() != nullptr);
+  CHECK(r.parser.feed("hi").consumed == 2);
+  CHECK(r.log == "head body end ");
+
+  r.log.clear();
+  CHECK(r.parser.feed(kGet).consumed == kGet.size());
+  CHECK(r.log == "head ");
+  CHECK_FALSE(r.parser.idle());
+  CHECK(r.parser.feed({}).consumed == 0);
+  CHECK(r.log == "head end ");
+}
+
+TEST_CASE("a pause in on_body stops behind that chunk") {
+  Recorder r(Parser::Kind::request);
+  r.in_body = [&] { r.parser.pause(); };
+  std::string_view rest = kChunked;
+  rest.remove_prefix(r.parser.feed(rest).consumed);
+  CHECK(r.body == "abc");
+  CHECK(rest.substr(0, 2) == "\r\n");
+  rest.remove_prefix(r.parser.feed(rest).consumed);
+  CHECK(r.body == "abcde");
+  CHECK(r.log == "head body body ");
+  CHECK(r.parser.feed(rest).consumed == rest.size());
+  CHECK(r.log == "head body body end ");
+}
+
+TEST_CASE("a reset from inside any event ends the feed and forgets the message") {
+  for (const int where : {0, 1, 2}) {
+    CAPTURE(where);
+    Recorder r(Parser::Kind::request);
+    (where == 0 ? r.in_head : where == 1 ? r.in_body : r.in_end) = [&] { r.parser.reset(); };
+    r.parser.feed(kChunked);
+    CHECK(r.parser.idle());
+    CHECK(r.parser.head() == nullptr);
+    r.in_head = r.in_body = r.in_end = nullptr;
+    r.log.clear();
+    CHECK(r.parser.feed(kGet).error == ParseError::none);
+    CHECK(r.log == "head end ");
+  }
+}
+
+TEST_CASE("a message may be begun from inside the end of the one before") {
+  Recorder r(Parser::Kind::request);
+  r.in_end = [&] {
+    r.in_end = nullptr;
+    r.parser.feed("GET /inner HTTP/1.1\r\nHost: h\r\n\r\n");
+  };
+  r.parser.feed(kGet);
+  CHECK(r.log == "head end head end ");
+  CHECK(r.target == "/inner");
+}
+
+TEST_CASE("an error is sticky until reset") {
+  Recorder r(Parser::Kind::request);
+  CHECK(r.parser.feed("GET  / HTTP/1.1\r\n").error == ParseError::malformed);
+  CHECK(r.parser.feed(kGet).error == ParseError::malformed);
+  CHECK(r.parser.feed(kGet).consumed == 0);
+  CHECK(r.parser.finish() == ParseError::malformed);
+  r.parser.reset();
+  CHECK(r.parser.feed(kGet).error == ParseError::none);
+}
+
+TEST_CASE("an answer to HEAD has no body whatever it announces") {
+  Recorder r(Parser::Kind::response);
+  r.parser.expect_response_to(Method::head);
+  r.parser.feed("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n");
+  CHECK(r.log == "head end ");
+  r.parser.feed("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx");  // the next one answers something else
+  CHECK(r.body == "x");
+}
+
+TEST_CASE("interim responses are skipped and the final one is reported") {
+  Recorder r(Parser::Kind::response);
+  r.parser.feed("HTTP/1.1 100 Continue\r\n\r\n");
+  CHECK(r.log.empty());
+  CHECK(r.parser.in_head());
+  CHECK_FALSE(r.parser.idle());
+  r.parser.feed("HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n");
+  CHECK(r.log == "head end ");
+}
+
+TEST_CASE("the close of the peer ends a body without length and cuts every other message") {
+  Recorder r(Parser::Kind::response);
+  CHECK(r.parser.finish() == ParseError::none);
+  r.parser.feed("HTTP/1.1 200 OK\r\n\r\nabc");
+  CHECK(r.parser.body_until_close());
+  CHECK(r.parser.finish() == ParseError::none);
+  CHECK(r.log == "head body end-close ");
+  r.parser.feed("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nabc");
+  CHECK(r.parser.finish() == ParseError::malformed);
+}
+
+TEST_CASE("the head outlives the bytes that were fed") {
+  Recorder r(Parser::Kind::request);
+  std::string seen;
+  {
+    std::string bytes(kChunked.substr(0, kChunked.find("3\r\n")));
+    r.parser.feed(bytes);
+    bytes.assign(bytes.size(), '?');
+  }
+  REQUIRE(r.parser.head() != nullptr);
+  CHECK(r.parser.head()->method_text == "POST");
+  CHECK(r.parser.head()->get(Field::transfer_encoding) == "chunked");
+  CHECK(r.parser.head()->headers()[0].name == "Host");
+}
