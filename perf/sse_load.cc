@@ -17,7 +17,7 @@ namespace {
 
 constexpr const char* usage =
     "sse_load: load for an HTTP gateway on loopback\n"
-    "  --target A:P        where to (127.0.0.1 only)\n"
+    "  --target A:P        where to (127.0.0.1 only); repeat to spread the connections over several\n"
     "  --mode M            sse (streams, the default), request (no streaming), idle (open connections that sit)\n"
     "  --connections N     connections, and in closed loop requests at a time (64)\n"
     "  --rate R            open loop: requests a second (0, the default: closed loop)\n"
@@ -181,7 +181,7 @@ int main(int argc, char** argv) {
   Flags flags(argc, argv, usage);
   LoadOptions load;
   BodyOptions body;
-  std::string target = flags.text("--target", "");
+  std::vector<std::string> targets = flags.list("--target");
   std::string mode = flags.text("--mode", "sse");
   load.connections = static_cast<uint32_t>(flags.number("--connections", 64));
   double rate = flags.real("--rate", 0);
@@ -198,11 +198,11 @@ int main(int argc, char** argv) {
   for (const std::string& pid : flags.list("--watch-pid")) load.watch.push_back(pid_number(flags, pid));
   bool json = flags.on("--json");
   flags.finish();
-  if (target.empty()) flags.fail("--target is missing");
+  if (targets.empty()) flags.fail("--target is missing");
   if (mode != "sse" && mode != "request" && mode != "idle") flags.fail("--mode: want sse, request or idle");
   if (load.connections == 0) flags.fail("--connections: want at least 1");
-  load.target = loopback_address(target);
-  body.host = target;
+  for (const std::string& target : targets) load.targets.push_back(loopback_address(target));
+  body.host = targets[0];
   body.stream = mode == "sse";
   signal(SIGPIPE, SIG_IGN);
   raise_descriptor_limit();

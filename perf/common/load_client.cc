@@ -14,6 +14,8 @@ namespace penstock::perf {
 
 namespace {
 constexpr size_t receive_size = 256 * 1024;
+constexpr uint32_t connecting_limit = 256;  // well below a listener's queue
+constexpr uint64_t open_all_limit_ns = 20'000'000'000;
 constexpr uint64_t connect_pause_ns = 10'000'000;
 }  // namespace
 
@@ -61,18 +63,17 @@ LoadClient::~LoadClient() {
 }
 
 bool LoadClient::open_all() {
-  uint32_t opened = 0;
-  while (!unopened_.empty()) {
-    Connection* c = open_connection();
-    if (!c) return false;
-    idle_.push_back(c);
-    // Stay well below the server's accept queue.
-    if (++opened % 512 == 0) turn(now_ns() + 20'000'000);
+  uint64_t deadline = now_ns() + open_all_limit_ns;
+  while ((!unopened_.empty() || connecting_ > 0) && now_ns() < deadline) {
+    if (!unopened_.empty() && connecting_ < connecting_limit) {
+      Connection* c = open_connection();
+      if (!c) return false;
+      idle_.push_back(c);
+    } else {
+      turn(now_ns() + 10'000'000);
+    }
   }
-  uint64_t deadline = now_ns() + 5'000'000'000u;
-  auto all_open = [&] { return std::all_of(idle_.begin(), idle_.end(), [](Connection* c) { return c->writable; }); };
-  while (!all_open() && now_ns() < deadline) turn(now_ns() + 10'000'000);
-  return all_open() && idle_.size() == options_.connections;
+  return idle_.size() == options_.connections && connecting_ == 0;
 }
 
 void LoadClient::run() {
@@ -111,6 +112,7 @@ void LoadClient::run() {
 void LoadClient::begin_window(uint64_t now) {
   recording_ = true;
   window_start_ = now;
+  report_.in_flight_at_start = busy_;
   report_.before = sample_processes(options_.watch);
 }
 
@@ -137,19 +139,20 @@ LoadClient::Connection* LoadClient::idle_connection() {
     idle_.pop_front();
     return c;
   }
-  return unopened_.empty() ? nullptr : open_connection();
+  return unopened_.empty() || connecting_ >= connecting_limit ? nullptr : open_connection();
 }
 
 LoadClient::Connection* LoadClient::open_connection() {
   Connection* c = unopened_.back();
   unopened_.pop_back();
-  c->fd = start_connect(options_.target);
+  c->fd = start_connect(options_.targets[next_target_++ % options_.targets.size()]);
   if (c->fd < 0) {
     if (recording_) ++report_.failures[static_cast<size_t>(Failure::connect)];
     unopened_.push_back(c);
     return nullptr;
   }
   c->connecting = true;
+  ++connecting_;
   c->writable = false;
   c->framer.reset();
   epoll_event event{};
@@ -191,6 +194,7 @@ void LoadClient::handle(Connection* c, uint32_t events) {
       finish(c, Failure::connect);
       return;
     }
+    if (c->connecting) --connecting_;
     c->connecting = false;
     c->writable = true;
     if (c->busy) send_more(c);
@@ -350,6 +354,7 @@ void LoadClient::finish(Connection* c, Failure failure) {
 void LoadClient::drop(Connection* c) {
   if (c->fd >= 0) close(c->fd);
   c->fd = -1;
+  if (c->connecting) --connecting_;
   c->connecting = c->writable = false;
   unopened_.push_back(c);
 }
@@ -403,6 +408,7 @@ std::string LoadReport::json(const std::string& extra) const {
   for (size_t i = 1; i < failure_count; ++i) {
     add_number(out, (std::string("errors_") + failure_names[i]).c_str(), static_cast<double>(failures[i]));
   }
+  add_number(out, "in_flight_at_start", static_cast<double>(in_flight_at_start));
   add_number(out, "open_at_end", static_cast<double>(open_at_end));
   add_histogram(out, "latency", latency);
   add_histogram(out, "ttft", ttft);

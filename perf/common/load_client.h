@@ -1,5 +1,5 @@
 #pragma once
-// The engine of the load tools: one thread, epoll, many keep-alive connections to one loopback address.
+// The engine of the load tools: one thread, epoll, many keep-alive connections to loopback addresses.
 // A JobSource says what to send and when; the engine sends it, reads the answer (a body or a stream of
 // server-sent events) and keeps the histograms. In open loop latency runs from the moment a request was
 // due, not from when a connection was free for it, so that a slow server cannot hide its queue.
@@ -59,7 +59,7 @@ class JobSource {
 };
 
 struct LoadOptions {
-  sockaddr_in target{};
+  std::vector<sockaddr_in> targets;  // connections are spread over them evenly
   uint32_t connections = 64;
   double seconds = 10;  // no job starts after this
   double warmup = 0;    // nothing is recorded before this
@@ -78,6 +78,7 @@ struct LoadReport {
   uint64_t bytes = 0;
   uint64_t failures[failure_count] = {};
   uint64_t open_at_end = 0;  // streams that the end of the run cut; not an error
+  uint64_t in_flight_at_start = 0;
   double window_s = 0;
   ProcessSample before;
   ProcessSample after;
@@ -129,6 +130,8 @@ class LoadClient {
   std::vector<Connection*> unopened_;
   std::deque<Job> waiting_;
   uint64_t busy_ = 0;
+  uint32_t connecting_ = 0;
+  size_t next_target_ = 0;
   uint64_t retry_at_ = 0;  // after a failed connect, try again from here on
   uint64_t window_start_ = 0;
   uint64_t read_at_ = 0;  // clock of the current receive
