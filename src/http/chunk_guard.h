@@ -25,6 +25,7 @@ class ChunkGuard {
   };
   // The first piece of `bytes`, which must not be empty.
   Piece next(std::string_view bytes);
+  bool between_chunks() const { return state_ == State::size_first; }
 
  private:
   enum class State : uint8_t { size_first, size, extension, size_end, data, data_cr, data_end };

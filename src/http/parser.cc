@@ -78,7 +78,7 @@ Parser::FeedResult Parser::feed(std::string_view bytes) {
   using Phase = State::Phase;
   State& s = *state_;
   s.stop = false;
-  size_t used = 0;
+  size_t used = 0, head = 0;
   while (!s.stop) {
     const std::string_view rest = bytes.substr(used);
     if (s.phase == Phase::ending) {
@@ -89,9 +89,11 @@ Parser::FeedResult Parser::feed(std::string_view bytes) {
     switch (s.phase) {
       case Phase::idle:
         used += s.skip_empty_lines(rest);
+        head = used;
         break;
       case Phase::head:
         used += s.take_head(rest);
+        head = used;
         break;
       case Phase::body_length:
         used += s.take_length(rest);
@@ -111,7 +113,7 @@ Parser::FeedResult Parser::feed(std::string_view bytes) {
         break;
     }
   }
-  return {used, s.error};
+  return {used, s.error, head};
 }
 
 // Between messages. Leaves the phase when the first byte of a head is there.
@@ -291,6 +293,9 @@ bool Parser::in_head() const {
 }
 bool Parser::body_until_close() const {
   return state_->phase == State::Phase::body_until_close;
+}
+bool Parser::between_chunks() const {
+  return state_->phase == State::Phase::chunks && state_->message->chunks.between_chunks();
 }
 const Head* Parser::head() const {
   return state_->head_known ? &state_->message->builder.head() : nullptr;
