@@ -1,6 +1,14 @@
 // An inference request as the router needs it: offsets into the original bytes, found in one pass of
 // simdjson On-Demand. The body is never rebuilt: it is forwarded as it came, and only the value of
-// "model" is replaced (spliced) when a rewrite says so. Pure; one thread; a Scanner is reused.
+// "model" is replaced (spliced, see splice.h) when a rewrite says so. Pure; one thread; a Scanner is reused.
+//
+// What is checked of every byte, known field or not: UTF-8, control characters in strings, that strings end, that
+// brackets match in number and kind, commas and colons, the spelling of numbers, true, false and null, depth, and that
+// nothing follows the object. What is not: escape sequences in strings that are not decoded here ("\q" passes in a
+// message; the model server refuses it). Decoded are: top-level keys and the values copied into Request.
+// A byte order mark in front is tolerated, as Python's json module does. Of a repeated key the last counts, as for
+// every common server; "model" and "stream" must not be repeated, since a server that took the first would be
+// misjudged.
 #pragma once
 
 #include <cstddef>
@@ -28,21 +36,27 @@ struct Range {
 
 struct Request {
   Api api = Api::other;
-  std::string model;                           // decoded ("" when absent)
-  Range model_value;                           // the JSON string with its quotes, for splicing
+  std::string model;  // decoded ("" when absent)
+  Range model_value;  // the JSON string with its quotes, for splicing
   bool stream = false;
-  bool include_usage = false;                  // stream_options.include_usage
-  bool continuous_usage = false;               // stream_options.continuous_usage_stats
-  std::optional<uint32_t> max_tokens;          // max_tokens, max_completion_tokens or max_output_tokens
+  bool include_usage = false;          // stream_options.include_usage
+  bool continuous_usage = false;       // stream_options.continuous_usage_stats
+  std::optional<uint32_t> max_tokens;  // max_completion_tokens, else max_output_tokens, else max_tokens
   uint32_t n = 1;
   bool has_tools = false;
-  bool multimodal = false;                     // image, audio or video content
+  bool multimodal = false;  // image, audio or video content
   std::string cache_salt;
-  std::string session;                         // "session_id", "user" or "prompt_cache_key", first found
-  // What makes the prompt, in the order in which a chat template would show it (tools and system first): raw JSON
-  // text for chat, messages and responses; the text between the quotes for a string prompt; the array text for token ids.
+  std::string session;  // "session_id", else "user", else "prompt_cache_key", else metadata.user_id
+  // What makes the prompt, in this order: instructions or system, tools, documents, chat_template,
+  // chat_template_kwargs, then prompt, messages, input or items. Empty or null parts are left out.
+  //   string            the text between its quotes (escapes as they came)
+  //   array             from its '[' up to, and without, its ']' and the white space before that: so the messages of a
+  //                     longer conversation begin with exactly the bytes of the shorter one
+  //   object            the whole of it
+  //   array of strings, or of token ids, as prompt or input: from the first text or id to the last, without the outer
+  //                     quotes and brackets, so that "x" and ["x"] are the same prompt
   std::vector<Range> prompt;
-  size_t prompt_bytes = 0;                     // sum of the sizes
+  size_t prompt_bytes = 0;  // sum of the sizes
   // Token-id prompts: the number of ids (no estimate needed); 0 otherwise.
   uint32_t prompt_token_ids = 0;
 
@@ -51,24 +65,27 @@ struct Request {
 
 enum class ScanError : uint8_t {
   none,
-  not_json,                  // not JSON, or not an object: 400 on known inference paths
-  no_model,                  // "model" missing: 400
-  model_not_string,          // 400
-  no_prompt,                 // prompt / messages / input / items missing or empty: 400
-  bad_type,                  // a field that matters has the wrong JSON type: 400
-  too_deep,                  // nesting over the limit: 400
+  not_json,          // not JSON, or not an object: 400 on known inference paths
+  no_model,          // "model" missing: 400
+  model_not_string,  // 400
+  no_prompt,         // prompt / messages / input / items missing or empty: 400
+  bad_type,          // a field that matters has the wrong JSON type: 400
+  too_deep,          // nesting over the limit: 400
 };
 struct ScanFailure {
   ScanError error = ScanError::none;
-  std::string param;                           // the field at fault, for the error body
-  std::string message;                         // one sentence
+  std::string param;    // the field at fault, for the error body
+  std::string message;  // one sentence
 };
 
 class RequestScanner {
  public:
   RequestScanner();
   ~RequestScanner();
-  // Scans `body`, which must have BodyBuffer::padding readable bytes behind it. Fills `out`.
+  // Nesting beyond this is refused (Python's parser gives up near 1000, and a chat needs about 10).
+  static constexpr int nesting_max = 512;
+  // Scans `body`, which must have BodyBuffer::padding readable bytes behind it. Fills `out` (partly after a failure).
+  // Api::other requires nothing but JSON: "model" may be missing, and what looks like a prompt is taken if it is one.
   ScanFailure scan(Api api, std::string_view body, Request& out);
 
  private:

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -11,9 +10,10 @@
 namespace penstock::openai {
 
 struct Usage {
-  uint32_t prompt_tokens = 0;                  // or input_tokens
-  uint32_t completion_tokens = 0;              // or output_tokens
-  std::optional<uint32_t> cached_tokens;       // prompt_tokens_details / input_tokens_details .cached_tokens, cache_read_input_tokens
+  uint32_t prompt_tokens = 0;      // or input_tokens
+  uint32_t completion_tokens = 0;  // or output_tokens
+  std::optional<uint32_t>
+      cached_tokens;  // prompt_tokens_details / input_tokens_details .cached_tokens, cache_read_input_tokens
 };
 
 class AnswerObserver {
@@ -31,12 +31,10 @@ class AnswerObserver {
 
   // The last usage seen (continuous_usage_stats sends many: only the last counts).
   const std::optional<Usage>& usage() const { return usage_; }
-  std::string_view finish_reason() const { return finish_reason_; }   // "" while unknown
-  bool saw_done() const { return done_; }                             // data: [DONE], response.completed, message_stop
+  std::string_view finish_reason() const { return finish_reason_; }  // "" while unknown
+  bool saw_done() const { return done_; }                            // data: [DONE], response.completed, message_stop
 
  private:
-  struct State;
-  std::unique_ptr<State> state_;               // the JSON parser: made when first needed
   std::optional<Usage> usage_;
   std::string finish_reason_;
   bool done_ = false;

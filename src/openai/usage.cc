@@ -1,0 +1,372 @@
+#include "penstock/openai/usage.h"
+
+#include <simdjson.h>
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+#include <limits>
+#include <memory>
+#include <utility>
+
+namespace penstock::openai {
+namespace {
+
+namespace ondemand = simdjson::ondemand;
+
+constexpr size_t answer_bytes_max = 1024 * 1024;  // longer ones are read from their tail
+constexpr size_t tail_bytes = 64 * 1024;
+constexpr int tail_tries_max = 8;
+constexpr size_t scratch_min = 4 * 1024;
+constexpr size_t scratch_kept_max = 64 * 1024;
+
+// A padded copy of what is parsed, and the parser. One for each thread and not for each observer: there may be tens of
+// thousands of streams, and each needs it for a microsecond at its end.
+class Scratch {
+ public:
+  // `text` (with `lead` in front) as a document; it lives until the next call.
+  bool open(std::string_view lead, std::string_view text, ondemand::document& document) {
+    const size_t size = lead.size() + text.size();
+    if (size + simdjson::SIMDJSON_PADDING > capacity_) {
+      capacity_ = std::bit_ceil(std::max(size + simdjson::SIMDJSON_PADDING, scratch_min));
+      bytes_ = std::make_unique<char[]>(capacity_);
+      if (parser_.allocate(capacity_)) return false;
+    }
+    std::memcpy(bytes_.get(), lead.data(), lead.size());
+    std::memcpy(bytes_.get() + lead.size(), text.data(), text.size());
+    std::memset(bytes_.get() + size, ' ', simdjson::SIMDJSON_PADDING);
+    return parser_.iterate(simdjson::padded_string_view(bytes_.get(), size, capacity_)).get(document) ==
+           simdjson::SUCCESS;
+  }
+
+  void shrink() {
+    if (capacity_ <= scratch_kept_max) return;
+    capacity_ = 0;
+    bytes_.reset();
+    parser_ = ondemand::parser();
+  }
+
+ private:
+  ondemand::parser parser_;
+  std::unique_ptr<char[]> bytes_;
+  size_t capacity_ = 0;
+};
+
+Scratch& scratch() {
+  thread_local Scratch instance;
+  return instance;
+}
+
+bool is_space(char c) {
+  return c == ' ' || c == '\n' || c == '\r' || c == '\t';
+}
+
+std::string_view skip_space(std::string_view text) {
+  while (!text.empty() && is_space(text.front())) text.remove_prefix(1);
+  return text;
+}
+
+// `text` begins with `key` (which has its quotes) as the key of a field: the first character of its value; else 0.
+// Within a string a quote always follows a backslash, so a quote, a word, a quote and a colon can only be a key.
+char value_after_key(std::string_view text, std::string_view key) {
+  if (!text.starts_with(key)) return 0;
+  text = skip_space(text.substr(key.size()));
+  if (!text.starts_with(':')) return 0;
+  text = skip_space(text.substr(1));
+  return text.empty() ? '\0' : text.front();
+}
+
+bool begins_key(char quote, char letter) {
+  return quote == '"' && (letter == 'u' || letter == 'f' || letter == 'e');
+}
+
+// The next place at or after `from` where a key of interest might begin: a quote and its first letter.
+size_t find_candidate(std::string_view data, size_t from) {
+  using Block = unsigned char __attribute__((vector_size(16)));
+  const char* const bytes = data.data();
+  while (from + sizeof(Block) < data.size()) {
+    Block quotes, letters;
+    std::memcpy(&quotes, bytes + from, sizeof(Block));
+    std::memcpy(&letters, bytes + from + 1, sizeof(Block));
+    const auto hits = (quotes == '"') & ((letters == 'u') | (letters == 'f') | (letters == 'e'));
+    uint64_t halves[2];
+    static_assert(sizeof(halves) == sizeof(hits));
+    std::memcpy(halves, &hits, sizeof(halves));
+    if ((halves[0] | halves[1]) != 0) break;
+    from += sizeof(Block);
+  }
+  for (; from + 1 < data.size(); ++from) {
+    if (begins_key(bytes[from], bytes[from + 1])) return from;
+  }
+  return std::string_view::npos;
+}
+
+// Whether an event has anything to be read but text: usage, the end of a choice, an error.
+bool worth_parsing(std::string_view data) {
+  if (data.starts_with(R"({"object":"error")")) return true;
+  for (size_t at = find_candidate(data, 0); at != std::string_view::npos; at = find_candidate(data, at + 1)) {
+    const std::string_view rest = data.substr(at);
+    if (value_after_key(rest, R"("usage")") == '{' || value_after_key(rest, R"("finish_reason")") == '"') return true;
+    const char error = value_after_key(rest, R"("error")");
+    if (error == '{' || error == '"') return true;
+  }
+  return false;
+}
+
+struct Seen {
+  bool error = false, usage = false, choices = false, reason = false;
+};
+
+// Reads one event or answer into an observer's fields. Anything of an unexpected shape is passed over.
+class Reader {
+ public:
+  Reader(std::optional<Usage>& usage, std::string& finish_reason) : usage_(usage), finish_reason_(finish_reason) {}
+
+  // False when `text` is not a whole JSON object (what was read until then stays).
+  bool read(std::string_view lead, std::string_view text) {
+    ondemand::document document;
+    ondemand::object object;
+    if (!scratch().open(lead, text, document) || document.get_object().get(object)) return false;
+    return read_object(object, 0) && document.current_location().error() == simdjson::OUT_OF_BOUNDS;
+  }
+  const Seen& seen() const { return seen_; }
+
+ private:
+  static char kind(ondemand::value& value) {
+    const std::string_view token = value.raw_json_token();
+    return token.empty() ? '\0' : token.front();
+  }
+
+  bool read_object(ondemand::object& object, int depth) {
+    for (auto result : object) {
+      ondemand::field field;
+      std::string_view key;
+      if (std::move(result).get(field) || field.unescaped_key().get(key)) return false;
+      if (!read_field(key, field.value(), depth)) return false;
+    }
+    return true;
+  }
+
+  bool read_field(std::string_view key, ondemand::value value, int depth) {
+    const char type = kind(value);
+    if (key == "choices" && type == '[') return read_choices(value);
+    if (key == "usage" && type == '{') return read_usage(value);
+    if (key == "finish_reason" || key == "stop_reason" || (key == "status" && !seen_.reason)) {
+      if (type == '"') return read_text(value, finish_reason_);
+    } else if (key == "incomplete_details" && type == '{') {
+      return read_incomplete(value);
+    } else if (key == "error") {
+      seen_.error = seen_.error || type == '{' || type == '"';
+    } else if ((key == "object" || key == "type") && type == '"' && depth == 0) {
+      std::string_view word;
+      if (value.get_string().get(word)) return false;
+      seen_.error = seen_.error || word == "error";
+    } else if ((key == "response" || key == "message" || key == "delta") && type == '{' && depth == 0) {
+      ondemand::object inner;
+      return !value.get_object().get(inner) && read_object(inner, depth + 1);
+    }
+    return true;
+  }
+
+  static bool read_text(ondemand::value& value, std::string& to) {
+    std::string_view text;
+    if (value.get_string().get(text)) return false;
+    to = text;
+    return true;
+  }
+
+  bool read_choices(ondemand::value& value) {
+    ondemand::array choices;
+    if (value.get_array().get(choices)) return false;
+    for (auto result : choices) {
+      ondemand::value choice;
+      if (std::move(result).get(choice)) return false;
+      seen_.choices = true;
+      if (kind(choice) != '{') continue;
+      ondemand::object object;
+      if (choice.get_object().get(object)) return false;
+      for (auto entry : object) {
+        ondemand::field field;
+        std::string_view key;
+        if (std::move(entry).get(field) || field.unescaped_key().get(key)) return false;
+        if (key == "finish_reason" && kind(field.value()) == '"' && !read_text(field.value(), finish_reason_))
+          return false;
+      }
+    }
+    return true;
+  }
+
+  bool read_incomplete(ondemand::value& value) {
+    ondemand::object object;
+    if (value.get_object().get(object)) return false;
+    for (auto entry : object) {
+      ondemand::field field;
+      std::string_view key;
+      if (std::move(entry).get(field) || field.unescaped_key().get(key)) return false;
+      if (key != "reason" || kind(field.value()) != '"') continue;
+      if (!read_text(field.value(), finish_reason_)) return false;
+      seen_.reason = true;
+    }
+    return true;
+  }
+
+  bool read_usage(ondemand::value& value) {
+    ondemand::object object;
+    if (value.get_object().get(object)) return false;
+    Usage usage = usage_.value_or(Usage{});  // a message's events each bring a part
+    for (auto entry : object) {
+      ondemand::field field;
+      std::string_view key;
+      if (std::move(entry).get(field) || field.unescaped_key().get(key)) return false;
+      uint32_t number = 0;
+      if (key == "prompt_tokens" || key == "input_tokens") {
+        if (read_number(field.value(), number)) usage.prompt_tokens = number;
+      } else if (key == "completion_tokens" || key == "output_tokens") {
+        if (read_number(field.value(), number)) usage.completion_tokens = number;
+      } else if (key == "cache_read_input_tokens") {
+        if (read_number(field.value(), number)) usage.cached_tokens = number;
+      } else if (key == "prompt_tokens_details" || key == "input_tokens_details") {
+        if (!read_details(field.value(), usage)) return false;
+      }
+    }
+    usage_ = usage;
+    seen_.usage = true;
+    return true;
+  }
+
+  static bool read_details(ondemand::value& value, Usage& usage) {
+    if (kind(value) != '{') return true;
+    ondemand::object object;
+    if (value.get_object().get(object)) return false;
+    for (auto entry : object) {
+      ondemand::field field;
+      std::string_view key;
+      if (std::move(entry).get(field) || field.unescaped_key().get(key)) return false;
+      uint32_t number = 0;
+      if (key == "cached_tokens" && read_number(field.value(), number)) usage.cached_tokens = number;
+    }
+    return true;
+  }
+
+  static bool read_number(ondemand::value& value, uint32_t& to) {
+    uint64_t number = 0;
+    if (value.get_uint64().get(number)) return false;
+    to = static_cast<uint32_t>(std::min<uint64_t>(number, std::numeric_limits<uint32_t>::max()));
+    return true;
+  }
+
+  std::optional<Usage>& usage_;
+  std::string& finish_reason_;
+  Seen seen_;
+};
+
+// The fields behind `key` at the top level of an answer of which only the tail is looked at. The key is at the top
+// level exactly if a brace put before it makes the rest a whole object.
+bool read_tail(std::string_view tail, std::string_view key, std::optional<Usage>& usage, std::string& reason) {
+  size_t at = tail.rfind(key);
+  for (int tries = 0; at != std::string_view::npos && tries < tail_tries_max; ++tries) {
+    size_t before = at;
+    while (before > 0 && is_space(tail[before - 1])) --before;
+    const bool is_key = before > 0 && (tail[before - 1] == ',' || tail[before - 1] == '{') &&
+                        value_after_key(tail.substr(at), key) != 0;
+    std::optional<Usage> found_usage;
+    std::string found_reason;
+    if (is_key && Reader(found_usage, found_reason).read("{", tail.substr(at))) {
+      if (found_usage) usage = found_usage;
+      if (!found_reason.empty()) reason = std::move(found_reason);
+      return true;
+    }
+    if (at == 0) break;
+    at = tail.rfind(key, at - 1);
+  }
+  return false;
+}
+
+enum class Name { content, parse, finished, failed, stop, other, unknown };
+
+// The events of the responses and messages APIs.
+Name name_of(std::string_view name) {
+  if (name.starts_with("response.")) {
+    if (name.ends_with(".delta")) return Name::content;
+    if (name == "response.completed" || name == "response.incomplete") return Name::finished;
+    return name == "response.failed" ? Name::failed : Name::other;
+  }
+  if (name == "content_block_delta") return Name::content;
+  if (name == "message_start" || name == "message_delta") return Name::parse;
+  if (name == "message_stop") return Name::stop;
+  if (name == "content_block_start" || name == "content_block_stop" || name == "ping") return Name::other;
+  return name == "error" ? Name::failed : Name::unknown;
+}
+
+// Events that are sent without a name say it in their data, in front.
+std::string_view type_in(std::string_view data) {
+  constexpr std::string_view lead = R"({"type":")";
+  data = data.substr(0, 64);
+  if (!data.starts_with(lead)) return "";
+  data.remove_prefix(lead.size());
+  return data.substr(0, data.find('"'));
+}
+
+}  // namespace
+
+AnswerObserver::AnswerObserver() = default;
+AnswerObserver::~AnswerObserver() = default;
+
+void AnswerObserver::reset() {
+  usage_.reset();
+  finish_reason_.clear();
+  done_ = false;
+}
+
+AnswerObserver::Kind AnswerObserver::on_event(std::string_view name, std::string_view data) {
+  if (name.empty()) name = type_in(data);
+  const Name meaning = name_of(name);
+  switch (meaning) {
+    case Name::content:
+      return Kind::content;
+    case Name::other:
+      return Kind::other;
+    case Name::stop:
+      done_ = true;
+      return Kind::done;
+    case Name::parse:
+    case Name::finished:
+    case Name::failed:
+    case Name::unknown:
+      break;
+  }
+  if (meaning == Name::unknown) {
+    if (data.starts_with("[DONE]")) {
+      done_ = true;
+      return Kind::done;
+    }
+    if (!data.starts_with('{')) return Kind::other;
+    if (!worth_parsing(data)) return Kind::content;
+  }
+  Reader reader(usage_, finish_reason_);
+  const bool whole = data.size() <= answer_bytes_max && reader.read("", data);
+  scratch().shrink();
+  if (meaning == Name::finished) {
+    done_ = true;
+    return Kind::done;
+  }
+  if (meaning == Name::failed || reader.seen().error) return Kind::error;
+  if (!whole) return Kind::other;
+  if (reader.seen().choices) return Kind::content;
+  return reader.seen().usage && name != "message_start" ? Kind::usage_only : Kind::other;
+}
+
+void AnswerObserver::on_answer(std::string_view json) {
+  if (json.size() <= answer_bytes_max) {
+    Reader(usage_, finish_reason_).read("", json);
+  } else {
+    const std::string_view tail = json.substr(json.size() - tail_bytes);
+    // Each brings what follows it; "stop_reason" stands before "usage" in a message.
+    if (!read_tail(tail, R"("stop_reason")", usage_, finish_reason_) || !usage_) {
+      read_tail(tail, R"("usage")", usage_, finish_reason_);
+    }
+  }
+  scratch().shrink();
+}
+
+}  // namespace penstock::openai
