@@ -1,0 +1,84 @@
+#!/usr/bin/env python3
+"""Counts test cases in meson's testlog.json, for scripts/test.
+
+  count-tests.py TYPE TESTLOG   one line for each program: TYPE NAME PASSED FAILED SKIPPED
+  count-tests.py --sum FILE     adds such lines up, prints the sum last; status 1 when anything failed
+A program that says how many cases it ran (doctest, unittest) counts with these, any other as one.
+"""
+import json
+import os
+import re
+import sys
+
+DOCTEST = re.compile(r"test cases:\s*(\d+)\s*\|\s*(\d+) passed\s*\|\s*(\d+) failed(?:\s*\|\s*(\d+) skipped)?")
+UNITTEST = re.compile(r"^Ran (\d+) tests? in", re.M)
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def count(entry):
+    result = entry["result"]
+    ok = result in ("OK", "EXPECTEDFAIL")
+    if result == "SKIP":
+        return 0, 0, 1
+    text = COLOUR.sub("", (entry.get("stdout") or "") + "\n" + (entry.get("stderr") or ""))
+    passed, failed, skipped = 0, 0, 0
+    for found in DOCTEST.finditer(text):
+        passed += int(found[2])
+        failed += int(found[3])
+    for found in UNITTEST.finditer(text):
+        after = text[found.end():].lstrip("0123456789.s \n").split("\n")[0]
+        amounts = {k: int(n) for k, n in re.findall(r"(failures|errors|skipped|unexpected successes)=(\d+)", after)}
+        bad = sum(n for k, n in amounts.items() if k != "skipped")
+        failed += bad
+        skipped += amounts.get("skipped", 0)
+        passed += int(found[1]) - bad - amounts.get("skipped", 0)
+    if ok:
+        return (passed, 0, skipped) if passed + skipped else (1, 0, 0)
+    return passed, max(failed, 1), skipped
+
+
+def print_counts(kind, path):
+    if not os.path.exists(path):
+        return  # meson found no test of the wanted suites
+    with open(path) as f:
+        for line in f:
+            entry = json.loads(line)
+            name = entry["name"].split(" / ")[-1].replace(" ", "-")
+            print(kind, name, *count(entry))
+
+
+def print_sum(path):
+    totals = {}
+    broken = []
+    with open(path) as f:
+        for line in f:
+            kind, name, *numbers = line.split()
+            row = totals.setdefault(kind, [0, 0, 0])
+            for i, number in enumerate(numbers):
+                row[i] += int(number)
+            if numbers[1] != "0":
+                broken.append(f"failed: {kind}: {name}")
+    for line in broken:
+        print(line)
+    for kind, (passed, failed, skipped) in totals.items():
+        print(f"{kind}: {passed} passed, {failed} failed, {skipped} skipped")
+    passed, failed, skipped = (sum(row[i] for row in totals.values()) for i in range(3))
+    if passed + failed == 0:
+        print("no test was run")
+        failed = 1
+    print(f"{passed} passed, {failed} failed" + (f", {skipped} skipped" if skipped else ""))
+    return 1 if failed else 0
+
+
+def main():
+    if len(sys.argv) == 3 and sys.argv[1] == "--sum":
+        return print_sum(sys.argv[2])
+    if len(sys.argv) == 3:
+        print_counts(sys.argv[1], sys.argv[2])
+        return 0
+    print(__doc__, file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
