@@ -15,7 +15,8 @@
 
 namespace penstock::net {
 
-// Blocks of 4 KiB and 64 KiB with small free lists (at most `keep_bytes` kept per pool).
+// Blocks of 4 KiB and 64 KiB with small free lists (at most `keep_bytes` kept per pool). The budget is charged for
+// whole blocks, while they are in use.
 class BlockPool {
  public:
   static constexpr size_t small_size = 4 * 1024, large_size = 64 * 1024;
@@ -40,6 +41,7 @@ class BlockPool {
   Block* free_small_ = nullptr;
   Block* free_large_ = nullptr;
 };
+static_assert(sizeof(BlockPool::Block) < BlockPool::small_size / 64);
 
 // Bytes waiting to be sent, in order: a chain of blocks. Empty queues own no memory.
 class OutQueue {
@@ -56,6 +58,7 @@ class OutQueue {
   size_t pieces(iovec* out, size_t max) const;
   void consume(size_t bytes);
   void clear();
+  const MemoryBudget& budget() const { return pool_->budget(); }
 
  private:
   BlockPool* pool_;
@@ -68,26 +71,27 @@ class OutQueue {
 // `padding` readable bytes behind it so that simdjson can scan it in place.
 class BodyBuffer {
  public:
-  static constexpr size_t padding = 64;        // simdjson 3.0 asks for 32, later versions for 64
+  static constexpr size_t padding = 64;  // zeros; simdjson 3.0 asks for 32, later versions for 64
 
   explicit BodyBuffer(MemoryBudget& budget) : budget_(&budget) {}
   ~BodyBuffer() { reset(); }
   BodyBuffer(const BodyBuffer&) = delete;
 
-  // `expected`: the announced length if known (0: unknown); used to avoid regrowth, capped.
+  // `expected`: the announced length if known (0: unknown); used to avoid regrowth, capped. False (and nothing is
+  // copied) when the budget refuses. The budget is charged for capacity and padding.
   [[nodiscard]] bool append(std::string_view bytes, size_t expected);
   std::string_view view() const { return {data_, size_}; }
   char* data() { return data_; }
   size_t size() const { return size_; }
   size_t capacity() const { return capacity_; }
   bool empty() const { return size_ == 0; }
-  void reset();                                // frees the memory and gives back the budget
+  void reset();  // frees the memory and gives back the budget
 
  private:
   [[nodiscard]] bool grow(size_t needed, size_t expected);
   MemoryBudget* budget_;
   char* data_ = nullptr;
-  size_t size_ = 0, capacity_ = 0;             // capacity without padding
+  size_t size_ = 0, capacity_ = 0;  // capacity without padding
 };
 
 }  // namespace penstock::net

@@ -28,7 +28,7 @@ class Connection : public SocketEvents {
   bool congested() const { return congested_; }
 
   // Sends or queues all pieces, in order. False: the connection is dead or the budget refused to
-  // queue; the caller must close it. Never calls back.
+  // queue; the caller must close it. Never calls back. Not after finish_sending().
   [[nodiscard]] bool write(std::span<const iovec> pieces);
   [[nodiscard]] bool write(std::string_view bytes);
   // FIN once everything queued has gone out.
@@ -40,25 +40,32 @@ class Connection : public SocketEvents {
   void close(bool reset = false);
 
  protected:
-  ~Connection() { close(); }
+  ~Connection();
   void adopt(int fd);
   // errno when no socket could be made, else 0.
   int connect(const Address& to);
 
   // The queue fell below the low mark after congested() was true.
   virtual void on_drained() = 0;
-  // The last queued byte has gone out (also after congestion). Default: nothing.
+  // The last queued byte has gone out, and FIN if finish_sending() asked for it. After congestion on_drained
+  // comes first. Not called for bytes that the kernel took at once. Default: nothing.
   virtual void on_flushed() {}
 
   void on_writable() final;
 
  private:
   bool queue_rest(std::span<const iovec> pieces, size_t sent);
+  void note_congestion();
+  bool send_queued();  // false: on_error was called, `this` may be gone
+  bool under_pressure() const;
+  void opened(SocketId socket);
 
   EventLoop& loop_;
   SocketId socket_;
   OutQueue queue_;
-  bool congested_ = false, recv_paused_ = false, finish_when_flushed_ = false;
+  bool* destroyed_ = nullptr;  // on the stack of on_writable(): set by the destructor
+  bool congested_ = false, recv_paused_ = false;
+  bool finish_when_flushed_ = false;  // finish_sending() was called; once the queue is empty: FIN was sent
 };
 
 }  // namespace penstock::net

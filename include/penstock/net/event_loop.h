@@ -1,6 +1,8 @@
 // One thread's event loop: a ring, a timer wheel, deferred work and a mailbox. A turn is:
-// read the clock once -> mailbox -> timers -> ring events -> deferred work -> turn hook.
-// Time (now()) is constant within a turn.
+// read the clock -> mailbox -> timers -> ring events -> deferred work -> disposals -> turn hook.
+// The wait is part of the ring's turn. A turn in which the mailbox, a timer or deferred work had something to do does
+// not wait, so that its end (disposals, hook) is never far. Time (now()) is constant within a turn, but for the wait:
+// after that, ring events see the time at which it ended.
 #pragma once
 
 #include <atomic>
@@ -29,13 +31,21 @@ class EventLoop {
 
   Ring& ring() { return ring_; }
   Clock& clock() { return clock_; }
-  Instant now() const { return now_; }
-  void arm(Timer& timer, Duration after) { timers_.arm(timer, now_ + after); }
+  Instant now() const {
+    if (waited_) refresh_now();
+    return now_;
+  }
+  // Duration::max() is "never".
+  void arm(Timer& timer, Duration after) {
+    const Instant from = now();
+    timers_.arm(timer, after < Instant::max() - from ? from + after : Instant::max());
+  }
   void arm_at(Timer& timer, Instant deadline) { timers_.arm(timer, deadline); }
 
-  // Runs at the end of this turn (or at the start of the next when called outside one).
+  // Runs at the end of this turn (or at the start of the next when called outside one). Work deferred by deferred work
+  // runs in the same turn, up to 16 generations; what is left then runs at the start of the next turn.
   void defer(std::function<void()> work);
-  // Destroys at the end of this turn: the way for a connection to delete itself.
+  // Destroys at the end of this turn, after the work deferred before: the way for a connection to delete itself.
   void dispose(std::unique_ptr<Disposable> object);
 
   // Any thread: runs `work` on the loop's thread in its next turn. For rare messages (hand-over of a
@@ -45,25 +55,36 @@ class EventLoop {
   // Called once at the end of each turn, before waiting: quiescence and gauges.
   void set_turn_hook(std::function<void()> hook) { turn_hook_ = std::move(hook); }
 
-  void run();                                  // until stop()
-  void run_turn(Duration max_wait);            // one turn; tests and run()
-  void stop();                                 // any thread
+  void run();                        // until stop()
+  void run_turn(Duration max_wait);  // one turn; tests and run()
+  void stop();                       // any thread
 
  private:
-  void run_mailbox();
+  using Work = std::vector<std::function<void()>>;
+
+  bool run_mailbox();  // true: there was something
+  void run_deferred_once();
   void run_deferred();
+  void run_disposals();
+  void destroy_queued();
+  void refresh_now() const;
 
   Ring& ring_;
   Clock& clock_;
-  Instant now_;
+  mutable Instant now_;
+  mutable bool waited_ = false;  // the ring may have waited since now_ was read
+  bool in_turn_ = false;
   TimerWheel timers_;
-  std::vector<std::function<void()>> deferred_;
-  std::vector<std::unique_ptr<Disposable>> disposed_;
+  Work deferred_, running_;  // running_ keeps its capacity from turn to turn
+  std::vector<std::unique_ptr<Disposable>> disposed_, disposing_;
+  std::vector<std::unique_ptr<Disposable>> disposed_earlier_;  // left by a turn that had too much deferred work
   std::function<void()> turn_hook_;
   std::atomic<bool> stop_requested_{false};
   std::atomic<bool> mailbox_filled_{false};
   std::mutex mailbox_mutex_;
-  std::vector<std::function<void()>> mailbox_;
+  bool mailbox_closed_ = false;  // the loop has ended; under mailbox_mutex_
+  Work mailbox_;                 // under mailbox_mutex_
+  Work delivering_;
 };
 
 }  // namespace penstock::net
