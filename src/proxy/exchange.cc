@@ -7,6 +7,7 @@
 
 #include "penstock/base/assert.h"
 #include "penstock/http/writer.h"
+#include "penstock/openai/error_body.h"
 #include "penstock/openai/models.h"
 #include "penstock/openai/splice.h"
 
@@ -288,7 +289,7 @@ Exchange::Progress Exchange::route() {
   routing::Decision decision;
   if (const endpoints::Pool* pool = gateway_.pool()) {
     decision = context_.router.decide(wanted, *pool, now, {tried_.data(), tried_count_},
-                                      head_.explain ? &why : nullptr);
+                                      head_.explain ? &why : context_.observer.explanation_slot());
   }
   if (decision.endpoint != nullptr) {
     endpoint_ = decision.endpoint;

@@ -9,6 +9,10 @@
 #include "penstock/base/time.h"
 #include "penstock/endpoints/endpoint.h"
 
+namespace penstock::routing {
+struct Explanation;
+}
+
 namespace penstock::proxy {
 
 // How an exchange ended. Closed: started = in flight + sum of outcomes, always.
@@ -73,6 +77,8 @@ class ExchangeObserver {
   // The body has been sent to an endpoint / the exchange left it: inference_objective_running_requests.
   virtual void running_changed(std::string_view model, int delta) = 0;
   virtual void decision_made(Duration cost, bool found, const endpoints::EndpointState* endpoint, std::string_view target_model) = 0;
+  // Where the next decision should be explained, when it is to be kept for /debug/decisions; null most of the time.
+  virtual routing::Explanation* explanation_slot() { return nullptr; }
   virtual void attempt_failed(AttemptFailure failure, bool retried) = 0;
   virtual void endpoint_ejected(const endpoints::EndpointState& endpoint) = 0;
   virtual void inter_token(Duration gap) = 0;
