@@ -214,8 +214,8 @@ void check_together(LoadResult& result, const Where& where) {
              "is longer than ejection.max_penalty (" + format_duration(o.ejection.max_penalty) + ")");
   }
   if (o.limits.memory_bytes != 0 && o.limits.memory_bytes < o.limits.body_bytes) {
-    complain("limits.memory_bytes", "is smaller than limits.body_bytes (" + format_size(o.limits.body_bytes) +
-                                        "): the largest request could never be held");
+    complain("limits.memory", "is smaller than limits.body_bytes (" + format_size(o.limits.body_bytes) +
+                                  "): the largest request could never be held");
   }
   if (o.listen == o.admin && !o.listen.ends_with(":0")) complain("admin", "is the same address as listen");
 }

@@ -36,7 +36,7 @@ struct Machine {
 };
 Machine detect_machine(const SystemPaths& paths = {});
 
-// Replaces zeros by what the machine allows: shards, limits.memory_bytes, limits.connections.
+// Replaces zeros by what the machine allows: shards, limits.memory, limits.connections.
 void resolve_defaults(Options& options, const Machine& machine);
 
 }  // namespace penstock::config

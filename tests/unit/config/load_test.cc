@@ -61,7 +61,7 @@ TEST_CASE("every key of the file reaches its option") {
   CHECK(o.limits.body_bytes == 1'000'000'000);
   CHECK(o.limits.connections == 100);
   CHECK(o.limits.requests_per_shard == 50);
-  CHECK(o.limits.memory_bytes == size_t{2} << 30);
+  CHECK(o.limits.memory == size_t{2} << 30);
   CHECK(o.limits.upstream_connections_per_endpoint == 7);
   CHECK(o.retry.attempts == 5);
   CHECK(o.retry.budget_percent == 12.5);
@@ -121,8 +121,8 @@ TEST_CASE("flags override the file, and --endpoint replaces its list") {
 
 TEST_CASE("problems that only the whole shows point at a line of the file or at the flags") {
   CHECK(
-      problems_of(load_text("kind: GatewayConfig\nlimits:\n  memory_bytes: 1MiB\n", "f")) ==
-      "f:3: limits.memory_bytes: is smaller than limits.body_bytes (64MiB): the largest request could never be held\n");
+      problems_of(load_text("kind: GatewayConfig\nlimits:\n  memory: 1MiB\n", "f")) ==
+      "f:3: limits.memory: is smaller than limits.body_bytes (64MiB): the largest request could never be held\n");
   CHECK(problems_of(load(Source{.flags = {{"--admin", "admin", "0.0.0.0:8080"}}})) ==
         "command line: admin: is the same address as listen\n");
   const LoadResult twice =

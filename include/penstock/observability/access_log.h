@@ -1,0 +1,109 @@
+// The access log: one line per exchange, written off the hot path. Each shard formats its line into a byte ring of its
+// own (one producer, one consumer, no lock); one thread empties all rings into the file in large writes. A shard never
+// waits for the disk: when its ring is full the line is dropped and counted.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <vector>
+
+#include "penstock/base/log.h"
+#include "penstock/base/result.h"
+#include "penstock/base/stats.h"
+#include "penstock/proxy/observer.h"
+
+namespace penstock::observability {
+
+struct AccessLogOptions {
+  bool enabled = true;
+  log::Format format = log::Format::text;
+  std::string path = "-";       // "-": standard output
+  size_t shards = 1;            // fixed when opened
+  size_t ring_bytes = 1 << 20;  // per shard; power of two; fixed when opened
+};
+
+class AccessLog;
+
+// A shard's end of it. Only that shard's thread calls write().
+class AccessLogWriter {
+ public:
+  AccessLogWriter(AccessLog& log, size_t ring_bytes);
+
+  void write(const proxy::ExchangeRecord& record);
+
+  uint64_t lines() const { return lines_.get(); }
+  uint64_t dropped() const { return dropped_.get(); }
+
+ private:
+  friend class AccessLog;
+  static constexpr size_t line_max = 8192;
+
+  bool push(std::string_view line);
+  // Writer thread: what waits, as up to two pieces; `second` is where the ring wraps round.
+  size_t waiting(std::span<const char>* first, std::span<const char>* second) const;
+  void consume(size_t bytes) { tail_.store(tail_.load(std::memory_order_relaxed) + bytes, std::memory_order_release); }
+
+  AccessLog& log_;
+  const size_t ring_bytes_;
+  std::unique_ptr<char[]> ring_;
+  Counter lines_, dropped_;
+  char line_[line_max];
+  alignas(64) std::atomic<size_t> head_{0};  // bytes ever pushed
+  size_t seen_tail_ = 0;                     // producer's last look at tail_
+  alignas(64) std::atomic<size_t> tail_{0};  // bytes ever taken
+};
+
+// Control thread, except where said.
+class AccessLog {
+ public:
+  // Starts the writer thread. Fails when the file cannot be opened.
+  static Result<std::unique_ptr<AccessLog>> open(const AccessLogOptions& options);
+  ~AccessLog();  // stop()
+  AccessLog(const AccessLog&) = delete;
+
+  AccessLogWriter& shard(size_t index) { return *shards_[index]; }
+
+  // Opens the file again (after rotation), and with other options another file or format. When that fails the old file
+  // stays in use and nothing changes. Lines already waiting may still go to the old file.
+  Result<bool> reopen() { return configure(options_); }
+  Result<bool> configure(const AccessLogOptions& options);
+
+  // Writes out what waits and ends the thread. A file that takes no bytes is given up after a second. Idempotent.
+  void stop();
+
+  // Any thread.
+  uint64_t lines() const;    // taken from shards
+  uint64_t dropped() const;  // ring full, or the file refused them
+  uint64_t write_errors() const { return write_errors_.get(); }
+
+ private:
+  friend class AccessLogWriter;
+  explicit AccessLog(const AccessLogOptions& options, int fd);
+
+  void run();
+  bool drain();  // true when there was something
+  void write_out(AccessLogWriter& shard);
+  void take_new_file();
+  void wake();
+  void wait(int timeout_ms);
+
+  AccessLogOptions options_;
+  std::atomic<bool> enabled_;
+  std::atomic<log::Format> format_;
+  std::vector<std::unique_ptr<AccessLogWriter>> shards_;
+  int fd_;  // writer thread's
+  int wake_fd_;
+  std::atomic<int> next_fd_{-1};   // handed over by configure()
+  std::atomic<bool> idle_{false};  // the writer sleeps until it is woken
+  std::atomic<bool> stopping_{false};
+  Counter write_errors_, lost_lines_;  // writer thread's
+  std::thread thread_;
+};
+
+}  // namespace penstock::observability

@@ -1,0 +1,57 @@
+// Everything that /metrics, /status and the status page show, gathered by app on the control thread, and the writer of
+// the Prometheus text format. The Endpoint Picker's metrics come first, exact in name, labels and buckets; then our
+// own.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "penstock/base/memory_budget.h"
+#include "penstock/discovery/directory.h"
+#include "penstock/endpoints/snapshot.h"
+#include "penstock/net/ring.h"
+#include "penstock/observability/access_log.h"
+#include "penstock/observability/shard_stats.h"
+#include "penstock/upstream/client.h"
+
+namespace penstock::observability {
+
+struct BuildInfo {
+  std::string version;    // "0.1.0"
+  std::string commit;     // "" when unknown
+  std::string build_ref;  // branch or tag; "" when unknown
+  std::string compiler;
+};
+
+struct ShardInput {
+  const ShardStats* stats = nullptr;     // never null
+  const net::RingStats* ring = nullptr;  // null: not running yet
+  const upstream::ClientStats* upstream = nullptr;
+  std::string ring_name;  // "io_uring", "epoll"
+};
+
+struct ExportInput {
+  Instant now{};
+  int64_t wall_us = 0;
+  Instant started_at{};
+  int64_t started_wall_us = 0;
+  BuildInfo build;
+  std::string kernel, ring_detail;  // RingProbe
+  std::vector<ShardInput> shards;
+  const Names* names = nullptr;                   // the Names of all shards' stats
+  const endpoints::Snapshot* snapshot = nullptr;  // the current one; null before the first
+  Instant snapshot_at{};                          // when it was published
+  Duration metrics_stale_after = seconds(5);      // older scrapes do not count in the pool's averages
+  std::vector<discovery::PollStatus> polls;
+  const MemoryBudget* memory = nullptr;
+  size_t prefix_index_size = 0;
+  uint64_t reloads = 0, reloads_failed = 0;
+  const AccessLog* access_log = nullptr;
+};
+
+// Appends the whole page.
+void export_metrics(std::string& out, const ExportInput& input);
+constexpr const char* metrics_content_type = "text/plain; version=0.0.4; charset=utf-8";
+
+}  // namespace penstock::observability

@@ -1,0 +1,55 @@
+// Names that clients choose (models) as small numbers, so that statistics can be arrays. Bounded: after `names_max`
+// distinct names, and for names that cannot be a label, everything is `other`. A name never changes its number.
+// Any thread; looking up takes no lock, and neither does being full. Only a name's first appearance takes one.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace penstock::observability {
+
+class NameTable {
+ public:
+  static constexpr uint32_t other = 0;
+  static constexpr size_t part_count = 3;
+  static constexpr size_t part_bytes_max = 256;  // longer ones are `other`
+
+  // Up to three strings that make one name: (model, target model) or (target model, endpoint, port).
+  struct Name {
+    std::string parts[part_count];
+  };
+
+  explicit NameTable(uint32_t names_max);
+  ~NameTable();
+  NameTable(const NameTable&) = delete;
+
+  uint32_t index_of(std::string_view a, std::string_view b = {}, std::string_view c = {});
+  uint32_t size() const { return size_.load(std::memory_order_acquire); }  // numbers 1 .. size() have names
+  uint32_t names_max() const { return names_max_; }
+  const Name& name(uint32_t index) const;  // of `other`: all parts "other"
+
+ private:
+  struct Entry {
+    uint64_t hash;
+    uint32_t index;
+    Name name;
+  };
+  uint32_t insert(uint64_t hash, std::string_view a, std::string_view b, std::string_view c);
+  // The slot that holds this name, or the first empty one to try; slot_count_ when neither is near.
+  size_t find(uint64_t hash, std::string_view a, std::string_view b, std::string_view c) const;
+
+  const uint32_t names_max_;
+  const size_t slot_count_;  // power of two, at least four times names_max_
+  const uint64_t seed_;
+  std::unique_ptr<std::atomic<const Entry*>[]> slots_;
+  std::vector<std::unique_ptr<const Entry>> entries_;  // by index - 1; never grows beyond what was reserved
+  std::atomic<uint32_t> size_{0};
+  std::mutex inserting_;
+};
+
+}  // namespace penstock::observability

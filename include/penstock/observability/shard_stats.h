@@ -1,0 +1,153 @@
+// What one shard has done, counted as it happens. Written by the shard's thread alone, without locks and, once a
+// model's name has been seen, without allocation; the exporter reads it from the control thread at any time.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "penstock/base/stats.h"
+#include "penstock/observability/buckets.h"
+#include "penstock/observability/name_table.h"
+#include "penstock/proxy/observer.h"
+#include "penstock/routing/router.h"
+
+namespace penstock::observability {
+
+class AccessLogWriter;
+class DecisionLog;
+
+// Names seen by any shard: one per process.
+struct Names {
+  NameTable models{1000};       // model
+  NameTable model_pairs{1000};  // model, target model
+  NameTable scheduled{4000};    // target model, endpoint, port
+};
+
+// The error codes of the Endpoint Picker: values of the label error_code.
+enum class EppError : uint8_t { none, bad_request, resource_exhausted, service_unavailable, internal, model_server };
+constexpr size_t epp_error_count = 6;
+const char* to_string(EppError error);
+EppError epp_error_of(proxy::Outcome outcome);
+
+// One (model, target model).
+struct ModelStats {
+  // Requests by priority. A priority keeps its place; those beyond the last place are counted in the last.
+  struct Priority {
+    std::atomic<bool> used{false};
+    std::atomic<int> value{0};
+    Counter requests;
+  };
+  static constexpr size_t priorities_max = 8;
+  std::array<Priority, priorities_max> priorities;
+  std::array<Counter, epp_error_count> errors;
+  Histogram<epp_general_seconds> duration, time_to_first_token;
+  Histogram<epp_time_per_token_seconds> time_per_output_token;
+  Histogram<epp_normalized_seconds> normalized_time_per_output_token;
+  Histogram<epp_request_bytes> request_bytes;
+  Histogram<epp_response_bytes> response_bytes;
+  Histogram<epp_input_tokens> input_tokens, cached_tokens;
+  Histogram<epp_output_tokens> output_tokens;
+};
+
+class ShardStats final : public proxy::ExchangeObserver {
+ public:
+  // `names` is shared by all shards. Both logs are this shard's own and may be null.
+  explicit ShardStats(Names& names, AccessLogWriter* access_log = nullptr, DecisionLog* decisions = nullptr);
+  ~ShardStats() override;
+  ShardStats(const ShardStats&) = delete;
+
+  void exchange_started() override { started_.add(); }
+  void running_changed(std::string_view model, int delta) override;
+  void decision_made(Duration cost, bool found, const endpoints::EndpointState* endpoint,
+                     std::string_view target_model) override;
+  void attempt_failed(proxy::AttemptFailure failure, bool retried) override;
+  void endpoint_ejected(const endpoints::EndpointState& endpoint) override;
+  void inter_token(Duration gap) override { inter_token_.record(to_seconds(gap)); }
+  void finished(const proxy::ExchangeRecord& record) override;
+  void client_connections_changed(int delta) override { client_connections_.add(delta); }
+  void limit_hit(std::string_view limit_name) override;
+
+  // Before a decision: where the router should explain it, when this one is to be kept for /debug/decisions; else null.
+  routing::Explanation* explanation_slot();
+
+  // ---- for the exporter, any thread ----
+  struct Limit {
+    std::atomic<bool> used{false};
+    std::string name;  // never changes once `used` is seen
+    Counter hits;
+  };
+  static constexpr size_t limits_max = 16;  // the last one takes what has no place
+
+  // Read together: started is never less than what ended, so that in_flight() is what is between them.
+  struct Totals {
+    uint64_t started = 0;
+    std::array<uint64_t, proxy::outcome_count> outcomes{};
+    uint64_t in_flight() const;
+    Totals& operator+=(const Totals& other);
+  };
+  Totals totals() const;
+  uint64_t attempts() const { return attempts_.get(); }
+  uint64_t failures(proxy::AttemptFailure failure) const { return failures_[static_cast<size_t>(failure)].get(); }
+  uint64_t retries(proxy::AttemptFailure failure) const { return retries_[static_cast<size_t>(failure)].get(); }
+  uint64_t ejections(const endpoints::EndpointState& endpoint) const;
+  uint64_t request_bytes() const { return request_bytes_.get(); }
+  uint64_t response_bytes() const { return response_bytes_.get(); }
+  uint64_t chunks() const { return chunks_.get(); }
+  int64_t client_connections() const { return client_connections_.get(); }
+  const std::array<Limit, limits_max>& limits() const { return limits_; }
+  const Histogram<epp_general_seconds>& time_to_first_token() const { return time_to_first_token_; }
+  const Histogram<inter_token_seconds>& inter_token_gaps() const { return inter_token_; }
+  const Histogram<stage_seconds>& stage(proxy::Stage stage) const { return stages_[static_cast<size_t>(stage)]; }
+  const Histogram<epp_decision_seconds>& decision_time() const { return decision_time_; }
+  const Histogram<epp_hit_ratio>& hit_ratio() const { return hit_ratio_; }
+  const Histogram<epp_hit_bytes>& hit_bytes() const { return hit_bytes_; }
+  uint64_t decisions_failed() const { return decisions_failed_.get(); }
+  const Names& names() const { return names_; }
+  int64_t running(uint32_t model) const { return running_[model].get(); }
+  uint64_t scheduled(uint32_t name) const { return scheduled_[name].get(); }
+  const ModelStats* model(uint32_t pair) const { return models_[pair].load(std::memory_order_acquire); }
+
+ private:
+  // Ejections of the endpoint that holds a slot; counted anew when another endpoint takes the slot.
+  struct EndpointSlot {
+    std::atomic<uint32_t> incarnation{0};
+    std::atomic<uint64_t> ejections{0};
+  };
+  static constexpr size_t block_size = 64, block_count = 64;  // slots: PrefixIndex::endpoint_slots_max
+  using EndpointBlock = std::array<EndpointSlot, block_size>;
+
+  ModelStats& stats_of(std::string_view model, std::string_view target_model);
+  void count_stages(const proxy::ExchangeRecord& record);
+  void count_inference(const proxy::ExchangeRecord& record);
+
+  Names& names_;
+  AccessLogWriter* const access_log_;
+  DecisionLog* const decisions_;
+
+  Counter started_, attempts_, request_bytes_, response_bytes_, chunks_, decisions_failed_;
+  std::array<Counter, proxy::outcome_count> outcomes_;
+  std::array<Counter, proxy::attempt_failure_count> failures_, retries_;
+  Gauge client_connections_;
+  std::array<Limit, limits_max> limits_;
+  Histogram<epp_general_seconds> time_to_first_token_;
+  Histogram<inter_token_seconds> inter_token_;
+  std::array<Histogram<stage_seconds>, proxy::stage_count> stages_;
+  Histogram<epp_decision_seconds> decision_time_;
+  Histogram<epp_hit_ratio> hit_ratio_;
+  Histogram<epp_hit_bytes> hit_bytes_;
+
+  // Arrays over the numbers of a NameTable; [0] is "other".
+  std::unique_ptr<Gauge[]> running_;
+  std::unique_ptr<Counter[]> scheduled_;
+  std::unique_ptr<std::atomic<ModelStats*>[]> models_;  // each made when first needed
+  std::vector<std::unique_ptr<ModelStats>> owned_models_;
+  std::array<std::atomic<EndpointBlock*>, block_count> endpoints_{};
+  std::vector<std::unique_ptr<EndpointBlock>> owned_endpoints_;
+};
+
+}  // namespace penstock::observability

@@ -1,0 +1,19 @@
+#include "penstock/observability/metrics.h"
+
+#include "families.h"
+#include "metrics_parts.h"
+
+namespace penstock::observability {
+
+void export_metrics(std::string& out, const ExportInput& input) {
+  Families families;
+  add_epp_objective_metrics(families, input);
+  add_epp_pool_metrics(families, input);
+  add_epp_extension_metrics(families, input);
+  add_exchange_metrics(families, input);
+  add_endpoint_metrics(families, input);
+  add_process_metrics(families, input);
+  families.write(out);
+}
+
+}  // namespace penstock::observability

@@ -1,0 +1,207 @@
+// Metrics under the Endpoint Picker's names. Dashboards and alert rules know them: names, labels, buckets and the mark
+// in the help texts are an interface (tests/golden/metrics/epp_metrics.txt lists them).
+#include <map>
+
+#include "metrics_parts.h"
+
+namespace penstock::observability {
+namespace {
+
+std::string alpha(std::string_view help) {
+  return "[ALPHA] " + std::string(help);
+}
+
+// One row for each (model, target model) that any shard knows: its labels and the shards' statistics.
+struct ModelRow {
+  Labels labels;
+  std::vector<const ModelStats*> stats;
+};
+
+std::vector<ModelRow> model_rows(const ExportInput& input) {
+  std::vector<ModelRow> rows;
+  const NameTable& pairs = input.names->model_pairs;
+  for (uint32_t i = 0, end = pairs.size(); i <= end; ++i) {
+    ModelRow row;
+    for (const ShardInput& shard : input.shards) {
+      if (const ModelStats* const stats = shard.stats->model(i)) row.stats.push_back(stats);
+    }
+    if (row.stats.empty()) continue;
+    const NameTable::Name& name = pairs.name(i);
+    row.labels = {{"model_name", name.parts[0]}, {"target_model_name", name.parts[1]}};
+    rows.push_back(std::move(row));
+  }
+  return rows;
+}
+
+template <typename Member>
+void add_model_histogram(Families& families, const std::vector<ModelRow>& rows, std::string_view name,
+                         std::string_view help, Member member) {
+  auto family = families.histogram(name, alpha(help));
+  for (const ModelRow& row : rows) {
+    HistogramSum sum;
+    for (const ModelStats* const stats : row.stats) sum.add(stats->*member);
+    if (!sum.empty()) family.add(sum, row.labels);
+  }
+}
+
+void add_request_counters(Families& families, const std::vector<ModelRow>& rows) {
+  auto requests = families.counter("inference_objective_request_total",
+                                   alpha("Requests that were given an endpoint, by model and priority."));
+  for (const ModelRow& row : rows) {
+    std::map<std::string, double> by_priority;
+    for (const ModelStats* const stats : row.stats) {
+      for (size_t i = 0; i < ModelStats::priorities_max; ++i) {
+        const ModelStats::Priority& place = stats->priorities[i];
+        if (!place.used.load(std::memory_order_acquire)) break;
+        const bool last = i + 1 == ModelStats::priorities_max;
+        by_priority[last ? "other" : std::to_string(place.value.load(std::memory_order_relaxed))] +=
+            static_cast<double>(place.requests.get());
+      }
+    }
+    for (const auto& [priority, count] : by_priority) {
+      Labels labels = row.labels;
+      labels.push_back({"priority", priority});
+      requests.add(count, std::move(labels));
+    }
+  }
+
+  auto errors = families.counter("inference_objective_request_error_total",
+                                 alpha("Requests that failed, by model and error code."));
+  for (const ModelRow& row : rows) {
+    for (size_t code = 1; code < epp_error_count; ++code) {
+      uint64_t count = 0;
+      for (const ModelStats* const stats : row.stats) count += stats->errors[code].get();
+      if (count == 0) continue;
+      Labels labels = row.labels;
+      labels.push_back({"error_code", to_string(static_cast<EppError>(code))});
+      errors.add(static_cast<double>(count), std::move(labels));
+    }
+  }
+}
+
+void add_running_requests(Families& families, const ExportInput& input) {
+  auto running = families.gauge("inference_objective_running_requests",
+                                alpha("Requests that endpoints are working on, by model."));
+  const NameTable& models = input.names->models;
+  for (uint32_t i = 0, end = models.size(); i <= end; ++i) {
+    const double count = sum_over_shards(input, [&](const ShardStats& stats) { return stats.running(i); });
+    if (i == NameTable::other && count == 0) continue;  // usually nobody is beyond the limit
+    running.add(count, {{"model_name", models.name(i).parts[0]}});
+  }
+}
+
+// Means over the endpoints that are ready and whose metrics are known and fresh.
+struct PoolMeans {
+  double kv_usage = 0, waiting = 0, running = 0;
+};
+
+PoolMeans means_of(const endpoints::Pool& pool, const ExportInput& input) {
+  PoolMeans means;
+  size_t count = 0;
+  for (const endpoints::EndpointView& endpoint : pool.endpoints) {
+    if (endpoint.readiness != endpoints::Readiness::ready) continue;
+    if (!endpoints::fresh(endpoint.metrics, input.now, input.metrics_stale_after)) continue;
+    ++count;
+    means.kv_usage += endpoint.metrics.kv_usage;
+    means.waiting += endpoint.metrics.waiting;
+    means.running += endpoint.metrics.running;
+  }
+  if (count == 0) return {};
+  const auto n = static_cast<double>(count);
+  return {means.kv_usage / n, means.waiting / n, means.running / n};
+}
+
+void add_scheduler_attempts(Families& families, const ExportInput& input) {
+  auto attempts = families.counter("inference_extension_scheduler_attempts_total",
+                                   alpha("Routing decisions, by result and chosen endpoint."));
+  const auto labels = [](const char* status, const NameTable::Name& name) {
+    return Labels{{"status", status},
+                  {"target_model_name", name.parts[0]},
+                  {"pod_name", name.parts[1]},
+                  {"namespace", ""},
+                  {"port", name.parts[2]}};
+  };
+  const NameTable& names = input.names->scheduled;
+  for (uint32_t i = 0, end = names.size(); i <= end; ++i) {
+    const double count = sum_over_shards(input, [&](const ShardStats& stats) { return stats.scheduled(i); });
+    if (count > 0) attempts.add(count, labels("success", names.name(i)));
+  }
+  attempts.add(sum_over_shards(input, [](const ShardStats& stats) { return stats.decisions_failed(); }),
+               labels("failure", {}));
+}
+
+}  // namespace
+
+void add_epp_objective_metrics(Families& families, const ExportInput& input) {
+  const std::vector<ModelRow> rows = model_rows(input);
+  const auto histogram = [&](std::string_view name, std::string_view help, auto member) {
+    add_model_histogram(families, rows, name, help, member);
+  };
+  add_request_counters(families, rows);
+  histogram("inference_objective_request_ttft_seconds",
+            "Time from a request's head to the first byte of its answer, by model.", &ModelStats::time_to_first_token);
+  histogram("inference_objective_request_tpot_seconds",
+            "Mean time between output tokens of a streamed answer, by model.", &ModelStats::time_per_output_token);
+  histogram("inference_objective_request_duration_seconds",
+            "Time from a request's head to the end of its answer, by model.", &ModelStats::duration);
+  histogram("inference_objective_request_sizes", "Bytes of request bodies, by model.", &ModelStats::request_bytes);
+  histogram("inference_objective_response_sizes", "Bytes of answers' bodies, by model.", &ModelStats::response_bytes);
+  histogram("inference_objective_input_tokens", "Prompt tokens as the model server counted them, by model.",
+            &ModelStats::input_tokens);
+  histogram("inference_objective_output_tokens", "Output tokens as the model server counted them, by model.",
+            &ModelStats::output_tokens);
+  histogram("inference_objective_prompt_cached_tokens", "Prompt tokens that the model server had cached, by model.",
+            &ModelStats::cached_tokens);
+  histogram("inference_objective_normalized_time_per_output_token_seconds",
+            "Duration of a request divided by its output tokens, by model.",
+            &ModelStats::normalized_time_per_output_token);
+  add_running_requests(families, input);
+}
+
+void add_epp_pool_metrics(Families& families, const ExportInput& input) {
+  if (input.snapshot == nullptr) return;
+  const auto each_pool = [&](std::string_view name, std::string_view help, const auto& value) {
+    auto family = families.gauge(name, alpha(help));
+    for (const endpoints::Pool& pool : input.snapshot->pools) family.add(value(pool), {{"name", pool.name}});
+  };
+  each_pool("inference_pool_average_kv_cache_utilization", "Mean KV-cache use of the pool's ready endpoints, 0 to 1.",
+            [&](const endpoints::Pool& pool) { return means_of(pool, input).kv_usage; });
+  each_pool("inference_pool_average_queue_size", "Mean number of requests waiting in the pool's ready endpoints.",
+            [&](const endpoints::Pool& pool) { return means_of(pool, input).waiting; });
+  each_pool("inference_pool_average_running_requests", "Mean number of requests running in the pool's ready endpoints.",
+            [&](const endpoints::Pool& pool) { return means_of(pool, input).running; });
+  each_pool("inference_pool_ready_pods", "Endpoints of the pool that are ready.",
+            [](const endpoints::Pool& pool) { return static_cast<double>(pool.ready_count()); });
+
+  auto queues =
+      families.gauge("inference_pool_per_pod_queue_size", alpha("Requests waiting in each endpoint of the pool."));
+  for (const endpoints::Pool& pool : input.snapshot->pools) {
+    for (const endpoints::EndpointView& endpoint : pool.endpoints) {
+      if (!endpoint.metrics.known) continue;  // never scraped: it must not look idle
+      queues.add(endpoint.metrics.waiting, {{"name", pool.name}, {"model_server_pod", endpoint.state->name}});
+    }
+  }
+}
+
+void add_epp_extension_metrics(Families& families, const ExportInput& input) {
+  families.gauge("inference_extension_info", alpha("What this process was built from."))
+      .add(1, {{"commit", input.build.commit}, {"build_ref", input.build.build_ref}});
+  families.histogram("inference_extension_scheduler_e2e_duration_seconds", alpha("Time of a routing decision."))
+      .add(merge_over_shards(
+          input, [](const ShardStats& stats) -> auto& { return stats.decision_time(); }));
+  add_scheduler_attempts(families, input);
+  families.gauge("inference_extension_prefix_indexer_size", alpha("Entries of the index of cached prompt blocks."))
+      .add(static_cast<double>(input.prefix_index_size));
+  families
+      .histogram("inference_extension_prefix_indexer_hit_ratio",
+                 alpha("Part of a prompt's blocks believed to be cached on the chosen endpoint."))
+      .add(merge_over_shards(
+          input, [](const ShardStats& stats) -> auto& { return stats.hit_ratio(); }));
+  families
+      .histogram("inference_extension_prefix_indexer_hit_bytes",
+                 alpha("Bytes of a prompt believed to be cached on the chosen endpoint."))
+      .add(merge_over_shards(
+          input, [](const ShardStats& stats) -> auto& { return stats.hit_bytes(); }));
+}
+
+}  // namespace penstock::observability

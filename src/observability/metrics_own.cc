@@ -1,0 +1,241 @@
+// Our own metrics, all under penstock_.
+#include <map>
+#include <set>
+
+#include "metrics_parts.h"
+
+namespace penstock::observability {
+namespace {
+
+using proxy::AttemptFailure;
+using proxy::Outcome;
+using proxy::Stage;
+
+const char* stage_name(Stage stage) {
+  switch (stage) {
+    case Stage::read:
+      return "read";
+    case Stage::route:
+      return "route";
+    case Stage::connect:
+      return "connect";
+    case Stage::first_byte:
+      return "first_byte";
+    case Stage::relay:
+      return "relay";
+  }
+  return "";
+}
+
+void add_outcomes(Families& families, const ExportInput& input) {
+  ShardStats::Totals totals;
+  for (const ShardInput& shard : input.shards) totals += shard.stats->totals();
+  auto outcomes = families.counter("penstock_requests_total", "Exchanges that ended, by how they ended.");
+  for (size_t i = 0; i < proxy::outcome_count; ++i) {
+    outcomes.add(static_cast<double>(totals.outcomes[i]), {{"outcome", proxy::to_string(static_cast<Outcome>(i))}});
+  }
+  families.counter("penstock_requests_started_total", "Exchanges that began.").add(static_cast<double>(totals.started));
+  families.gauge("penstock_requests_in_flight", "Exchanges that have begun and not ended.")
+      .add(static_cast<double>(totals.in_flight()));
+}
+
+void add_attempts(Families& families, const ExportInput& input) {
+  families.counter("penstock_attempts_total", "Tries of ended exchanges on endpoints.")
+      .add(sum_over_shards(input, [](const ShardStats& stats) { return stats.attempts(); }));
+  const auto by_reason = [&](std::string_view name, std::string help, auto member) {
+    auto family = families.counter(name, std::move(help));
+    for (size_t i = 0; i < proxy::attempt_failure_count; ++i) {
+      const auto failure = static_cast<AttemptFailure>(i);
+      family.add(sum_over_shards(input, [&](const ShardStats& stats) { return (stats.*member)(failure); }),
+                 {{"reason", proxy::to_string(failure)}});
+    }
+  };
+  by_reason("penstock_attempt_failures_total", "Tries that failed, by reason.", &ShardStats::failures);
+  by_reason("penstock_retries_total", "Failed tries that were followed by another one, by reason of the failure.",
+            &ShardStats::retries);
+}
+
+void add_limits(Families& families, const ExportInput& input) {
+  std::map<std::string, double> hits;
+  for (const ShardInput& shard : input.shards) {
+    for (const ShardStats::Limit& limit : shard.stats->limits()) {
+      if (!limit.used.load(std::memory_order_acquire)) break;
+      hits[limit.name] += static_cast<double>(limit.hits.get());
+    }
+  }
+  auto family = families.counter("penstock_limit_hits_total", "Refusals by a named limit.");
+  for (const auto& [name, count] : hits) family.add(count, {{"limit", name}});
+}
+
+void add_rings(Families& families, const ExportInput& input) {
+  auto info = families.gauge("penstock_ring_info", "Which engine the shards run on, and why.");
+  std::set<std::string> engines;
+  for (const ShardInput& shard : input.shards) {
+    if (!shard.ring_name.empty()) engines.insert(shard.ring_name);
+  }
+  for (const std::string& engine : engines) {
+    info.add(1, {{"engine", engine}, {"kernel", input.kernel}, {"detail", input.ring_detail}});
+  }
+
+  const auto each_shard = [&](auto family, const auto& get) {
+    for (size_t i = 0; i < input.shards.size(); ++i) {
+      if (input.shards[i].ring == nullptr) continue;
+      family.add(static_cast<double>(get(*input.shards[i].ring)), {{"shard", std::to_string(i)}});
+    }
+  };
+  const auto counter = [&](std::string_view name, std::string help, Counter net::RingStats::*member) {
+    each_shard(families.counter(name, std::move(help)),
+               [&](const net::RingStats& ring) { return (ring.*member).get(); });
+  };
+  counter("penstock_ring_turns_total", "Turns of each shard's event loop.", &net::RingStats::turns);
+  counter("penstock_ring_waits_total", "Turns that slept in the kernel.", &net::RingStats::waits);
+  counter("penstock_ring_events_total", "Events delivered.", &net::RingStats::events);
+  counter("penstock_ring_syscalls_total", "Kernel entries made by the ring.", &net::RingStats::syscalls);
+  counter("penstock_ring_received_bytes_total", "Bytes received from clients and endpoints.",
+          &net::RingStats::bytes_received);
+  counter("penstock_ring_sent_bytes_total", "Bytes sent to clients and endpoints.", &net::RingStats::bytes_sent);
+  counter("penstock_ring_buffer_starvations_total", "Times the receive buffers ran out.",
+          &net::RingStats::buffer_starvations);
+  counter("penstock_ring_completion_overflows_total", "Times the kernel's completion queue overflowed.",
+          &net::RingStats::completion_overflows);
+  each_shard(families.gauge("penstock_ring_sockets", "Sockets open or closing."),
+             [](const net::RingStats& ring) { return ring.sockets.get(); });
+}
+
+void add_upstream(Families& families, const ExportInput& input) {
+  const auto sum = [&](const auto& get) {
+    double total = 0;
+    for (const ShardInput& shard : input.shards) {
+      if (shard.upstream != nullptr) total += static_cast<double>(get(*shard.upstream));
+    }
+    return total;
+  };
+  using Stats = upstream::ClientStats;
+  families.counter("penstock_upstream_connections_opened_total", "Connections opened to endpoints.")
+      .add(sum([](const Stats& s) { return s.opened.get(); }));
+  families.counter("penstock_upstream_connections_reused_total", "Tries that found an idle connection.")
+      .add(sum([](const Stats& s) { return s.reused.get(); }));
+  families.gauge("penstock_upstream_connections_idle", "Idle connections to endpoints.").add(sum([](const Stats& s) {
+    return s.idle.get();
+  }));
+}
+
+void add_memory(Families& families, const ExportInput& input) {
+  if (input.memory == nullptr) return;
+  families.gauge("penstock_memory_used_bytes", "Bytes of bodies and queued output that the process holds.")
+      .add(static_cast<double>(input.memory->used()));
+  families.gauge("penstock_memory_limit_bytes", "Most that it may hold (limits.memory).")
+      .add(static_cast<double>(input.memory->limit()));
+  families.counter("penstock_memory_refusals_total", "Times the budget said no.")
+      .add(static_cast<double>(input.memory->refusals()));
+}
+
+void add_access_log(Families& families, const ExportInput& input) {
+  if (input.access_log == nullptr) return;
+  families.counter("penstock_access_log_lines_total", "Lines taken for the access log.")
+      .add(static_cast<double>(input.access_log->lines()));
+  families.counter("penstock_access_log_dropped_total", "Lines lost because the file did not keep up or refused them.")
+      .add(static_cast<double>(input.access_log->dropped()));
+}
+
+template <typename Value>
+void each_endpoint(Families::Family family, const endpoints::Snapshot& snapshot, const Value& value) {
+  for (const endpoints::Pool& pool : snapshot.pools) {
+    for (const endpoints::EndpointView& endpoint : pool.endpoints) {
+      family.add(static_cast<double>(value(endpoint)), {{"pool", pool.name}, {"endpoint", endpoint.state->name}});
+    }
+  }
+}
+
+void add_polls(Families& families, const ExportInput& input) {
+  auto ages = families.gauge("penstock_scrape_age_seconds", "Time since an endpoint's metrics were last read.");
+  for (const discovery::PollStatus& poll : input.polls) {
+    if (poll.ever) ages.add(to_seconds(input.now - poll.last_success), {{"endpoint", poll.endpoint}});
+  }
+  const auto counter = [&](std::string_view name, std::string help, uint64_t discovery::PollStatus::*member) {
+    auto family = families.counter(name, std::move(help));
+    for (const discovery::PollStatus& poll : input.polls) {
+      family.add(static_cast<double>(poll.*member), {{"endpoint", poll.endpoint}});
+    }
+  };
+  counter("penstock_scrapes_total", "Scrapes of an endpoint's metrics.", &discovery::PollStatus::scrapes);
+  counter("penstock_scrape_errors_total", "Scrapes that failed.", &discovery::PollStatus::scrape_errors);
+  counter("penstock_probe_errors_total", "Health probes that failed.", &discovery::PollStatus::probe_errors);
+}
+
+}  // namespace
+
+void add_exchange_metrics(Families& families, const ExportInput& input) {
+  add_outcomes(families, input);
+  add_attempts(families, input);
+  families
+      .histogram("penstock_time_to_first_token_seconds", "Time from a request's head to the first byte of its answer.")
+      .add(merge_over_shards(
+          input, [](const ShardStats& s) -> auto& { return s.time_to_first_token(); }));
+  families.histogram("penstock_inter_token_seconds", "Time between two events of a streamed answer.")
+      .add(merge_over_shards(
+          input, [](const ShardStats& s) -> auto& { return s.inter_token_gaps(); }));
+  auto stages = families.histogram("penstock_stage_seconds", "Time of each stage that an exchange reached.");
+  for (size_t i = 0; i < proxy::stage_count; ++i) {
+    const auto stage = static_cast<Stage>(i);
+    stages.add(merge_over_shards(
+                   input, [&](const ShardStats& s) -> auto& { return s.stage(stage); }),
+               {{"stage", stage_name(stage)}});
+  }
+  auto bytes = families.counter("penstock_body_bytes_total", "Bytes of bodies, by direction.");
+  bytes.add(sum_over_shards(input, [](const ShardStats& s) { return s.request_bytes(); }), {{"direction", "request"}});
+  bytes.add(sum_over_shards(input, [](const ShardStats& s) { return s.response_bytes(); }),
+            {{"direction", "response"}});
+  families.counter("penstock_stream_events_total", "Events of streamed answers.")
+      .add(sum_over_shards(input, [](const ShardStats& s) { return s.chunks(); }));
+  families.gauge("penstock_client_connections", "Open connections of clients.")
+      .add(sum_over_shards(input, [](const ShardStats& s) { return s.client_connections(); }));
+  add_limits(families, input);
+}
+
+void add_endpoint_metrics(Families& families, const ExportInput& input) {
+  if (input.snapshot != nullptr) {
+    const endpoints::Snapshot& snapshot = *input.snapshot;
+    using View = endpoints::EndpointView;
+    each_endpoint(families.gauge("penstock_endpoint_ready", "1 when the endpoint takes requests."), snapshot,
+                  [](const View& e) { return e.readiness == endpoints::Readiness::ready ? 1 : 0; });
+    each_endpoint(families.gauge("penstock_endpoint_ejected", "1 while the endpoint is ejected for its failures."),
+                  snapshot, [&](const View& e) {
+                    return e.state->health.ejected_until_ns.load(std::memory_order_relaxed) >
+                                   input.now.time_since_epoch().count()
+                               ? 1
+                               : 0;
+                  });
+    each_endpoint(families.gauge("penstock_endpoint_requests_in_flight", "Exchanges on the endpoint now."), snapshot,
+                  [](const View& e) { return e.state->load.requests.load(std::memory_order_relaxed); });
+    each_endpoint(families.counter("penstock_endpoint_picks_total", "Times the endpoint was chosen."), snapshot,
+                  [](const View& e) { return e.state->load.picks.load(std::memory_order_relaxed); });
+    each_endpoint(families.counter("penstock_endpoint_ejections_total", "Times the endpoint was ejected."), snapshot,
+                  [&](const View& e) {
+                    return sum_over_shards(input, [&](const ShardStats& stats) { return stats.ejections(*e.state); });
+                  });
+    each_endpoint(families.gauge("penstock_upstream_connections", "Open connections to the endpoint."), snapshot,
+                  [](const View& e) { return e.state->connections.load(std::memory_order_relaxed); });
+    families.gauge("penstock_snapshot_version", "Number of the current snapshot.")
+        .add(static_cast<double>(snapshot.version));
+    families.gauge("penstock_snapshot_age_seconds", "Time since it was published.")
+        .add(to_seconds(input.now - input.snapshot_at));
+  }
+  add_upstream(families, input);
+  add_polls(families, input);
+}
+
+void add_process_metrics(Families& families, const ExportInput& input) {
+  add_memory(families, input);
+  add_rings(families, input);
+  add_access_log(families, input);
+  auto reloads = families.counter("penstock_config_reloads_total", "Reloads of the configuration, by result.");
+  reloads.add(static_cast<double>(input.reloads), {{"result", "ok"}});
+  reloads.add(static_cast<double>(input.reloads_failed), {{"result", "refused"}});
+  families.gauge("penstock_start_time_seconds", "When the process started, in seconds since 1970.")
+      .add(static_cast<double>(input.started_wall_us) / 1e6);
+  families.gauge("penstock_build_info", "Version and compiler.")
+      .add(1, {{"version", input.build.version}, {"commit", input.build.commit}, {"compiler", input.build.compiler}});
+}
+
+}  // namespace penstock::observability

@@ -1,0 +1,33 @@
+// The groups of metrics of one page.
+#pragma once
+
+#include "families.h"
+#include "penstock/observability/metrics.h"
+
+namespace penstock::observability {
+
+// The Endpoint Picker's (metrics_epp.cc).
+void add_epp_objective_metrics(Families& families, const ExportInput& input);
+void add_epp_pool_metrics(Families& families, const ExportInput& input);
+void add_epp_extension_metrics(Families& families, const ExportInput& input);
+
+// Ours (metrics_own.cc).
+void add_exchange_metrics(Families& families, const ExportInput& input);
+void add_endpoint_metrics(Families& families, const ExportInput& input);
+void add_process_metrics(Families& families, const ExportInput& input);
+
+template <typename Get>
+double sum_over_shards(const ExportInput& input, const Get& get) {
+  double sum = 0;
+  for (const ShardInput& shard : input.shards) sum += static_cast<double>(get(*shard.stats));
+  return sum;
+}
+
+template <typename Get>
+HistogramSum merge_over_shards(const ExportInput& input, const Get& get) {
+  HistogramSum sum;
+  for (const ShardInput& shard : input.shards) sum.add(get(*shard.stats));
+  return sum;
+}
+
+}  // namespace penstock::observability

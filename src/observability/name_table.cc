@@ -1,0 +1,91 @@
+#include "penstock/observability/name_table.h"
+
+#include <bit>
+#include <cstring>
+#include <random>
+
+#include "penstock/base/assert.h"
+#include "text.h"
+
+namespace penstock::observability {
+namespace {
+
+constexpr size_t probes_max = 32;  // bounds what crafted names can cost
+
+__extension__ using uint128 = unsigned __int128;
+
+uint64_t mix(uint64_t a, uint64_t b) {
+  const auto product = static_cast<uint128>(a ^ 0x9e3779b97f4a7c15u) * (b ^ 0xe7037ed1a0b428dbu);
+  return static_cast<uint64_t>(product) ^ static_cast<uint64_t>(product >> 64);
+}
+
+uint64_t hash_text(uint64_t seed, std::string_view text) {
+  uint64_t hash = mix(seed, text.size());
+  while (text.size() > 8) {
+    uint64_t word;
+    std::memcpy(&word, text.data(), 8);
+    hash = mix(hash, word);
+    text.remove_prefix(8);
+  }
+  uint64_t last = 0;
+  std::memcpy(&last, text.data(), text.size());
+  return mix(hash, last);
+}
+
+const NameTable::Name& other_name() {
+  static const NameTable::Name name{{"other", "other", "other"}};
+  return name;
+}
+
+}  // namespace
+
+NameTable::NameTable(uint32_t names_max)
+    : names_max_(names_max),
+      slot_count_(std::bit_ceil(size_t{names_max} * 4 + probes_max)),
+      seed_((uint64_t{std::random_device{}()} << 32) | std::random_device{}()),
+      slots_(std::make_unique<std::atomic<const Entry*>[]>(slot_count_)) {
+  entries_.reserve(names_max_);
+}
+
+NameTable::~NameTable() = default;
+
+const NameTable::Name& NameTable::name(uint32_t index) const {
+  PENSTOCK_ASSERT(index <= size());
+  return index == other ? other_name() : entries_[index - 1]->name;
+}
+
+size_t NameTable::find(uint64_t hash, std::string_view a, std::string_view b, std::string_view c) const {
+  for (size_t probe = 0; probe < probes_max; ++probe) {
+    const size_t at = (hash + probe) & (slot_count_ - 1);
+    const Entry* const entry = slots_[at].load(std::memory_order_acquire);
+    if (entry == nullptr) return at;
+    const auto& parts = entry->name.parts;
+    if (entry->hash == hash && parts[0] == a && parts[1] == b && parts[2] == c) return at;
+  }
+  return slot_count_;
+}
+
+uint32_t NameTable::index_of(std::string_view a, std::string_view b, std::string_view c) {
+  if (a.size() > part_bytes_max || b.size() > part_bytes_max || c.size() > part_bytes_max) return other;
+  const uint64_t hash = hash_text(hash_text(hash_text(seed_, a), b), c);
+  const size_t at = find(hash, a, b, c);
+  if (at == slot_count_) return other;
+  if (const Entry* const entry = slots_[at].load(std::memory_order_acquire)) return entry->index;
+  return size() == names_max_ ? other : insert(hash, a, b, c);
+}
+
+uint32_t NameTable::insert(uint64_t hash, std::string_view a, std::string_view b, std::string_view c) {
+  if (!is_label_text(a) || !is_label_text(b) || !is_label_text(c)) return other;
+  const std::lock_guard lock(inserting_);
+  const size_t at = find(hash, a, b, c);  // another shard may have been faster
+  if (at == slot_count_) return other;
+  if (const Entry* const entry = slots_[at].load(std::memory_order_relaxed)) return entry->index;
+  const uint32_t index = size() + 1;
+  if (index > names_max_) return other;
+  entries_.push_back(std::make_unique<Entry>(Entry{hash, index, {{std::string(a), std::string(b), std::string(c)}}}));
+  slots_[at].store(entries_.back().get(), std::memory_order_release);
+  size_.store(index, std::memory_order_release);
+  return index;
+}
+
+}  // namespace penstock::observability

@@ -1,0 +1,231 @@
+#include "penstock/observability/shard_stats.h"
+
+#include "penstock/observability/access_log.h"
+#include "penstock/observability/decision_log.h"
+
+namespace penstock::observability {
+
+using proxy::ExchangeRecord;
+using proxy::Outcome;
+using proxy::Stage;
+
+const char* to_string(EppError error) {
+  switch (error) {
+    case EppError::none:
+      return "";
+    case EppError::bad_request:
+      return "BadRequest";
+    case EppError::resource_exhausted:
+      return "ResourceExhausted";
+    case EppError::service_unavailable:
+      return "ServiceUnavailable";
+    case EppError::internal:
+      return "Internal";
+    case EppError::model_server:
+      return "ModelServerError";
+  }
+  return "Internal";
+}
+
+EppError epp_error_of(Outcome outcome) {
+  switch (outcome) {
+    case Outcome::ok:
+    case Outcome::client_gone:
+      return EppError::none;
+    case Outcome::client_error:
+    case Outcome::timed_out_client:
+      return EppError::bad_request;
+    case Outcome::overloaded:
+      return EppError::resource_exhausted;
+    case Outcome::no_endpoint:
+    case Outcome::draining:
+      return EppError::service_unavailable;
+    case Outcome::endpoint_error:
+    case Outcome::upstream_failed:
+    case Outcome::stream_broken:
+      return EppError::model_server;
+    case Outcome::internal_error:
+      return EppError::internal;
+  }
+  return EppError::internal;
+}
+
+ShardStats::ShardStats(Names& names, AccessLogWriter* access_log, DecisionLog* decisions)
+    : names_(names),
+      access_log_(access_log),
+      decisions_(decisions),
+      running_(std::make_unique<Gauge[]>(names.models.names_max() + 1)),
+      scheduled_(std::make_unique<Counter[]>(names.scheduled.names_max() + 1)),
+      models_(std::make_unique<std::atomic<ModelStats*>[]>(names.model_pairs.names_max() + 1)) {}
+
+ShardStats::~ShardStats() = default;
+
+void ShardStats::running_changed(std::string_view model, int delta) {
+  if (model.empty()) return;
+  running_[names_.models.index_of(model)].add(delta);
+}
+
+routing::Explanation* ShardStats::explanation_slot() {
+  return decisions_ == nullptr ? nullptr : decisions_->slot();
+}
+
+void ShardStats::decision_made(Duration cost, bool found, const endpoints::EndpointState* endpoint,
+                               std::string_view target_model) {
+  decision_time_.record(to_seconds(cost));
+  if (found && endpoint != nullptr) {
+    const std::string_view address = endpoint->address;
+    const size_t colon = address.rfind(':');
+    const std::string_view port = colon == std::string_view::npos ? "" : address.substr(colon + 1);
+    scheduled_[names_.scheduled.index_of(target_model, endpoint->name, port)].add();
+  } else {
+    decisions_failed_.add();
+  }
+  if (decisions_ != nullptr) decisions_->record(cost, endpoint, target_model);
+}
+
+void ShardStats::attempt_failed(proxy::AttemptFailure failure, bool retried) {
+  failures_[static_cast<size_t>(failure)].add();
+  if (retried) retries_[static_cast<size_t>(failure)].add();
+}
+
+void ShardStats::endpoint_ejected(const endpoints::EndpointState& endpoint) {
+  const size_t block = endpoint.slot / block_size;
+  if (block >= block_count) return;
+  EndpointBlock* slots = endpoints_[block].load(std::memory_order_relaxed);
+  if (slots == nullptr) {
+    owned_endpoints_.push_back(std::make_unique<EndpointBlock>());
+    slots = owned_endpoints_.back().get();
+    endpoints_[block].store(slots, std::memory_order_release);
+  }
+  EndpointSlot& slot = (*slots)[endpoint.slot % block_size];
+  uint64_t count = slot.ejections.load(std::memory_order_relaxed);
+  if (slot.incarnation.load(std::memory_order_relaxed) != endpoint.incarnation) {
+    count = 0;
+    slot.ejections.store(0, std::memory_order_relaxed);
+    slot.incarnation.store(endpoint.incarnation, std::memory_order_release);
+  }
+  slot.ejections.store(count + 1, std::memory_order_relaxed);
+}
+
+uint64_t ShardStats::ejections(const endpoints::EndpointState& endpoint) const {
+  const size_t block = endpoint.slot / block_size;
+  const EndpointBlock* const slots = block < block_count ? endpoints_[block].load(std::memory_order_acquire) : nullptr;
+  if (slots == nullptr) return 0;
+  const EndpointSlot& slot = (*slots)[endpoint.slot % block_size];
+  const bool same = slot.incarnation.load(std::memory_order_acquire) == endpoint.incarnation;
+  return same ? slot.ejections.load(std::memory_order_relaxed) : 0;
+}
+
+void ShardStats::limit_hit(std::string_view limit_name) {
+  for (size_t i = 0; i < limits_max; ++i) {
+    Limit& limit = limits_[i];
+    if (!limit.used.load(std::memory_order_relaxed)) {
+      limit.name = i + 1 == limits_max ? "other" : limit_name;
+      limit.used.store(true, std::memory_order_release);
+    }
+    if (limit.name == limit_name || i + 1 == limits_max) return limit.hits.add();
+  }
+}
+
+ShardStats::Totals ShardStats::totals() const {
+  Totals out;
+  for (size_t i = 0; i < out.outcomes.size(); ++i) out.outcomes[i] = outcomes_[i].get();
+  // An exchange is counted as started before it is counted as ended; reading in the other order keeps that true here.
+  std::atomic_thread_fence(std::memory_order_acquire);
+  out.started = started_.get();
+  return out;
+}
+
+uint64_t ShardStats::Totals::in_flight() const {
+  uint64_t ended = 0;
+  for (const uint64_t count : outcomes) ended += count;
+  return started > ended ? started - ended : 0;
+}
+
+ShardStats::Totals& ShardStats::Totals::operator+=(const Totals& other) {
+  started += other.started;
+  for (size_t i = 0; i < outcomes.size(); ++i) outcomes[i] += other.outcomes[i];
+  return *this;
+}
+
+ModelStats& ShardStats::stats_of(std::string_view model, std::string_view target_model) {
+  std::atomic<ModelStats*>& place = models_[names_.model_pairs.index_of(model, target_model)];
+  ModelStats* stats = place.load(std::memory_order_relaxed);
+  if (stats == nullptr) {
+    owned_models_.push_back(std::make_unique<ModelStats>());
+    stats = owned_models_.back().get();
+    place.store(stats, std::memory_order_release);
+  }
+  return *stats;
+}
+
+void ShardStats::finished(const ExchangeRecord& record) {
+  attempts_.add(record.attempts);
+  request_bytes_.add(record.request_bytes);
+  response_bytes_.add(record.response_bytes);
+  chunks_.add(record.chunks);
+  count_stages(record);
+  // A body that could not be parsed is an inference request too, of a model that nobody knows.
+  if (record.inference || record.reason == "invalid_body") count_inference(record);
+  std::atomic_thread_fence(std::memory_order_release);  // pairs with totals()
+  outcomes_[static_cast<size_t>(record.outcome)].add();
+  if (access_log_ != nullptr) access_log_->write(record);
+}
+
+// A stage that the exchange did not reach is not counted: zeros would hide what the others took.
+void ShardStats::count_stages(const ExchangeRecord& record) {
+  const auto count = [&](Stage stage) {
+    const auto i = static_cast<size_t>(stage);
+    stages_[i].record(to_seconds(record.stage[i]));
+  };
+  count(Stage::read);
+  if (record.endpoint == nullptr) return;
+  count(Stage::route);
+  count(Stage::connect);
+  if (!record.time_to_first_token.has_value()) return;
+  count(Stage::first_byte);
+  count(Stage::relay);
+}
+
+void ShardStats::count_inference(const ExchangeRecord& record) {
+  ModelStats& stats = stats_of(record.model, record.target_model);
+  if (const EppError error = epp_error_of(record.outcome); error != EppError::none) {
+    stats.errors[static_cast<size_t>(error)].add();
+  }
+  if (record.endpoint == nullptr) return;  // was never scheduled
+
+  for (size_t i = 0; i < ModelStats::priorities_max; ++i) {
+    ModelStats::Priority& place = stats.priorities[i];
+    if (!place.used.load(std::memory_order_relaxed)) {
+      place.value.store(record.priority, std::memory_order_relaxed);
+      place.used.store(true, std::memory_order_release);
+    }
+    if (place.value.load(std::memory_order_relaxed) == record.priority || i + 1 == ModelStats::priorities_max) {
+      place.requests.add();
+      break;
+    }
+  }
+  stats.request_bytes.record(static_cast<double>(record.request_bytes));
+  if (record.prompt_blocks > 0) {
+    hit_ratio_.record(static_cast<double>(record.matched_blocks) / record.prompt_blocks);
+    hit_bytes_.record(static_cast<double>(uint64_t{record.matched_blocks} * record.block_bytes));
+  }
+  if (!record.time_to_first_token.has_value()) return;  // no answer
+
+  const double total = to_seconds(record.total), first = to_seconds(*record.time_to_first_token);
+  stats.duration.record(total);
+  stats.response_bytes.record(static_cast<double>(record.response_bytes));
+  stats.time_to_first_token.record(first);
+  time_to_first_token_.record(first);
+  if (record.cached_tokens.has_value()) stats.cached_tokens.record(*record.cached_tokens);
+  if (!record.has_usage) return;
+  if (record.prompt_tokens > 0) stats.input_tokens.record(record.prompt_tokens);
+  if (record.completion_tokens == 0) return;
+  stats.output_tokens.record(record.completion_tokens);
+  stats.normalized_time_per_output_token.record(total / record.completion_tokens);
+  if (record.streaming && record.completion_tokens > 1) {
+    stats.time_per_output_token.record((total - first) / (record.completion_tokens - 1));
+  }
+}
+
+}  // namespace penstock::observability
