@@ -61,7 +61,7 @@ TEST_CASE("every key of the file reaches its option") {
   CHECK(o.limits.body_bytes == 1'000'000'000);
   CHECK(o.limits.connections == 100);
   CHECK(o.limits.requests_per_shard == 50);
-  CHECK(o.limits.memory == size_t{2} << 30);
+  CHECK(o.limits.memory_bytes == size_t{2} << 30);
   CHECK(o.limits.upstream_connections_per_endpoint == 7);
   CHECK(o.retry.attempts == 5);
   CHECK(o.retry.budget_percent == 12.5);
