@@ -1,14 +1,9 @@
 #include "exchange.h"
 
-#include <strings.h>
-
 #include <algorithm>
 #include <charconv>
 
 #include "penstock/base/assert.h"
-#include "penstock/http/writer.h"
-#include "penstock/openai/error_body.h"
-#include "penstock/openai/models.h"
 #include "penstock/openai/splice.h"
 
 namespace penstock::proxy {
@@ -56,14 +51,6 @@ routing::FailureKind kind_of(AttemptFailure failure) {
   }
 }
 
-bool has_content_encoding(const http::Head& head) {
-  constexpr std::string_view name = "content-encoding";
-  for (const http::Header& header : head.headers()) {
-    if (header.name.size() == name.size() && strncasecmp(header.name.data(), name.data(), name.size()) == 0) return true;
-  }
-  return false;
-}
-
 }  // namespace
 
 Exchange::Exchange(Gateway& gateway, Context& context)
@@ -71,8 +58,7 @@ Exchange::Exchange(Gateway& gateway, Context& context)
       context_(context),
       total_deadline_(net::Timer::of<&Exchange::on_total_deadline>(this)),
       body_(context.budget),
-      sse_(*this),
-      answer_body_(context.budget) {}
+      watch_(context.budget, context.observer) {}
 
 Exchange::~Exchange() { PENSTOCK_ASSERT(stage_ == Stage::free); }
 
@@ -218,35 +204,6 @@ bool Exchange::answers_itself() {
   return false;
 }
 
-void Exchange::answer_models() {
-  std::vector<openai::ModelInfo> models;
-  for (const endpoints::EndpointView& endpoint : gateway_.pool()->endpoints) {
-    for (const std::string& name : endpoint.models) {
-      const bool known = std::any_of(models.begin(), models.end(), [&](const auto& m) { return m.id == name; });
-      if (!known) models.push_back({.id = name, .owned_by = "penstock"});
-    }
-  }
-  std::string body;
-  openai::append_models(body, models);
-  std::string answer;
-  http::HeadWriter head(answer);
-  const bool keep_alive = client_->can_keep_alive();
-  head.status_line(200);
-  head.field("content-type", "application/json");
-  head.field("content-length", body.size());
-  head.field("x-request-id", head_.request_id);
-  head.field("connection", keep_alive ? "keep-alive" : "close");
-  head.end();
-  answer += body;
-  status_ = 200;
-  response_bytes_ = body.size();
-  if (!client_->send(answer)) return lose_client();
-  downstream::Connection& client = *client_;
-  client_ = nullptr;
-  finish(Outcome::ok);
-  client.finish_response(keep_alive ? downstream::After::keep_alive : downstream::After::close);
-}
-
 // ---- admit ----
 
 Exchange::Progress Exchange::admit() {
@@ -381,15 +338,12 @@ void Exchange::on_response_head(http::Head& head) {
                       .endpoint = endpoint_->address,
                       .request_id = head_.request_id,
                       .explanation = explanation_});
-  const std::string_view type = head.get(http::Field::content_type);
-  const bool readable = head.status < 300 && !has_content_encoding(head);
-  observe_sse_ = readable && type.starts_with("text/event-stream");
-  observe_json_ = readable && inference_ && !observe_sse_ && type.starts_with("application/json");
+  watch_.begin(head, inference_);
 }
 
 void Exchange::on_response_data(std::string_view decoded) {
   response_bytes_ += decoded.size();
-  observe_answer(decoded);
+  watch_.feed(decoded, context_.loop.now());
   if (framing_ == Framing::until_close) {
     static_cast<void>(relay({}, decoded, {}));
   } else if (framing_ == Framing::chunked) {
@@ -403,24 +357,6 @@ void Exchange::on_response_data(std::string_view decoded) {
 
 void Exchange::on_response_raw(std::string_view raw) {
   if (framing_ == Framing::same) static_cast<void>(relay({}, raw, {}));
-}
-
-// Watches the answer go by, for metrics and for what routing learns; never changes a byte of it.
-void Exchange::observe_answer(std::string_view decoded) {
-  if (observe_sse_) return sse_.feed(decoded);
-  if (!observe_json_) return;
-  constexpr size_t observed_bytes_max = 1024 * 1024;
-  if (answer_body_.size() + decoded.size() > observed_bytes_max || !answer_body_.append(decoded, 0)) {
-    observe_json_ = false;
-    answer_body_.reset();
-  }
-}
-
-void Exchange::on_sse_event(std::string_view name, std::string_view data) {
-  const Instant now = context_.loop.now();
-  if (answer_.on_event(name, data) == openai::AnswerObserver::Kind::done) return;
-  if (chunks_++ > 0) context_.observer.inter_token(now - last_chunk_);
-  last_chunk_ = now;
 }
 
 // Sends a piece of the answer, the head in front of the first. False: the exchange has ended.
@@ -461,7 +397,7 @@ void Exchange::on_response_end() {
   } else if (!answer_started_ && !relay({}, {}, {})) {
     return;
   }
-  if (observe_json_) answer_.on_answer(answer_body_.view());
+  watch_.end();
   downstream::Connection& client = *client_;
   client_ = nullptr;
   const bool keep_alive = answer_keep_alive_;
@@ -513,150 +449,6 @@ bool Exchange::try_again(AttemptFailure failure, routing::FailureKind kind) {
   stage_ = Stage::route;
   advance();
   return true;
-}
-
-// The endpoint failed after the client has begun to receive: all that is left is to make sure that the client cannot
-// take the torso for a whole answer. A stream at an event boundary also gets an error event, which OpenAI clients raise.
-void Exchange::break_stream(AttemptFailure failure, bool whole_chunks) {
-  penalise(routing::FailureKind::soft);
-  context_.observer.attempt_failed(failure, false);
-  reason_ = to_string(failure);
-  const bool can_insert = framing_ == Framing::same ? whole_chunks : framing_ != Framing::none;
-  if (observe_sse_ && can_insert && sse_.at_boundary()) static_cast<void>(client_->send(error_event()));
-  downstream::Connection& client = *client_;
-  client_ = nullptr;
-  finish(Outcome::stream_broken);
-  client.finish_response(downstream::After::close);
-}
-
-std::string Exchange::error_event() const {
-  const ErrorInfo& info = info_of(ErrorCode::stream_broken);
-  std::string event = "data: ";
-  openai::append_error(event, info.message, info.type, {}, info.name);
-  event += "\n\n";
-  if (framing_ == Framing::until_close) return event;
-  std::string chunk;
-  http::append_chunk(chunk, event);
-  return chunk;
-}
-
-void Exchange::on_gone(downstream::Gone why) {
-  client_ = nullptr;
-  reason_ = why == downstream::Gone::write_timeout ? "write_timeout" : why == downstream::Gone::cut ? "cut" : "client_gone";
-  finish(why == downstream::Gone::write_timeout ? Outcome::timed_out_client
-         : why == downstream::Gone::cut         ? Outcome::draining
-                                                : Outcome::client_gone);
-}
-
-void Exchange::lose_client() {
-  client_->abandon();
-  client_ = nullptr;
-  reason_ = "client_gone";
-  finish(Outcome::client_gone);
-}
-
-void Exchange::on_total_deadline() {
-  if (!answer_started_) return refuse(ErrorCode::endpoint_timeout);
-  break_stream(AttemptFailure::total_timeout, attempt_->between_chunks());
-}
-
-// ---- the ends ----
-
-void Exchange::refuse(ErrorCode code, std::string_view message, std::string_view param) {
-  PENSTOCK_ASSERT(!answer_started_);
-  const ErrorInfo& info = info_of(code);
-  status_ = info.status;
-  reason_ = info.name;
-  const bool keep_alive = client_->can_keep_alive();
-  const bool sent = client_->send(error_answer(code, message, param, head_.request_id, keep_alive, head_request_));
-  downstream::Connection& client = *client_;
-  client_ = nullptr;
-  finish(info.outcome);
-  if (!sent) return client.abandon();
-  client.finish_response(keep_alive ? downstream::After::keep_alive : downstream::After::close);
-}
-
-void Exchange::finish(Outcome outcome) {
-  PENSTOCK_ASSERT(stage_ != Stage::free && client_ == nullptr);
-  const Instant now = context_.loop.now();
-  if (attempt_ != nullptr) attempt_->cancel();
-  attempt_ = nullptr;
-  if (running_) context_.observer.running_changed(request_.model, -1);
-  const std::optional<openai::Usage>& usage = answer_.usage();
-  if (inference_ && usage.has_value()) context_.tokens.learn(target_model_, request_.prompt_bytes, usage->prompt_tokens);
-  report(outcome, now);
-  reset();
-  gateway_.release(*this);
-}
-
-void Exchange::report(Outcome outcome, Instant now) {
-  ExchangeRecord record;
-  record.started_wall_us = began_wall_us_;
-  record.total = now - began_;
-  if (answer_started_) record.time_to_first_token = first_byte_ - began_;
-  record.stage[static_cast<size_t>(proxy::Stage::read)] = request_read_ - began_;
-  record.stage[static_cast<size_t>(proxy::Stage::route)] = route_cost_;
-  record.stage[static_cast<size_t>(proxy::Stage::connect)] = connect_time_;
-  if (answer_started_) {
-    record.stage[static_cast<size_t>(proxy::Stage::first_byte)] = first_byte_ - attempt_sent_;
-    record.stage[static_cast<size_t>(proxy::Stage::relay)] = now - first_byte_;
-  }
-  record.outcome = outcome;
-  record.status = status_;
-  record.method = head_.method;
-  record.target = head_.path;
-  record.client = client_ip_;
-  record.request_id = head_.request_id;
-  record.reason = reason_;
-  record.inference = inference_;
-  record.streaming = observe_sse_;
-  if (inference_) {
-    record.model = request_.model;
-    record.target_model = target_model_;
-    record.api = openai::to_string(request_.api);
-  }
-  record.endpoint = endpoint_;
-  record.attempts = attempts_;
-  record.request_bytes = request_bytes_;
-  record.response_bytes = response_bytes_;
-  if (const auto& usage = answer_.usage(); usage.has_value()) {
-    record.has_usage = true;
-    record.prompt_tokens = usage->prompt_tokens;
-    record.completion_tokens = usage->completion_tokens;
-    record.cached_tokens = usage->cached_tokens;
-  }
-  record.chunks = chunks_;
-  record.finish_reason = answer_.finish_reason();
-  record.matched_blocks = matched_blocks_;
-  record.prompt_blocks = prompt_blocks_;
-  record.block_bytes = context_.options.prefix.block_tokens * context_.options.prefix.bytes_per_token;
-  context_.observer.finished(record);
-}
-
-// Back to the state of a new exchange; what memory stays is small.
-void Exchange::reset() {
-  stage_ = Stage::free;
-  total_deadline_.cancel();
-  reservation_.release();
-  body_.reset();
-  answer_body_.reset();
-  request_.clear();
-  sse_.reset();
-  answer_.reset();
-  for (std::string* text : {&target_model_, &spliced_model_, &explanation_, &answer_head_, &attempt_head_, &client_ip_}) {
-    text->clear();
-  }
-  head_.clear();
-  head_request_ = request_complete_ = inference_ = fresh_connection_ = false;
-  answer_started_ = answer_keep_alive_ = observe_sse_ = observe_json_ = running_ = false;
-  endpoint_ = nullptr;
-  attempts_ = tried_count_ = matched_blocks_ = prompt_blocks_ = chunks_ = 0;
-  announced_body_ = request_bytes_ = response_bytes_ = 0;
-  last_failure_ = ErrorCode::no_endpoint;
-  framing_ = Framing::same;
-  status_ = 0;
-  reason_ = {};
-  route_cost_ = connect_time_ = Duration{0};
 }
 
 }  // namespace penstock::proxy

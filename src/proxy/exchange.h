@@ -10,16 +10,15 @@
 #include <string>
 #include <string_view>
 
+#include "answer_watch.h"
 #include "heads.h"
-#include "penstock/http/sse.h"
 #include "penstock/net/buffer.h"
-#include "penstock/openai/usage.h"
 #include "penstock/proxy/error.h"
 #include "penstock/proxy/gateway.h"
 
 namespace penstock::proxy {
 
-class Exchange final : public net::Disposable, public downstream::RequestHandler, private upstream::ResponseSink, private http::SseEvents {
+class Exchange final : public net::Disposable, public downstream::RequestHandler, private upstream::ResponseSink {
  public:
   Exchange(Gateway& gateway, Context& context);
   ~Exchange() override;
@@ -55,8 +54,6 @@ class Exchange final : public net::Disposable, public downstream::RequestHandler
   void on_response_raw(std::string_view raw) override;
   void on_response_end() override;
   void on_response_failed(upstream::Failure failure, bool received, bool reused) override;
-  // http::SseEvents
-  void on_sse_event(std::string_view name, std::string_view data) override;
 
   bool head_acceptable(const http::Head& head, ErrorCode* refusal) const;
   routing::Features features();
@@ -65,7 +62,6 @@ class Exchange final : public net::Disposable, public downstream::RequestHandler
   void build_attempt();
   bool try_again(AttemptFailure failure, routing::FailureKind kind);
   void penalise(routing::FailureKind kind);
-  void observe_answer(std::string_view decoded);
   bool relay(std::string_view before, std::string_view body, std::string_view after);
   void first_byte_relayed();
   void break_stream(AttemptFailure failure, bool whole_chunks);
@@ -112,19 +108,16 @@ class Exchange final : public net::Disposable, public downstream::RequestHandler
   std::string answer_head_;                              // held back until the first body byte, so that we can still retry
   Framing framing_ = Framing::same;
   bool answer_started_ = false;                          // a byte of the answer has gone to the client
-  bool answer_keep_alive_ = false, observe_sse_ = false, observe_json_ = false, running_ = false;
+  bool answer_keep_alive_ = false, running_ = false;
   uint16_t status_ = 0;
-  http::SseScanner sse_;
-  openai::AnswerObserver answer_;
-  net::BodyBuffer answer_body_;                          // a JSON answer that came in several reads, for its usage
+  AnswerWatch watch_;
 
   // For the record.
   std::string_view reason_;
-  Instant began_{}, request_read_{}, attempt_began_{}, attempt_sent_{}, first_byte_{}, last_chunk_{};
+  Instant began_{}, request_read_{}, attempt_began_{}, attempt_sent_{}, first_byte_{};
   int64_t began_wall_us_ = 0;
   Duration route_cost_{0}, connect_time_{0};
   uint64_t request_bytes_ = 0, response_bytes_ = 0;
-  uint32_t chunks_ = 0;
 };
 
 }  // namespace penstock::proxy

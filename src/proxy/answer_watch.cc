@@ -1,0 +1,59 @@
+#include "answer_watch.h"
+
+#include <strings.h>
+
+namespace penstock::proxy {
+
+namespace {
+
+bool has_content_encoding(const http::Head& head) {
+  constexpr std::string_view name = "content-encoding";
+  for (const http::Header& header : head.headers()) {
+    if (header.name.size() == name.size() && strncasecmp(header.name.data(), name.data(), name.size()) == 0) return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+void AnswerWatch::begin(const http::Head& answer, bool inference) {
+  mode_ = Mode::ignore;
+  if (answer.status >= 300 || has_content_encoding(answer)) return;
+  const std::string_view type = answer.get(http::Field::content_type);
+  if (type.starts_with("text/event-stream")) {
+    mode_ = Mode::events;
+  } else if (inference && type.starts_with("application/json")) {
+    mode_ = Mode::json;
+  }
+}
+
+void AnswerWatch::feed(std::string_view decoded, Instant now) {
+  if (mode_ == Mode::events) {
+    now_ = now;
+    return sse_.feed(decoded);
+  }
+  if (mode_ != Mode::json) return;
+  if (json_.size() + decoded.size() <= json_bytes_max && json_.append(decoded, 0)) return;
+  mode_ = Mode::ignore;
+  json_.reset();
+}
+
+void AnswerWatch::on_sse_event(std::string_view name, std::string_view data) {
+  if (answer_.on_event(name, data) == openai::AnswerObserver::Kind::done) return;
+  if (chunks_++ > 0) observer_.inter_token(now_ - last_chunk_);
+  last_chunk_ = now_;
+}
+
+void AnswerWatch::end() {
+  if (mode_ == Mode::json) answer_.on_answer(json_.view());
+}
+
+void AnswerWatch::reset() {
+  mode_ = Mode::ignore;
+  sse_.reset();
+  answer_.reset();
+  json_.reset();
+  chunks_ = 0;
+}
+
+}  // namespace penstock::proxy

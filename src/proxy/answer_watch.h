@@ -1,0 +1,47 @@
+// Watches an answer go by, for metrics and for what routing learns; never changes a byte of it. Event streams are
+// read event by event; a JSON answer is kept (within the memory budget, up to a limit) until its end, for its usage.
+// One per exchange, reused.
+#pragma once
+
+#include <string_view>
+
+#include "penstock/http/head.h"
+#include "penstock/http/sse.h"
+#include "penstock/net/buffer.h"
+#include "penstock/openai/usage.h"
+#include "penstock/proxy/observer.h"
+
+namespace penstock::proxy {
+
+class AnswerWatch final : private http::SseEvents {
+ public:
+  static constexpr size_t json_bytes_max = 1024 * 1024;    // longer JSON answers go unread
+
+  AnswerWatch(MemoryBudget& budget, ExchangeObserver& observer) : observer_(observer), sse_(*this), json_(budget) {}
+
+  // `inference`: the request was understood, so that its answer can be.
+  void begin(const http::Head& answer, bool inference);
+  void feed(std::string_view decoded, Instant now);
+  void end();                                              // the answer is complete
+  void reset();
+
+  bool event_stream() const { return mode_ == Mode::events; }
+  // A stream stands exactly behind a whole event: another could follow.
+  bool between_events() const { return mode_ == Mode::events && sse_.at_boundary(); }
+  uint32_t chunks() const { return chunks_; }              // events with data, without the final [DONE]
+  const openai::AnswerObserver& answer() const { return answer_; }
+
+ private:
+  enum class Mode : uint8_t { ignore, events, json };
+  void on_sse_event(std::string_view name, std::string_view data) override;
+
+  ExchangeObserver& observer_;
+  Mode mode_ = Mode::ignore;
+  http::SseScanner sse_;
+  openai::AnswerObserver answer_;
+  net::BodyBuffer json_;
+  Instant now_{}, last_chunk_{};
+  uint32_t chunks_ = 0;
+};
+
+}  // namespace penstock::proxy
