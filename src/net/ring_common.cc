@@ -1,0 +1,157 @@
+#include "ring_common.h"
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "penstock/net/clock.h"
+
+namespace penstock::net {
+namespace {
+
+constexpr int listen_backlog = 4096;  // the kernel lowers it to net.core.somaxconn
+
+bool set_flag(int fd, int level, int option, Counter& syscalls) {
+  const int on = 1;
+  syscalls.add();
+  return setsockopt(fd, level, option, &on, sizeof on) == 0;
+}
+
+// Errors of the one connection that accept4() was about to return; the listener itself is well.
+bool concerns_one_connection(int error) {
+  switch (error) {
+    case ECONNABORTED:
+    case EPROTO:
+    case EPERM:  // a firewall rule
+    case ENETDOWN:
+    case ENETUNREACH:
+    case EHOSTDOWN:
+    case EHOSTUNREACH:
+    case ENONET:
+    case ENOPROTOOPT:
+    case EOPNOTSUPP:
+      return true;
+    default:
+      return false;
+  }
+}
+
+}  // namespace
+
+void AcceptBackoff::add(SocketId listener) {
+  entries_.push_back({listener, system_clock().now() + pause});
+}
+
+Duration AcceptBackoff::limit(Duration max_wait) const {
+  if (entries_.empty()) return max_wait;
+  const Duration left = std::max(Duration(0), entries_.front().retry - system_clock().now());
+  return max_wait < Duration(0) ? left : std::min(left, max_wait);
+}
+
+SocketId AcceptBackoff::take_due() {
+  if (entries_.empty() || entries_.front().retry > system_clock().now()) return {};
+  const SocketId listener = entries_.front().listener;
+  entries_.erase(entries_.begin());
+  return listener;
+}
+
+Result<int> open_listener(const Address& at, bool reuse_port, Address* bound, Counter& syscalls) {
+  syscalls.add();
+  const int fd = socket(at.family(), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  if (fd < 0) return Message{describe("socket", errno)};
+  const char* failed = nullptr;
+  if (!set_flag(fd, SOL_SOCKET, SO_REUSEADDR, syscalls)) failed = "setsockopt SO_REUSEADDR";
+  if (failed == nullptr && reuse_port && !set_flag(fd, SOL_SOCKET, SO_REUSEPORT, syscalls)) {
+    failed = "setsockopt SO_REUSEPORT";
+  }
+  // Inherited by every accepted socket, so that none needs a call of its own.
+  if (failed == nullptr && !set_flag(fd, IPPROTO_TCP, TCP_NODELAY, syscalls)) failed = "setsockopt TCP_NODELAY";
+  syscalls.add(2);
+  if (failed == nullptr && bind(fd, at.data(), at.size()) != 0) failed = "bind";
+  if (failed == nullptr && ::listen(fd, listen_backlog) != 0) failed = "listen";
+  if (failed != nullptr) {
+    const int error = errno;
+    ::close(fd);
+    return Message{"cannot listen on " + at.to_string() + ": " + describe(failed, error)};
+  }
+  if (bound != nullptr) {
+    syscalls.add();
+    *bound = Address::local_of(fd);
+  }
+  return fd;
+}
+
+Connecting start_connect(const Address& to, Counter& syscalls) {
+  Connecting result;
+  syscalls.add();
+  result.fd = socket(to.family(), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  if (result.fd < 0) {
+    result.error = errno;
+    return result;
+  }
+  set_flag(result.fd, IPPROTO_TCP, TCP_NODELAY, syscalls);
+  syscalls.add();
+  // An interrupted connect goes on by itself, as does one that is in progress.
+  if (::connect(result.fd, to.data(), to.size()) != 0 && errno != EINPROGRESS && errno != EINTR) {
+    result.error = errno;
+  }
+  return result;
+}
+
+SendResult send_pieces(int fd, std::span<const iovec> pieces, RingStats& stats) {
+  constexpr size_t max_pieces = 1024;  // IOV_MAX
+  constexpr int flags = MSG_DONTWAIT | MSG_NOSIGNAL;
+  size_t wanted = 0;
+  for (const iovec& piece : pieces) wanted += piece.iov_len;
+  if (wanted == 0) return {};
+  msghdr message{};
+  message.msg_iov = const_cast<iovec*>(pieces.data());
+  message.msg_iovlen = std::min(pieces.size(), max_pieces);
+  ssize_t sent;
+  do {
+    stats.syscalls.add();
+    sent = pieces.size() == 1 ? ::send(fd, pieces[0].iov_base, wanted, flags) : ::sendmsg(fd, &message, flags);
+  } while (sent < 0 && errno == EINTR);
+  if (sent < 0) {
+    if (errno == EAGAIN || errno == EWOULDBLOCK) return {0, false};
+    return {-errno, true};
+  }
+  stats.bytes_sent.add(static_cast<uint64_t>(sent));
+  return {sent, static_cast<size_t>(sent) == wanted};
+}
+
+int take_socket_error(int fd, Counter& syscalls) {
+  int error = 0;
+  socklen_t size = sizeof error;
+  syscalls.add();
+  if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) != 0) return errno;
+  return error;
+}
+
+void arm_reset(int fd, Counter& syscalls) {
+  const linger at_once{1, 0};
+  syscalls.add();
+  setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+}
+
+int accept_one(int fd, Counter& syscalls) {
+  for (int skipped = 0; skipped < 16; ++skipped) {
+    syscalls.add();
+    const int accepted = accept4(fd, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (accepted >= 0) return accepted;
+    if (errno == EWOULDBLOCK) return -EAGAIN;
+    if (errno != EINTR && !concerns_one_connection(errno)) return -errno;
+  }
+  return -ENOBUFS;  // something keeps failing: pause instead of spinning on it
+}
+
+std::string describe(const char* call, int error) {
+  char text[128];
+  return std::string(call) + ": " + strerror_r(error, text, sizeof text);
+}
+
+}  // namespace penstock::net
