@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <bit>
 #include <cstdint>
 #include <cstring>
 #include <string_view>
@@ -53,25 +54,31 @@ inline bool equals_lower(std::string_view text, std::string_view lowered) {
   return true;
 }
 
-// A byte below 0x20 (but HT) or DEL. Eight bytes a step: nearly every field value has none.
-inline bool has_control(std::string_view text) {
-  const auto slow = [](std::string_view part) {
-    for (const char c : part) {
-      const auto byte = static_cast<uint8_t>(c);
-      if ((byte < 0x20 && c != '\t') || byte == 0x7f) return true;
-    }
-    return false;
-  };
+inline constexpr bool is_control(char c) {
+  return (static_cast<uint8_t>(c) < 0x20 && c != '\t') || c == 0x7f;
+}
+
+// Index of the first byte below 0x20 (but HT) or DEL; size when there is none. Eight bytes a step.
+inline size_t find_control(std::string_view text) {
+  static_assert(std::endian::native == std::endian::little);
   constexpr uint64_t kOnes = 0x0101010101010101, kHigh = 0x8080808080808080;
-  while (text.size() >= 8) {
+  size_t i = 0;
+  for (; i + 8 <= text.size(); i += 8) {
     uint64_t word;
-    std::memcpy(&word, text.data(), 8);
+    std::memcpy(&word, text.data() + i, 8);
     const uint64_t deleted = word ^ (kOnes * 0x7f);
-    const uint64_t hit = (((word - kOnes * 0x20) & ~word) | ((deleted - kOnes) & ~deleted)) & kHigh;
-    if (hit != 0 && slow(text.substr(0, 8))) return true;  // HT, or a borrow from the byte below, is no control
-    text.remove_prefix(8);
+    uint64_t hits = (((word - kOnes * 0x20) & ~word) | ((deleted - kOnes) & ~deleted)) & kHigh;
+    for (; hits != 0; hits &= hits - 1) {  // behind a true hit a borrow may make a false one; HT is none either
+      const size_t at = i + static_cast<size_t>(std::countr_zero(hits)) / 8;
+      if (is_control(text[at])) return at;
+    }
   }
-  return slow(text);
+  while (i < text.size() && !is_control(text[i])) ++i;
+  return i;
+}
+
+inline bool has_control(std::string_view text) {
+  return find_control(text) != text.size();
 }
 
 // Calls visit(token) for each element of a comma-separated list, trimmed, empty ones left out.

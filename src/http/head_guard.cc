@@ -1,6 +1,6 @@
 #include "head_guard.h"
 
-#include <cstring>
+#include <algorithm>
 
 #include "bytes.h"
 #include "penstock/base/assert.h"
@@ -18,26 +18,61 @@ void HeadGuard::begin(Block block) {
   *this = HeadGuard{}, block_ = block;
 }
 
+namespace {
+// The first line of `bytes` with its LF; all of them when it does not end there.
+std::string_view first_line(std::string_view bytes) {
+  size_t end = find_control(bytes);  // in an honest line that is its CR
+  if (end + 1 < bytes.size() && bytes[end] == '\r' && bytes[end + 1] == '\n') return bytes.substr(0, end + 2);
+  end = bytes.find('\n', end);
+  return end == std::string_view::npos ? bytes : bytes.substr(0, end + 1);
+}
+}  // namespace
+
+// Lines that are whole in `bytes` are judged there; all that is taken is copied once.
 HeadGuard::Taken HeadGuard::take(std::string& storage, std::string_view bytes, const ParserLimits& limits) {
-  PENSTOCK_ASSERT(!complete_ && error_ == ParseError::none);
-  size_t used = 0;
-  while (used < bytes.size() && !complete_ && error_ == ParseError::none) {
-    const std::string_view rest = bytes.substr(used, room(storage.size(), limits));
-    const void* const feed = rest.empty() ? nullptr : std::memchr(rest.data(), '\n', rest.size());
-    const size_t size = feed == nullptr ? rest.size() : static_cast<const char*>(feed) - rest.data() + 1;
-    storage.append(rest.data(), size);
-    used += size;
-    if (feed != nullptr) {
-      error_ = line(std::string_view(storage).substr(line_begin_), limits);
-      line_begin_ = storage.size();
-    } else if (block_ == Block::request && lines_ == 0 && !storage.empty() && !is_token_char(storage[0])) {
-      error_ = ParseError::malformed;  // a TLS hello, say: no need to wait for a line end
-    } else if (room(storage.size(), limits) == 0) {
-      error_ = overflow(storage, limits);
+  PENSTOCK_ASSERT(going());
+  size_t used = storage.size() > line_begin_ ? finish_line(storage, bytes, limits) : 0;
+  const size_t copied = used;
+  while (used < bytes.size() && going()) {
+    const size_t before = storage.size() + used - copied;
+    const std::string_view text = first_line(bytes.substr(used, room(before, limits)));
+    used += text.size();
+    if (text.empty() || text.back() != '\n') {
+      check_unfinished(text, before + text.size(), limits);
+      break;
     }
+    line_begin_ = before + text.size();
+    error_ = line(text, limits);
   }
+  storage.append(bytes.substr(copied, used - copied));
   if (error_ != ParseError::none) return {used, Progress::refused};
   return {used, complete_ ? Progress::complete : Progress::more};
+}
+
+// Goes on with the line that an earlier read has begun. Returns the bytes used.
+size_t HeadGuard::finish_line(std::string& storage, std::string_view bytes, const ParserLimits& limits) {
+  bytes = bytes.substr(0, room(storage.size(), limits));
+  const size_t end = bytes.find('\n');
+  if (end != std::string_view::npos) bytes = bytes.substr(0, end + 1);
+  storage.append(bytes);
+  const std::string_view text = std::string_view(storage).substr(line_begin_);
+  if (end == std::string_view::npos) {
+    check_unfinished(text, storage.size(), limits);
+  } else {
+    line_begin_ = storage.size();
+    error_ = line(text, limits);
+  }
+  return bytes.size();
+}
+
+// `text` is what there is of a line, `size` that of the block up to here.
+void HeadGuard::check_unfinished(std::string_view text, size_t size, const ParserLimits& limits) {
+  const bool request_line = block_ == Block::request && lines_ == 0;
+  if (request_line && !text.empty() && !is_token_char(text[0])) {
+    error_ = ParseError::malformed;  // a TLS hello, say: no need to wait for a line end
+  } else if (room(size, limits) == 0) {
+    error_ = request_line ? request_line_overflow(text, limits) : ParseError::head_too_large;
+  }
 }
 
 // How many bytes may still come before the line that is being collected must have ended.
@@ -47,24 +82,25 @@ size_t HeadGuard::room(size_t size, const ParserLimits& limits) const {
   return limit > size ? limit - size : 0;
 }
 
-ParseError HeadGuard::overflow(std::string_view storage, const ParserLimits& limits) const {
-  if (block_ != Block::request || lines_ > 0) return ParseError::head_too_large;
-  const size_t space = storage.substr(0, kMethodMax).find(' ');
+ParseError HeadGuard::request_line_overflow(std::string_view text, const ParserLimits& limits) {
+  const size_t space = text.substr(0, kMethodMax).find(' ');
   if (space == std::string_view::npos) return ParseError::malformed;
-  return storage.size() - space - 1 > limits.uri_bytes_max ? ParseError::uri_too_long : ParseError::head_too_large;
+  return text.size() - space - 1 > limits.uri_bytes_max ? ParseError::uri_too_long : ParseError::head_too_large;
 }
 
 // `text` ends with the LF.
 ParseError HeadGuard::line(std::string_view text, const ParserLimits& limits) {
+  const bool start = lines_ == 0 && block_ != Block::trailers;
+  if (start && block_ == Block::request && !is_token_char(text[0])) return ParseError::malformed;
   if (text.size() < 2 || text[text.size() - 2] != '\r') return ParseError::smuggling;
   text.remove_suffix(2);
   if (text.empty() && (lines_ > 0 || block_ == Block::trailers)) {
     complete_ = true;
     return end();
   }
-  const bool start = lines_ == 0 && block_ != Block::trailers;
-  if (lines_ > limits.headers_max) return ParseError::head_too_large;
   ++lines_;
+  const size_t fields = block_ == Block::trailers ? lines_ : lines_ - 1;
+  if (fields > limits.headers_max) return ParseError::head_too_large;
   if (!start) return field(text);
   return block_ == Block::request ? request_line(text, limits) : status_line(text);
 }
@@ -78,10 +114,8 @@ ParseError HeadGuard::request_line(std::string_view text, const ParserLimits& li
   const std::string_view target = rest.substr(0, second);
   if (target.size() > limits.uri_bytes_max) return ParseError::uri_too_long;
   if (target.empty() || second == std::string_view::npos) return ParseError::malformed;
-  for (const char c : target) {
-    if (c <= ' ' || c == 0x7f) return ParseError::malformed;  // char is signed here or not: 0x80 and above below
-    if (static_cast<uint8_t>(c) >= 0x80) return ParseError::malformed;
-  }
+  const auto visible = [](char c) { return c > ' ' && c < 0x7f; };
+  if (!std::all_of(target.begin(), target.end(), visible)) return ParseError::malformed;
   return version(rest.substr(second + 1));
 }
 
@@ -116,6 +150,17 @@ ParseError HeadGuard::field(std::string_view text) {
   return framing_field(text.substr(0, colon), trim(value));
 }
 
+namespace {
+// Enough to have no two readings: no list, no userinfo, no path. An empty one is allowed (RFC 9112, section 3.2).
+bool is_host(std::string_view value) {
+  for (const char c : value) {
+    const bool other = c == ':' || c == '[' || c == ']' || c == '(' || c == ')' || c == ';' || c == '=';
+    if (!other && (!is_token_char(c) || c == '#')) return false;
+  }
+  return true;
+}
+}  // namespace
+
 ParseError HeadGuard::framing_field(std::string_view name, std::string_view value) {
   const bool host = equals_lower(name, "host");
   const bool length = equals_lower(name, "content-length");
@@ -126,7 +171,7 @@ ParseError HeadGuard::framing_field(std::string_view name, std::string_view valu
   if (coding) return transfer_encoding(value);
   if (block_ == Block::response) return ParseError::none;
   if (++hosts_ > 1) return ParseError::smuggling;
-  return value.find_first_of(" \t,/\\?#@\"<>") == std::string_view::npos ? ParseError::none : ParseError::malformed;
+  return is_host(value) ? ParseError::none : ParseError::malformed;
 }
 
 ParseError HeadGuard::content_length(std::string_view value) {

@@ -36,8 +36,11 @@ class HeadGuard {
   const Framing& framing() const { return framing_; }
 
  private:
+  bool going() const { return !complete_ && error_ == ParseError::none; }
   size_t room(size_t size, const ParserLimits& limits) const;
-  ParseError overflow(std::string_view storage, const ParserLimits& limits) const;
+  void check_unfinished(std::string_view text, size_t size, const ParserLimits& limits);
+  static ParseError request_line_overflow(std::string_view text, const ParserLimits& limits);
+  size_t finish_line(std::string& storage, std::string_view bytes, const ParserLimits& limits);
   ParseError line(std::string_view text, const ParserLimits& limits);
   ParseError request_line(std::string_view text, const ParserLimits& limits);
   ParseError status_line(std::string_view text);
