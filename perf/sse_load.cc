@@ -3,7 +3,6 @@
 
 #include <signal.h>
 
-#include <charconv>
 #include <cmath>
 #include <cstdio>
 #include <fstream>
@@ -144,14 +143,6 @@ class FixedSource : public JobSource {
   bool poisson_;
 };
 
-int pid_number(const Flags& flags, const std::string& text) {
-  int pid = 0;
-  auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), pid);
-  if (error != std::errc() || end != text.data() + text.size() || pid <= 0)
-    flags.fail("--watch-pid: not a pid: " + text);
-  return pid;
-}
-
 // Opens every connection, uses each once, and says what the watched processes hold while all of them sit.
 int run_idle(LoadOptions load, Template request, double hold, bool json) {
   ProcessSample before = sample_processes(load.watch);
@@ -195,7 +186,7 @@ int main(int argc, char** argv) {
   body.unique = flags.on("--unique");
   body.max_tokens = flags.number("--max-tokens", 100);
   uint64_t seed = flags.number("--seed", 1);
-  for (const std::string& pid : flags.list("--watch-pid")) load.watch.push_back(pid_number(flags, pid));
+  load.watch = flags.pids("--watch-pid");
   bool json = flags.on("--json");
   flags.finish();
   if (targets.empty()) flags.fail("--target is missing");

@@ -85,6 +85,19 @@ std::vector<std::string> Flags::list(std::string_view name) {
   return values;
 }
 
+std::vector<int> Flags::pids(std::string_view name) {
+  std::vector<int> pids;
+  for (const std::string& text : list(name)) {
+    int pid = 0;
+    auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), pid);
+    if (error != std::errc() || end != text.data() + text.size() || pid <= 0) {
+      fail(std::string(name) + ": not a process id: " + text);
+    }
+    pids.push_back(pid);
+  }
+  return pids;
+}
+
 void Flags::finish() const {
   for (const Argument& argument : arguments_) {
     if (!argument.used) fail("unknown flag " + argument.name);

@@ -20,6 +20,8 @@ class Flags {
   bool on(std::string_view name);
   std::vector<std::string> list(std::string_view name);
 
+  std::vector<int> pids(std::string_view name);
+
   // Call when every flag was asked for: what is left over is a mistake.
   void finish() const;
   [[noreturn]] void fail(const std::string& problem) const;
