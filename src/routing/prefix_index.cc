@@ -28,15 +28,18 @@ static_assert(PrefixIndex::capacity_max + (uint64_t{1} << sweep_period_bits) + a
 static_assert(PrefixIndex::endpoint_slots_max == slot_mask + 1);
 
 constexpr size_t words_per_line = 8;
-// A block that many endpoints hold (a system prompt) spills into the following lines: a line takes up to `spill_at`
-// words of one block before the next is used, and a reader goes on while it sees `follow_at`. The difference lets a
-// line lose words to other blocks without hiding what was spilled.
+// A block that many endpoints hold (a system prompt) spills into further lines, each block in its own sequence of
+// lines: a line takes up to `spill_at` words of one block, and gives up a live word for another only if that is the
+// line's only word of its block. So a rare block finds room in its first line, and popular blocks that meet do not push
+// each other out. A reader that misses somebody goes on to the next line if this one is full or holds `follow_at` words
+// of the block (some of `spill_at` may have been erased). It misses each endpoint once per chain, so it seldom goes on.
 constexpr unsigned spill_at = 6;
 constexpr unsigned follow_at = 4;
-constexpr size_t lines_max = 16;
-static_assert(PrefixIndex::holders_max <= lines_max * spill_at);
+constexpr size_t lines_max = 20;
+// Some more room than one block needs: other popular blocks may share a few of its lines.
+static_assert(PrefixIndex::holders_max * 5 <= lines_max * spill_at * 4);
 
-constexpr size_t prefetch_distance = 8;
+constexpr size_t prefetch_distance = 16;
 
 uint64_t tag_of(uint64_t word) {
   return word >> tag_shift;
@@ -84,12 +87,14 @@ struct PrefixIndex::Table {
   Table(const Table&) = delete;
   Table& operator=(const Table&) = delete;
 
-  uint64_t* line(uint64_t hash, size_t step) const { return words + ((hash + step) & line_mask) * words_per_line; }
+  uint64_t* line(uint64_t hash, size_t step) const {
+    const uint64_t stride = (hash >> 24) | 1;  // odd: visits all lines before one again
+    return words + ((hash + step * stride) & line_mask) * words_per_line;
+  }
   void prefetch(uint64_t hash) const { __builtin_prefetch(line(hash, 0)); }
 
   uint64_t touch(uint64_t hash, uint32_t slot, const View& own, uint64_t& fresh);
-  size_t victim(const uint64_t* line) const;
-  void insert(uint64_t* line, uint64_t word);
+  size_t place_in(const uint64_t* line, bool last) const;
   void erase(uint64_t* word, uint64_t expected);
   void forget_block(uint64_t hash, uint32_t slot);
   void sweep(uint64_t recorded);
@@ -114,7 +119,8 @@ void store(uint64_t* word, uint64_t value) {
 }  // namespace
 
 PrefixIndex::Table::Table(size_t entries) {
-  const size_t lines = std::bit_ceil(std::max(entries, lines_max * words_per_line)) / words_per_line;
+  // At least a few lines per sequence of lines_max.
+  const size_t lines = std::bit_ceil(std::max(entries, size_t{32} * words_per_line)) / words_per_line;
   line_mask = lines - 1;
   // calloc, because large zeroed memory is not touched (and so not resident) before it is used.
   const size_t line_bytes = words_per_line * sizeof(uint64_t);
@@ -165,15 +171,17 @@ void PrefixIndex::Table::match_group(std::span<const uint64_t> chain, std::span<
     for (size_t step = 0; step < lines_max; ++step) {
       const uint64_t* words_of_line = line(hash, step);
       unsigned of_block = 0;
+      bool full = true;
       for (size_t i = 0; i < words_per_line; ++i) {
         const uint64_t word = load(words_of_line + i);
+        full = full && word != 0;
         if (tag_of(word) != tag_of(hash) || word == 0) continue;
         ++of_block;
         const uint32_t slot = slot_of(word);
         if (slot >= slot_end || position[slot] == nobody) continue;
         if (views[position[slot]].live(word)) holders |= uint64_t{1} << position[slot];
       }
-      if (of_block < follow_at || (active & ~holders) == 0) break;
+      if ((active & ~holders) == 0 || !(full || of_block >= follow_at)) break;
     }
     for (uint64_t lost = active & ~holders; lost != 0; lost &= lost - 1) {
       matched[static_cast<size_t>(std::countr_zero(lost))] = static_cast<uint32_t>(block);
@@ -221,32 +229,34 @@ uint64_t PrefixIndex::Table::touch(uint64_t hash, uint32_t slot, const View& own
       store(words_of_line + i, make_word(hash, slot, own.counter + fresh));
       return held ? age : 0;
     }
-    if (of_block >= spill_at && step + 1 < lines_max) continue;
+    const bool last = step + 1 == lines_max;
+    const size_t place = of_block < spill_at || last ? place_in(words_of_line, last) : words_per_line;
+    if (place == words_per_line) continue;
     ++fresh;
-    insert(words_of_line, make_word(hash, slot, own.counter + fresh));
+    if (load(words_of_line + place) == 0) used.fetch_add(1, std::memory_order_relaxed);
+    store(words_of_line + place, make_word(hash, slot, own.counter + fresh));
     return 0;
   }
 }
 
-void PrefixIndex::Table::insert(uint64_t* words_of_line, uint64_t word) {
-  uint64_t* place = words_of_line + victim(words_of_line);
-  if (load(place) == 0) used.fetch_add(1, std::memory_order_relaxed);
-  store(place, word);
-}
-
-// Where a new word goes: an empty place, else a void word, else the oldest.
-size_t PrefixIndex::Table::victim(const uint64_t* words_of_line) const {
+// Where a new word may go: an empty place, else a void word, else the oldest that is alone of its block (on the last
+// line the oldest of all). words_per_line: nowhere.
+size_t PrefixIndex::Table::place_in(const uint64_t* words_of_line, bool last) const {
+  std::array<uint64_t, words_per_line> seen;
   for (size_t i = 0; i < words_per_line; ++i) {
-    if (load(words_of_line + i) == 0) return i;
+    seen[i] = load(words_of_line + i);
+    if (seen[i] == 0) return i;
   }
-  size_t oldest = 0;
+  const auto alone = [&seen](uint64_t word) {
+    return std::count_if(seen.begin(), seen.end(), [word](uint64_t w) { return tag_of(w) == tag_of(word); }) == 1;
+  };
+  size_t oldest = words_per_line;
   uint64_t oldest_age = 0;
   for (size_t i = 0; i < words_per_line; ++i) {
-    const uint64_t word = load(words_of_line + i);
-    const View view = slots[slot_of(word)].view();
-    const uint64_t age = age_of(word, view.counter);
+    const View view = slots[slot_of(seen[i])].view();
+    const uint64_t age = age_of(seen[i], view.counter);
     if (age >= view.span) return i;
-    if (age > oldest_age) {
+    if ((oldest == words_per_line || age > oldest_age) && (last || alone(seen[i]))) {
       oldest = i;
       oldest_age = age;
     }
@@ -264,13 +274,15 @@ void PrefixIndex::Table::forget_block(uint64_t hash, uint32_t slot) {
   for (size_t step = 0; step < lines_max; ++step) {
     uint64_t* words_of_line = line(hash, step);
     unsigned of_block = 0;
+    bool full = true;
     for (size_t i = 0; i < words_per_line; ++i) {
       const uint64_t word = load(words_of_line + i);
+      full = full && word != 0;
       if (tag_of(word) != tag_of(hash) || word == 0) continue;
       ++of_block;
       if (slot_of(word) == slot) erase(words_of_line + i, word);
     }
-    if (of_block < follow_at) return;
+    if (!full && of_block < follow_at) return;
   }
 }
 

@@ -96,7 +96,6 @@ Decision Router::decide(const Features& features, const endpoints::Pool& pool, I
   Decision decision;
   decision.why_none = state.gather(features, pool, now, tried, why);
   if (state.candidates.empty()) return decision;
-  state.thin_recovering(now, why);
   if (state.profile.uses_prefix && !features.blocks.empty()) state.match_prefix(features);
 
   const Inputs in{features, now, state.random, state.options.metrics_stale_after};
@@ -140,7 +139,11 @@ NoEndpoint Router::State::gather(const Features& features, const endpoints::Pool
     if (excluded == Excluded::ejected || excluded == Excluded::tried) any_usable = true;
     if (why != nullptr) why->excluded.emplace_back(view.state->name, reason(excluded));
   }
-  if (candidates.empty() && !ejected_ones.empty()) panic(why);
+  if (!candidates.empty()) {
+    thin_recovering(now, why);
+  } else if (!ejected_ones.empty()) {
+    panic(why);
+  }
   if (!candidates.empty()) return NoEndpoint::none;
   if (pool.endpoints.empty()) return NoEndpoint::pool_empty;
   return any_usable ? NoEndpoint::all_ejected_or_tried : NoEndpoint::none_ready;

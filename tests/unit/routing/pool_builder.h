@@ -1,0 +1,37 @@
+// A pool of endpoints for tests: states with stable addresses, views that the test may change.
+#pragma once
+
+#include <deque>
+#include <string>
+
+#include "penstock/endpoints/snapshot.h"
+
+namespace penstock::routing::test {
+
+inline Instant at_ms(int64_t ms) {
+  return Instant(milliseconds(ms));
+}
+
+struct PoolBuilder {
+  std::deque<endpoints::EndpointState> states;
+  endpoints::Pool pool;
+
+  explicit PoolBuilder(size_t count = 0) {
+    for (size_t i = 0; i < count; ++i) add(std::string(1, static_cast<char>('a' + i)));
+  }
+  // Ready, scraped at time 0, idle.
+  endpoints::EndpointView& add(const std::string& name) {
+    endpoints::EndpointState& state = states.emplace_back();
+    state.slot = static_cast<uint32_t>(states.size() - 1);
+    state.incarnation = static_cast<uint32_t>(states.size());
+    state.name = name;
+    endpoints::EndpointView& view = pool.endpoints.emplace_back();
+    view.state = &state;
+    view.metrics.known = true;
+    return view;
+  }
+  endpoints::EndpointView& view(size_t i) { return pool.endpoints[i]; }
+  endpoints::EndpointState& state(size_t i) { return states[i]; }
+};
+
+}  // namespace penstock::routing::test
