@@ -19,6 +19,7 @@ void Sequence::reset() {
   stream.clear();
   max_tokens = min_tokens = 0;
   ignore_eos = admitted_ = false;
+  reason_at_max = FinishReason::length;
   text_seed = cache_salt = 0;
   lora = -1;
   events = nullptr;
@@ -268,7 +269,7 @@ std::optional<FinishReason> Engine::sample(Sequence& sequence) {
   sequence.events->on_token(sequence, next.piece);
   const bool may_end = options_.eos_mean > 0 && !sequence.ignore_eos && sequence.generated_ >= sequence.min_tokens;
   if (may_end && next.chance < UINT32_MAX / options_.eos_mean) return FinishReason::stop;
-  if (sequence.generated_ == sequence.max_tokens) return FinishReason::length;
+  if (sequence.generated_ == sequence.max_tokens) return sequence.reason_at_max;
   return std::nullopt;
 }
 

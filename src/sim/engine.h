@@ -60,8 +60,9 @@ class Sequence {
   TokenStream stream;  // the prompt; the engine appends the answer
   uint32_t max_tokens = 0, min_tokens = 0;
   bool ignore_eos = false;
-  uint64_t text_seed = 0;   // of this request and choice
-  uint64_t cache_salt = 0;  // of the model, adapter and salt: separates cached blocks
+  FinishReason reason_at_max = FinishReason::length;  // what the end at max_tokens is called
+  uint64_t text_seed = 0;                             // of this request and choice
+  uint64_t cache_salt = 0;                            // of the model, adapter and salt: separates cached blocks
   int32_t lora = -1;
   SequenceEvents* events = nullptr;
 

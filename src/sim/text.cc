@@ -51,6 +51,10 @@ void TokenStream::append_token_id(uint32_t id) {
   append({bytes, sizeof bytes});
 }
 
+uint64_t TokenStream::digest() const {
+  return XXH3_64bits_withSeed(rest_.data(), rest_.size(), parent());
+}
+
 TokenStream::Next TokenStream::next(uint64_t seed) const {
   const uint64_t hash = XXH3_64bits_withSeed(rest_.data(), rest_.size(), parent() ^ seed);
   Next next;

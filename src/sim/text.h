@@ -41,6 +41,8 @@ class TokenStream {
   uint32_t tokens() const { return static_cast<uint32_t>((bytes() + bytes_per_token - 1) / bytes_per_token); }
   // Element i stands for blocks 0 to i.
   const std::vector<uint64_t>& chain() const { return chain_; }
+  // Stands for all bytes so far.
+  uint64_t digest() const;
   // Empties it and keeps the memory.
   void clear();
 

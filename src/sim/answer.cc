@@ -1,0 +1,382 @@
+#include "sim/answer.h"
+
+#include <charconv>
+#include <cstring>
+
+#include "penstock/openai/error_body.h"
+
+namespace penstock::sim {
+namespace {
+
+std::string_view openai_reason(FinishReason reason) {
+  return reason == FinishReason::stop ? "stop" : "length";
+}
+std::string_view anthropic_reason(FinishReason reason) {
+  return reason == FinishReason::stop ? "end_turn" : "max_tokens";
+}
+
+void append_number(std::string& out, uint64_t value, int base = 10) {
+  char text[24];
+  out.append(text, std::to_chars(text, text + sizeof text, value, base).ptr);
+}
+
+}  // namespace
+
+void append_error_body(std::string& out, uint16_t status, std::string_view message, std::string_view param) {
+  const std::string_view type = status == 404   ? "NotFoundError"
+                                : status == 429 ? "TooManyRequestsError"
+                                : status == 503 ? "ServiceUnavailableError"
+                                : status >= 500 ? "InternalServerError"
+                                                : "BadRequestError";
+  out += "{\"error\":{\"message\":";
+  openai::append_json_string(out, message);
+  out.append(",\"type\":\"").append(type).append("\",\"param\":");
+  if (param.empty()) out += "null";
+  else openai::append_json_string(out, param);
+  out += ",\"code\":";
+  append_number(out, status);
+  out += "}}";
+}
+
+void AnswerWriter::start(const AnswerShape& shape) {
+  shape_ = shape;
+  model_json_.clear();
+  openai::append_json_string(model_json_, shape.model);
+  templates_.clear();
+  sequence_number_ = 0;
+}
+
+void AnswerWriter::put_number(uint64_t value) {
+  append_number(event_, value);
+}
+
+// ---- framing ----
+
+void AnswerWriter::begin_event(std::string_view name) {
+  event_.clear();
+  if (!name.empty()) event_.append("event: ").append(name).append("\n");
+  event_ += "data: ";
+}
+
+void AnswerWriter::end_event(std::string& out) {
+  event_ += "\n\n";
+  if (!shape_.chunked) {
+    out += event_;
+    return;
+  }
+  append_number(out, event_.size(), 16);
+  out.append("\r\n").append(event_).append("\r\n");
+}
+
+// ---- streams ----
+
+void AnswerWriter::open(std::string& out, uint32_t choices, const Tally& tally) {
+  if (shape_.api == Api::chat) return open_chat(out, choices, tally);
+  if (shape_.api == Api::responses) return open_responses(out);
+  if (shape_.api == Api::messages) return open_messages(out, tally);
+}
+
+// Who speaks: one chunk without text for each choice.
+void AnswerWriter::open_chat(std::string& out, uint32_t choices, const Tally& tally) {
+  for (uint32_t choice = 0; choice < choices; ++choice) {
+    begin_event("");
+    put_head("chat.completion.chunk");
+    put(",\"choices\":[{\"index\":");
+    put_number(choice);
+    put(",\"delta\":{\"role\":\"assistant\",\"content\":\"\"},\"logprobs\":null,\"finish_reason\":null}]");
+    if (shape_.continuous_usage) put_usage({tally.prompt_tokens, tally.cached_tokens, 0});
+    put("}");
+    end_event(out);
+  }
+}
+
+void AnswerWriter::echo(std::string& out, uint32_t choice, std::string_view prompt) {
+  begin_event("");
+  std::string escaped;
+  openai::append_json_string(escaped, prompt);
+  put_piece(choice, std::string_view(escaped).substr(1, escaped.size() - 2), nullptr);
+  put("}");
+  end_event(out);
+}
+
+void AnswerWriter::text(std::string& out, uint32_t choice, std::string_view text, const Tally& tally) {
+  const bool ordinary = text.size() == shape_.chunk_bytes && !shape_.continuous_usage && shape_.api != Api::responses;
+  if (!ordinary) return piece(out, choice, text, nullptr, tally);
+  if (choice >= templates_.size() || templates_[choice].bytes.empty()) build_template(choice);
+  const Template& ready = templates_[choice];
+  const size_t at = out.size();
+  out += ready.bytes;
+  std::memcpy(out.data() + at + ready.text_at, text.data(), text.size());
+}
+
+void AnswerWriter::build_template(uint32_t choice) {
+  if (choice >= templates_.size()) templates_.resize(choice + 1);
+  Template& fresh = templates_[choice];
+  // Pieces of text are letters and blanks: no part of the frame can look like this run of marks.
+  const std::string marks(shape_.chunk_bytes, '\x01');
+  piece(fresh.bytes, choice, marks, nullptr, {});
+  fresh.text_at = fresh.bytes.find(marks);
+}
+
+void AnswerWriter::end_choice(std::string& out, uint32_t choice, std::string_view last, FinishReason reason,
+                              const Tally& tally) {
+  if (shape_.api == Api::responses || shape_.api == Api::messages) {
+    if (!last.empty()) text(out, choice, last, tally);
+    return;  // close() says the reason
+  }
+  piece(out, choice, last, &reason, tally);
+}
+
+void AnswerWriter::piece(std::string& out, uint32_t choice, std::string_view text, const FinishReason* reason,
+                         const Tally& tally) {
+  if (shape_.api == Api::responses) {
+    begin_event("response.output_text.delta");
+    put("{\"type\":\"response.output_text.delta\"");
+    put_sequence_number();
+    event_.append(",\"item_id\":\"msg_")
+        .append(shape_.id)
+        .append("\",\"output_index\":0,\"content_index\":0,\"delta\":\"");
+    event_.append(text).append("\",\"logprobs\":[]}");
+    return end_event(out);
+  }
+  if (shape_.api == Api::messages) {
+    begin_event("content_block_delta");
+    put("{\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":\"");
+    event_.append(text).append("\"}}");
+    return end_event(out);
+  }
+  begin_event("");
+  put_piece(choice, text, reason);
+  if (shape_.continuous_usage) put_usage(tally);
+  put("}");
+  end_event(out);
+}
+
+// A chunk of chat or completions up to, and without, what may follow the choices. `text` is escaped.
+void AnswerWriter::put_piece(uint32_t choice, std::string_view text, const FinishReason* reason) {
+  const bool chat = shape_.api == Api::chat;
+  put_head(chat ? "chat.completion.chunk" : "text_completion");
+  put(",\"choices\":[{\"index\":");
+  put_number(choice);
+  put(chat ? ",\"delta\":{\"content\":\"" : ",\"text\":\"");
+  put(text);
+  put(chat ? "\"},\"logprobs\":null,\"finish_reason\":" : "\",\"logprobs\":null,\"finish_reason\":");
+  if (reason == nullptr) put("null");
+  else event_.append("\"").append(openai_reason(*reason)).append("\"");
+  if (!chat || reason != nullptr) put(",\"stop_reason\":null");
+  put("}]");
+}
+
+void AnswerWriter::put_head(std::string_view object) {
+  event_.append("{\"id\":\"").append(shape_.id).append("\",\"object\":\"").append(object).append("\",\"created\":");
+  put_number(static_cast<uint64_t>(shape_.created));
+  event_.append(",\"model\":").append(model_json_);
+}
+
+void AnswerWriter::put_usage(const Tally& tally) {
+  put(",\"usage\":{\"prompt_tokens\":");
+  put_number(tally.prompt_tokens);
+  put(",\"total_tokens\":");
+  put_number(uint64_t{tally.prompt_tokens} + tally.completion_tokens);
+  put(",\"completion_tokens\":");
+  put_number(tally.completion_tokens);
+  put(",\"prompt_tokens_details\":{\"cached_tokens\":");
+  put_number(tally.cached_tokens);
+  put("}}");
+}
+
+void AnswerWriter::close(std::string& out, const Tally& tally, std::string_view whole, FinishReason reason) {
+  if (shape_.api == Api::responses) {
+    close_responses(out, tally, whole);
+  } else if (shape_.api == Api::messages) {
+    close_messages(out, tally, reason);
+  } else {
+    if (shape_.include_usage) {
+      begin_event("");
+      put_head(shape_.api == Api::chat ? "chat.completion.chunk" : "text_completion");
+      put(",\"choices\":[]");
+      put_usage(tally);
+      put("}");
+      end_event(out);
+    }
+    begin_event("");
+    put("[DONE]");
+    end_event(out);
+  }
+  if (shape_.chunked) out += "0\r\n\r\n";
+}
+
+// ---- the responses API ----
+
+void AnswerWriter::put_sequence_number() {
+  put(",\"sequence_number\":");
+  put_number(sequence_number_++);
+}
+
+void AnswerWriter::put_item(std::string_view status, std::string_view text, bool with_content) {
+  event_.append("{\"id\":\"msg_")
+      .append(shape_.id)
+      .append("\",\"type\":\"message\",\"role\":\"assistant\",\"status\":\"");
+  event_.append(status).append("\",\"content\":[");
+  if (with_content)
+    event_.append("{\"type\":\"output_text\",\"annotations\":[],\"text\":\"").append(text).append("\"}");
+  put("]}");
+}
+
+// The response object; with a tally it is complete.
+void AnswerWriter::put_response(std::string_view status, const Tally* tally, std::string_view text) {
+  event_.append("{\"id\":\"").append(shape_.id).append("\",\"object\":\"response\",\"created_at\":");
+  put_number(static_cast<uint64_t>(shape_.created));
+  event_.append(",\"status\":\"").append(status).append("\",\"model\":").append(model_json_).append(",\"output\":[");
+  if (tally != nullptr) put_item("completed", text, true);
+  put("],\"parallel_tool_calls\":true,\"tools\":[],\"usage\":");
+  if (tally == nullptr) return put("null}");
+  put("{\"input_tokens\":");
+  put_number(tally->prompt_tokens);
+  put(",\"input_tokens_details\":{\"cached_tokens\":");
+  put_number(tally->cached_tokens);
+  put("},\"output_tokens\":");
+  put_number(tally->completion_tokens);
+  put(",\"output_tokens_details\":{\"reasoning_tokens\":0},\"total_tokens\":");
+  put_number(uint64_t{tally->prompt_tokens} + tally->completion_tokens);
+  put("}}");
+}
+
+void AnswerWriter::open_responses(std::string& out) {
+  for (const char* name : {"response.created", "response.in_progress"}) {
+    begin_event(name);
+    event_.append("{\"type\":\"").append(name).append("\"");
+    put_sequence_number();
+    put(",\"response\":");
+    put_response("in_progress", nullptr, "");
+    put("}");
+    end_event(out);
+  }
+  begin_event("response.output_item.added");
+  put("{\"type\":\"response.output_item.added\"");
+  put_sequence_number();
+  put(",\"output_index\":0,\"item\":");
+  put_item("in_progress", "", false);
+  put("}");
+  end_event(out);
+  begin_event("response.content_part.added");
+  put("{\"type\":\"response.content_part.added\"");
+  put_sequence_number();
+  event_.append(",\"item_id\":\"msg_").append(shape_.id).append("\",\"output_index\":0,\"content_index\":0,");
+  put("\"part\":{\"type\":\"output_text\",\"annotations\":[],\"text\":\"\"}}");
+  end_event(out);
+}
+
+void AnswerWriter::close_responses(std::string& out, const Tally& tally, std::string_view whole) {
+  const std::string place = ",\"item_id\":\"msg_" + shape_.id + "\",\"output_index\":0,\"content_index\":0,";
+  begin_event("response.output_text.done");
+  put("{\"type\":\"response.output_text.done\"");
+  put_sequence_number();
+  event_.append(place).append("\"text\":\"").append(whole).append("\",\"logprobs\":[]}");
+  end_event(out);
+  begin_event("response.content_part.done");
+  put("{\"type\":\"response.content_part.done\"");
+  put_sequence_number();
+  event_.append(place).append("\"part\":{\"type\":\"output_text\",\"annotations\":[],\"text\":\"");
+  event_.append(whole).append("\"}}");
+  end_event(out);
+  begin_event("response.output_item.done");
+  put("{\"type\":\"response.output_item.done\"");
+  put_sequence_number();
+  put(",\"output_index\":0,\"item\":");
+  put_item("completed", whole, true);
+  put("}");
+  end_event(out);
+  begin_event("response.completed");
+  put("{\"type\":\"response.completed\"");
+  put_sequence_number();
+  put(",\"response\":");
+  put_response("completed", &tally, whole);
+  put("}");
+  end_event(out);
+}
+
+// ---- the messages API ----
+
+void AnswerWriter::open_messages(std::string& out, const Tally& tally) {
+  begin_event("message_start");
+  event_.append("{\"type\":\"message_start\",\"message\":{\"id\":\"").append(shape_.id);
+  event_.append("\",\"type\":\"message\",\"role\":\"assistant\",\"content\":[],\"model\":").append(model_json_);
+  put(",\"stop_reason\":null,\"stop_sequence\":null,\"usage\":{\"input_tokens\":");
+  put_number(tally.prompt_tokens);
+  put(",\"cache_read_input_tokens\":");
+  put_number(tally.cached_tokens);
+  put(",\"output_tokens\":0}}}");
+  end_event(out);
+  begin_event("content_block_start");
+  put("{\"type\":\"content_block_start\",\"index\":0,\"content_block\":{\"type\":\"text\",\"text\":\"\"}}");
+  end_event(out);
+}
+
+void AnswerWriter::close_messages(std::string& out, const Tally& tally, FinishReason reason) {
+  begin_event("content_block_stop");
+  put("{\"type\":\"content_block_stop\",\"index\":0}");
+  end_event(out);
+  begin_event("message_delta");
+  event_.append("{\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"").append(anthropic_reason(reason));
+  put("\",\"stop_sequence\":null},\"usage\":{\"input_tokens\":");
+  put_number(tally.prompt_tokens);
+  put(",\"cache_read_input_tokens\":");
+  put_number(tally.cached_tokens);
+  put(",\"output_tokens\":");
+  put_number(tally.completion_tokens);
+  put("}}");
+  end_event(out);
+  begin_event("message_stop");
+  put("{\"type\":\"message_stop\"}");
+  end_event(out);
+}
+
+// ---- whole answers ----
+
+void AnswerWriter::whole(std::string& out, std::span<const ChoiceView> choices, const Tally& tally) {
+  event_.clear();
+  if (shape_.api == Api::responses) {
+    put_response("completed", &tally, choices[0].text);
+  } else if (shape_.api == Api::messages) {
+    whole_messages(choices[0], tally);
+  } else {
+    whole_openai(choices, tally);
+  }
+  out += event_;
+}
+
+void AnswerWriter::whole_openai(std::span<const ChoiceView> choices, const Tally& tally) {
+  const bool chat = shape_.api == Api::chat;
+  put_head(chat ? "chat.completion" : "text_completion");
+  put(",\"choices\":[");
+  for (size_t i = 0; i < choices.size(); ++i) {
+    put(i == 0 ? "{\"index\":" : ",{\"index\":");
+    put_number(i);
+    put(chat ? ",\"message\":{\"role\":\"assistant\",\"content\":" : ",\"text\":");
+    openai::append_json_string(event_, choices[i].echo);
+    event_.pop_back();  // the answer follows in the same string
+    put(choices[i].text);
+    put(chat ? "\",\"tool_calls\":[]}" : "\"");
+    event_.append(",\"logprobs\":null,\"finish_reason\":\"").append(openai_reason(choices[i].reason));
+    put("\",\"stop_reason\":null}");
+  }
+  put("]");
+  put_usage(tally);
+  put("}");
+}
+
+void AnswerWriter::whole_messages(const ChoiceView& choice, const Tally& tally) {
+  event_.append("{\"id\":\"").append(shape_.id).append("\",\"type\":\"message\",\"role\":\"assistant\",\"model\":");
+  event_.append(model_json_).append(",\"content\":[{\"type\":\"text\",\"text\":\"").append(choice.text);
+  event_.append("\"}],\"stop_reason\":\"").append(anthropic_reason(choice.reason));
+  put("\",\"stop_sequence\":null,\"usage\":{\"input_tokens\":");
+  put_number(tally.prompt_tokens);
+  put(",\"cache_read_input_tokens\":");
+  put_number(tally.cached_tokens);
+  put(",\"output_tokens\":");
+  put_number(tally.completion_tokens);
+  put("}}");
+}
+
+}  // namespace penstock::sim

@@ -1,0 +1,92 @@
+// The bytes of inference answers in the shapes of vLLM: whole JSON bodies and SSE streams. A stream's ordinary chunk is
+// a template, framing included, into which only the text is copied. Pure; one thread; one AnswerWriter per request.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "sim/engine.h"
+#include "sim/request.h"
+
+namespace penstock::sim {
+
+// {"error":{"message","type","param","code"}} with the type that belongs to the status.
+void append_error_body(std::string& out, uint16_t status, std::string_view message, std::string_view param);
+
+struct AnswerShape {
+  Api api = Api::completions;
+  bool chunked = false;  // each event in a chunk of its own, and a last chunk at the end
+  bool include_usage = false, continuous_usage = false;
+  std::string id;  // with its prefix ("chatcmpl-...")
+  std::string model;
+  int64_t created = 0;
+  uint32_t chunk_bytes = 4;  // size of an ordinary piece of text
+};
+
+struct Tally {
+  uint32_t prompt_tokens = 0, cached_tokens = 0, completion_tokens = 0;
+};
+
+struct ChoiceView {
+  std::string_view echo;  // the prompt, when it was asked for
+  std::string_view text;
+  FinishReason reason = FinishReason::length;
+};
+
+class AnswerWriter {
+ public:
+  // Keeps a copy of the shape; nothing of an earlier answer remains.
+  void start(const AnswerShape& shape);
+
+  // ---- streams: open, then pieces of each choice, each choice's end, then close ----
+  void open(std::string& out, uint32_t choices, const Tally& tally);
+  // `text` is a piece of the answer, or `echo` a piece of the prompt before it.
+  void echo(std::string& out, uint32_t choice, std::string_view prompt);
+  void text(std::string& out, uint32_t choice, std::string_view text, const Tally& tally);
+  // The last piece (it may be empty) with its reason.
+  void end_choice(std::string& out, uint32_t choice, std::string_view last, FinishReason reason, const Tally& tally);
+  // `whole`: the text of choice 0, which some shapes repeat.
+  void close(std::string& out, const Tally& tally, std::string_view whole, FinishReason reason);
+
+  // ---- whole answers ----
+  void whole(std::string& out, std::span<const ChoiceView> choices, const Tally& tally);
+
+  const AnswerShape& shape() const { return shape_; }
+
+ private:
+  void begin_event(std::string_view name);
+  void end_event(std::string& out);
+  void piece(std::string& out, uint32_t choice, std::string_view text, const FinishReason* reason, const Tally& tally);
+  void build_template(uint32_t choice);
+  void put_piece(uint32_t choice, std::string_view text, const FinishReason* reason);
+  void put_head(std::string_view object);
+  void put_usage(const Tally& tally);
+  void put_sequence_number();
+  void put_response(std::string_view status, const Tally* tally, std::string_view text);
+  void put_item(std::string_view status, std::string_view text, bool with_content);
+  void put(std::string_view text) { event_ += text; }
+  void put_number(uint64_t value);
+  void open_chat(std::string& out, uint32_t choices, const Tally& tally);
+  void open_responses(std::string& out);
+  void open_messages(std::string& out, const Tally& tally);
+  void close_responses(std::string& out, const Tally& tally, std::string_view whole);
+  void close_messages(std::string& out, const Tally& tally, FinishReason reason);
+  void whole_openai(std::span<const ChoiceView> choices, const Tally& tally);
+  void whole_messages(const ChoiceView& choice, const Tally& tally);
+
+  // The ready bytes of an ordinary chunk of one choice; text_at is where its text goes.
+  struct Template {
+    std::string bytes;
+    size_t text_at = 0;
+  };
+  AnswerShape shape_;
+  std::string model_json_;
+  std::string event_;  // the event being built
+  std::vector<Template> templates_;
+  uint32_t sequence_number_ = 0;  // responses
+};
+
+}  // namespace penstock::sim

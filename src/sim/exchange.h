@@ -1,0 +1,110 @@
+// One request to the simulated server and its answer. Life: begin() with the head, body pieces, then either a page that
+// is answered at once or an inference request: its sequences go to the engine, tokens gather in the choices, and
+// flush() sends what is there, as fast as the connection takes it. Reused through SimServer. One thread.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "penstock/base/intrusive_list.h"
+#include "penstock/downstream/connection.h"
+#include "sim/answer.h"
+#include "sim/engine.h"
+#include "sim/fault.h"
+#include "sim/request.h"
+
+namespace penstock::sim {
+
+class SimServer;
+struct DirtyTag {};
+
+// What a path stands for.
+enum class Page : uint8_t { not_found, wrong_method, health, version, models, metrics, inference, local };
+struct Route {
+  Page page = Page::not_found;
+  Api api = Api::completions;  // inference: answered by the engine; local: answered from the body alone
+};
+Route route_of(std::string_view path, http::Method method);
+
+class Exchange final : public downstream::RequestHandler, public SequenceEvents, public ListNode<DirtyTag> {
+ public:
+  explicit Exchange(SimServer& server);
+  ~Exchange();
+
+  void begin(downstream::Connection& connection, const http::Head& head);
+  // Sends what has come out of the engine. Called after every engine turn in which something has.
+  void flush();
+
+ private:
+  struct Choice : Sequence {
+    Choice(uint32_t block_size) : Sequence(block_size) {}
+    uint32_t index = 0;
+    std::string echo, text;
+    size_t sent = 0;  // bytes of text already in the stream
+    bool echo_sent = false, ended = false, end_sent = false;
+    FinishReason reason = FinishReason::length;
+  };
+
+  void on_body(std::string_view bytes) override;
+  void on_request_end() override;
+  void on_request_failed(const downstream::RequestFailure& failure) override;
+  void on_drained() override;
+  void on_gone(downstream::Gone why) override;
+  void on_token(Sequence& sequence, const Piece& piece) override;
+  void on_finished(Sequence& sequence, FinishReason reason) override;
+  void on_delay();
+
+  void serve_local(const Request& request);
+  void change_loras(const Request& request);
+  void start_inference(Request& request);
+  bool accept_model(const Request& request);
+  bool accept_lengths(const Request& request);
+  void shape_answer(const Request& request);
+  void submit(Request& request);
+  Choice& add_choice();
+
+  bool format(std::string& out, size_t& head_size);
+  bool format_stream(std::string& out);
+  bool format_choice(std::string& out, Choice& choice);
+  void format_whole(std::string& out);
+  Tally tally() const;
+  uint32_t prompt_count() const { return static_cast<uint32_t>(choice_count_ / n_); }
+
+  bool transmit(std::string_view bytes, size_t head_size);
+  bool transmit_faulty(std::string_view bytes, size_t head_size);
+  void strike();
+  void append_head(std::string& out, uint16_t status, std::string_view content_type, const size_t* length);
+  void reply(uint16_t status, std::string_view content_type, std::string_view body,
+             downstream::After after = downstream::After::keep_alive);
+  void reply_error(uint16_t status, std::string_view message, std::string_view param = {},
+                   downstream::After after = downstream::After::keep_alive);
+  void finish(downstream::After after);
+  void die();
+  void release();
+
+  SimServer& server_;
+  downstream::Connection* connection_ = nullptr;  // set exactly while a request is being served
+  net::BodyBuffer body_;
+  net::Timer delay_;  // slow-header, and waiting to reset
+  AnswerWriter writer_;
+  std::vector<std::unique_ptr<Choice>> choices_;  // the first choice_count_ are in use
+  size_t choice_count_ = 0;
+  uint32_t n_ = 1;  // choices per prompt
+  size_t unfinished_ = 0;
+  std::string request_id_;
+  uint64_t expected_body_ = 0;
+  Route route_;
+  Fault fault_;
+  int32_t lora_ = -1;
+  // For the answers that are not text.
+  std::vector<std::string> documents_;
+  uint32_t top_n_ = 0, dimensions_ = 0;
+  bool base64_ = false;
+
+  bool head_only_ = false, stream_ = false, head_sent_ = false, opened_ = false;
+  bool held_ = false;       // nothing may be sent (now, or any more)
+  bool resetting_ = false;  // the connection is reset once it has sent what is queued
+};
+
+}  // namespace penstock::sim

@@ -1,0 +1,39 @@
+// The command line of penstock-sim.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "penstock/net/ring.h"
+#include "sim/engine.h"
+#include "sim/fault.h"
+
+namespace penstock::sim {
+
+enum class OnSigterm : uint8_t { drain, abort };
+
+struct Options {
+  std::string host = "127.0.0.1";
+  uint16_t port = 8000;             // 0: the kernel chooses
+  std::string name;                 // sent as x-sim-name when not empty
+  std::vector<std::string> models;  // the first is the one in the metrics
+  std::vector<std::string> loras;
+  uint32_t max_loras = 4;
+  EngineOptions engine;
+  uint32_t max_model_len = 0;  // 0: what the KV cache holds
+  uint32_t max_tokens_default = 128;
+  uint32_t tokens_per_chunk = 1;
+  uint32_t embedding_dimensions = 64;
+  double keep_alive_s = 5;
+  double drain_timeout_s = 30;
+  OnSigterm on_sigterm = OnSigterm::drain;
+  net::RingKind ring = net::RingKind::automatic;
+  std::vector<Fault> faults;
+};
+
+// Fills `out`. A value when the program should exit at once, with that code (--help, --version or an error, which has
+// been printed).
+std::optional<int> parse_command_line(int argc, const char* const* argv, Options& out);
+
+}  // namespace penstock::sim
