@@ -99,6 +99,7 @@ void Directory::publish() {
   next->pools.push_back({.name = pool_name_});
   for (const auto& poller : pollers_) next->pools.front().endpoints.push_back(poller->view());
   publisher_.publish(std::move(next));
+  published_at_ = loop_.now();
 }
 
 }  // namespace penstock::discovery

@@ -237,17 +237,25 @@ routing::Features Exchange::features() {
   return features;
 }
 
+// A model that no endpoint lists is the engines' to refuse (or to know after all): then any endpoint will do.
+routing::Decision Exchange::decide(routing::Features wanted, Instant now, routing::Explanation* why) {
+  const endpoints::Pool* pool = gateway_.pool();
+  if (pool == nullptr) return {.why_none = routing::NoEndpoint::pool_empty};
+  const std::span<endpoints::EndpointState* const> tried(tried_.data(), tried_count_);
+  const routing::Decision decision = context_.router.decide(wanted, *pool, now, tried, why);
+  if (decision.endpoint != nullptr || wanted.model.empty()) return decision;
+  wanted.model = {};
+  if (why != nullptr) *why = {};
+  return context_.router.decide(wanted, *pool, now, tried, why);
+}
+
 Exchange::Progress Exchange::route() {
   net::Clock& clock = context_.loop.clock();
   const Instant before = clock.now();
   const Instant now = context_.loop.now();
   const routing::Features wanted = features();
   routing::Explanation why;
-  routing::Decision decision;
-  if (const endpoints::Pool* pool = gateway_.pool()) {
-    decision = context_.router.decide(wanted, *pool, now, {tried_.data(), tried_count_},
-                                      head_.explain ? &why : context_.observer.explanation_slot());
-  }
+  const routing::Decision decision = decide(wanted, now, head_.explain ? &why : context_.observer.explanation_slot());
   if (decision.endpoint != nullptr) {
     endpoint_ = decision.endpoint;
     matched_blocks_ = decision.matched_blocks;

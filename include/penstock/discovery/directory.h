@@ -61,6 +61,7 @@ class Directory {
   // Every endpoint has been probed at least once (or there are none): what /readyz waits for.
   bool synced() const;
   std::vector<PollStatus> status() const;
+  Instant published_at() const { return published_at_; }   // of the current snapshot
 
  private:
   friend class EndpointPoller;
@@ -78,7 +79,7 @@ class Directory {
   std::vector<std::unique_ptr<EndpointPoller>> pollers_;
   net::Timer tick_, publish_timer_;
   uint64_t picks_seen_ = 0;
-  Instant traffic_until_{};
+  Instant traffic_until_{}, published_at_{};
 };
 
 }  // namespace penstock::discovery

@@ -1,0 +1,325 @@
+#include "control.h"
+
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <csignal>
+#include <cstring>
+
+#include "penstock/base/log.h"
+#include "penstock/config/detect.h"
+#include "penstock/config/reference.h"
+#include "signals.h"
+#include "version.h"
+
+namespace penstock::app {
+
+namespace {
+
+constexpr Duration kDrainLook = milliseconds(20);
+
+// Our listeners share their port (SO_REUSEPORT), so a second gateway of the same user would quietly take half of the
+// connections. A socket without that option tells whether the port is free; its port is used when 0 was asked for.
+Result<net::Address> claim(const std::string& text) {
+  auto address = net::Address::parse(text);
+  if (!address.ok()) return address;
+  const int fd = ::socket(address->family(), SOCK_STREAM | SOCK_CLOEXEC, 0);
+  const int on = 1;
+  ::setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+  const bool taken = ::bind(fd, address->data(), address->size()) != 0 || ::listen(fd, 1) != 0;
+  const int error = errno;
+  const net::Address bound = taken ? net::Address() : net::Address::local_of(fd);
+  ::close(fd);
+  if (taken) return Message{"cannot listen on " + text + ": " + std::strerror(error)};
+  return bound;
+}
+
+// Host and port of a URL that config has validated: http://host:port, http://[::1]:port.
+std::pair<std::string, uint16_t> host_and_port(std::string_view url) {
+  std::string_view authority = url.substr(url.find("://") + 3);
+  const size_t colon = authority.rfind(':');
+  PENSTOCK_ASSERT(colon != std::string_view::npos);
+  std::string_view host = authority.substr(0, colon);
+  if (host.starts_with('[')) host = host.substr(1, host.size() - 2);
+  return {std::string(host), static_cast<uint16_t>(std::stoi(std::string(authority.substr(colon + 1))))};
+}
+
+std::vector<discovery::EndpointSpec> specs_of(const config::Options& options) {
+  std::vector<discovery::EndpointSpec> specs;
+  for (const config::EndpointEntry& entry : options.endpoints) {
+    const auto [host, port] = host_and_port(entry.url);
+    specs.push_back({.name = entry.name.empty() ? entry.url.substr(entry.url.find("://") + 3) : entry.name,
+                     .url = entry.url,
+                     .host = host,
+                     .port = port,
+                     .engine = entry.engine.empty() ? options.metrics.engine : entry.engine});
+  }
+  return specs;
+}
+
+discovery::PollOptions poll_options(const config::Options& options) {
+  discovery::PollOptions out;
+  out.interval = options.metrics.interval;
+  out.idle_interval = options.metrics.idle_interval;
+  out.timeout = options.metrics.timeout;
+  out.health_interval = options.metrics.health_interval;
+  out.metrics_path = options.metrics.path;
+  out.health_path = options.metrics.health_path;
+  return out;
+}
+
+config::Options with_defaults(config::Options options) {
+  config::raise_open_file_limit();
+  config::resolve_defaults(options, config::detect_machine());
+  return options;
+}
+
+observability::AccessLogOptions access_log_options(const config::Options& options) {
+  return {.enabled = options.access_log.enabled,
+          .format = options.access_log.format,
+          .path = options.access_log.path,
+          .shards = options.shards};
+}
+
+routing::Policy policy_of(const config::Options& options) {
+  routing::Policy policy = routing::Policy::epp_default;
+  PENSTOCK_ASSERT(routing::parse_policy(options.policy, &policy));  // validated by config
+  return policy;
+}
+
+}  // namespace
+
+Control::Control(const config::Command& command)
+    : source_(command.source),
+      loaded_(command.options),
+      options_(with_defaults(command.options)),
+      probe_(net::probe_rings()),
+      budget_(options_.limits.memory_bytes),
+      snapshots_(options_.shards),
+      index_(options_.prefix_index_entries),
+      profile_(routing::make_profile(policy_of(options_))),
+      shared_{options_, probe_, budget_, snapshots_, index_, tokens_, *profile_, shards_, client_connections_},
+      pool_(budget_),
+      drain_delay_(net::Timer::of<&Control::stop_accepting>(this)),
+      drain_watch_(net::Timer::of<&Control::watch_drain>(this)) {}
+
+Control::~Control() = default;
+
+int Control::run() {
+  if (!start()) {
+    stop_shards();
+    return 1;
+  }
+  {
+    Signals signals([this](int signal) { loop_->post([this, signal] { on_signal(signal); }); });
+    loop_->run();
+  }
+  directory_->stop();
+  stop_shards();
+  if (access_log_) access_log_->stop();
+  log::info("stopped");
+  return exit_code_;
+}
+
+// ---- start ----
+
+bool Control::start() {
+  auto ring = net::make_ring(options_.ring, probe_);
+  if (!ring.ok()) {
+    log::error("cannot make an event loop", {{"error", ring.error().text}});
+    return false;
+  }
+  ring_ = std::move(*ring);
+  log::info("ring", {{"engine", ring_->name()}, {"probe", probe_.detail}, {"kernel", probe_.kernel}});
+  loop_ = std::make_unique<net::EventLoop>(*ring_, net::system_clock());
+  started_at_ = loop_->now();
+  started_wall_us_ = net::system_clock().wall_time_us();
+  client_ = std::make_unique<upstream::Client>(*loop_, client_options(options_));
+
+  auto access_log = observability::AccessLog::open(access_log_options(options_));
+  if (!access_log.ok()) {
+    log::error("cannot open the access log", {{"path", options_.access_log.path}, {"error", access_log.error().text}});
+    return false;
+  }
+  access_log_ = std::move(*access_log);
+
+  directory_ = std::make_unique<discovery::Directory>(*loop_, *client_, snapshots_, registry_, options_.pool_name,
+                                                      poll_options(options_));
+  for (const std::string& problem : directory_->set_endpoints(specs_of(options_))) log::warn(problem);
+
+  const auto listen = claim(options_.listen);
+  if (!listen.ok()) {
+    log::error(listen.error().text, {{"hint", "choose another address with --listen"}});
+    return false;
+  }
+  make_shards();
+  if (!start_admin()) return false;
+  if (!start_shards(*listen)) return false;
+  phase_ = Phase::serving;
+  log::info("serving", {{"listen", listen->to_string()},
+                        {"shards", options_.shards},
+                        {"endpoints", options_.endpoints.size()},
+                        {"policy", options_.policy},
+                        {"memory_budget", options_.limits.memory_bytes}});
+  return true;
+}
+
+void Control::make_shards() {
+  const std::vector<int> cpus = config::detect_cpus();
+  for (size_t i = 0; i < options_.shards; ++i) {
+    decisions_.push_back(std::make_unique<observability::DecisionLog>(net::system_clock()));
+    stats_.push_back(std::make_unique<observability::ShardStats>(names_, &access_log_->shard(i), decisions_[i].get()));
+    const bool pin = options_.pin && options_.shards <= cpus.size();
+    shards_.push_back(std::make_unique<Shard>(shared_, i, pin ? cpus[i] : -1, *stats_[i]));
+  }
+}
+
+bool Control::start_shards(const net::Address& listen) {
+  for (const auto& shard : shards_) {
+    const auto bound = shard->start(listen);
+    if (bound.ok()) continue;
+    log::error("cannot start a shard", {{"error", bound.error().text}});
+    return false;
+  }
+  return true;
+}
+
+bool Control::start_admin() {
+  const auto address = claim(options_.admin);
+  if (!address.ok()) {
+    log::error(address.error().text, {{"hint", "choose another address with --admin"}});
+    return false;
+  }
+  observability::AdminContext context;
+  context.gather = [this] { return gather(); };
+  context.not_ready = [this] { return not_ready(); };
+  for (const auto& decisions : decisions_) context.decisions.push_back(decisions.get());
+  admin_ = std::make_unique<AdminService>(std::move(context));
+  admin_server_ = std::make_unique<downstream::Server>(*loop_, pool_, *admin_, downstream::ServerOptions{});
+  const auto bound = admin_server_->listen(*address, /*reuse_port=*/false);
+  if (!bound.ok()) {
+    log::error("cannot listen for the admin pages", {{"error", bound.error().text}});
+    return false;
+  }
+  log::info("admin pages", {{"listen", bound->to_string()}});
+  return true;
+}
+
+// ---- signals ----
+
+void Control::on_signal(int signal) {
+  if (signal == SIGHUP) return reload();
+  if (phase_ != Phase::serving) return end();            // asked twice: now
+  log::info("draining", {{"signal", strsignal(signal)}, {"in_flight", in_flight()}});
+  begin_drain(/*at_once=*/signal == SIGINT);
+}
+
+// The new configuration is taken whole or not at all.
+void Control::reload() {
+  const config::LoadResult loaded = config::load(source_);
+  for (const config::Problem& problem : loaded.problems) log::error("reload: " + config::to_string(problem));
+  if (!loaded.ok()) {
+    ++reloads_failed_;
+    return log::error("reload refused: the running configuration stays");
+  }
+  const std::vector<std::string> restart = config::changes_needing_restart(loaded_, loaded.options);
+  for (const std::string& change : restart) log::error("reload: needs a restart", {{"change", change}});
+  if (!restart.empty()) {
+    ++reloads_failed_;
+    return log::error("reload refused: the running configuration stays");
+  }
+  const config::Options next = with_defaults(loaded.options);
+  for (const std::string& change : config::diff(loaded_, loaded.options)) log::info("reload", {{"change", change}});
+  if (const auto reopened = access_log_->configure(access_log_options(next)); !reopened.ok()) {
+    log::error("reload: cannot open the access log", {{"error", reopened.error().text}});
+  }
+  directory_->set_options(poll_options(next));
+  for (const std::string& problem : directory_->set_endpoints(specs_of(next))) log::warn(problem);
+  budget_.set_limit(next.limits.memory_bytes);
+  log::configure(next.log_level, next.log_format);
+  for (const auto& shard : shards_) shard->reload(next);
+  options_ = next;
+  loaded_ = loaded.options;
+  ++reloads_;
+  log::info("reloaded");
+}
+
+// ---- drain ----
+
+// Readiness turns false at once, so that load balancers look elsewhere; connections are still accepted for drain_delay.
+void Control::begin_drain(bool at_once) {
+  phase_ = Phase::draining;
+  drain_deadline_ = loop_->now() + options_.drain_delay + options_.drain_limit;
+  if (at_once) return stop_accepting();
+  loop_->arm(drain_delay_, options_.drain_delay);
+}
+
+void Control::stop_accepting() {
+  for (const auto& shard : shards_) shard->stop_accepting();
+  loop_->arm(drain_watch_, kDrainLook);
+}
+
+void Control::watch_drain() {
+  if (in_flight() == 0) return end();
+  if (loop_->now() >= drain_deadline_) {
+    log::warn("drain limit reached: cutting what is left", {{"in_flight", in_flight()}});
+    return end();
+  }
+  loop_->arm(drain_watch_, kDrainLook);
+}
+
+void Control::end() {
+  phase_ = Phase::ending;
+  loop_->stop();
+}
+
+void Control::stop_shards() {
+  for (const auto& shard : shards_) shard->stop();
+  for (const auto& shard : shards_) shard->join();
+}
+
+int64_t Control::in_flight() const {
+  int64_t sum = 0;
+  for (const auto& shard : shards_) sum += shard->in_flight();
+  return sum;
+}
+
+// ---- admin pages ----
+
+std::string Control::not_ready() const {
+  if (phase_ == Phase::starting) return "starting";
+  if (phase_ != Phase::serving) return "draining";
+  const bool accepting = std::any_of(shards_.begin(), shards_.end(), [](const auto& shard) { return shard->accepting(); });
+  if (!accepting) return "no shard accepts connections";
+  return directory_->synced() ? "" : "endpoints not probed yet";
+}
+
+observability::ExportInput Control::gather() const {
+  observability::ExportInput input;
+  input.now = loop_->now();
+  input.wall_us = net::system_clock().wall_time_us();
+  input.started_at = started_at_;
+  input.started_wall_us = started_wall_us_;
+  input.build = {.version = PENSTOCK_VERSION, .commit = PENSTOCK_COMMIT, .compiler = __VERSION__};
+  input.kernel = probe_.kernel;
+  input.ring_detail = probe_.detail;
+  for (size_t i = 0; i < shards_.size(); ++i) {
+    input.shards.push_back({.stats = stats_[i].get(),
+                            .ring = shards_[i]->ring_stats(),
+                            .upstream = shards_[i]->upstream_stats(),
+                            .ring_name = shards_[i]->ring_name()});
+  }
+  input.names = &names_;
+  input.snapshot = snapshots_.current();
+  input.snapshot_at = directory_->published_at();
+  input.polls = directory_->status();
+  input.memory = &budget_;
+  input.prefix_index_size = index_.size();
+  input.reloads = reloads_;
+  input.reloads_failed = reloads_failed_;
+  input.access_log = access_log_.get();
+  return input;
+}
+
+}  // namespace penstock::app

@@ -1,0 +1,78 @@
+// The control thread: knows the endpoints, answers on the admin port, obeys signals, and takes the process through its
+// life: starting, serving, draining, ended.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "admin.h"
+#include "penstock/config/command_line.h"
+#include "penstock/discovery/directory.h"
+#include "penstock/observability/access_log.h"
+#include "shard.h"
+
+namespace penstock::app {
+
+class Control {
+ public:
+  explicit Control(const config::Command& command);
+  ~Control();
+
+  // Runs the gateway; returns the exit code.
+  int run();
+
+ private:
+  enum class Phase : uint8_t { starting, serving, draining, ending };
+
+  bool start();
+  void make_shards();
+  bool start_shards(const net::Address& listen);
+  bool start_admin();
+  void on_signal(int signal);
+  void reload();
+  void begin_drain(bool at_once);
+  void stop_accepting();
+  void watch_drain();
+  void end();
+  std::string not_ready() const;                         // "" when it is: what /readyz says
+  int64_t in_flight() const;
+  observability::ExportInput gather() const;
+  void stop_shards();
+
+  config::Source source_;
+  config::Options loaded_;                               // as file and flags say
+  config::Options options_;                              // with what they leave to the machine filled in
+  net::RingProbe probe_;
+  Phase phase_ = Phase::starting;
+  int exit_code_ = 0;
+  uint64_t reloads_ = 0, reloads_failed_ = 0;
+
+  MemoryBudget budget_;
+  endpoints::SnapshotPublisher snapshots_;
+  endpoints::EndpointRegistry registry_;
+  routing::PrefixIndex index_;
+  routing::TokenEstimator tokens_;
+  std::unique_ptr<routing::Profile> profile_;
+  std::atomic<int64_t> client_connections_{0};
+  std::unique_ptr<observability::AccessLog> access_log_;
+  observability::Names names_;
+  std::vector<std::unique_ptr<observability::DecisionLog>> decisions_;
+  std::vector<std::unique_ptr<observability::ShardStats>> stats_;
+  std::vector<std::unique_ptr<Shard>> shards_;
+  Shared shared_;
+
+  std::unique_ptr<net::Ring> ring_;
+  net::BlockPool pool_;
+  std::unique_ptr<net::EventLoop> loop_;
+  std::unique_ptr<upstream::Client> client_;
+  std::unique_ptr<discovery::Directory> directory_;
+  std::unique_ptr<AdminService> admin_;
+  std::unique_ptr<downstream::Server> admin_server_;
+  net::Timer drain_delay_, drain_watch_;
+  Instant drain_deadline_{}, started_at_{};
+  int64_t started_wall_us_ = 0;
+};
+
+}  // namespace penstock::app

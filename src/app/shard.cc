@@ -1,0 +1,202 @@
+#include "shard.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <random>
+
+#include "penstock/base/log.h"
+#include "penstock/proxy/error.h"
+
+namespace penstock::app {
+
+proxy::Options proxy_options(const config::Options& options) {
+  proxy::Options out;
+  out.connect_timeout = options.timeouts.connect;
+  out.first_byte_timeout = options.timeouts.first_byte;
+  out.chunk_idle_timeout = options.timeouts.chunk_idle;
+  out.total_timeout = options.timeouts.total;
+  out.body_bytes_max = options.limits.body_bytes;
+  out.requests_max = options.limits.requests_per_shard;
+  out.attempts_max = options.retry.attempts;
+  out.ejection.consecutive_failures = options.ejection.consecutive_failures;
+  out.ejection.base_penalty = options.ejection.base_penalty;
+  out.ejection.max_penalty = options.ejection.max_penalty;
+  out.ejection.slow_start = options.ejection.slow_start;
+  return out;
+}
+
+downstream::ServerOptions server_options(const config::Options& options) {
+  downstream::ServerOptions out;
+  out.parser.head_bytes_max = options.limits.header_bytes;
+  out.header_timeout = options.timeouts.client_header;
+  out.body_timeout = options.timeouts.client_body;
+  out.idle_timeout = options.timeouts.client_idle;
+  out.write_timeout = options.timeouts.client_write;
+  return out;
+}
+
+upstream::ClientOptions client_options(const config::Options& options) {
+  upstream::ClientOptions out;
+  out.idle_timeout = options.timeouts.upstream_idle;
+  return out;
+}
+
+// In the order in which they depend on each other: destroyed from the bottom up.
+struct Shard::Parts {
+  Parts(Shard& shard, net::Ring& ring)
+      : pool(shard.shared_.budget),
+        loop(ring, net::system_clock()),
+        client(loop, client_options(shard.shared_.options)),
+        snapshots(shard.shared_.snapshots, shard.index_),
+        router(shard.shared_.profile, shard.shared_.index, shard.random_.next()),
+        retries({shard.shared_.options.retry.budget_percent, static_cast<double>(shard.shared_.options.retry.budget_min)}),
+        context{.loop = loop,
+                .client = client,
+                .router = router,
+                .hash_prompts = shard.shared_.profile.uses_prefix,
+                .index = shard.shared_.index,
+                .tokens = shard.shared_.tokens,
+                .budget = shard.shared_.budget,
+                .random = shard.random_,
+                .observer = shard.stats_,
+                .retries = retries,
+                .snapshots = snapshots,
+                .options = proxy_options(shard.shared_.options)},
+        gateway(context),
+        server(loop, pool, gateway, server_options(shard.shared_.options)) {}
+
+  net::BlockPool pool;
+  net::EventLoop loop;
+  upstream::Client client;
+  endpoints::SnapshotReader snapshots;
+  routing::Router router;
+  admission::RetryBudget retries;
+  proxy::Context context;
+  proxy::Gateway gateway;
+  downstream::Server server;
+};
+
+Shard::Shard(Shared& shared, size_t index, int cpu, observability::ShardStats& stats)
+    : shared_(shared), index_(index), cpu_(cpu), stats_(stats), random_(std::random_device{}()) {}
+
+Shard::~Shard() { PENSTOCK_ASSERT(!thread_.joinable()); }
+
+Result<net::Address> Shard::start(const net::Address& listen) {
+  std::promise<Result<net::Address>> promise;
+  std::future<Result<net::Address>> started = promise.get_future();
+  thread_ = std::thread(&Shard::run, this, listen, std::move(promise));
+  return started.get();
+}
+
+void Shard::run(net::Address listen, std::promise<Result<net::Address>> started) {
+  pthread_setname_np(pthread_self(), ("shard-" + std::to_string(index_)).c_str());
+  if (cpu_ >= 0) {
+    cpu_set_t cpus;
+    CPU_ZERO(&cpus);
+    CPU_SET(static_cast<size_t>(cpu_), &cpus);
+    if (sched_setaffinity(0, sizeof cpus, &cpus) != 0) log::warn("cannot pin a shard to its CPU", {{"cpu", cpu_}});
+  }
+  auto ring = net::make_ring(shared_.options.ring, shared_.probe);
+  if (!ring.ok()) return started.set_value(ring.error());
+  Parts parts(*this, **ring);
+  parts.server.set_placement([this](int fd) { return place(fd); });
+  const auto bound = parts.server.listen(listen, /*reuse_port=*/true);
+  if (!bound.ok()) return started.set_value(bound.error());
+  parts_ = &parts;
+  ring_stats_ = &(*ring)->stats();
+  upstream_stats_ = &parts.client.stats();
+  ring_name_ = (*ring)->name();
+  loop_.store(&parts.loop, std::memory_order_release);
+  accepting_.store(true, std::memory_order_relaxed);
+  parts.loop.set_turn_hook([this, &parts] {
+    parts.snapshots.end_turn();
+    const auto in_flight = static_cast<int64_t>(parts.gateway.in_flight());
+    in_flight_.store(in_flight, std::memory_order_relaxed);
+    load_.store(in_flight + static_cast<int64_t>(parts.server.connections()), std::memory_order_relaxed);
+  });
+  started.set_value(bound);
+  parts.loop.run();
+  accepting_.store(false, std::memory_order_relaxed);
+}
+
+// ---- new connections ----
+
+// The kernel spreads connections by a hash of their addresses: balls in bins, bad where few clients bring many requests.
+// So each new connection may go to one of two other shards, when one of them has clearly less to do.
+bool Shard::place(int fd) {
+  const auto limit = static_cast<int64_t>(shared_.options.limits.connections);
+  if (limit > 0 && shared_.client_connections.load(std::memory_order_relaxed) >= limit) {
+    refuse_connection(fd);
+    return true;
+  }
+  Shard* other = less_loaded();
+  if (other == nullptr) return false;
+  other->take_connection(fd);
+  return true;
+}
+
+Shard* Shard::less_loaded() {
+  const auto& shards = shared_.shards;
+  if (shards.size() < 2) return nullptr;
+  const auto own = static_cast<int64_t>(parts_->server.connections() + parts_->gateway.in_flight());
+  Shard* best = nullptr;
+  int64_t best_load = own - own / 8 - 2;                 // worth a hand-over only beyond 12 % and two connections
+  for (int i = 0; i < 2; ++i) {
+    Shard* candidate = shards[random_.below(shards.size())].get();
+    if (candidate == this || !candidate->accepting() || candidate->load() >= best_load) continue;
+    best = candidate;
+    best_load = candidate->load();
+  }
+  return best;
+}
+
+void Shard::take_connection(int fd) {
+  load_.fetch_add(1, std::memory_order_relaxed);         // seen at once by the others, before the next turn publishes
+  loop_.load(std::memory_order_acquire)->post([this, fd] { parts_->server.adopt(fd); });
+}
+
+void Shard::refuse_connection(int fd) {
+  stats_.limit_hit("connections");
+  const std::string answer = proxy::error_answer(proxy::ErrorCode::too_many_connections, {}, {}, {}, false, false);
+  static_cast<void>(::send(fd, answer.data(), answer.size(), MSG_NOSIGNAL | MSG_DONTWAIT));
+  ::shutdown(fd, SHUT_WR);
+  ::close(fd);
+}
+
+// ---- from the control thread ----
+
+void Shard::reload(const config::Options& options) {
+  loop_.load(std::memory_order_acquire)->post([this, options] {
+    parts_->context.options = proxy_options(options);
+    parts_->retries.set_options({options.retry.budget_percent, static_cast<double>(options.retry.budget_min)});
+    parts_->server.set_options(server_options(options));
+    parts_->client.set_options(client_options(options));
+  });
+}
+
+void Shard::stop_accepting() {
+  accepting_.store(false, std::memory_order_relaxed);
+  loop_.load(std::memory_order_acquire)->post([this] {
+    parts_->server.stop_listening();
+    parts_->server.drain();
+  });
+}
+
+void Shard::stop() {
+  net::EventLoop* loop = loop_.load(std::memory_order_acquire);
+  if (loop == nullptr) return;
+  loop->post([this] {
+    parts_->server.stop_listening();
+    parts_->server.cut_all();
+    parts_->loop.stop();
+  });
+}
+
+void Shard::join() {
+  if (thread_.joinable()) thread_.join();
+}
+
+}  // namespace penstock::app

@@ -1,0 +1,85 @@
+// One shard: a thread with its ring, loop, buffers, upstream pools, router and client listener. Shares with other shards
+// only what Shared lists. The thread builds everything it owns itself (an io_uring belongs to the thread that made it).
+#pragma once
+
+#include <atomic>
+#include <future>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "penstock/config/options.h"
+#include "penstock/endpoints/snapshot_reader.h"
+#include "penstock/observability/shard_stats.h"
+#include "penstock/proxy/gateway.h"
+
+namespace penstock::app {
+
+class Shard;
+
+// What all shards share. Outlives them; made by the control thread before the first shard starts.
+struct Shared {
+  const config::Options& options;
+  const net::RingProbe& probe;
+  MemoryBudget& budget;
+  endpoints::SnapshotPublisher& snapshots;
+  routing::PrefixIndex& index;
+  routing::TokenEstimator& tokens;
+  const routing::Profile& profile;
+  std::vector<std::unique_ptr<Shard>>& shards;
+  std::atomic<int64_t>& client_connections;              // of all shards: limits.connections
+};
+
+class Shard {
+ public:
+  Shard(Shared& shared, size_t index, int cpu, observability::ShardStats& stats);
+  ~Shard();
+
+  // Starts the thread; returns when it listens, with the address, or says why it cannot.
+  Result<net::Address> start(const net::Address& listen);
+
+  // Any thread: these are carried out in the shard's next turn.
+  void reload(const config::Options& options);
+  void stop_accepting();                                 // drain: no new connections, idle ones end
+  void stop();                                           // cuts what is left and ends the thread
+  void join();
+  void take_connection(int fd);                          // handed over by another shard
+
+  // Any thread; recent.
+  int64_t load() const { return load_.load(std::memory_order_relaxed); }
+  int64_t in_flight() const { return in_flight_.load(std::memory_order_relaxed); }
+  bool accepting() const { return accepting_.load(std::memory_order_relaxed); }
+  const net::RingStats* ring_stats() const { return ring_stats_; }
+  const upstream::ClientStats* upstream_stats() const { return upstream_stats_; }
+  const char* ring_name() const { return ring_name_; }
+
+ private:
+  struct Parts;                                          // everything that lives on the thread
+
+  void run(net::Address listen, std::promise<Result<net::Address>> started);
+  bool place(int fd);
+  Shard* less_loaded();
+  void refuse_connection(int fd);
+
+  Shared& shared_;
+  size_t index_;
+  int cpu_;                                              // to pin to; -1: none
+  observability::ShardStats& stats_;
+  Random random_;
+  Parts* parts_ = nullptr;                               // on the thread's stack while it runs
+  std::atomic<net::EventLoop*> loop_{nullptr};
+  const net::RingStats* ring_stats_ = nullptr;
+  const upstream::ClientStats* upstream_stats_ = nullptr;
+  const char* ring_name_ = "";
+  std::thread thread_;
+  alignas(64) std::atomic<int64_t> load_{0};             // connections + requests in flight, published each turn
+  std::atomic<int64_t> in_flight_{0};
+  std::atomic<bool> accepting_{false};
+};
+
+// The parts of the configuration that each layer wants, from the whole.
+proxy::Options proxy_options(const config::Options& options);
+downstream::ServerOptions server_options(const config::Options& options);
+upstream::ClientOptions client_options(const config::Options& options);
+
+}  // namespace penstock::app
