@@ -97,14 +97,11 @@ void SseScanner::add_data(std::string_view value, bool lasts) {
   }
   if (single_.data() != nullptr) data_.assign(single_);
   single_ = {};
-  if (data_.size() == carry_bytes_max) {
-    ++truncated_count_;
-    return;
-  }
+  const size_t room = carry_bytes_max - data_.size();  // for the line feed between the lines, too
+  if (value.size() + 1 > room && !truncated_line_) ++truncated_count_;
+  if (room == 0) return;
   data_ += '\n';
-  const size_t room = carry_bytes_max - data_.size();
-  if (value.size() > room && !truncated_line_) ++truncated_count_;
-  data_.append(value.substr(0, room));
+  data_.append(value.substr(0, room - 1));
 }
 
 void SseScanner::dispatch() {
