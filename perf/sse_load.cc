@@ -23,7 +23,8 @@ constexpr const char* usage =
     "  --poisson           open loop with exponential gaps instead of equal ones\n"
     "  --duration S        recorded time (10)\n"
     "  --warmup S          time before that (0)\n"
-    "  --requests N        stop after N requests (no limit)\n"
+    "  --requests N        stop after N requests (no limit), waiting for the last answers\n"
+    "  --drain S           how long to wait for these (10)\n"
     "  --path P            /v1/completions\n"
     "  --body-bytes N      size of the request body (1024)\n"
     "  --body-file F       send this body instead\n"
@@ -147,6 +148,7 @@ class FixedSource : public JobSource {
 int run_idle(LoadOptions load, Template request, double hold, bool json) {
   ProcessSample before = sample_processes(load.watch);
   uint32_t n = load.connections;
+  load.drain = 10;
   FixedSource source(std::move(request), 0, false, 32, n, 1);
   LoadClient client(load, source);
   if (!client.open_all()) {
@@ -180,6 +182,7 @@ int main(int argc, char** argv) {
   load.seconds = flags.real("--duration", 10);
   load.warmup = flags.real("--warmup", 0);
   uint64_t limit = flags.number("--requests", UINT64_MAX);
+  load.drain = limit == UINT64_MAX ? 0 : flags.real("--drain", 10);
   body.path = flags.text("--path", "/v1/completions");
   body.bytes = flags.number("--body-bytes", 1024);
   body.file = flags.text("--body-file", "");
