@@ -4,12 +4,14 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/eventfd.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <bit>
 #include <cerrno>
+#include <climits>
 #include <cstring>
 
 #include "access_line.h"
@@ -91,9 +93,9 @@ AccessLog::AccessLog(const AccessLogOptions& options, int fd)
     : options_(options),
       enabled_(options.enabled),
       format_(options.format),
-      fd_(fd),
       wake_fd_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
   PENSTOCK_ASSERT(wake_fd_ >= 0);
+  use_file(fd);
   for (size_t i = 0; i < options.shards; ++i) {
     shards_.push_back(std::make_unique<AccessLogWriter>(*this, options.ring_bytes));
   }
@@ -184,7 +186,14 @@ void AccessLog::take_new_file() {
   const int next = next_fd_.exchange(-1, std::memory_order_acq_rel);
   if (next < 0) return;
   if (fd_ >= 0) ::close(fd_);
-  fd_ = next;
+  use_file(next);
+}
+
+void AccessLog::use_file(int fd) {
+  struct stat about {};
+  fd_ = fd;
+  regular_file_ = fd >= 0 && fstat(fd, &about) == 0 && S_ISREG(about.st_mode);
+  stalled_ = false;
 }
 
 bool AccessLog::drain() {
@@ -198,19 +207,35 @@ bool AccessLog::drain() {
   return any;
 }
 
+// Waits until a pipe, socket or terminal takes bytes; files always do. After one wait in vain the next ones do not
+// wait, until something was taken again: many shards must not add up to a long stop().
+bool AccessLog::can_write() {
+  if (fd_ < 0) return false;
+  if (regular_file_) return true;
+  pollfd wanted{.fd = fd_, .events = POLLOUT, .revents = 0};
+  int ready;
+  do {
+    ready = poll(&wanted, 1, stalled_ ? 0 : stalled_ms);
+  } while (ready < 0 && errno == EINTR);
+  stalled_ = ready <= 0;
+  return !stalled_;
+}
+
 // Writes what waits in one ring, wholly, so that lines of different shards never mix. What the file refuses is lost and
-// counted: a full disk must not stop the gateway.
+// counted: a full disk or a reader that stopped must not stop the gateway.
 void AccessLog::write_out(AccessLogWriter& shard) {
   std::span<const char> first, second;
   size_t left = shard.waiting(&first, &second);
   while (left > 0) {
-    const iovec pieces[2] = {{const_cast<char*>(first.data()), first.size()},
-                             {const_cast<char*>(second.data()), second.size()}};
-    const ssize_t written = fd_ < 0 ? -1 : writev(fd_, pieces, 2);
-    if (written < 0 && fd_ >= 0 && errno == EINTR) continue;
-    if (written < 0 && fd_ >= 0 && errno == EAGAIN) {
-      pollfd wanted{.fd = fd_, .events = POLLOUT, .revents = 0};
-      if (poll(&wanted, 1, stalled_ms) > 0) continue;
+    ssize_t written = -1;
+    if (can_write()) {
+      // A pipe that is writable takes this much without blocking, whether or not its descriptor blocks.
+      const size_t most = regular_file_ ? SIZE_MAX : PIPE_BUF;
+      const iovec pieces[2] = {
+          {const_cast<char*>(first.data()), std::min(first.size(), most)},
+          {const_cast<char*>(second.data()), std::min(second.size(), most - std::min(first.size(), most))}};
+      written = writev(fd_, pieces, 2);
+      if (written < 0 && (errno == EINTR || errno == EAGAIN)) continue;
     }
     if (written < 0) {
       write_errors_.add();

@@ -89,7 +89,9 @@ class AccessLog {
   void run();
   bool drain();  // true when there was something
   void write_out(AccessLogWriter& shard);
+  bool can_write();
   void take_new_file();
+  void use_file(int fd);
   void wake();
   void wait(int timeout_ms);
 
@@ -97,7 +99,8 @@ class AccessLog {
   std::atomic<bool> enabled_;
   std::atomic<log::Format> format_;
   std::vector<std::unique_ptr<AccessLogWriter>> shards_;
-  int fd_;  // writer thread's
+  int fd_ = -1;  // these three: writer thread's
+  bool regular_file_ = false, stalled_ = false;
   int wake_fd_;
   std::atomic<int> next_fd_{-1};   // handed over by configure()
   std::atomic<bool> idle_{false};  // the writer sleeps until it is woken

@@ -120,9 +120,8 @@ TEST_CASE("flags override the file, and --endpoint replaces its list") {
 }
 
 TEST_CASE("problems that only the whole shows point at a line of the file or at the flags") {
-  CHECK(
-      problems_of(load_text("kind: GatewayConfig\nlimits:\n  memory: 1MiB\n", "f")) ==
-      "f:3: limits.memory: is smaller than limits.body_bytes (64MiB): the largest request could never be held\n");
+  CHECK(problems_of(load_text("kind: GatewayConfig\nlimits:\n  memory: 1MiB\n", "f")) ==
+        "f:3: limits.memory: is smaller than limits.body_bytes (64MiB): the largest request could never be held\n");
   CHECK(problems_of(load(Source{.flags = {{"--admin", "admin", "0.0.0.0:8080"}}})) ==
         "command line: admin: is the same address as listen\n");
   const LoadResult twice =

@@ -1,0 +1,251 @@
+#include <cmath>
+
+#include "penstock/observability/admin.h"
+#include "text.h"
+
+namespace penstock::observability {
+namespace {
+
+using proxy::Outcome;
+
+// Writes one JSON document; commas follow from what was written before.
+class Json {
+ public:
+  explicit Json(std::string& out) : out_(out) {}
+
+  void open(char bracket) {
+    out_ += bracket;
+    first_ = true;
+  }
+  void close(char bracket) {
+    out_ += bracket;
+    first_ = false;
+  }
+  // An element of an array.
+  void element() {
+    if (!first_) out_ += ',';
+    first_ = false;
+  }
+  Json& key(std::string_view name) {
+    element();
+    append_json_string(out_, name);
+    out_ += ':';
+    return *this;
+  }
+  void text(std::string_view value) { append_json_string(out_, value); }
+  void number(double value) { append_number(out_, value); }
+  void count(uint64_t value) { out_ += std::to_string(value); }
+  void boolean(bool value) { out_ += value ? "true" : "false"; }
+  void null() { out_ += "null"; }
+
+ private:
+  std::string& out_;
+  bool first_ = true;
+};
+
+const char* readiness_name(endpoints::Readiness readiness) {
+  switch (readiness) {
+    case endpoints::Readiness::ready:
+      return "ready";
+    case endpoints::Readiness::not_ready:
+      return "not_ready";
+    case endpoints::Readiness::draining:
+      return "draining";
+  }
+  return "";
+}
+
+void write_load(Json& json, const endpoints::EndpointState& state) {
+  const auto& load = state.load;
+  json.key("in_flight").number(static_cast<double>(load.requests.load(std::memory_order_relaxed)));
+  json.key("decoding").number(static_cast<double>(load.decoding.load(std::memory_order_relaxed)));
+  json.key("prefill_tokens").number(static_cast<double>(load.prefill_tokens.load(std::memory_order_relaxed)));
+  json.key("kv_tokens").number(static_cast<double>(load.kv_tokens.load(std::memory_order_relaxed)));
+  json.key("picks").count(load.picks.load(std::memory_order_relaxed));
+  json.key("connections").number(static_cast<double>(state.connections.load(std::memory_order_relaxed)));
+}
+
+void write_metrics(Json& json, const endpoints::EngineMetrics& metrics, Instant now) {
+  json.key("metrics");
+  if (!metrics.known) return json.null();
+  json.open('{');
+  json.key("age_ms").number(std::round(to_seconds(now - metrics.scraped_at) * 1e3));
+  json.key("waiting").number(metrics.waiting);
+  json.key("running").number(metrics.running);
+  json.key("kv_usage").number(metrics.kv_usage);
+  json.key("block_size").count(metrics.block_size);
+  json.key("kv_blocks").count(metrics.kv_blocks);
+  json.close('}');
+}
+
+void write_endpoint(Json& json, const endpoints::EndpointView& endpoint, const ExportInput& input) {
+  const endpoints::EndpointState& state = *endpoint.state;
+  const int64_t ejected_for =
+      state.health.ejected_until_ns.load(std::memory_order_relaxed) - input.now.time_since_epoch().count();
+  json.element();
+  json.open('{');
+  json.key("name").text(state.name);
+  json.key("url").text(state.url);
+  json.key("address").text(state.address);
+  json.key("state").text(readiness_name(endpoint.readiness));
+  json.key("ejected_for_ms").number(ejected_for > 0 ? std::ceil(static_cast<double>(ejected_for) / 1e6) : 0);
+  json.key("consecutive_failures").count(state.health.consecutive_failures.load(std::memory_order_relaxed));
+  write_load(json, state);
+  write_metrics(json, endpoint.metrics, input.now);
+  json.key("models").open('[');
+  for (const std::string& model : endpoint.models) {
+    json.element();
+    json.text(model);
+  }
+  json.close(']');
+  for (const discovery::PollStatus& poll : input.polls) {
+    if (poll.endpoint != state.name) continue;
+    json.key("scrape_errors").count(poll.scrape_errors);
+    json.key("probe_errors").count(poll.probe_errors);
+    break;
+  }
+  json.close('}');
+}
+
+void write_pools(Json& json, const ExportInput& input) {
+  json.key("snapshot_version").count(input.snapshot == nullptr ? 0 : input.snapshot->version);
+  json.key("pools").open('[');
+  if (input.snapshot != nullptr) {
+    for (const endpoints::Pool& pool : input.snapshot->pools) {
+      json.element();
+      json.open('{');
+      json.key("name").text(pool.name);
+      json.key("ready").count(pool.ready_count());
+      json.key("endpoints").open('[');
+      for (const endpoints::EndpointView& endpoint : pool.endpoints) write_endpoint(json, endpoint, input);
+      json.close(']');
+      json.close('}');
+    }
+  }
+  json.close(']');
+}
+
+void write_shards(Json& json, const ExportInput& input) {
+  json.key("shards").open('[');
+  for (const ShardInput& shard : input.shards) {
+    const ShardStats::Totals totals = shard.stats->totals();
+    json.element();
+    json.open('{');
+    json.key("ring").text(shard.ring_name);
+    json.key("in_flight").count(totals.in_flight());
+    json.key("started").count(totals.started);
+    json.key("client_connections").number(static_cast<double>(shard.stats->client_connections()));
+    if (shard.ring != nullptr) {
+      json.key("turns").count(shard.ring->turns.get());
+      json.key("syscalls").count(shard.ring->syscalls.get());
+      json.key("sockets").number(static_cast<double>(shard.ring->sockets.get()));
+    }
+    json.close('}');
+  }
+  json.close(']');
+}
+
+// The value below which `part` of the observations lie, interpolated within its bucket; null without observations.
+template <const auto& Bounds, typename Get>
+void write_quantile(Json& json, const ExportInput& input, double part, const Get& get) {
+  constexpr auto bounds = Histogram<Bounds>::bounds();
+  std::array<uint64_t, Histogram<Bounds>::bound_count + 1> counts{};
+  uint64_t total = 0;
+  for (const ShardInput& shard : input.shards) {
+    const Histogram<Bounds>& histogram = get(*shard.stats);
+    for (size_t i = 0; i < counts.size(); ++i) {
+      const uint64_t count = histogram.bucket(i);
+      counts[i] += count;
+      total += count;
+    }
+  }
+  if (total == 0) return json.null();
+  const double wanted = part * static_cast<double>(total);
+  double below = 0;
+  for (size_t i = 0; i < bounds.size(); ++i) {
+    const auto count = static_cast<double>(counts[i]);
+    if (below + count >= wanted && count > 0) {
+      const double from = i == 0 ? 0 : bounds[i - 1];
+      return json.number(std::round((from + (bounds[i] - from) * (wanted - below) / count) * 1e6) / 1e3);
+    }
+    below += count;
+  }
+  json.number(bounds.back() * 1e3);
+}
+
+void write_totals(Json& json, const ExportInput& input) {
+  ShardStats::Totals totals;
+  uint64_t attempts = 0, request_bytes = 0, response_bytes = 0, chunks = 0, retries = 0;
+  int64_t connections = 0;
+  for (const ShardInput& shard : input.shards) {
+    totals += shard.stats->totals();
+    attempts += shard.stats->attempts();
+    request_bytes += shard.stats->request_bytes();
+    response_bytes += shard.stats->response_bytes();
+    chunks += shard.stats->chunks();
+    connections += shard.stats->client_connections();
+    for (size_t i = 0; i < proxy::attempt_failure_count; ++i) {
+      retries += shard.stats->retries(static_cast<proxy::AttemptFailure>(i));
+    }
+  }
+  json.key("totals").open('{');
+  json.key("started").count(totals.started);
+  json.key("in_flight").count(totals.in_flight());
+  json.key("outcomes").open('{');
+  for (size_t i = 0; i < proxy::outcome_count; ++i) {
+    json.key(proxy::to_string(static_cast<Outcome>(i))).count(totals.outcomes[i]);
+  }
+  json.close('}');
+  json.key("attempts").count(attempts);
+  json.key("retries").count(retries);
+  json.key("stream_events").count(chunks);
+  json.key("request_bytes").count(request_bytes);
+  json.key("response_bytes").count(response_bytes);
+  json.key("client_connections").number(static_cast<double>(connections));
+  const auto first_token = [](const ShardStats& stats) -> auto& {
+    return stats.time_to_first_token();
+  };
+  const auto gaps = [](const ShardStats& stats) -> auto& {
+    return stats.inter_token_gaps();
+  };
+  json.key("ttft_ms_p50");
+  write_quantile<epp_general_seconds>(json, input, 0.5, first_token);
+  json.key("ttft_ms_p99");
+  write_quantile<epp_general_seconds>(json, input, 0.99, first_token);
+  json.key("inter_token_ms_p50");
+  write_quantile<inter_token_seconds>(json, input, 0.5, gaps);
+  json.key("inter_token_ms_p99");
+  write_quantile<inter_token_seconds>(json, input, 0.99, gaps);
+  json.close('}');
+}
+
+}  // namespace
+
+std::string status_json(const ExportInput& input, std::string_view not_ready) {
+  std::string out;
+  Json json(out);
+  json.open('{');
+  json.key("version").text(input.build.version);
+  json.key("commit").text(input.build.commit);
+  json.key("uptime_s").number(std::round(to_seconds(input.now - input.started_at) * 1e3) / 1e3);
+  json.key("now_ms").count(static_cast<uint64_t>(input.wall_us / 1000));
+  json.key("ready").boolean(not_ready.empty());
+  json.key("not_ready_because").text(not_ready);
+  json.key("ring").text(input.shards.empty() ? "" : input.shards[0].ring_name);
+  json.key("kernel").text(input.kernel);
+  if (input.memory != nullptr) {
+    json.key("memory").open('{');
+    json.key("used_bytes").count(input.memory->used());
+    json.key("limit_bytes").count(input.memory->limit());
+    json.key("refusals").count(input.memory->refusals());
+    json.close('}');
+  }
+  write_totals(json, input);
+  write_pools(json, input);
+  write_shards(json, input);
+  json.close('}');
+  out += '\n';
+  return out;
+}
+
+}  // namespace penstock::observability

@@ -1,0 +1,103 @@
+#include "penstock/observability/admin.h"
+
+#include "fixture.h"
+
+using namespace penstock;
+using namespace penstock::observability;
+
+namespace {
+
+AdminContext context_of(const Gateway& gateway, std::string not_ready = "") {
+  return {
+      .gather = [&gateway] { return gateway.input; }, .not_ready = [not_ready] { return not_ready; }, .decisions = {}};
+}
+
+}  // namespace
+
+TEST_CASE("each admin page answers GET and HEAD with its type") {
+  Gateway gateway;
+  gateway.live();
+  const AdminContext context = context_of(gateway);
+  const std::pair<const char*, const char*> pages[] = {
+      {"/", "text/html; charset=utf-8"},         {"/status", "application/json"},
+      {"/healthz", "text/plain; charset=utf-8"}, {"/readyz?verbose", "text/plain; charset=utf-8"},
+      {"/debug/decisions", "application/json"},  {"/metrics", "text/plain; version=0.0.4; charset=utf-8"},
+  };
+  for (const auto& [path, type] : pages) {
+    for (const char* method : {"GET", "HEAD"}) {
+      const AdminResponse response = handle_admin(method, path, context);
+      INFO(method << " " << path);
+      CHECK(response.status == 200);
+      CHECK(response.content_type == type);
+      CHECK_FALSE(response.body.empty());
+    }
+  }
+  CHECK(handle_admin("GET", "/metrics", context).body.find("inference_pool_ready_pods") != std::string::npos);
+}
+
+TEST_CASE("what does not exist is 404, another method is 405 and names what is allowed") {
+  Gateway gateway;
+  const AdminContext context = context_of(gateway);
+  CHECK(handle_admin("GET", "/nothing", context).status == 404);
+  CHECK(handle_admin("GET", "/metrics/", context).status == 404);
+  CHECK(handle_admin("GET", "", context).status == 404);
+  const AdminResponse refused = handle_admin("POST", "/metrics", context);
+  CHECK(refused.status == 405);
+  CHECK(refused.allow == "GET, HEAD");
+}
+
+TEST_CASE("a gateway that is not ready says why, and is alive all the same") {
+  Gateway gateway;
+  const AdminContext context = context_of(gateway, "draining");
+  const AdminResponse response = handle_admin("GET", "/readyz", context);
+  CHECK(response.status == 503);
+  CHECK(response.body == "not ready: draining\n");
+  CHECK(handle_admin("GET", "/healthz", context).status == 200);
+}
+
+TEST_CASE("the status of a gateway with known numbers is this one") {
+  Gateway gateway;
+  gateway.live();
+  check_golden("tests/golden/metrics/status.json", status_json(gateway.input, "draining"));
+}
+
+TEST_CASE("the status of a gateway that has just started is whole too") {
+  Gateway gateway;
+  gateway.input.snapshot = nullptr;
+  gateway.input.memory = nullptr;
+  gateway.input.shards[0].ring = nullptr;
+  const std::string json = status_json(gateway.input, "");
+  CHECK(json.find("\"pools\":[]") != std::string::npos);
+  CHECK(json.find("\"ttft_ms_p50\":null") != std::string::npos);
+  CHECK(json.find("\"ready\":true") != std::string::npos);
+}
+
+TEST_CASE("decisions of all shards are one list") {
+  Gateway gateway;
+  class StillClock final : public net::Clock {
+    Instant now() override { return Instant(seconds(1)); }
+    int64_t wall_time_us() override { return 0; }
+  } clock;
+  DecisionLog first(clock), silent(clock), last(clock);
+  for (DecisionLog* log : {&first, &last}) {
+    REQUIRE(log->slot() != nullptr);
+    log->record(microseconds(1), &gateway.states[0], "m");
+  }
+  AdminContext context = context_of(gateway);
+  CHECK(handle_admin("GET", "/debug/decisions", context).body == "{\"decisions\":[]}\n");
+  context.decisions = {&first, &silent, &last};
+  const std::string body = handle_admin("GET", "/debug/decisions", context).body;
+  const auto line = [](int shard) {
+    return R"({"time":"1970-01-01T00:00:00.000000Z","shard":)" + std::to_string(shard) +
+           R"(,"model":"m","endpoint":"pod-a","cost_us":1,"why":null})";
+  };
+  CHECK(body == "{\"decisions\":[\n" + line(0) + ",\n" + line(2) + "]}\n");
+}
+
+TEST_CASE("the status page needs nothing from elsewhere") {
+  const std::string_view page = status_page();
+  CHECK(page.find("fetch('status'") != std::string_view::npos);
+  CHECK(page.find("http://") == std::string_view::npos);
+  CHECK(page.find("https://") == std::string_view::npos);
+  CHECK(page.find("innerHTML") == std::string_view::npos);
+}

@@ -1,0 +1,82 @@
+#include "penstock/observability/decision_log.h"
+
+#include "fixture.h"
+
+using namespace penstock;
+using namespace penstock::observability;
+
+namespace {
+
+class ManualClock final : public net::Clock {
+ public:
+  Instant now() override { return now_; }
+  int64_t wall_time_us() override { return 1'738'367'999'123'456; }
+  void advance(Duration by) { now_ += by; }
+
+ private:
+  Instant now_{seconds(1)};
+};
+
+size_t count_of(const std::string& text, const std::string& what) {
+  size_t count = 0;
+  for (size_t at = text.find(what); at != std::string::npos; at = text.find(what, at + 1)) ++count;
+  return count;
+}
+
+}  // namespace
+
+TEST_CASE("decisions are kept no more often than the gap says, newest first, up to the capacity") {
+  ManualClock clock;
+  DecisionLog log(clock, 3, milliseconds(10));
+  endpoints::EndpointState endpoint;
+  endpoint.name = "pod-a";
+  for (int i = 0; i < 5; ++i) {
+    REQUIRE(log.slot() != nullptr);
+    log.record(microseconds(2), &endpoint, "model-" + std::to_string(i));
+    CHECK(log.slot() == nullptr);
+    log.record(microseconds(2), &endpoint, "too soon");
+    clock.advance(milliseconds(10));
+  }
+  std::string json;
+  log.append_json(json, 1);
+  CHECK(count_of(json, "\"endpoint\":\"pod-a\"") == 3);
+  CHECK(json.find("too soon") == std::string::npos);
+  CHECK(json.find("model-4") < json.find("model-3"));
+  CHECK(json.find("model-3") < json.find("model-2"));
+  CHECK(json.find("model-1") == std::string::npos);
+  CHECK(json.starts_with(
+      R"({"time":"2025-01-31T23:59:59.123456Z","shard":1,"model":"model-4","endpoint":"pod-a","cost_us":2,"why":null})"));
+}
+
+TEST_CASE("an explained decision shows its candidates, and only the best of very many") {
+  ManualClock clock;
+  DecisionLog log(clock);
+  routing::Explanation* why = log.slot();
+  REQUIRE(why != nullptr);
+  why->scorers = {"queue-scorer*2"};
+  for (int i = 0; i < 100; ++i)
+    why->rows.push_back({.endpoint = "pod-" + std::to_string(i), .total = 1, .scores = {0.5}});
+  log.record(microseconds(7), nullptr, "m");
+  std::string json;
+  log.append_json(json, 0);
+  CHECK(json.find("\"endpoint\":null") != std::string::npos);
+  CHECK(json.find("queue-scorer*2") != std::string::npos);
+  CHECK(json.find("pod-15") != std::string::npos);
+  CHECK(json.find("pod-16") == std::string::npos);
+}
+
+TEST_CASE("nothing kept is nothing written, and the shard's statistics hand the slot on") {
+  ManualClock clock;
+  DecisionLog log(clock);
+  std::string json;
+  log.append_json(json, 0);
+  CHECK(json.empty());
+
+  Names names;
+  ShardStats without(names), with(names, nullptr, &log);
+  CHECK(without.explanation_slot() == nullptr);
+  CHECK(with.explanation_slot() != nullptr);
+  with.decision_made(microseconds(1), false, nullptr, "m");
+  log.append_json(json, 0);
+  CHECK(count_of(json, "\"model\":\"m\"") == 1);
+}

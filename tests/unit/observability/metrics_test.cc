@@ -1,0 +1,165 @@
+#include "penstock/observability/metrics.h"
+
+#include <map>
+#include <set>
+
+#include "fixture.h"
+
+using namespace penstock;
+using namespace penstock::observability;
+
+namespace {
+
+std::string page_of(const Gateway& gateway) {
+  std::string page;
+  export_metrics(page, gateway.input);
+  return page;
+}
+
+// What a page says of one family.
+struct Seen {
+  std::string type, help;
+  std::set<std::set<std::string>> labels;  // names, without le
+  std::vector<std::string> bounds;         // of the first series
+};
+
+std::map<std::string, Seen> parse(const std::string& page) {
+  std::map<std::string, Seen> families;
+  std::istringstream lines(page);
+  std::string current, first_series;
+  for (std::string line; std::getline(lines, line);) {
+    std::istringstream words(line);
+    std::string hash, kind, name;
+    if (line.starts_with("# ")) {
+      words >> hash >> kind >> name;
+      std::string rest;
+      std::getline(words >> std::ws, rest);
+      current = name;
+      first_series.clear();
+      (kind == "TYPE" ? families[name].type : families[name].help) = rest;
+      continue;
+    }
+    Seen& seen = families[current];
+    const size_t brace = line.find('{'), end = line.rfind('}');
+    std::set<std::string> labels;
+    std::string bound, series;
+    for (size_t at = brace == std::string::npos ? end : brace + 1; brace != std::string::npos && at < end;) {
+      const size_t equals = line.find('=', at), close = line.find('"', equals + 2);
+      const std::string label = line.substr(at, equals - at), value = line.substr(equals + 2, close - equals - 2);
+      if (label == "le") {
+        bound = value;
+      } else {
+        labels.insert(label);
+        series += value + ";";
+      }
+      at = close + 2;
+    }
+    seen.labels.insert(labels);
+    if (bound.empty()) continue;
+    if (seen.bounds.empty()) first_series = series;
+    if (series == first_series) seen.bounds.push_back(bound);
+  }
+  return families;
+}
+
+std::vector<std::string> split(const std::string& text, char at) {
+  std::vector<std::string> out;
+  std::istringstream in(text);
+  for (std::string part; std::getline(in, part, at);) {
+    const size_t from = part.find_first_not_of(' '), to = part.find_last_not_of(' ');
+    out.push_back(from == std::string::npos ? "" : part.substr(from, to - from + 1));
+  }
+  return out;
+}
+
+std::string line_of(const std::string& page, const std::string& start) {
+  std::istringstream lines(page);
+  for (std::string line; std::getline(lines, line);) {
+    if (line.starts_with(start)) return line;
+  }
+  return "";
+}
+
+}  // namespace
+
+TEST_CASE("the page of a gateway with known numbers is this one") {
+  Gateway gateway;
+  gateway.live();
+  check_golden("tests/golden/metrics/page.txt", page_of(gateway));
+}
+
+TEST_CASE("each metric of the Endpoint Picker has its name, type, labels and buckets, and its help says alpha") {
+  Gateway gateway;
+  gateway.live();
+  const auto families = parse(page_of(gateway));
+  std::istringstream list(read_whole(source_file("tests/golden/metrics/epp_metrics.txt")));
+  std::set<std::string> listed;
+  for (std::string line; std::getline(list, line);) {
+    if (line.starts_with('#')) continue;
+    std::vector<std::string> columns = split(line, '|');
+    columns.resize(4);
+    INFO(columns[0]);
+    listed.insert(columns[0]);
+    const auto found = families.find(columns[0]);
+    REQUIRE(found != families.end());
+    const Seen& seen = found->second;
+    CHECK(seen.type == columns[1]);
+    CHECK(seen.help.starts_with("[ALPHA] "));
+    std::set<std::string> labels;
+    for (const std::string& label : split(columns[2], ' ')) labels.insert(label);
+    CHECK(seen.labels == std::set<std::set<std::string>>{labels});
+    std::vector<std::string> bounds = split(columns[3], ' ');
+    if (!bounds.empty()) bounds.push_back("+Inf");
+    CHECK(seen.bounds == bounds);
+  }
+  CHECK(listed.size() >= 23);
+  for (const auto& [name, seen] : families) {
+    INFO(name);
+    CHECK((listed.contains(name) || name.starts_with("penstock_")));
+    CHECK(seen.help.starts_with("[ALPHA] ") == listed.contains(name));
+  }
+}
+
+TEST_CASE("ready pods follow the snapshot at once, and averages leave out what is not ready, unknown or stale") {
+  Gateway gateway;
+  gateway.live();
+  CHECK(line_of(page_of(gateway), "inference_pool_ready_pods{") == "inference_pool_ready_pods{name=\"default\"} 2");
+  CHECK(line_of(page_of(gateway), "inference_pool_average_queue_size{") ==
+        "inference_pool_average_queue_size{name=\"default\"} 1.5");
+  auto& views = gateway.snapshot.pools[0].endpoints;
+  views[0].readiness = endpoints::Readiness::draining;
+  CHECK(line_of(page_of(gateway), "inference_pool_ready_pods{") == "inference_pool_ready_pods{name=\"default\"} 1");
+  CHECK(line_of(page_of(gateway), "inference_pool_average_kv_cache_utilization{") ==
+        "inference_pool_average_kv_cache_utilization{name=\"default\"} 0.25");
+  views[1].metrics.scraped_at = Instant(seconds(50));
+  CHECK(line_of(page_of(gateway), "inference_pool_average_kv_cache_utilization{") ==
+        "inference_pool_average_kv_cache_utilization{name=\"default\"} 0");
+  CHECK(line_of(page_of(gateway), "inference_pool_per_pod_queue_size{name=\"default\",model_server_pod=\"pod-c\"}")
+            .empty());
+}
+
+TEST_CASE("a page without snapshot, polls or traffic has no series that would mislead") {
+  Gateway gateway;
+  gateway.input.snapshot = nullptr;
+  gateway.input.memory = nullptr;
+  const auto families = parse(page_of(gateway));
+  CHECK_FALSE(families.contains("inference_pool_ready_pods"));
+  CHECK_FALSE(families.contains("inference_objective_request_total"));
+  CHECK_FALSE(families.contains("penstock_memory_used_bytes"));
+  CHECK(families.contains("inference_extension_info"));
+  CHECK(families.contains("penstock_requests_total"));
+}
+
+TEST_CASE("a label's value cannot break the page, not even by looking like a bucket") {
+  Gateway gateway;
+  proxy::ExchangeRecord record = streamed_answer(gateway.states[0]);
+  record.model = "a\",le=\"1048576\\";
+  gateway.shards[0].exchange_started();
+  gateway.shards[0].finished(record);
+  const std::string page = page_of(gateway);
+  CHECK(
+      page.find(
+          R"(inference_objective_request_total{model_name="a\",le=\"1048576\\",target_model_name="llama-8b",priority="0"} 1)") !=
+      std::string::npos);
+  CHECK(page.find(R"(le="1.048576e+06")") != std::string::npos);
+}

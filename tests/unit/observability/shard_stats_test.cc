@@ -1,0 +1,136 @@
+#include "penstock/observability/shard_stats.h"
+
+#include "fixture.h"
+
+using namespace penstock;
+using namespace penstock::observability;
+
+TEST_CASE("started is in flight plus the outcomes") {
+  Gateway gateway;
+  gateway.live();
+  const ShardStats::Totals totals = gateway.shards[0].totals();
+  CHECK(totals.started == 5);
+  CHECK(totals.in_flight() == 2);
+  CHECK(totals.outcomes[static_cast<size_t>(proxy::Outcome::ok)] == 1);
+  CHECK(totals.outcomes[static_cast<size_t>(proxy::Outcome::client_error)] == 1);
+}
+
+TEST_CASE("each outcome has the error code that the Endpoint Picker would have used, or none") {
+  using enum proxy::Outcome;
+  CHECK(epp_error_of(ok) == EppError::none);
+  CHECK(epp_error_of(client_gone) == EppError::none);
+  CHECK(std::string(to_string(epp_error_of(client_error))) == "BadRequest");
+  CHECK(std::string(to_string(epp_error_of(overloaded))) == "ResourceExhausted");
+  CHECK(std::string(to_string(epp_error_of(no_endpoint))) == "ServiceUnavailable");
+  CHECK(std::string(to_string(epp_error_of(endpoint_error))) == "ModelServerError");
+  CHECK(std::string(to_string(epp_error_of(stream_broken))) == "ModelServerError");
+  CHECK(std::string(to_string(epp_error_of(internal_error))) == "Internal");
+}
+
+TEST_CASE("a streamed answer is counted in each of its model's histograms once") {
+  Gateway gateway;
+  gateway.shards[0].finished(streamed_answer(gateway.states[0]));
+  const ModelStats* const stats = gateway.shards[0].model(gateway.names.model_pairs.index_of("llama", "llama-8b"));
+  REQUIRE(stats != nullptr);
+  CHECK(stats->duration.sum() == doctest::Approx(1.3));
+  CHECK(stats->time_to_first_token.sum() == doctest::Approx(0.3));
+  CHECK(stats->time_per_output_token.sum() == doctest::Approx(0.01));
+  CHECK(stats->normalized_time_per_output_token.sum() == doctest::Approx(1.3 / 101));
+  CHECK(stats->request_bytes.sum() == 1000);
+  CHECK(stats->response_bytes.sum() == 20000);
+  CHECK(stats->input_tokens.sum() == 250);
+  CHECK(stats->output_tokens.sum() == 101);
+  CHECK(stats->cached_tokens.sum() == 128);
+  CHECK(gateway.shards[0].hit_ratio().sum() == 0.5);
+  CHECK(gateway.shards[0].hit_bytes().sum() == 512);
+}
+
+TEST_CASE("a request that was never scheduled counts as an error but not as a request") {
+  Gateway gateway;
+  proxy::ExchangeRecord record = streamed_answer(gateway.states[0]);
+  record.endpoint = nullptr;
+  record.outcome = proxy::Outcome::no_endpoint;
+  record.time_to_first_token.reset();
+  gateway.shards[0].finished(record);
+  const ModelStats* const stats = gateway.shards[0].model(gateway.names.model_pairs.index_of("llama", "llama-8b"));
+  REQUIRE(stats != nullptr);
+  CHECK(stats->errors[static_cast<size_t>(EppError::service_unavailable)].get() == 1);
+  CHECK_FALSE(stats->priorities[0].used.load());
+  CHECK(stats->duration.sum() == 0);
+}
+
+TEST_CASE("stages that were not reached are not counted") {
+  Gateway gateway;
+  proxy::ExchangeRecord refused;
+  refused.outcome = proxy::Outcome::client_error;
+  gateway.shards[0].finished(refused);
+  const auto count = [&](proxy::Stage stage) {
+    uint64_t sum = 0;
+    for (size_t i = 0; i <= std::size(stage_seconds); ++i) sum += gateway.shards[0].stage(stage).bucket(i);
+    return sum;
+  };
+  CHECK(count(proxy::Stage::read) == 1);
+  CHECK(count(proxy::Stage::route) == 0);
+  CHECK(count(proxy::Stage::relay) == 0);
+  gateway.shards[0].finished(streamed_answer(gateway.states[0]));
+  CHECK(count(proxy::Stage::read) == 2);
+  CHECK(count(proxy::Stage::relay) == 1);
+}
+
+TEST_CASE("priorities beyond the last place are counted together") {
+  Gateway gateway;
+  proxy::ExchangeRecord record = streamed_answer(gateway.states[0]);
+  for (int priority = -3; priority < 17; ++priority) {
+    record.priority = priority;
+    gateway.shards[0].finished(record);
+  }
+  const ModelStats* const stats = gateway.shards[0].model(gateway.names.model_pairs.index_of("llama", "llama-8b"));
+  CHECK(stats->priorities[0].value.load() == -3);
+  CHECK(stats->priorities[0].requests.get() == 1);
+  CHECK(stats->priorities[ModelStats::priorities_max - 1].requests.get() == 20 - (ModelStats::priorities_max - 1));
+}
+
+TEST_CASE("ejections belong to the endpoint that holds the slot now") {
+  Gateway gateway;
+  ShardStats& shard = gateway.shards[0];
+  endpoints::EndpointState &old = gateway.states[0], later, far;
+  later.slot = old.slot;
+  later.incarnation = old.incarnation + 5;
+  far.slot = 4000;
+  far.incarnation = 9;
+  shard.endpoint_ejected(old);
+  shard.endpoint_ejected(old);
+  shard.endpoint_ejected(far);
+  CHECK(shard.ejections(old) == 2);
+  CHECK(shard.ejections(far) == 1);
+  CHECK(shard.ejections(gateway.states[1]) == 0);
+  shard.endpoint_ejected(later);
+  CHECK(shard.ejections(later) == 1);
+  CHECK(shard.ejections(old) == 0);
+}
+
+TEST_CASE("limits are counted by name, and those without a place as other") {
+  Gateway gateway;
+  ShardStats& shard = gateway.shards[0];
+  for (size_t i = 0; i < ShardStats::limits_max + 4; ++i) shard.limit_hit("limit-" + std::to_string(i));
+  shard.limit_hit("limit-3");
+  CHECK(shard.limits()[3].name == "limit-3");
+  CHECK(shard.limits()[3].hits.get() == 2);
+  CHECK(shard.limits()[ShardStats::limits_max - 1].name == "other");
+  CHECK(shard.limits()[ShardStats::limits_max - 1].hits.get() == 5);
+}
+
+TEST_CASE("running requests return to zero, also when there are more models than numbers") {
+  Gateway gateway;
+  for (int delta : {+1, -1}) {
+    for (int i = 0; i < 1500; ++i) gateway.shards[i % 2].running_changed("m" + std::to_string(i), delta);
+  }
+  int64_t sum = 0;
+  for (uint32_t i = 0; i <= gateway.names.models.size(); ++i) {
+    for (const ShardStats& shard : gateway.shards) {
+      CHECK(shard.running(i) == 0);
+      sum += shard.running(i);
+    }
+  }
+  CHECK(sum == 0);
+}
