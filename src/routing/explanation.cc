@@ -1,3 +1,4 @@
+#include <cmath>
 #include <cstdarg>
 #include <cstdio>
 
@@ -16,6 +17,15 @@ __attribute__((format(printf, 2, 3))) void append(std::string& out, const char* 
   std::vsnprintf(text, sizeof text, format, arguments);
   va_end(arguments);
   out += text;
+}
+
+// The number, or `unknown` when it is NaN.
+void append_known(std::string& out, const char* unknown, double value) {
+  if (std::isnan(value)) {
+    out += unknown;
+  } else {
+    append(out, "%.4g", value);
+  }
 }
 
 // Names come from clusters and files: what a header must not carry becomes '?'.
@@ -63,8 +73,9 @@ std::string Explanation::to_header() const {
       append_ascii(part, scorers[i]);
       append(part, "=%.4g", row.scores[i]);
     }
-    append(part, " matched=%u waiting=%.4g kv=%.4g in-flight=%lld", row.matched_blocks, row.waiting, row.kv_usage,
-           static_cast<long long>(row.in_flight));
+    append(part, " matched=%u waiting=%.4g kv=", row.matched_blocks, row.waiting);
+    append_known(part, "?", row.kv_usage);
+    append(part, " in-flight=%lld", static_cast<long long>(row.in_flight));
     if (!add_part(header, part)) return header;
   }
   for (const auto& [endpoint, why] : excluded) {
@@ -89,8 +100,9 @@ void Explanation::append_json(std::string& out) const {
     append_json_string(out, row.endpoint);
     append(out, ",\"total\":%.6g,\"scores\":[", row.total);
     for (size_t s = 0; s < row.scores.size(); ++s) append(out, s > 0 ? ",%.6g" : "%.6g", row.scores[s]);
-    append(out, "],\"matched_blocks\":%u,\"waiting\":%.6g,\"kv_usage\":%.6g,\"in_flight\":%lld}", row.matched_blocks,
-           row.waiting, row.kv_usage, static_cast<long long>(row.in_flight));
+    append(out, "],\"matched_blocks\":%u,\"waiting\":%.6g,\"kv_usage\":", row.matched_blocks, row.waiting);
+    append_known(out, "null", row.kv_usage);
+    append(out, ",\"in_flight\":%lld}", static_cast<long long>(row.in_flight));
   }
   out += "],\"excluded\":[";
   for (size_t i = 0; i < excluded.size(); ++i) {

@@ -1,6 +1,7 @@
 #include "penstock/routing/router.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 
 #include "load_estimate.h"
@@ -94,6 +95,7 @@ Decision Router::decide(const Features& features, const endpoints::Pool& pool, I
                         std::span<EndpointState* const> tried, Explanation* why) {
   State& state = *state_;
   Decision decision;
+  if (why != nullptr) *why = {};
   decision.why_none = state.gather(features, pool, now, tried, why);
   if (state.candidates.empty()) return decision;
   if (state.profile.uses_prefix && !features.blocks.empty()) state.match_prefix(features);
@@ -220,7 +222,7 @@ void Router::State::explain(const Inputs& in, Explanation& why) const {
     for (size_t s = 0; s < profile.scorers.size(); ++s) row.scores.push_back(scores[s * count + i]);
     row.matched_blocks = candidate.matched_blocks;
     row.waiting = waiting(in, candidate);
-    row.kv_usage = candidate.endpoint->metrics.kv_usage;
+    row.kv_usage = known(in, candidate) ? candidate.endpoint->metrics.kv_usage : std::nan("");
     row.in_flight = candidate.endpoint->state->load.requests.load(std::memory_order_relaxed);
   }
   std::stable_sort(why.rows.begin(), why.rows.end(), [](const auto& a, const auto& b) { return a.total > b.total; });

@@ -85,7 +85,8 @@ struct Explanation {
     double total = 0;
     std::vector<double> scores;                // one per scorer, unweighted
     uint32_t matched_blocks = 0;
-    double waiting = 0, kv_usage = 0;
+    double waiting = 0;
+    double kv_usage = 0;                       // NaN: unknown
     int64_t in_flight = 0;
   };
   std::vector<std::string> scorers;            // "queue-scorer*2"
@@ -119,7 +120,7 @@ class Router {
   // those whose ejection ends first are considered again (panic) rather than failing all traffic. An endpoint that
   // comes back from an ejection is offered a share of the decisions that grows linearly over `slow_start`.
   // Reserves nothing: make a Reservation, and record the prompt's blocks, in the same loop turn. No allocation once
-  // warm, unless `why` is given.
+  // warm, unless `why` is given (it is cleared first).
   Decision decide(const Features& features, const endpoints::Pool& pool, Instant now,
                   std::span<endpoints::EndpointState* const> tried, Explanation* why = nullptr);
 

@@ -1,0 +1,131 @@
+#include <doctest/doctest.h>
+
+#include <algorithm>
+
+#include "penstock/routing/router.h"
+#include "tests/unit/routing/pool_builder.h"
+
+using namespace penstock;
+using namespace penstock::routing;
+using namespace penstock::routing::test;
+
+namespace {
+
+Explanation explained(const PoolBuilder& builder, Instant now = at_ms(0)) {
+  const auto profile = make_profile(Policy::epp_default);
+  PrefixIndex index(256);
+  Router router(*profile, index, 1);
+  Explanation why;
+  const Decision decision = router.decide({}, builder.pool, now, {}, &why);
+  if (decision.endpoint != nullptr) CHECK(why.rows.front().endpoint == decision.endpoint->name);
+  return why;
+}
+
+std::string json_of(const Explanation& why) {
+  std::string json = "before:";
+  why.append_json(json);
+  return json;
+}
+
+}  // namespace
+
+TEST_CASE("an explanation lists candidates best first, then who was excluded and why") {
+  PoolBuilder builder(6);
+  builder.view(0).metrics.waiting = 4;
+  builder.view(0).metrics.kv_usage = 0.5;
+  builder.state(1).load.requests = 1;
+  builder.view(2).readiness = endpoints::Readiness::not_ready;
+  builder.view(3).readiness = endpoints::Readiness::draining;
+  report_failure(builder.state(4), FailureKind::hard, at_ms(0), {});
+  builder.view(5).metrics.waiting = 2;
+  const Explanation why = explained(builder);
+  CHECK(why.scorers ==
+        std::vector<std::string>{"queue-scorer*2", "kv-cache-utilization-scorer*2", "prefix-cache-scorer*3"});
+  REQUIRE(why.rows.size() == 3);
+  CHECK(why.rows[0].endpoint == "b");
+  CHECK(why.rows[0].total == doctest::Approx(4));
+  CHECK(why.rows[0].in_flight == 1);
+  CHECK(why.rows[0].waiting == 1);
+  CHECK(why.rows[1].endpoint == "f");
+  CHECK(why.rows[2].endpoint == "a");
+  CHECK(why.rows[2].scores == std::vector<double>{0, 0.5, 0});
+  CHECK(why.to_header() ==
+        "b total=4 queue-scorer*2=1 kv-cache-utilization-scorer*2=1 prefix-cache-scorer*3=0 matched=0 waiting=1 kv=0 "
+        "in-flight=1; "
+        "f total=3.333 queue-scorer*2=0.6667 kv-cache-utilization-scorer*2=1 prefix-cache-scorer*3=0 matched=0 "
+        "waiting=2 kv=0 in-flight=0; "
+        "a total=1 queue-scorer*2=0 kv-cache-utilization-scorer*2=0.5 prefix-cache-scorer*3=0 matched=0 waiting=4 "
+        "kv=0.5 in-flight=0; "
+        "c excluded: not ready; d excluded: draining; e excluded: ejected");
+}
+
+TEST_CASE("the choice comes first also among equals") {
+  const PoolBuilder builder(8);
+  const auto profile = make_profile(Policy::epp_default);
+  PrefixIndex index(256);
+  Router router(*profile, index, 5);
+  for (int i = 0; i < 50; ++i) {
+    Explanation why;
+    const Decision decision = router.decide({}, builder.pool, at_ms(0), {}, &why);
+    REQUIRE(why.rows.size() == 8);
+    REQUIRE(why.rows[0].endpoint == decision.endpoint->name);
+  }
+}
+
+TEST_CASE("in panic the endpoints that are considered again are not listed as excluded") {
+  PoolBuilder builder(2);
+  report_failure(builder.state(0), FailureKind::hard, at_ms(0), {});
+  builder.state(1).health.probe_failed = true;
+  const Explanation why = explained(builder);
+  REQUIRE(why.rows.size() == 1);
+  CHECK(why.rows[0].endpoint == "a");
+  REQUIRE(why.excluded.size() == 1);
+  CHECK(why.excluded[0].first == "b");
+}
+
+TEST_CASE("an endpoint held back by its slow start is excluded for that reason") {
+  PoolBuilder builder(2);
+  report_failure(builder.state(0), FailureKind::hard, at_ms(0), {});
+  const Explanation why = explained(builder, at_ms(1000));
+  REQUIRE(why.excluded.size() == 1);
+  CHECK(why.excluded[0] == std::pair<std::string, std::string>("a", "slow start"));
+}
+
+TEST_CASE("KV use that is unknown is not shown as zero") {
+  PoolBuilder builder(1);
+  builder.view(0).metrics = {};
+  const Explanation why = explained(builder);
+  CHECK(why.to_header().find(" kv=? ") != std::string::npos);
+  CHECK(json_of(why).find(R"("kv_usage":null,)") != std::string::npos);
+}
+
+TEST_CASE("no candidates: only the excluded are explained") {
+  PoolBuilder builder(1);
+  builder.view(0).readiness = endpoints::Readiness::not_ready;
+  const Explanation why = explained(builder);
+  CHECK(why.rows.empty());
+  CHECK(why.to_header() == "a excluded: not ready");
+  CHECK(json_of(why) == R"(before:{"scorers":[],"candidates":[],"excluded":[{"endpoint":"a","reason":"not ready"}]})");
+}
+
+TEST_CASE("the header is one line of ASCII within 2 KiB, cut between endpoints") {
+  PoolBuilder builder;
+  for (int i = 0; i < 100; ++i) builder.add("pod\r\n\xc3\xa4;\t" + std::to_string(i));
+  const std::string header = explained(builder).to_header();
+  CHECK(header.size() <= 2048);
+  CHECK(header.size() > 1700);
+  CHECK(header.ends_with("in-flight=0; ..."));
+  CHECK(std::all_of(header.begin(), header.end(), [](char c) { return c >= ' ' && c < 0x7f; }));
+  PoolBuilder huge;
+  huge.add(std::string(5000, 'x'));
+  CHECK(explained(huge).to_header().size() <= 2048);
+}
+
+TEST_CASE("JSON escapes names") {
+  PoolBuilder builder;
+  builder.add("a\"\\\n");
+  CHECK(json_of(explained(builder)) ==
+        R"(before:{"scorers":["queue-scorer*2","kv-cache-utilization-scorer*2","prefix-cache-scorer*3"],)"
+        R"("candidates":[{"endpoint":"a\"\\\u000a","total":4,"scores":[1,1,0],"matched_blocks":0,"waiting":0,)"
+        R"("kv_usage":0,"in_flight":0}],"excluded":[]})");
+}
