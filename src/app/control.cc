@@ -144,8 +144,8 @@ bool Control::start() {
   }
   access_log_ = std::move(*access_log);
 
-  directory_ = std::make_unique<discovery::Directory>(*loop_, *client_, snapshots_, registry_, options_.pool_name,
-                                                      poll_options(options_));
+  directory_ = std::make_unique<discovery::Directory>(*loop_, *client_, snapshots_, registry_, *this,
+                                                      options_.pool_name, poll_options(options_));
   for (const std::string& problem : directory_->set_endpoints(specs_of(options_))) log::warn(problem);
 
   const auto listen = claim(options_.listen);
@@ -205,6 +205,18 @@ bool Control::start_admin() {
   log::info("admin pages", {{"listen", bound->to_string()}});
   return true;
 }
+
+// ---- what the directory learns ----
+
+// The index believes an endpoint to hold as many blocks as its KV cache has room for.
+void Control::on_metrics(const endpoints::EndpointView& endpoint) {
+  const endpoints::EngineMetrics& metrics = endpoint.metrics;
+  if (metrics.kv_blocks == 0 || metrics.block_size == 0) return;
+  const uint64_t tokens = metrics.kv_blocks * metrics.block_size;
+  index_.set_capacity(endpoint.state->slot, tokens / routing::PrefixHashOptions{}.block_tokens);
+}
+
+void Control::on_caches_lost(const endpoints::EndpointState& endpoint) { index_.forget_endpoint(endpoint.slot); }
 
 // ---- signals ----
 

@@ -15,7 +15,7 @@
 
 namespace penstock::app {
 
-class Control {
+class Control final : public discovery::DirectoryEvents {
  public:
   explicit Control(const config::Command& command);
   ~Control();
@@ -39,6 +39,8 @@ class Control {
   std::string not_ready() const;                         // "" when it is: what /readyz says
   int64_t in_flight() const;
   observability::ExportInput gather() const;
+  void on_metrics(const endpoints::EndpointView& endpoint) override;
+  void on_caches_lost(const endpoints::EndpointState& endpoint) override;
   void stop_shards();
 
   config::Source source_;

@@ -8,16 +8,18 @@
 namespace penstock::discovery {
 
 namespace {
-constexpr Duration kTick = milliseconds(10);
+constexpr Duration kTick = milliseconds(10), kIdleTick = milliseconds(50);
 constexpr Duration kTrafficMemory = milliseconds(500);   // how long after the last pick polling stays fast
 }  // namespace
 
 Directory::Directory(net::EventLoop& loop, upstream::Client& client, endpoints::SnapshotPublisher& publisher,
-                     endpoints::EndpointRegistry& registry, std::string pool_name, const PollOptions& options)
+                     endpoints::EndpointRegistry& registry, DirectoryEvents& events, std::string pool_name,
+                     const PollOptions& options)
     : loop_(loop),
       client_(client),
       publisher_(publisher),
       registry_(registry),
+      events_(events),
       pool_name_(std::move(pool_name)),
       options_(options),
       tick_(net::Timer::of<&Directory::on_tick>(this)),
@@ -45,7 +47,9 @@ std::vector<std::string> Directory::set_endpoints(const std::vector<EndpointSpec
     kept.push_back(std::make_unique<EndpointPoller>(*this, spec, state, *address));
   }
   for (const auto& poller : pollers_) {
-    if (poller) client_.drop_idle(poller->state().slot);
+    if (!poller) continue;
+    client_.drop_idle(poller->state().slot);
+    events_.on_caches_lost(poller->state());
   }
   pollers_ = std::move(kept);
   publish();
@@ -73,7 +77,7 @@ void Directory::on_tick() {
   const bool traffic = traffic_flows();
   for (const auto& poller : pollers_) poller->poll(loop_.now(), traffic);
   registry_.collect(*publisher_.current(), publisher_.reclaim());
-  loop_.arm(tick_, kTick);
+  loop_.arm(tick_, traffic ? kTick : kIdleTick);
 }
 
 bool Directory::traffic_flows() {

@@ -109,6 +109,7 @@ void EndpointPoller::metrics_done() {
   status_.last_success = now;
   status_.ever = true;
   failures_in_a_row_ = 0;
+  directory_.events_.on_metrics(view_);
   directory_.changed(/*at_once=*/false);
 }
 
@@ -138,7 +139,10 @@ void EndpointPoller::set_readiness(Readiness readiness) {
   if (view_.readiness == readiness) return;
   view_.readiness = readiness;
   const bool ready = readiness == Readiness::ready;
-  if (ready) next_models_ = next_metrics_ = {};
+  if (ready) {
+    next_models_ = next_metrics_ = {};
+    directory_.events_.on_caches_lost(*view_.state);
+  }
   log::info(ready ? "endpoint is ready" : "endpoint is not ready", {{"endpoint", spec_.name}, {"url", spec_.url}});
   directory_.changed(/*at_once=*/true);
 }

@@ -44,12 +44,25 @@ struct PollStatus {
   uint64_t scrapes = 0, scrape_errors = 0, probe_errors = 0;
 };
 
+// What others must hear of at once. Called on the control thread.
+class DirectoryEvents {
+ public:
+  // New metrics of an endpoint (its KV capacity may have become known or changed).
+  virtual void on_metrics(const endpoints::EndpointView& endpoint) = 0;
+  // What was believed of its caches is void: it left, or it came back and is likely another process.
+  virtual void on_caches_lost(const endpoints::EndpointState& endpoint) = 0;
+
+ protected:
+  ~DirectoryEvents() = default;
+};
+
 class EndpointPoller;
 
 class Directory {
  public:
   Directory(net::EventLoop& loop, upstream::Client& client, endpoints::SnapshotPublisher& publisher,
-            endpoints::EndpointRegistry& registry, std::string pool_name, const PollOptions& options);
+            endpoints::EndpointRegistry& registry, DirectoryEvents& events, std::string pool_name,
+            const PollOptions& options);
   ~Directory();
 
   // Replaces the set of endpoints: those that stay keep their state. Names are resolved here (start-up and reload only);
@@ -74,6 +87,7 @@ class Directory {
   upstream::Client& client_;
   endpoints::SnapshotPublisher& publisher_;
   endpoints::EndpointRegistry& registry_;
+  DirectoryEvents& events_;
   std::string pool_name_;
   PollOptions options_;
   std::vector<std::unique_ptr<EndpointPoller>> pollers_;
