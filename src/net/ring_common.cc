@@ -103,25 +103,30 @@ Connecting start_connect(const Address& to, Counter& syscalls) {
 }
 
 SendResult send_pieces(int fd, std::span<const iovec> pieces, RingStats& stats) {
-  constexpr size_t max_pieces = 1024;  // IOV_MAX
+  constexpr size_t most = 1024;  // IOV_MAX
   constexpr int flags = MSG_DONTWAIT | MSG_NOSIGNAL;
-  size_t wanted = 0;
-  for (const iovec& piece : pieces) wanted += piece.iov_len;
-  if (wanted == 0) return {};
-  msghdr message{};
-  message.msg_iov = const_cast<iovec*>(pieces.data());
-  message.msg_iovlen = std::min(pieces.size(), max_pieces);
-  ssize_t sent;
-  do {
-    stats.syscalls.add();
-    sent = pieces.size() == 1 ? ::send(fd, pieces[0].iov_base, wanted, flags) : ::sendmsg(fd, &message, flags);
-  } while (sent < 0 && errno == EINTR);
-  if (sent < 0) {
-    if (errno == EAGAIN || errno == EWOULDBLOCK) return {0, false};
-    return {-errno, true};
+  SendResult result;
+  while (!pieces.empty()) {
+    const std::span<const iovec> part = pieces.first(std::min(pieces.size(), most));
+    size_t wanted = 0;
+    for (const iovec& piece : part) wanted += piece.iov_len;
+    pieces = pieces.subspan(part.size());
+    if (wanted == 0) continue;
+    msghdr message{};
+    message.msg_iov = const_cast<iovec*>(part.data());
+    message.msg_iovlen = part.size();
+    ssize_t sent;
+    do {
+      stats.syscalls.add();
+      sent = part.size() == 1 ? ::send(fd, part[0].iov_base, wanted, flags) : ::sendmsg(fd, &message, flags);
+    } while (sent < 0 && errno == EINTR);
+    if (sent < 0 && errno != EAGAIN) return {-errno, true};
+    if (sent > 0) result.taken += sent;
+    if (sent > 0) stats.bytes_sent.add(static_cast<uint64_t>(sent));
+    result.complete = sent == static_cast<ssize_t>(wanted);
+    if (!result.complete) break;
   }
-  stats.bytes_sent.add(static_cast<uint64_t>(sent));
-  return {sent, static_cast<size_t>(sent) == wanted};
+  return result;
 }
 
 int take_socket_error(int fd, Counter& syscalls) {

@@ -40,6 +40,8 @@ struct Socket {
   bool ready : 1 = false;         // stands in the ready list
 };
 
+static_assert(sizeof(Socket) <= 48);  // all that an idle socket costs here
+
 class EpollRing final : public Ring {
  public:
   EpollRing(int epoll, int wake, Duration spin) : epoll_(epoll), wake_(wake), spin_(spin) {}

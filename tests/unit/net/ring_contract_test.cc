@@ -1,0 +1,343 @@
+// The contract of net::Ring (include/penstock/net/ring.h) on both real engines: connections, bytes,
+// ends and errors.
+#include "ring_fixture.h"
+
+namespace penstock::net::test {
+
+TEST_CASE_TEMPLATE("a ring connects, accepts and carries bytes both ways", E, Epoll, IoUring) {
+  NEEDS(E);
+  Fixture<E> f;
+  Acceptor acceptor;
+  Address bound;
+  const Result<SocketId> listener = f.ring->listen(loopback(), true, acceptor, &bound);
+  REQUIRE(listener.ok());
+  CHECK(bound.port() != 0);
+
+  Recorder client, server;
+  const auto connected = f.ring->connect(bound, client);
+  REQUIRE(connected.ok());
+  REQUIRE(f.until([&] { return client.connected == 1 && acceptor.accepted.size() == 1; }));
+  const int accepted = acceptor.accepted[0].release();
+  CHECK((fcntl(accepted, F_GETFL) & O_NONBLOCK) != 0);
+  CHECK((fcntl(accepted, F_GETFD) & FD_CLOEXEC) != 0);
+  const SocketId server_id = f.ring->adopt(accepted, server);
+
+  CHECK(f.send(*connected, "hello") == 5);
+  REQUIRE(f.until([&] { return server.bytes == "hello"; }));
+  iovec pieces[] = {{const_cast<char*>("wor"), 3}, {nullptr, 0}, {const_cast<char*>("ld"), 2}};
+  CHECK(f.ring->send(server_id, pieces) == 5);
+  REQUIRE(f.until([&] { return client.bytes == "world"; }));
+  CHECK(f.ring->stats().bytes_received.get() == 10);
+  CHECK(f.ring->stats().bytes_sent.get() == 10);
+  CHECK(f.ring->stats().sockets.get() == 3);
+
+  f.ring->close(*connected);
+  REQUIRE(f.until([&] { return server.eofs == 1; }));
+  f.ring->close(server_id);
+  f.ring->close_listener(*listener);
+  REQUIRE(f.until([&] { return f.ring->stats().sockets.get() == 0; }));
+  CHECK(client.eofs + client.errors + server.errors == 0);
+}
+
+TEST_CASE_TEMPLATE("a transfer larger than every buffer arrives whole and in order", E, Epoll, IoUring) {
+  NEEDS(E);
+  Fixture<E> f;
+  Pair pair;
+  Recorder from, to;
+  Sender<E> sender{f, f.ring->adopt(pair.ours.release(), from), pattern_string(24 << 20)};
+  f.ring->adopt(pair.theirs.release(), to);
+  from.when_writable = [&] { sender.more(); };
+  sender.more();
+  CHECK(sender.short_sends > 0);
+  REQUIRE(f.until([&] { return to.bytes.size() >= sender.text.size(); }));
+  CHECK(to.bytes == sender.text);
+  CHECK(from.writables > 0);
+}
+
+TEST_CASE_TEMPLATE("a send of more pieces than the kernel takes at once goes out whole", E, Epoll, IoUring) {
+  NEEDS(E);
+  Fixture<E> f;
+  Pair pair;
+  Recorder ours;
+  const SocketId id = f.ring->adopt(pair.ours.release(), ours);
+  std::vector<iovec> pieces(2500, iovec{const_cast<char*>("ab"), 2});
+  CHECK(f.ring->send(id, pieces) == 5000);
+  CHECK(f.ring->send(id, {}) == 0);
+  f.settle();
+  CHECK(ours.writables == 0);
+  CHECK(read_some(pair.theirs).size() == 5000);
+}
+
+TEST_CASE_TEMPLATE("a paused socket keeps its bytes until it is resumed", E, Epoll, IoUring) {
+  NEEDS(E);
+  Fixture<E> f;
+  Pair pair;
+  Recorder ours;
+  const SocketId id = f.ring->adopt(pair.ours.release(), ours);
+  f.settle();
+  f.ring->pause_recv(id);
+  f.settle();
+  write_all(pair.theirs, pattern_string(100'000));
+  f.settle();
+  CHECK(ours.events() == 0);
+  f.ring->resume_recv(id);
+  REQUIRE(f.until([&] { return ours.bytes.size() == 100'000; }));
+  CHECK(ours.bytes == pattern_string(100'000));
+}
+
+TEST_CASE_TEMPLATE("pausing and resuming at every event loses and doubles nothing", E, Epoll, IoUring) {
+  NEEDS(E);
+  Fixture<E> f;
+  Pair pair;
+  Recorder from, to;
+  Sender<E> sender{f, f.ring->adopt(pair.ours.release(), from), pattern_string(6 << 20)};
+  const SocketId id = f.ring->adopt(pair.theirs.release(), to);
+  bool paused = false;
+  to.when_bytes = [&] {
+    f.ring->pause_recv(id);
+    if (to.calls % 3 == 0) {
+      f.ring->resume_recv(id);  // within the same event
+    } else if (to.calls % 7 == 0) {
+      f.ring->resume_recv(id);
+      f.ring->pause_recv(id);
+      paused = true;
+    } else {
+      paused = true;
+    }
+  };
+  from.when_writable = [&] { sender.more(); };
+  sender.more();
+  REQUIRE(f.until([&] {
+    if (std::exchange(paused, false)) f.ring->resume_recv(id);
+    return to.bytes.size() >= sender.text.size();
+  }));
+  CHECK(to.bytes == sender.text);
+}
+
+TEST_CASE_TEMPLATE("bytes and the end that follows them closely arrive as bytes, then end", E, Epoll, IoUring) {
+  NEEDS(E);
+  for (const size_t size : {size_t{0}, size_t{1}, size_t{64 * 1024}, size_t{64 * 1024 + 1}, size_t{300'000}}) {
+    CAPTURE(size);
+    Fixture<E> f;
+    Pair pair;
+    write_all(pair.theirs, pattern_string(size));
+    shutdown(pair.theirs.get(), SHUT_WR);
+    Recorder ours;
+    f.ring->adopt(pair.ours.release(), ours);
+    REQUIRE(f.until([&] { return ours.eofs == 1; }));
+    CHECK(ours.bytes == pattern_string(size));
+    f.settle();
+    CHECK(ours.eofs == 1);
+    CHECK(ours.errors == 0);
+  }
+}
+
+TEST_CASE_TEMPLATE("after the peer's end a large reply still goes out", E, Epoll, IoUring) {
+  NEEDS(E);
+  Fixture<E> f;
+  Pair pair;
+  Recorder client, server;
+  const SocketId client_id = f.ring->adopt(pair.theirs.release(), client);
+  Sender<E> reply{f, f.ring->adopt(pair.ours.release(), server), pattern_string(12 << 20)};
+  server.when_eof = [&] { reply.more(); };
+  server.when_writable = [&] { reply.more(); };
+  f.send(client_id, "question");
+  f.ring->shutdown_send(client_id);
+  REQUIRE(f.until([&] { return client.bytes.size() >= reply.text.size(); }));
+  CHECK(client.bytes == reply.text);
+  CHECK(server.bytes == "question");
+  CHECK(reply.short_sends > 0);
+  f.ring->shutdown_send(reply.id);
+  REQUIRE(f.until([&] { return client.eofs == 1; }));
+  f.settle();
+  CHECK(client.errors + server.errors == 0);
+}
+
+TEST_CASE_TEMPLATE("a blocked send to a peer that has half closed does not keep the ring busy", E, Epoll, IoUring) {
+  NEEDS(E);
+  Fixture<E> f;
+  Pair pair;
+  Recorder ours;
+  Sender<E> sender{f, f.ring->adopt(pair.ours.release(), ours), pattern_string(16 << 20)};
+  ours.when_writable = [&] { sender.more(); };
+  shutdown(pair.theirs.get(), SHUT_WR);
+  REQUIRE(f.until([&] { return ours.eofs == 1; }));
+  sender.more();
+  REQUIRE(sender.sent < sender.text.size());
+  f.settle();
+  const uint64_t entries = f.ring->stats().syscalls.get();
+  CHECK(f.turns_needed(milliseconds(60)) <= 3);
+  CHECK(f.ring->stats().syscalls.get() - entries <= 6);
+  // It goes on as soon as the peer reads.
+  size_t read = 0;
+  REQUIRE(f.until([&] {
+    while (size_t n = read_some(pair.theirs).size()) read += n;
+    return read == sender.text.size();
+  }));
+}
+
+TEST_CASE_TEMPLATE("a reset after the end is an error", E, Epoll, IoUring) {
+  NEEDS(E);
+  Fixture<E> f;
+  Pair pair;
+  Recorder ours;
+  f.ring->adopt(pair.ours.release(), ours);
+  shutdown(pair.theirs.get(), SHUT_WR);
+  REQUIRE(f.until([&] { return ours.eofs == 1; }));
+  f.settle();
+  CHECK(ours.errors == 0);
+  pair.theirs.reset_connection();
+  REQUIRE(f.until([&] { return ours.errors == 1; }));
+  CHECK(ours.error != 0);
+  f.settle();
+  CHECK(ours.events() == 2);
+}
+
+TEST_CASE_TEMPLATE("an end and a reset that were there from the start are told in order", E, Epoll, IoUring) {
+  NEEDS(E);
+  Fixture<E> f;
+  Pair pair;
+  write_all(pair.theirs, "last words");
+  shutdown(pair.theirs.get(), SHUT_WR);
+  Recorder ours;
+  f.ring->adopt(pair.ours.release(), ours);
+  pair.theirs.reset_connection();
+  REQUIRE(f.until([&] { return ours.errors == 1; }));
+  CHECK(ours.bytes == "last words");
+}
+
+TEST_CASE_TEMPLATE("bytes that came before a reset are delivered before the error", E, Epoll, IoUring) {
+  NEEDS(E);
+  Fixture<E> f;
+  Pair pair;
+  write_all(pair.theirs, "partial answer");
+  Recorder ours;
+  f.ring->adopt(pair.ours.release(), ours);
+  pair.theirs.reset_connection();
+  REQUIRE(f.until([&] { return ours.errors == 1; }));
+  CHECK(ours.bytes == "partial answer");
+  CHECK(ours.error == ECONNRESET);
+  CHECK(ours.eofs == 0);
+}
+
+TEST_CASE_TEMPLATE("a reset is told while receiving is paused", E, Epoll, IoUring) {
+  NEEDS(E);
+  Fixture<E> f;
+  Pair pair;
+  Recorder ours;
+  const SocketId id = f.ring->adopt(pair.ours.release(), ours);
+  f.ring->pause_recv(id);
+  f.settle();
+  pair.theirs.reset_connection();
+  REQUIRE(f.until([&] { return ours.errors == 1; }));
+  CHECK(ours.error == ECONNRESET);
+  f.ring->resume_recv(id);
+  f.settle();
+  CHECK(ours.events() == 1);
+}
+
+TEST_CASE_TEMPLATE("an end that comes while receiving is paused is told after resume", E, Epoll, IoUring) {
+  NEEDS(E);
+  Fixture<E> f;
+  Pair pair;
+  Recorder ours;
+  const SocketId id = f.ring->adopt(pair.ours.release(), ours);
+  f.ring->pause_recv(id);
+  f.settle();
+  write_all(pair.theirs, "bye");
+  pair.theirs.close();
+  f.settle();
+  CHECK(ours.events() == 0);
+  f.ring->resume_recv(id);
+  REQUIRE(f.until([&] { return ours.eofs == 1; }));
+  CHECK(ours.bytes == "bye");
+}
+
+TEST_CASE_TEMPLATE("a refused connection is an error event", E, Epoll, IoUring) {
+  NEEDS(E);
+  Fixture<E> f;
+  Fd taken(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));  // bound, but nobody listens
+  const Address any = loopback();
+  REQUIRE(bind(taken.get(), any.data(), any.size()) == 0);
+  Recorder client;
+  const auto id = f.ring->connect(Address::local_of(taken.get()), client);
+  REQUIRE(id.ok());
+  CHECK(client.events() == 0);  // never from inside the call
+  REQUIRE(f.until([&] { return client.errors == 1; }));
+  CHECK(client.error == ECONNREFUSED);
+  CHECK(client.connected == 0);
+  f.ring->close(*id);
+  REQUIRE(f.until([&] { return f.ring->stats().sockets.get() == 0; }));
+}
+
+TEST_CASE_TEMPLATE("a connection that fails at once is still told by an event", E, Epoll, IoUring) {
+  NEEDS(E);
+  Fixture<E> f;
+  Recorder client;
+  // The limited broadcast address: connect() itself refuses it.
+  const auto id = f.ring->connect(*Address::parse("255.255.255.255:9"), client);
+  REQUIRE(id.ok());
+  CHECK(client.events() == 0);
+  REQUIRE(f.until([&] { return client.errors == 1; }));
+  CHECK(client.error != 0);
+}
+
+TEST_CASE_TEMPLATE("sending and finishing before the connection stands take effect when it does", E, Epoll, IoUring) {
+  NEEDS(E);
+  Fixture<E> f;
+  Acceptor acceptor;
+  Address bound;
+  REQUIRE(f.ring->listen(loopback(), false, acceptor, &bound).ok());
+  Recorder client, early, server;
+  const auto id = f.ring->connect(bound, client);
+  const auto early_id = f.ring->connect(bound, early);
+  REQUIRE(id.ok());
+  REQUIRE(early_id.ok());
+  CHECK(f.send(*id, "x") == 0);
+  f.ring->shutdown_send(*early_id);
+  client.when_writable = [&] {
+    CHECK(client.connected == 1);
+    CHECK(f.send(*id, "x") == 1);
+  };
+  REQUIRE(f.until([&] { return client.writables == 1 && early.connected == 1 && acceptor.accepted.size() == 2; }));
+  Recorder second;
+  f.ring->adopt(acceptor.accepted[0].release(), server);
+  f.ring->adopt(acceptor.accepted[1].release(), second);
+  REQUIRE(f.until([&] { return server.bytes + second.bytes == "x" && server.eofs + second.eofs == 1; }));
+}
+
+TEST_CASE_TEMPLATE("close with reset shows the peer a reset, without it an end", E, Epoll, IoUring) {
+  NEEDS(E);
+  for (const bool reset : {false, true}) {
+    CAPTURE(reset);
+    Fixture<E> f;
+    Pair pair;
+    Recorder ours, theirs;
+    const SocketId id = f.ring->adopt(pair.ours.release(), ours);
+    f.ring->adopt(pair.theirs.release(), theirs);
+    f.settle();
+    f.ring->close(id, reset);
+    REQUIRE(f.until([&] { return theirs.events() == 1; }));
+    CHECK(theirs.eofs == (reset ? 0 : 1));
+    CHECK(theirs.error == (reset ? ECONNRESET : 0));
+    CHECK(ours.events() == 0);
+  }
+}
+
+TEST_CASE_TEMPLATE("a failed send is told by its result alone", E, Epoll, IoUring) {
+  NEEDS(E);
+  Fixture<E> f;
+  Pair pair;
+  Recorder ours;
+  const SocketId id = f.ring->adopt(pair.ours.release(), ours);
+  f.settle();
+  pair.theirs.reset_connection();
+  CHECK(f.send(id, "x") < 0);
+  CHECK(f.send(id, "x") < 0);
+  f.settle();
+  CHECK(ours.events() == 0);
+  f.ring->close(id);
+  REQUIRE(f.until([&] { return f.ring->stats().sockets.get() == 0; }));
+}
+
+}  // namespace penstock::net::test
