@@ -11,11 +11,17 @@ namespace {
 std::atomic<Level> least_level{Level::info};
 std::atomic<Format> line_format{Format::text};
 
+const char* pattern_of(Format format) {
+  return format == Format::json ? R"({"time":"%Y-%m-%dT%H:%M:%S.%e%z","level":"%l",%v})"
+                                : "%Y-%m-%dT%H:%M:%S.%e%z %l %v";
+}
+
 spdlog::logger& logger() {
   static const std::shared_ptr<spdlog::logger> instance = [] {
     auto made = std::make_shared<spdlog::logger>("penstock", std::make_shared<spdlog::sinks::stderr_sink_mt>());
     made->set_level(spdlog::level::trace);
     made->flush_on(spdlog::level::trace);
+    made->set_pattern(pattern_of(Format::text));
     return made;
   }();
   return *instance;
@@ -58,9 +64,7 @@ void append_text_value(std::string& out, std::string_view value) {
 void configure(Level least, Format format) {
   least_level.store(least, std::memory_order_relaxed);
   line_format.store(format, std::memory_order_relaxed);
-  logger().set_pattern(format == Format::json
-                           ? R"({"time":"%Y-%m-%dT%H:%M:%S.%e%z","level":"%l",%v})"
-                           : "%Y-%m-%dT%H:%M:%S.%e%z %l %v");
+  logger().set_pattern(pattern_of(format));
 }
 
 bool enabled(Level level) { return level >= least_level.load(std::memory_order_relaxed); }
