@@ -116,7 +116,7 @@ void Exchange::begin(downstream::Connection& connection, const http::Head& head)
     if (strncasecmp(header.name.data(), "x-sim-fail", 10) != 0) continue;
     const Result<Fault> fault = parse_fault(header.value);
     if (fault.ok()) fault_ = *fault;
-    else log::warn("x-sim-fail is not understood", {{"error", fault.error().text}});
+    else bad_fault_ = fault.error().text;
   }
 }
 
@@ -152,6 +152,7 @@ void Exchange::on_request_end() {
     case Page::local:
       break;
   }
+  if (!bad_fault_.empty()) return reply_error(400, bad_fault_, "x-sim-fail");
   if (fault_.kind == Fault::Kind::refuse) return die();
   if (fault_.kind == Fault::Kind::status)
     return reply_error(static_cast<uint16_t>(fault_.value), "This error was asked for.");
@@ -533,6 +534,7 @@ void Exchange::release() {
   fault_ = {};
   lora_ = -1;
   documents_.clear();
+  bad_fault_.clear();
   stream_ = head_sent_ = opened_ = held_ = resetting_ = head_only_ = false;
   server_.give_back(*this);
 }

@@ -16,6 +16,8 @@ constexpr size_t kLoraSeriesMax = 64;
 downstream::ServerOptions server_options(const Options& options) {
   downstream::ServerOptions out;
   out.idle_timeout = from_seconds(options.keep_alive_s);
+  // uvicorn has no other timeouts: slow clients are waited for.
+  out.header_timeout = out.body_timeout = out.write_timeout = seconds(24 * 3600);
   return out;
 }
 
