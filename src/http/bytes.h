@@ -7,6 +7,10 @@
 #include <cstring>
 #include <string_view>
 
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
+
 namespace penstock::http {
 
 inline constexpr bool is_space(char c) {
@@ -58,11 +62,10 @@ inline constexpr bool is_control(char c) {
   return (static_cast<uint8_t>(c) < 0x20 && c != '\t') || c == 0x7f;
 }
 
-// Index of the first byte below 0x20 (but HT) or DEL; size when there is none. Eight bytes a step.
-inline size_t find_control(std::string_view text) {
+// Index of the first byte below 0x20 (but HT) or DEL, from `i` on; size when there is none. Eight bytes a step.
+inline size_t find_control_by_word(std::string_view text, size_t i) {
   static_assert(std::endian::native == std::endian::little);
   constexpr uint64_t kOnes = 0x0101010101010101, kHigh = 0x8080808080808080;
-  size_t i = 0;
   for (; i + 8 <= text.size(); i += 8) {
     uint64_t word;
     std::memcpy(&word, text.data() + i, 8);
@@ -75,6 +78,23 @@ inline size_t find_control(std::string_view text) {
   }
   while (i < text.size() && !is_control(text[i])) ++i;
   return i;
+}
+
+// The same from the beginning. Every byte of every head goes through here: sixteen a step where the machine can.
+inline size_t find_control(std::string_view text) {
+  size_t i = 0;
+#if defined(__SSE2__)
+  const __m128i last_control = _mm_set1_epi8(0x1f), tab = _mm_set1_epi8('\t'), deleted = _mm_set1_epi8(0x7f);
+  for (; i + 16 <= text.size(); i += 16) {
+    const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(text.data() + i));
+    const __m128i low = _mm_cmpeq_epi8(_mm_min_epu8(bytes, last_control), bytes);
+    const __m128i hits =
+        _mm_or_si128(_mm_andnot_si128(_mm_cmpeq_epi8(bytes, tab), low), _mm_cmpeq_epi8(bytes, deleted));
+    const auto mask = static_cast<uint32_t>(_mm_movemask_epi8(hits));
+    if (mask != 0) return i + static_cast<size_t>(std::countr_zero(mask));
+  }
+#endif
+  return find_control_by_word(text, i);
 }
 
 inline bool has_control(std::string_view text) {

@@ -1,6 +1,7 @@
 #include "head_guard.h"
 
 #include <algorithm>
+#include <array>
 
 #include "bytes.h"
 #include "penstock/base/assert.h"
@@ -18,16 +19,6 @@ void HeadGuard::begin(Block block) {
   *this = HeadGuard{}, block_ = block;
 }
 
-namespace {
-// The first line of `bytes` with its LF; all of them when it does not end there.
-std::string_view first_line(std::string_view bytes) {
-  size_t end = find_control(bytes);  // in an honest line that is its CR
-  if (end + 1 < bytes.size() && bytes[end] == '\r' && bytes[end + 1] == '\n') return bytes.substr(0, end + 2);
-  end = bytes.find('\n', end);
-  return end == std::string_view::npos ? bytes : bytes.substr(0, end + 1);
-}
-}  // namespace
-
 // Lines that are whole in `bytes` are judged there; all that is taken is copied once.
 HeadGuard::Taken HeadGuard::take(std::string& storage, std::string_view bytes, const ParserLimits& limits) {
   PENSTOCK_ASSERT(going());
@@ -35,14 +26,15 @@ HeadGuard::Taken HeadGuard::take(std::string& storage, std::string_view bytes, c
   const size_t copied = used;
   while (used < bytes.size() && going()) {
     const size_t before = storage.size() + used - copied;
-    const std::string_view text = first_line(bytes.substr(used, room(before, limits)));
-    used += text.size();
-    if (text.empty() || text.back() != '\n') {
-      check_unfinished(text, before + text.size(), limits);
+    const Line first = first_line(bytes.substr(used, room(before, limits)));
+    const size_t end = before + first.text.size();
+    used += first.text.size();
+    if (!first.whole) {
+      check_unfinished(first.text, end, limits);
       break;
     }
-    line_begin_ = before + text.size();
-    error_ = line(text, limits);
+    line_begin_ = end;
+    error_ = line(first, limits);
   }
   storage.append(bytes.substr(copied, used - copied));
   if (error_ != ParseError::none) return {used, Progress::refused};
@@ -60,9 +52,19 @@ size_t HeadGuard::finish_line(std::string& storage, std::string_view bytes, cons
     check_unfinished(text, storage.size(), limits);
   } else {
     line_begin_ = storage.size();
-    error_ = line(text, limits);
+    error_ = line({.text = text, .whole = true}, limits);
   }
   return bytes.size();
+}
+
+HeadGuard::Line HeadGuard::first_line(std::string_view bytes) {
+  size_t end = find_control(bytes);
+  if (end + 1 < bytes.size() && bytes[end] == '\r' && bytes[end + 1] == '\n') {
+    return {.text = bytes.substr(0, end + 2), .whole = true, .clean = true};
+  }
+  end = bytes.find('\n', end);
+  if (end == std::string_view::npos) return {.text = bytes};
+  return {.text = bytes.substr(0, end + 1), .whole = true};
 }
 
 // `text` is what there is of a line, `size` that of the block up to here.
@@ -88,8 +90,8 @@ ParseError HeadGuard::request_line_overflow(std::string_view text, const ParserL
   return text.size() - space - 1 > limits.uri_bytes_max ? ParseError::uri_too_long : ParseError::head_too_large;
 }
 
-// `text` ends with the LF.
-ParseError HeadGuard::line(std::string_view text, const ParserLimits& limits) {
+ParseError HeadGuard::line(const Line& whole, const ParserLimits& limits) {
+  std::string_view text = whole.text;
   const bool start = lines_ == 0 && block_ != Block::trailers;
   if (start && block_ == Block::request && !is_token_char(text[0])) return ParseError::malformed;
   if (text.size() < 2 || text[text.size() - 2] != '\r') return ParseError::smuggling;
@@ -101,7 +103,7 @@ ParseError HeadGuard::line(std::string_view text, const ParserLimits& limits) {
   ++lines_;
   const size_t fields = block_ == Block::trailers ? lines_ : lines_ - 1;
   if (fields > limits.headers_max) return ParseError::head_too_large;
-  if (!start) return field(text);
+  if (!start) return field(text, whole.clean);
   return block_ == Block::request ? request_line(text, limits) : status_line(text);
 }
 
@@ -138,26 +140,30 @@ ParseError HeadGuard::version(std::string_view text) {
   return ParseError::none;
 }
 
-ParseError HeadGuard::field(std::string_view text) {
+ParseError HeadGuard::field(std::string_view text, bool clean) {
   if (is_space(text[0])) return ParseError::smuggling;  // obs-fold, or a first field that hides behind the start line
   size_t colon = 0;
   while (colon < text.size() && is_token_char(text[colon])) ++colon;
   if (colon == text.size() || colon == 0) return ParseError::malformed;
   if (text[colon] != ':') return is_space(text[colon]) ? ParseError::smuggling : ParseError::malformed;
   const std::string_view value = text.substr(colon + 1);
-  if (has_control(value)) return ParseError::smuggling;
+  if (!clean && has_control(value)) return ParseError::smuggling;
   if (colon != 4 && colon != 14 && colon != 17) return ParseError::none;  // as long as none of the names below
   return framing_field(text.substr(0, colon), trim(value));
 }
 
 namespace {
-// Enough to have no two readings: no list, no userinfo, no path. An empty one is allowed (RFC 9112, section 3.2).
+// Enough to have no two readings: no list, no userinfo, no path.
+constexpr std::array<bool, 256> kHostTable = [] {
+  std::array<bool, 256> table = kTokenTable;
+  for (const char c : {':', '[', ']', '(', ')', ';', '='}) table[static_cast<uint8_t>(c)] = true;
+  table['#'] = false;
+  return table;
+}();
+
+// An empty one is allowed (RFC 9112, section 3.2).
 bool is_host(std::string_view value) {
-  for (const char c : value) {
-    const bool other = c == ':' || c == '[' || c == ']' || c == '(' || c == ')' || c == ';' || c == '=';
-    if (!other && (!is_token_char(c) || c == '#')) return false;
-  }
-  return true;
+  return std::all_of(value.begin(), value.end(), [](char c) { return kHostTable[static_cast<uint8_t>(c)]; });
 }
 }  // namespace
 

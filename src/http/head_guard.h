@@ -36,16 +36,22 @@ class HeadGuard {
   const Framing& framing() const { return framing_; }
 
  private:
+  struct Line {
+    std::string_view text;  // with its LF, when whole
+    bool whole = false;
+    bool clean = false;  // known to have no control character before its CRLF
+  };
+  static Line first_line(std::string_view bytes);
   bool going() const { return !complete_ && error_ == ParseError::none; }
   size_t room(size_t size, const ParserLimits& limits) const;
   void check_unfinished(std::string_view text, size_t size, const ParserLimits& limits);
   static ParseError request_line_overflow(std::string_view text, const ParserLimits& limits);
   size_t finish_line(std::string& storage, std::string_view bytes, const ParserLimits& limits);
-  ParseError line(std::string_view text, const ParserLimits& limits);
+  ParseError line(const Line& whole, const ParserLimits& limits);
   ParseError request_line(std::string_view text, const ParserLimits& limits);
   ParseError status_line(std::string_view text);
   ParseError version(std::string_view text);
-  ParseError field(std::string_view text);
+  ParseError field(std::string_view text, bool clean);
   ParseError framing_field(std::string_view name, std::string_view value);
   ParseError content_length(std::string_view value);
   ParseError transfer_encoding(std::string_view value);

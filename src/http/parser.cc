@@ -71,7 +71,9 @@ struct Parser::State {
 };
 
 Parser::Parser(Kind kind, ParserEvents& events, const ParserLimits& limits)
-    : state_(std::make_unique<State>(kind, events, limits)) {}
+    : state_(std::make_unique<State>(kind, events, limits)) {
+  static_assert(sizeof(State) <= 128, "what an idle connection pays");
+}
 Parser::~Parser() = default;
 
 Parser::FeedResult Parser::feed(std::string_view bytes) {

@@ -1,0 +1,37 @@
+#include "src/http/bytes.h"
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <random>
+#include <string>
+
+using namespace penstock::http;
+
+TEST_CASE("control characters are found wherever they stand, and nothing else is taken for one") {
+  constexpr uint64_t kSeed = 11;
+  CAPTURE(kSeed);
+  std::mt19937_64 random(kSeed);
+  for (int round = 0; round < 20000; ++round) {
+    std::string text(random() % 50, ' ');
+    // Mostly bytes at the edges of what is a control character, a few of any value.
+    constexpr unsigned char kEdges[] = {0x1f, 0x20, 0x21, 0x7e, 0x7f, 0x80, 0xa0, 0xff, '\t', 0x08, 0x0a, 0x00};
+    for (char& c : text) {
+      const uint64_t kind = random() % 40;
+      c = static_cast<char>(kind == 0 ? kEdges[random() % std::size(kEdges)] : kind < 8 ? '\t' : 0x20 + random() % 95);
+    }
+    const auto naive = static_cast<size_t>(std::find_if(text.begin(), text.end(), is_control) - text.begin());
+    CAPTURE(text);
+    REQUIRE(find_control(text) == naive);
+    REQUIRE(find_control_by_word(text, 0) == naive);
+    REQUIRE(has_control(text) == (naive != text.size()));
+  }
+}
+
+TEST_CASE("the elements of a list come trimmed and the empty ones not at all") {
+  std::string seen;
+  for_each_in_list(" a ,, b\t,c d, ,", [&](std::string_view token) { seen.append("<").append(token).append(">"); });
+  CHECK(seen == "<a><b><c d>");
+  for_each_in_list("", [&](std::string_view) { seen = "called"; });
+  CHECK(seen == "<a><b><c d>");
+}
