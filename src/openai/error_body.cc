@@ -64,14 +64,6 @@ void append_escape(std::string& out, uint8_t byte) {
   out += digits[byte & 15];
 }
 
-void append_string_or_null(std::string& out, std::string_view text) {
-  if (text.empty()) {
-    out += "null";
-  } else {
-    append_json_string(out, text);
-  }
-}
-
 }  // namespace
 
 void append_json_string(std::string& out, std::string_view text) {
@@ -98,6 +90,14 @@ void append_json_string(std::string& out, std::string_view text) {
   out += '"';
 }
 
+void append_json_string_or_null(std::string& out, std::string_view text) {
+  if (text.empty()) {
+    out += "null";
+  } else {
+    append_json_string(out, text);
+  }
+}
+
 void append_error(std::string& out, std::string_view message, std::string_view type, std::string_view param,
                   std::string_view code) {
   out += R"({"error":{"message":)";
@@ -105,9 +105,9 @@ void append_error(std::string& out, std::string_view message, std::string_view t
   out += R"(,"type":)";
   append_json_string(out, type);
   out += R"(,"param":)";
-  append_string_or_null(out, param);
+  append_json_string_or_null(out, param);
   out += R"(,"code":)";
-  append_string_or_null(out, code);
+  append_json_string_or_null(out, code);
   out += "}}";
 }
 

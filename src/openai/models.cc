@@ -5,20 +5,6 @@
 #include "penstock/openai/error_body.h"
 
 namespace penstock::openai {
-namespace {
-
-using simdjson::ondemand::value;
-
-void append_or_null(std::string& out, std::string_view text) {
-  if (text.empty()) {
-    out += "null";
-  } else {
-    append_json_string(out, text);
-  }
-}
-
-}  // namespace
-
 Result<std::vector<std::string>> parse_models(std::string_view json) {
   if (json.size() > models_answer_bytes_max) return Message{"the model list is too long"};
   const simdjson::padded_string padded(json);
@@ -51,9 +37,9 @@ void append_models(std::string& out, std::span<const ModelInfo> models) {
     out += R"(,"owned_by":)";
     append_json_string(out, model.owned_by);
     out += R"(,"root":)";
-    append_or_null(out, model.root);
+    append_json_string_or_null(out, model.root);
     out += R"(,"parent":)";
-    append_or_null(out, model.parent);
+    append_json_string_or_null(out, model.parent);
     out += '}';
   }
   out += "]}";

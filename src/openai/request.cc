@@ -8,6 +8,8 @@
 #include <cmath>
 #include <limits>
 
+#include "fields.h"
+#include "json_text.h"
 #include "penstock/base/assert.h"
 
 namespace penstock::openai {
@@ -22,157 +24,17 @@ static_assert(simdjson::SIMDJSON_PADDING <= body_padding);
 constexpr size_t capacity_kept_max = 1024 * 1024;
 constexpr size_t capacity_min = 16 * 1024;
 
-enum class Field : uint8_t {
-  model,
-  stream,
-  stream_options,
-  max_tokens,
-  max_completion_tokens,
-  max_output_tokens,
-  n,
-  cache_salt,
-  session_id,
-  user,
-  prompt_cache_key,
-  metadata,
-  lead,  // instructions or system
-  tools,
-  documents,
-  chat_template,
-  chat_template_kwargs,
-  prompt,    // a string, strings, or token ids
-  messages,  // an array of messages
-  items,     // a string, or an array of anything
-  unknown,
-};
-
-constexpr uint8_t bit(Api api) {
-  return static_cast<uint8_t>(1U << static_cast<unsigned>(api));
-}
-constexpr uint8_t everywhere = 0xFF;
-constexpr uint8_t chats = bit(Api::chat_completions) | bit(Api::embeddings) | bit(Api::other);
-
-struct FieldName {
-  std::string_view name;
-  Field field;
-  uint8_t apis;  // bits of the Apis in which it means this
-};
-constexpr FieldName field_names[] = {
-    {"model", Field::model, everywhere},
-    {"messages", Field::messages, chats | bit(Api::messages)},
-    {"stream", Field::stream, everywhere},
-    {"stream_options", Field::stream_options, everywhere},
-    {"prompt", Field::prompt, bit(Api::completions) | bit(Api::other)},
-    {"prompt_embeds", Field::prompt, bit(Api::completions)},
-    {"input", Field::prompt, bit(Api::embeddings)},
-    {"input", Field::items, bit(Api::responses) | bit(Api::other)},
-    {"items", Field::items, bit(Api::conversations)},
-    {"max_tokens", Field::max_tokens, everywhere},
-    {"max_completion_tokens", Field::max_completion_tokens, everywhere},
-    {"max_output_tokens", Field::max_output_tokens, everywhere},
-    {"n", Field::n, everywhere},
-    {"tools", Field::tools, chats | bit(Api::responses) | bit(Api::messages)},
-    {"system", Field::lead, bit(Api::messages)},
-    {"instructions", Field::lead, bit(Api::responses)},
-    {"documents", Field::documents, bit(Api::chat_completions)},
-    {"chat_template", Field::chat_template, chats},
-    {"chat_template_kwargs", Field::chat_template_kwargs, chats},
-    {"cache_salt", Field::cache_salt, everywhere},
-    {"session_id", Field::session_id, everywhere},
-    {"user", Field::user, everywhere},
-    {"prompt_cache_key", Field::prompt_cache_key, everywhere},
-    {"metadata", Field::metadata, bit(Api::messages)},
-};
-
-Field field_of(std::string_view key, Api api) {
-  for (const FieldName& entry : field_names) {
-    if (entry.name == key && (entry.apis & bit(api)) != 0) return entry.field;
-  }
-  return Field::unknown;
-}
-
-// What a part of a message's content is called, or what it holds, when it is not text.
-constexpr std::string_view media_types[] = {
-    "image_url", "input_image", "image",       "image_pil", "image_embeds", "input_audio",        "audio_url",
-    "audio",     "video_url",   "input_video", "video",     "audio_embeds", "computer_screenshot"};
-constexpr std::string_view media_keys[] = {"image_url",    "input_audio", "audio_url",   "video_url",
-                                           "image_embeds", "image_pil",   "audio_embeds"};
-
-template <size_t size>
-bool contains(const std::string_view (&list)[size], std::string_view word) {
-  return std::find(std::begin(list), std::end(list), word) != std::end(list);
-}
-
-bool is_space(char c) {
-  return c == ' ' || c == '\n' || c == '\r' || c == '\t';
-}
-bool is_digit(char c) {
-  return c >= '0' && c <= '9';
-}
-
-std::string_view trim_end(std::string_view text) {
-  while (!text.empty() && is_space(text.back())) text.remove_suffix(1);
-  return text;
-}
-
-size_t digits(std::string_view text, size_t at) {
-  const size_t begin = at;
-  while (at < text.size() && is_digit(text[at])) ++at;
-  return at - begin;
-}
-
-// JSON's grammar of numbers, which On-Demand checks only where it converts (and then refuses 1e999).
-bool is_number(std::string_view text) {
-  size_t at = text.starts_with('-') ? 1 : 0;
-  const size_t whole = digits(text, at);
-  if (whole == 0 || (whole > 1 && text[at] == '0')) return false;
-  at += whole;
-  if (at < text.size() && text[at] == '.') {
-    const size_t fraction = digits(text, at + 1);
-    if (fraction == 0) return false;
-    at += 1 + fraction;
-  }
-  if (at < text.size() && (text[at] == 'e' || text[at] == 'E')) {
-    ++at;
-    if (at < text.size() && (text[at] == '+' || text[at] == '-')) ++at;
-    const size_t exponent = digits(text, at);
-    if (exponent == 0) return false;
-    at += exponent;
-  }
-  return at == text.size();
-}
-
-std::string_view name_of(Api api, Field field) {
-  for (const FieldName& entry : field_names) {
-    if (entry.field == field && (entry.apis & bit(api)) != 0) return entry.name;
-  }
-  return "";
-}
-
-Field prompt_field(Api api) {
-  switch (api) {
-    case Api::completions:
-    case Api::embeddings:
-      return Field::prompt;
-    case Api::chat_completions:
-    case Api::messages:
-      return Field::messages;
-    case Api::responses:
-    case Api::conversations:
-      return Field::items;
-    case Api::other:
-      break;
-  }
-  return Field::unknown;
-}
-
 // One scan of one body. Every step answers false after it has recorded a failure; nothing goes on after that.
 class Scan {
  public:
-  Scan(Api api, std::string_view body, Request& out) : api_(api), body_(body), out_(out) {}
+  Scan(Api api, std::string_view body, Request& out)
+      : api_(api), body_(body), end_(body.data() + body.size()), out_(out) {}
 
-  bool run(ondemand::parser& parser, std::string_view json);
-  ScanFailure take_failure() { return std::move(failure_); }
+  // `json` is the body without a byte order mark.
+  ScanFailure run(ondemand::parser& parser, std::string_view json) {
+    if (read(parser, json) && finish()) return {};
+    return std::move(failure_);
+  }
 
  private:
   // The places in Request::prompt, in order.
@@ -180,9 +42,9 @@ class Scan {
 
   bool fail(ScanError error, std::string_view param, std::string_view message);
   bool not_json(simdjson::error_code error);
-  bool wrong_type(std::string_view wanted) { return fail(ScanError::bad_type, key_, wanted); }
+  bool wrong_type(std::string_view message) { return fail(ScanError::bad_type, key_, message); }
 
-  bool top_level(ondemand::object& object);
+  bool read(ondemand::parser& parser, std::string_view json);
   bool finish();
   bool field(Field field, ondemand::value value);
 
@@ -212,17 +74,22 @@ class Scan {
   bool enter(int depth);
   bool string(ondemand::value value);
   bool key_of(ondemand::field& field, std::string_view& key);
+  // Calls visit(key, value) for each field, which answers as every step does.
+  template <typename Visit>
+  bool each_field(ondemand::object& object, Visit visit);
 
-  static std::string_view token_of(ondemand::value& value) { return trim_end(value.raw_json_token()); }
+  std::string_view token_of(ondemand::value& value) const;
   static bool is_string(std::string_view token) { return token.starts_with('"'); }
   static bool is_null(std::string_view token) { return token == "null"; }
   static std::string_view unquoted(std::string_view token) { return token.substr(1, token.size() - 2); }
   Range range_of(std::string_view text) const { return {static_cast<size_t>(text.data() - body_.data()), text.size()}; }
-  // From `begin` to the end of the array or object that was just read to its end, without white space behind it.
-  std::string_view container_from(const char* begin);
+  // The array or object that begins at `begin` and was just read to its end, for a slot: without the closing bracket of
+  // an array, and empty when it is empty.
+  bool keep_container(const char* begin, Slot slot);
 
   const Api api_;
   const std::string_view body_;
+  const char* const end_;  // of the body
   Request& out_;
   ondemand::document document_;
   ScanFailure failure_;
@@ -263,23 +130,29 @@ bool Scan::not_json(simdjson::error_code error) {
   }
 }
 
-bool Scan::run(ondemand::parser& parser, std::string_view json) {
+bool Scan::read(ondemand::parser& parser, std::string_view json) {
   if (auto error = parser.iterate(simdjson::padded_string_view(json, json.size() + body_padding)).get(document_)) {
     return not_json(error);
   }
   ondemand::object object;
   if (auto error = document_.get_object().get(object)) return not_json(error);
-  if (!top_level(object)) return false;
+  const auto top_level = [this](std::string_view key, ondemand::value value) {
+    key_ = key;
+    return field(field_of(key, api_), value);
+  };
+  if (!each_field(object, top_level)) return false;
   // Whatever follows the object would be a location.
   if (document_.current_location().error() != simdjson::OUT_OF_BOUNDS) return not_json(simdjson::TAPE_ERROR);
-  return finish();
+  return true;
 }
 
-bool Scan::top_level(ondemand::object& object) {
+template <typename Visit>
+bool Scan::each_field(ondemand::object& object, Visit visit) {
   for (auto result : object) {
     ondemand::field entry;
+    std::string_view key;
     if (auto error = std::move(result).get(entry)) return not_json(error);
-    if (!key_of(entry, key_) || !field(field_of(key_, api_), entry.value())) return false;
+    if (!key_of(entry, key) || !visit(key, entry.value())) return false;
   }
   return true;
 }
@@ -347,7 +220,7 @@ bool Scan::finish() {
     if (out_.session.empty()) out_.session = std::move(*next);
   }
   if (api_ != Api::other && slots_[slot_prompt].empty()) {
-    const std::string name(name_of(api_, prompt_field(api_)));
+    const std::string name(prompt_name(api_));
     return fail(ScanError::no_prompt, name, "The field \"" + name + "\" is missing or empty.");
   }
   for (const Range& slot : slots_) {
@@ -395,22 +268,13 @@ bool Scan::stream_options(ondemand::value value) {
   if (!token.starts_with('{') || value.get_object().get(object)) {
     return wrong_type("The field \"stream_options\" must be an object.");
   }
-  for (auto result : object) {
-    ondemand::field entry;
-    std::string_view key;
-    if (auto error = std::move(result).get(entry)) return not_json(error);
-    if (!key_of(entry, key)) return false;
-    bool ok = true;
-    if (key == "include_usage") {
-      ok = flag(entry.value(), "stream_options.include_usage", out_.include_usage);
-    } else if (key == "continuous_usage_stats") {
-      ok = flag(entry.value(), "stream_options.continuous_usage_stats", out_.continuous_usage);
-    } else {
-      ok = skip(entry.value(), 2);
+  return each_field(object, [this](std::string_view key, ondemand::value option) {
+    if (key == "include_usage") return flag(option, "stream_options.include_usage", out_.include_usage);
+    if (key == "continuous_usage_stats") {
+      return flag(option, "stream_options.continuous_usage_stats", out_.continuous_usage);
     }
-    if (!ok) return false;
-  }
-  return true;
+    return skip(option, 2);
+  });
 }
 
 // A number of tokens or choices. Below zero (some clients mean "no limit") counts as not said.
@@ -450,39 +314,30 @@ bool Scan::metadata(ondemand::value value) {
   if (!token_of(value).starts_with('{')) return skip(value, 1);
   ondemand::object object;
   if (auto error = value.get_object().get(object)) return not_json(error);
-  for (auto result : object) {
-    ondemand::field entry;
-    std::string_view key;
-    if (auto error = std::move(result).get(entry)) return not_json(error);
-    if (!key_of(entry, key)) return false;
-    if (!(key == "user_id" ? optional_text(entry.value(), metadata_user_) : skip(entry.value(), 2))) return false;
-  }
-  return true;
+  return each_field(object, [this](std::string_view key, ondemand::value entry) {
+    return key == "user_id" ? optional_text(entry, metadata_user_) : skip(entry, 2);
+  });
 }
 
 // Parts of the prompt
 
-std::string_view Scan::container_from(const char* begin) {
+bool Scan::keep_container(const char* begin, Slot slot) {
   const char* next = nullptr;
-  if (document_.current_location().get(next)) next = begin;  // cannot be: the top-level object has not ended
-  return trim_end(std::string_view(begin, static_cast<size_t>(next - begin)));
+  // In a body that was cut, the closing bracket may have been found in the padding.
+  if (document_.current_location().get(next) || next <= begin || next >= end_) return not_json(simdjson::TAPE_ERROR);
+  const std::string_view whole = trim_end(std::string_view(begin, static_cast<size_t>(next - begin)));
+  PENSTOCK_ASSERT(whole.size() >= 2);
+  const std::string_view open = trim_end(whole.substr(0, whole.size() - 1));
+  slots_[slot] = open.size() == 1 ? Range{} : range_of(*begin == '[' ? open : whole);
+  return true;
 }
 
 // A string, array or object that is part of the prompt as a whole. Anything else is the model server's to judge.
 bool Scan::part(ondemand::value value, Slot slot) {
   const std::string_view token = token_of(value);
-  slots_[slot] = Range{};
+  slots_[slot] = is_string(token) ? range_of(unquoted(token)) : Range{};
   if (!skip(value, 1)) return false;
-  if (is_string(token)) {
-    slots_[slot] = range_of(unquoted(token));
-  } else if (token.starts_with('[') || token.starts_with('{')) {
-    std::string_view whole = container_from(token.data());
-    PENSTOCK_ASSERT(whole.size() >= 2);
-    const bool empty = trim_end(whole.substr(1, whole.size() - 2)).empty();
-    if (token.front() == '[') whole = trim_end(whole.substr(0, whole.size() - 1));
-    if (!empty) slots_[slot] = range_of(whole);
-  }
-  return true;
+  return !(token.starts_with('[') || token.starts_with('{')) || keep_container(token.data(), slot);
 }
 
 bool Scan::token_prompt(ondemand::value value) {
@@ -558,10 +413,7 @@ bool Scan::messages(ondemand::value value) {
     return wrong_type("The field \"messages\" must be an array.");
   }
   if (!elements(value, 1, api_ != Api::other)) return false;
-  std::string_view whole = container_from(token.data());
-  whole = trim_end(whole.substr(0, whole.size() - 1));
-  slots_[slot_prompt] = whole.size() > 1 ? range_of(whole) : Range{};
-  return true;
+  return keep_container(token.data(), slot_prompt);
 }
 
 bool Scan::items(ondemand::value value) {
@@ -575,10 +427,7 @@ bool Scan::items(ondemand::value value) {
     return wrong_type("The field \"" + std::string(key_) + "\" must be a string or an array.");
   }
   if (!elements(value, 1, false)) return false;
-  std::string_view whole = container_from(token.data());
-  whole = trim_end(whole.substr(0, whole.size() - 1));
-  slots_[slot_prompt] = whole.size() > 1 ? range_of(whole) : Range{};
-  return true;
+  return keep_container(token.data(), slot_prompt);
 }
 
 // Messages, items or parts of content: an array whose objects may hold media.
@@ -589,7 +438,9 @@ bool Scan::elements(ondemand::value value, int depth, bool objects_only) {
   for (auto result : array) {
     ondemand::value next;
     if (auto error = std::move(result).get(next)) return not_json(error);
-    const bool object = token_of(next).starts_with('{');
+    const std::string_view token = token_of(next);
+    if (token.empty()) return not_json(simdjson::TAPE_ERROR);
+    const bool object = token.starts_with('{');
     if (!object && objects_only) return wrong_type("The field \"messages\" must hold only objects.");
     if (!(object ? element(next, depth + 1) : skip(next, depth + 1))) return false;
   }
@@ -600,23 +451,14 @@ bool Scan::element(ondemand::value value, int depth) {
   if (!enter(depth)) return false;
   ondemand::object object;
   if (auto error = value.get_object().get(object)) return not_json(error);
-  for (auto result : object) {
-    ondemand::field entry;
-    std::string_view key;
-    if (auto error = std::move(result).get(entry)) return not_json(error);
-    if (!key_of(entry, key)) return false;
-    ondemand::value held = entry.value();
-    if (key == "content") {
-      if (!content(held, depth + 1)) return false;
-      continue;
-    }
+  return each_field(object, [this, depth](std::string_view key, ondemand::value held) {
+    if (key == "content") return content(held, depth + 1);
     const std::string_view token = token_of(held);
-    if (contains(media_keys, key) || (key == "type" && is_string(token) && contains(media_types, unquoted(token)))) {
+    if (is_media_key(key) || (key == "type" && is_string(token) && is_media_type(unquoted(token)))) {
       out_.multimodal = true;
     }
-    if (!skip(held, depth + 1)) return false;
-  }
-  return true;
+    return skip(held, depth + 1);
+  });
 }
 
 bool Scan::content(ondemand::value value, int depth) {
@@ -636,7 +478,7 @@ bool Scan::enter(int depth) {
 }
 
 bool Scan::skip(ondemand::value value, int depth) {
-  const std::string_view token = value.raw_json_token();
+  const std::string_view token = token_of(value);
   switch (token.empty() ? '\0' : token.front()) {
     case '"':
       return string(value);
@@ -647,8 +489,7 @@ bool Scan::skip(ondemand::value value, int depth) {
     default:
       break;
   }
-  const std::string_view word = trim_end(token);
-  if (is_number(word) || word == "true" || word == "false" || is_null(word)) return true;
+  if (is_number(token) || token == "true" || token == "false" || is_null(token)) return true;
   return not_json(simdjson::TAPE_ERROR);
 }
 
@@ -682,6 +523,13 @@ bool Scan::string(ondemand::value value) {
   return error ? not_json(error) : true;
 }
 
+// The raw text of a scalar, the first bracket of anything else. Empty where a body was cut and a ',' in the padding
+// made the iterator expect a value: simdjson knows neither the place nor the length of that.
+std::string_view Scan::token_of(ondemand::value& value) const {
+  const std::string_view token = value.raw_json_token();
+  return token.data() < end_ ? trim_end(token) : std::string_view();
+}
+
 // The key of a field, decoded only when it has an escape. Its end is found from the value backwards.
 bool Scan::key_of(ondemand::field& field, std::string_view& key) {
   const char* const begin = field.key().raw();
@@ -710,16 +558,15 @@ ScanFailure RequestScanner::scan(Api api, std::string_view body, Request& out) {
   out.api = api;
   std::string_view json = body;
   if (json.starts_with("\xEF\xBB\xBF")) json.remove_prefix(3);
-  Scan scan(api, body, out);
   const bool large = json.size() > capacity_kept_max;
   if (!large && state_->parser.capacity() < json.size()) {
     // Powers of two, so that slightly longer bodies do not each allocate anew.
     const size_t capacity = std::bit_ceil(std::max(json.size(), capacity_min));
     if (state_->parser.allocate(capacity)) return {ScanError::not_json, "", "The body is too large to be read."};
   }
-  const bool ok = scan.run(state_->parser, json);
+  ScanFailure failure = Scan(api, body, out).run(state_->parser, json);
   if (large) state_ = std::make_unique<State>();
-  return ok ? ScanFailure{} : scan.take_failure();
+  return failure;
 }
 
 void Request::clear() {

@@ -127,7 +127,8 @@ class Reader {
     ondemand::document document;
     ondemand::object object;
     if (!scratch().open(lead, text, document) || document.get_object().get(object)) return false;
-    return read_object(object, 0) && document.current_location().error() == simdjson::OUT_OF_BOUNDS;
+    const auto top = [this](std::string_view key, ondemand::value value) { return read_field(key, value, true); };
+    return each_field(object, top) && document.current_location().error() == simdjson::OUT_OF_BOUNDS;
   }
   const Seen& seen() const { return seen_; }
 
@@ -137,122 +138,107 @@ class Reader {
     return token.empty() ? '\0' : token.front();
   }
 
-  bool read_object(ondemand::object& object, int depth) {
+  // Calls visit(key, value) for each field. False after broken JSON, and when `visit` says so.
+  template <typename Visit>
+  static bool each_field(ondemand::object& object, Visit visit) {
     for (auto result : object) {
       ondemand::field field;
       std::string_view key;
       if (std::move(result).get(field) || field.unescaped_key().get(key)) return false;
-      if (!read_field(key, field.value(), depth)) return false;
+      if (!visit(key, field.value())) return false;
     }
     return true;
   }
 
-  bool read_field(std::string_view key, ondemand::value value, int depth) {
-    const char type = kind(value);
-    if (key == "choices" && type == '[') return read_choices(value);
-    if (key == "usage" && type == '{') return read_usage(value);
-    if (key == "finish_reason" || key == "stop_reason" || (key == "status" && !seen_.reason)) {
-      if (type == '"') return read_text(value, finish_reason_);
-    } else if (key == "incomplete_details" && type == '{') {
-      return read_incomplete(value);
-    } else if (key == "error") {
-      seen_.error = seen_.error || type == '{' || type == '"';
-    } else if ((key == "object" || key == "type") && type == '"' && depth == 0) {
-      std::string_view word;
-      if (value.get_string().get(word)) return false;
+  // The same for a value; true without any call when it is no object.
+  template <typename Visit>
+  static bool each_field(ondemand::value value, Visit visit) {
+    ondemand::object object;
+    if (kind(value) != '{') return true;
+    return !value.get_object().get(object) && each_field(object, visit);
+  }
+
+  bool read_field(std::string_view key, ondemand::value value, bool top) {
+    if (key == "choices") return read_choices(value);
+    if (key == "usage") return read_usage(value);
+    if (key == "finish_reason" || key == "stop_reason") return read_text(value, finish_reason_);
+    if (key == "status") return seen_.reason || read_text(value, finish_reason_);
+    if (key == "incomplete_details") {
+      return each_field(value, [this](std::string_view name, ondemand::value detail) {
+        if (name != "reason" || kind(detail) != '"') return true;
+        seen_.reason = true;  // says more than the status does
+        return read_text(detail, finish_reason_);
+      });
+    }
+    if (key == "error") {
+      seen_.error = seen_.error || kind(value) == '{' || kind(value) == '"';
+    } else if (top && (key == "object" || key == "type")) {
+      std::string word;
+      if (!read_text(value, word)) return false;
       seen_.error = seen_.error || word == "error";
-    } else if ((key == "response" || key == "message" || key == "delta") && type == '{' && depth == 0) {
-      ondemand::object inner;
-      return !value.get_object().get(inner) && read_object(inner, depth + 1);
+    } else if (top && (key == "response" || key == "message" || key == "delta")) {
+      return each_field(
+          value, [this](std::string_view name, ondemand::value inner) { return read_field(name, inner, false); });
     }
     return true;
   }
 
-  static bool read_text(ondemand::value& value, std::string& to) {
+  // Leaves `to` as it is when the value is no string.
+  static bool read_text(ondemand::value value, std::string& to) {
     std::string_view text;
+    if (kind(value) != '"') return true;
     if (value.get_string().get(text)) return false;
     to = text;
     return true;
   }
 
-  bool read_choices(ondemand::value& value) {
+  bool read_choices(ondemand::value value) {
     ondemand::array choices;
+    if (kind(value) != '[') return true;
     if (value.get_array().get(choices)) return false;
     for (auto result : choices) {
       ondemand::value choice;
       if (std::move(result).get(choice)) return false;
       seen_.choices = true;
-      if (kind(choice) != '{') continue;
-      ondemand::object object;
-      if (choice.get_object().get(object)) return false;
-      for (auto entry : object) {
-        ondemand::field field;
-        std::string_view key;
-        if (std::move(entry).get(field) || field.unescaped_key().get(key)) return false;
-        if (key == "finish_reason" && kind(field.value()) == '"' && !read_text(field.value(), finish_reason_))
-          return false;
-      }
+      const bool ok = each_field(choice, [this](std::string_view key, ondemand::value field) {
+        return key != "finish_reason" || read_text(field, finish_reason_);
+      });
+      if (!ok) return false;
     }
     return true;
   }
 
-  bool read_incomplete(ondemand::value& value) {
-    ondemand::object object;
-    if (value.get_object().get(object)) return false;
-    for (auto entry : object) {
-      ondemand::field field;
-      std::string_view key;
-      if (std::move(entry).get(field) || field.unescaped_key().get(key)) return false;
-      if (key != "reason" || kind(field.value()) != '"') continue;
-      if (!read_text(field.value(), finish_reason_)) return false;
-      seen_.reason = true;
-    }
-    return true;
-  }
-
-  bool read_usage(ondemand::value& value) {
-    ondemand::object object;
-    if (value.get_object().get(object)) return false;
+  bool read_usage(ondemand::value value) {
+    if (kind(value) != '{') return true;
     Usage usage = usage_.value_or(Usage{});  // a message's events each bring a part
-    for (auto entry : object) {
-      ondemand::field field;
-      std::string_view key;
-      if (std::move(entry).get(field) || field.unescaped_key().get(key)) return false;
-      uint32_t number = 0;
+    const auto cached = [&usage](std::string_view key, ondemand::value field) {
+      if (key == "cached_tokens") read_number(field, [&usage](uint32_t number) { usage.cached_tokens = number; });
+      return true;
+    };
+    const bool ok = each_field(value, [&](std::string_view key, ondemand::value field) {
       if (key == "prompt_tokens" || key == "input_tokens") {
-        if (read_number(field.value(), number)) usage.prompt_tokens = number;
+        read_number(field, [&usage](uint32_t number) { usage.prompt_tokens = number; });
       } else if (key == "completion_tokens" || key == "output_tokens") {
-        if (read_number(field.value(), number)) usage.completion_tokens = number;
+        read_number(field, [&usage](uint32_t number) { usage.completion_tokens = number; });
       } else if (key == "cache_read_input_tokens") {
-        if (read_number(field.value(), number)) usage.cached_tokens = number;
+        read_number(field, [&usage](uint32_t number) { usage.cached_tokens = number; });
       } else if (key == "prompt_tokens_details" || key == "input_tokens_details") {
-        if (!read_details(field.value(), usage)) return false;
+        return each_field(field, cached);
       }
-    }
+      return true;
+    });
+    if (!ok) return false;
     usage_ = usage;
     seen_.usage = true;
     return true;
   }
 
-  static bool read_details(ondemand::value& value, Usage& usage) {
-    if (kind(value) != '{') return true;
-    ondemand::object object;
-    if (value.get_object().get(object)) return false;
-    for (auto entry : object) {
-      ondemand::field field;
-      std::string_view key;
-      if (std::move(entry).get(field) || field.unescaped_key().get(key)) return false;
-      uint32_t number = 0;
-      if (key == "cached_tokens" && read_number(field.value(), number)) usage.cached_tokens = number;
-    }
-    return true;
-  }
-
-  static bool read_number(ondemand::value& value, uint32_t& to) {
+  // Calls take(number) when the value is a whole number that is not negative.
+  template <typename Take>
+  static void read_number(ondemand::value value, Take take) {
     uint64_t number = 0;
-    if (value.get_uint64().get(number)) return false;
-    to = static_cast<uint32_t>(std::min<uint64_t>(number, std::numeric_limits<uint32_t>::max()));
-    return true;
+    if (value.get_uint64().get(number)) return;
+    take(static_cast<uint32_t>(std::min<uint64_t>(number, std::numeric_limits<uint32_t>::max())));
   }
 
   std::optional<Usage>& usage_;

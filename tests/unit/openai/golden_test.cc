@@ -101,7 +101,7 @@ TEST_CASE("every golden body is described as its file says, whatever stands behi
     REQUIRE(expected.starts_with("api: "));
     const Api api = api_named(std::string_view(expected).substr(5, expected.find('\n') - 5));
     // What looks like the missing rest of a cut body must not complete it.
-    for (const char behind : {' ', '}', ']', '"', '\xFF'}) {
+    for (const char behind : {' ', '}', ']', ',', '"', '\xFF'}) {
       const PaddedBody body(text, behind);
       const ScanFailure failure = scanner.scan(api, body.view(), request);
       CHECK(describe(api, body.view(), request, failure) == expected);

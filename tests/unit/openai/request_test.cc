@@ -102,12 +102,12 @@ TEST_CASE("nesting is refused at its limit, in every kind of place, and not one 
 
 TEST_CASE("a body cut anywhere is refused") {
   const std::string text =
-      R"({"model":"m","tools":[{"a":"b"}],"messages":[{"role":"user","content":[{"type":"text","text":"\"}]}"}]}],"n":2})";
+      R"({"x":[{"y":[{}]}],"model":"m","tools":[{"a":"b"}],"messages":[{"role":"user","content":[{"type":"text","text":"\"}]}"}]}],"n":2})";
   Request request;
   REQUIRE(scan(Api::chat_completions, text, request).error == ScanError::none);
   RequestScanner scanner;
   for (size_t size = 0; size < text.size(); ++size) {
-    for (const char behind : {'}', ']', '"'}) {
+    for (const char behind : {'}', ']', ',', ':', '[', '{', '"', '1', ' ', '\0', '\xFF'}) {
       CAPTURE(size);
       const PaddedBody body(std::string_view(text).substr(0, size), behind);
       CHECK(scanner.scan(Api::chat_completions, body.view(), request).error == ScanError::not_json);
