@@ -11,7 +11,8 @@ TEST_CASE("durations are read with their units and written back shortest") {
       {"2h", "2h"},     {"60s", "1m"},      {"none", "0s"},  {"0", "0s"},         {"250us", "250us"},
       {"7ns", "7ns"},   {"0.5ms", "500us"}, {"3600s", "1h"}, {"1h0m1s", "3601s"},
   };
-  for (const auto& [text, shown] : cases) {
+  for (const auto& each : cases) {
+    const char *const text = each.first, *const shown = each.second;
     INFO(text);
     const auto parsed = parse_duration(text);
     REQUIRE(parsed.ok());
@@ -40,7 +41,9 @@ TEST_CASE("sizes are read with decimal and binary units") {
       {"12B", 12},
       {"2TiB", 2ull << 40},
   };
-  for (const auto& [text, bytes] : cases) {
+  for (const auto& each : cases) {
+    const char* const text = each.first;
+    const uint64_t bytes = each.second;
     INFO(text);
     const auto parsed = parse_size(text);
     REQUIRE(parsed.ok());

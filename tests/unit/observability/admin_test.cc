@@ -23,7 +23,8 @@ TEST_CASE("each admin page answers GET and HEAD with its type") {
       {"/healthz", "text/plain; charset=utf-8"}, {"/readyz?verbose", "text/plain; charset=utf-8"},
       {"/debug/decisions", "application/json"},  {"/metrics", "text/plain; version=0.0.4; charset=utf-8"},
   };
-  for (const auto& [path, type] : pages) {
+  for (const auto& page : pages) {
+    const char *const path = page.first, *const type = page.second;
     for (const char* method : {"GET", "HEAD"}) {
       const AdminResponse response = handle_admin(method, path, context);
       INFO(method << " " << path);

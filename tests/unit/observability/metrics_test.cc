@@ -113,7 +113,9 @@ TEST_CASE("each metric of the Endpoint Picker has its name, type, labels and buc
     CHECK(seen.bounds == bounds);
   }
   CHECK(listed.size() >= 23);
-  for (const auto& [name, seen] : families) {
+  for (const auto& family : families) {
+    const std::string& name = family.first;
+    const Seen& seen = family.second;
     INFO(name);
     CHECK((listed.contains(name) || name.starts_with("penstock_")));
     CHECK(seen.help.starts_with("[ALPHA] ") == listed.contains(name));
