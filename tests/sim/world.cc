@@ -1,0 +1,166 @@
+#include "world.h"
+
+#include <cstdio>
+
+#include "fake_client.h"
+#include "fake_endpoint.h"
+
+namespace penstock::test {
+
+std::string answer_body(uint32_t id) {
+  Random random(id);
+  std::string body;
+  const size_t events = 1 + random.below(12);
+  for (size_t i = 0; i < events; ++i) {
+    const std::string text(random.below(random.chance(0.1) ? 30'000 : 300), static_cast<char>('a' + random.below(26)));
+    if (answer_streams(id)) {
+      body += R"(data: {"choices":[{"index":0,"text":")" + text + "\",\"finish_reason\":null}]}\n\n";
+    } else {
+      body += text;
+    }
+  }
+  if (answer_streams(id)) body += "data: [DONE]\n\n";
+  return body;
+}
+
+bool answer_streams(uint32_t id) { return id % 2 == 0; }
+
+std::string request_bytes(uint32_t id, bool last) {
+  Random random(id * 7919ull);
+  const std::string prompt(random.below(random.chance(0.1) ? 100'000 : 500), 'p');
+  const std::string body = R"({"model":"m","prompt":"id )" + std::to_string(id) + " " + prompt + R"(","stream":)" +
+                           (answer_streams(id) ? "true}" : "false}");
+  std::string head = "POST /v1/completions HTTP/1.1\r\nHost: sim\r\nContent-Type: application/json\r\n";
+  if (last) head += "Connection: close\r\n";
+  if (random.chance(0.5)) return head + "Content-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body;
+  head += "Transfer-Encoding: chunked\r\n\r\n";
+  const size_t half = body.size() / 2;
+  char size_line[32];
+  for (const std::string& part : {body.substr(0, half), body.substr(half)}) {
+    std::snprintf(size_line, sizeof size_line, "%zx\r\n", part.size());
+    head += size_line + part + "\r\n";
+  }
+  return head + "0\r\n\r\n";
+}
+
+uint64_t CountingObserver::finished_count() const {
+  uint64_t sum = 0;
+  for (const uint64_t count : outcomes) sum += count;
+  return sum;
+}
+
+EndpointFaults EndpointFaults::swarm(Random& random) {
+  EndpointFaults faults;
+  for (double* fault : {&faults.close_unanswered, &faults.status_503, &faults.cut_body, &faults.slow_head}) {
+    if (random.chance(0.5)) *fault = random.unit() * 0.3;
+  }
+  if (random.chance(0.3)) faults.until_close = 0.3;
+  return faults;
+}
+
+// The shard under test, wired as app::Shard wires it.
+struct World::Gateway {
+  explicit Gateway(World& world)
+      : sim(world.network),
+        client(sim.loop(), {}),
+        publisher(1),
+        reader(publisher, 0),
+        index(1 << 12),
+        profile(routing::make_profile(routing::Policy::epp_default)),
+        router(*profile, index, world.network.seed()),
+        random(world.network.seed()),
+        retries({}),
+        context{.loop = sim.loop(),
+                .client = client,
+                .router = router,
+                .hash_prompts = true,
+                .index = index,
+                .tokens = tokens,
+                .budget = sim.budget(),
+                .random = random,
+                .observer = world.observer,
+                .retries = retries,
+                .snapshots = reader,
+                .options = {}},
+        gateway(context),
+        server(sim.loop(), sim.pool(), gateway, {}) {
+    sim.loop().set_turn_hook([this] { reader.end_turn(); });
+    auto snapshot = std::make_unique<endpoints::Snapshot>();
+    snapshot->pools.push_back({.name = "sim"});
+    for (const auto& endpoint : world.endpoints_) {
+      const std::string address = endpoint->address().to_string();
+      states.push_back(&registry.find_or_add(address, "http://" + address, address, address));
+      snapshot->pools.front().endpoints.push_back({.state = states.back()});
+    }
+    publisher.publish(std::move(snapshot));
+    const auto bound = server.listen(sim_address(8080), true);
+    if (!bound.ok()) world.network.fail("the gateway cannot listen");
+  }
+
+  SimLoop sim;
+  upstream::Client client;
+  endpoints::SnapshotPublisher publisher;
+  endpoints::SnapshotReader reader;
+  endpoints::EndpointRegistry registry;
+  std::vector<endpoints::EndpointState*> states;
+  routing::PrefixIndex index;
+  std::unique_ptr<routing::Profile> profile;
+  routing::Router router;
+  routing::TokenEstimator tokens;
+  Random random;
+  admission::RetryBudget retries;
+  proxy::Context context;
+  proxy::Gateway gateway;
+  downstream::Server server;
+};
+
+World::World(uint64_t seed, const SimFaults& network_faults, size_t endpoint_count)
+    : network(seed, network_faults), random(seed ^ 0x5eed) {
+  for (size_t i = 0; i < endpoint_count; ++i) {
+    endpoints_.push_back(std::make_unique<FakeEndpoint>(*this, static_cast<uint16_t>(9000 + i)));
+  }
+  gateway_ = std::make_unique<Gateway>(*this);
+}
+
+World::~World() = default;
+
+void World::add_client(uint32_t first_id, uint32_t requests, bool well_behaved) {
+  clients_.push_back(std::make_unique<FakeClient>(*this, first_id, requests, well_behaved));
+  clients_.back()->begin();
+}
+
+bool World::clients_done() const {
+  for (const auto& client : clients_) {
+    if (!client->done()) return false;
+  }
+  return true;
+}
+
+void World::stop_faults() {
+  network.faults() = SimFaults::none();
+  endpoint_faults = {};
+}
+
+void World::finish_and_check() {
+  clients_.clear();
+  network.run_until([&] { return observer.finished_count() == observer.started; }, seconds(1200));
+  if (observer.finished_count() != observer.started) network.fail("an exchange has not finished");
+  if (observer.running != 0) network.fail("running requests do not add up");
+  gateway_->server.stop_listening();
+  gateway_->server.cut_all();
+  gateway_->client.drop_all_idle();
+  network.run_for(seconds(10));
+  if (observer.connections != 0) network.fail("a client connection is left");
+  if (gateway_->sim.budget().used() != 0) network.fail("memory budget is not given back");
+  for (const endpoints::EndpointState* state : gateway_->states) {
+    const endpoints::LoadCounters& load = state->load;
+    if (load.requests != 0 || load.prefill_tokens != 0 || load.kv_tokens != 0 || load.decoding != 0) {
+      network.fail("reserved load is not given back");
+    }
+    if (state->connections != 0) network.fail("an upstream connection is left");
+  }
+  gateway_.reset();
+  endpoints_.clear();
+}
+
+}  // namespace penstock::test
