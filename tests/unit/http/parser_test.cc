@@ -98,6 +98,20 @@ TEST_CASE("a reset from inside any event ends the feed and forgets the message")
   }
 }
 
+TEST_CASE("the head stays as it was until the message has ended, trailers or not") {
+  Recorder r(Parser::Kind::request);
+  const Head* head = nullptr;
+  r.in_head = [&] { head = r.parser.head(); };
+  r.in_end = [&] {
+    REQUIRE(head != nullptr);
+    CHECK(head->headers().size() == 2);
+    CHECK(head->headers()[1].value == "chunked");
+    CHECK(head->target == "/");
+  };
+  r.parser.feed(kChunked);
+  CHECK(r.log == "head body body end ");
+}
+
 TEST_CASE("a message may be begun from inside the end of the one before") {
   Recorder r(Parser::Kind::request);
   r.in_end = [&] {
