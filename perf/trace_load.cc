@@ -305,8 +305,10 @@ std::string TraceSource::text(const LoadReport& report) const {
   }
   if (report.after.cpu_ns > report.before.cpu_ns && report.requests > 0) {
     double cpu_us = static_cast<double>(report.after.cpu_ns - report.before.cpu_ns) / 1e3;
-    line("gateway CPU          %.0f us a request (%llu events in all), %.1f %% of one core\n",
-         cpu_us / static_cast<double>(report.requests), number(report.events), cpu_us / report.window_s / 1e4);
+    line("gateway CPU          %.0f us a request, its %.0f streamed events and the scraping of metrics included\n",
+         cpu_us / static_cast<double>(report.requests),
+         static_cast<double>(report.events) / static_cast<double>(report.requests));
+    line("                     %.1f %% of one core\n", cpu_us / report.window_s / 1e4);
   }
   return out;
 }
