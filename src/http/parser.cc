@@ -207,7 +207,7 @@ size_t Parser::State::take_chunks(std::string_view bytes) {
   bytes = bytes.substr(0, piece.size);
   if (piece.kind == ChunkGuard::Kind::refused || !message->builder.body(bytes, {.data = data ? piece.size : 0})) {
     fail(ParseError::malformed);
-    return piece.size;
+    return 0;
   }
   if (piece.kind == ChunkGuard::Kind::last) {
     phase = Phase::trailers;
@@ -219,13 +219,14 @@ size_t Parser::State::take_chunks(std::string_view bytes) {
 
 size_t Parser::State::take_trailers(std::string_view bytes) {
   const HeadGuard::Taken taken = message->guard.take(message->trailers, bytes, limits);
+  if (taken.progress == HeadGuard::Progress::more) return taken.consumed;
+  phase = Phase::ending;
   if (taken.progress == HeadGuard::Progress::refused) {
     fail(message->guard.error());
-  } else if (taken.progress == HeadGuard::Progress::complete) {
-    phase = Phase::ending;
-    if (!message->builder.body(message->trailers, {.last = true})) fail(ParseError::malformed);
+  } else if (!message->builder.body(message->trailers, {.last = true})) {
+    fail(ParseError::malformed);
   }
-  return taken.consumed;
+  return phase == Phase::failed ? 0 : taken.consumed;
 }
 
 // The head stays valid during the event, even if that resets the parser or begins the next message.

@@ -51,11 +51,13 @@ class Parser {
  public:
   enum class Kind : uint8_t { request, response };
   struct FeedResult {
-    size_t consumed;         // bytes of the span used; the rest belongs to the next message or was not looked at (pause)
+    // Bytes of the span used; the rest belongs to the next message or was not looked at (pause). Of a body, what is
+    // refused is not among them: whoever passes the raw bytes on never passes on those.
+    size_t consumed;
     ParseError error;
-    size_t head_bytes = 0;   // of `consumed`, those that were head (interim responses included): what follows them is raw body
+    size_t head_bytes = 0;   // of `consumed`, those that were head (interim ones, too): behind them comes raw body
   };
-  // Chunked bodies: true when everything fed so far ends exactly behind a whole chunk (nothing of the next one seen).
+  // Chunked bodies: everything fed so far ends exactly behind the head or a whole chunk; nothing of the next is seen.
   bool between_chunks() const;
 
   Parser(Kind kind, ParserEvents& events, const ParserLimits& limits = {});
@@ -82,7 +84,7 @@ class Parser {
 
  private:
   struct State;
-  std::unique_ptr<State> state_;               // at most 512 bytes while idle: the Head is borrowed per message from a thread-local pool
+  std::unique_ptr<State> state_;  // small: what a message in progress needs is borrowed from a thread-local pool
 };
 
 }  // namespace penstock::http

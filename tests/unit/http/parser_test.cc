@@ -123,6 +123,54 @@ TEST_CASE("a message may be begun from inside the end of the one before") {
   CHECK(r.target == "/inner");
 }
 
+TEST_CASE("feed tells the head from the raw body") {
+  Recorder r(Parser::Kind::response);
+  const std::string head = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+  const std::string body = "3\r\nabc\r\n0\r\nX: y\r\n\r\n";
+  auto fed = r.parser.feed(head + body + "HTTP/");
+  CHECK(fed.head_bytes == head.size());
+  CHECK(fed.consumed == head.size() + body.size());
+  fed = r.parser.feed(head.substr(0, 30));
+  CHECK(fed.head_bytes == 30);
+  fed = r.parser.feed(head.substr(30) + "3\r");
+  CHECK(fed.head_bytes == head.size() - 30);
+  CHECK(fed.consumed == head.size() - 28);
+  fed = r.parser.feed("\nab");
+  CHECK(fed.head_bytes == 0);
+  CHECK(fed.consumed == 3);
+}
+
+TEST_CASE("refused framing of a body is not among the consumed bytes") {
+  const std::string head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+  for (const std::string bad : {"zz\r\n", "3 \r\nabc\r\n", "0\r\nX : y\r\n\r\n", "0\r\n\n"}) {
+    CAPTURE(bad);
+    Recorder r(Parser::Kind::response);
+    const std::string good = head + "3\r\nabc\r\n";
+    const auto fed = r.parser.feed(good + bad);
+    CHECK(fed.error != ParseError::none);
+    CHECK(fed.consumed >= good.size() - 2);  // the line end behind the data is one piece with the next size
+    CHECK(fed.consumed <= good.size() + 3);  // the line of the last chunk is fine in itself
+  }
+}
+
+TEST_CASE("between_chunks is true behind the head and behind each whole chunk") {
+  Recorder r(Parser::Kind::response);
+  const auto after = [&](std::string_view bytes) {
+    REQUIRE(r.parser.feed(bytes).error == ParseError::none);
+    return r.parser.between_chunks();
+  };
+  CHECK_FALSE(r.parser.between_chunks());
+  CHECK_FALSE(after("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n"));
+  CHECK(after("\r\n"));
+  CHECK_FALSE(after("3"));
+  CHECK_FALSE(after("\r\nabc"));
+  CHECK_FALSE(after("\r"));
+  CHECK(after("\n"));
+  CHECK(after("1;x\r\na\r\n"));
+  CHECK_FALSE(after("0\r\n"));
+  CHECK_FALSE(after("\r\n"));
+}
+
 TEST_CASE("an error is sticky until reset") {
   Recorder r(Parser::Kind::request);
   CHECK(r.parser.feed("GET  / HTTP/1.1\r\n").error == ParseError::malformed);
