@@ -57,6 +57,11 @@ class Trial {
     return {};
   }
 
+  std::string features() const {
+    return std::string("defer_taskrun, multishot receive, provided buffer ring") +
+           (queue_.limits_receives() ? ", receive limits" : "");
+  }
+
  private:
   static char expected(size_t position) { return static_cast<char>('a' + position % 23); }
 
@@ -113,9 +118,10 @@ RingProbe probe_rings() {
   RingProbe probe;
   utsname system{};
   if (uname(&system) == 0) probe.kernel = system.release;
-  const std::string wrong = Trial().run();
+  Trial trial;
+  const std::string wrong = trial.run();
   probe.io_uring_usable = wrong.empty();
-  probe.detail = wrong.empty() ? "defer_taskrun, multishot receive, provided buffer ring" : wrong;
+  probe.detail = wrong.empty() ? trial.features() : wrong;
   return probe;
 }
 

@@ -18,6 +18,9 @@ namespace {
 constexpr unsigned submission_entries = 1024;
 constexpr unsigned completion_entries = 32 * 1024;  // multishot requests complete many times each
 constexpr uint16_t buffer_group = 0;
+// After how many bytes a multishot receive lets others go first, and after how many it ends.
+constexpr unsigned receive_slice = UringQueue::buffer_size;
+constexpr unsigned receive_total = 4 * UringQueue::buffer_size;
 constexpr size_t buffer_bytes = UringQueue::buffer_count * UringQueue::buffer_size;
 constexpr size_t buffer_ring_bytes = UringQueue::buffer_count * sizeof(io_uring_buf);
 
@@ -76,7 +79,17 @@ int UringQueue::open_buffers() {
   const int error = -io_uring_register_buf_ring(ring_.get(), &registration, 0);
   if (error != 0) return error;
   for (unsigned id = 0; id < buffer_count; ++id) recycle(static_cast<int32_t>(id));
+  try_receive_limits();
   return 0;
+}
+
+// A request is checked for what it asks before its descriptor is looked up.
+void UringQueue::try_receive_limits() {
+  receive_multishot(-1, 0);
+  wait(Duration(0));
+  std::vector<Completion> completions;
+  reap(completions, 1);
+  limits_receives_ = completions.size() == 1 && completions[0].result != -EINVAL;
 }
 
 // Entry 0 of the shared ring keeps the tail in its last 16 bits, so entries are filled member by member.
@@ -112,6 +125,10 @@ void UringQueue::receive_multishot(int fd, uint64_t user_data) {
   request->flags |= IOSQE_BUFFER_SELECT;
   request->buf_group = buffer_group;
   request->user_data = user_data;
+  if (limits_receives_) {
+    request->len = receive_slice;
+    request->file_index = receive_total;  // named optlen in later headers
+  }
 }
 
 void UringQueue::poll_once(int fd, unsigned events, uint64_t user_data) {

@@ -26,8 +26,8 @@ struct Completion {
 
 class UringQueue {
  public:
-  // Buffers are used in turn, so together they are the working set: they must leave room in the L2
-  // cache. One wait hands over about 20 completions, which must find room. A power of two.
+  // Buffers are used in turn, so together they are the working set and should fit the L2 cache; but
+  // the about 20 completions that one wait hands over must each find one. A power of two.
   static constexpr unsigned buffer_count = 32;
   static constexpr size_t buffer_size = 64 * 1024;
 
@@ -39,6 +39,9 @@ class UringQueue {
   // system call, that the kernel has something to do for us.
   int open(bool flag_work);
   const char* failed_call() const { return failed_call_; }
+  // Whether this kernel lets a multishot receive be limited, so that one fast peer cannot take every
+  // buffer in one go and its bytes stop soon after a pause.
+  bool limits_receives() const { return limits_receives_; }
 
   // Each queues one request; wait() or a full queue submits it.
   void receive_multishot(int fd, uint64_t user_data);
@@ -64,10 +67,12 @@ class UringQueue {
  private:
   io_uring_sqe* next_request();
   int open_buffers();
+  void try_receive_limits();
 
   Counter& syscalls_;
   std::unique_ptr<io_uring> ring_;
   bool open_ = false;
+  bool limits_receives_ = true;
   const char* failed_call_ = "";
   char* memory_ = nullptr;               // the buffers
   io_uring_buf* buffer_ring_ = nullptr;  // shared with the kernel: which of them are free

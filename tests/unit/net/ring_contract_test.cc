@@ -85,6 +85,34 @@ TEST_CASE_TEMPLATE("a paused socket keeps its bytes until it is resumed", E, Epo
   CHECK(ours.bytes == pattern_string(100'000));
 }
 
+TEST_CASE_TEMPLATE("a flood ends soon after it is paused", E, Epoll, IoUring) {
+  NEEDS(E);
+  Fixture<E> f;
+  Pair pair;
+  Recorder ours;
+  const SocketId id = f.ring->adopt(pair.ours.release(), ours);
+  const std::string much(1 << 20, 'x');
+  const auto refill = [&] {
+    while (::send(pair.theirs.get(), much.data(), much.size(), MSG_NOSIGNAL) > 0) {
+    }
+  };
+  ours.when_bytes = [&] {
+    f.ring->pause_recv(id);
+    refill();
+  };
+  refill();
+  // What the engine had already been handed: its one buffer, a limited receive, or all of its buffers.
+  const bool limited = probe().detail.find("receive limits") != std::string::npos;
+  const size_t most = E::kind == RingKind::epoll ? 64 << 10 : limited ? 512 << 10 : 2 << 20;
+  for (int round = 0; round < 5; ++round) {
+    const size_t before = ours.bytes.size();
+    REQUIRE(f.until([&] { return ours.bytes.size() > before; }));
+    f.settle();
+    CHECK(ours.bytes.size() - before <= most);
+    f.ring->resume_recv(id);
+  }
+}
+
 TEST_CASE_TEMPLATE("pausing and resuming at every event loses and doubles nothing", E, Epoll, IoUring) {
   NEEDS(E);
   Fixture<E> f;

@@ -211,8 +211,8 @@ TEST_CASE_TEMPLATE("forty senders at once all get through, in order", E, Epoll, 
   }));
   for (size_t i = 0; i < count; ++i) CHECK(handlers[i].bytes == texts[i]);
   if (E::kind == RingKind::io_uring) CHECK(f.ring->stats().buffer_starvations.get() > 0);
-  MESSAGE(f.ring->name() << ": starved " << f.ring->stats().buffer_starvations.get() << " times in "
-                         << f.ring->stats().turns.get() << " turns");
+  MESSAGE(std::string(f.ring->name()) << ": starved " << f.ring->stats().buffer_starvations.get() << " times in "
+                                      << f.ring->stats().turns.get() << " turns");
 }
 
 TEST_CASE_TEMPLATE("a fast sender does not shut out a slow one", E, Epoll, IoUring) {

@@ -1,12 +1,56 @@
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#include <cstddef>
+#include <limits>
+
 #include "ring_fixture.h"
+#include "src/net/ring_uring_queue.h"
 
 namespace penstock::net::test {
+namespace {
+
+// Makes io_uring_setup end with `error` for this process, for good: what container runtimes do.
+bool deny_io_uring(int error) {
+  sock_filter program[] = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_io_uring_setup, 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | static_cast<unsigned>(error)),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+  };
+  const sock_fprog filter{static_cast<unsigned short>(std::size(program)), program};
+  return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) == 0;
+}
+
+// Runs in a child process: which check fails first, 0 for none.
+int check_denied(int error, const char* reason) {
+  if (!deny_io_uring(error)) return 1;
+  const RingProbe denied = probe_rings();
+  if (denied.io_uring_usable) return 2;
+  if (denied.detail.find("io_uring_setup: ") != 0 || denied.detail.find(reason) == std::string::npos) return 3;
+  RingProbe optimistic;  // as if the sandbox had closed after the probe
+  optimistic.io_uring_usable = true;
+  for (const RingProbe& told : {denied, optimistic}) {
+    const Result<std::unique_ptr<Ring>> automatic = make_ring({}, told);
+    if (!automatic.ok() || std::string((*automatic)->name()) != "epoll") return 4;
+    const Result<std::unique_ptr<Ring>> demanded = make_ring({RingKind::io_uring, Duration(0)}, told);
+    if (demanded.ok() || demanded.error().text.find(reason) == std::string::npos) return 5;
+  }
+  return 0;
+}
+
+}  // namespace
 
 TEST_CASE("the probe names the kernel and says why or what") {
   CHECK_FALSE(probe().kernel.empty());
   CHECK_FALSE(probe().detail.empty());
-  MESSAGE("kernel " << probe().kernel << ", io_uring " << (probe().io_uring_usable ? "usable: " : "not usable: ")
-                    << probe().detail);
+  MESSAGE("kernel " << probe().kernel << ", io_uring "
+                    << std::string(probe().io_uring_usable ? "usable: " : "not usable: ") << probe().detail);
 }
 
 TEST_CASE("probing leaves no descriptor behind") {
@@ -37,6 +81,56 @@ TEST_CASE("an engine asked for by name is that engine or an error with the probe
   const Result<std::unique_ptr<Ring>> epoll = make_ring({RingKind::epoll, Duration(0)}, allowed);
   REQUIRE(epoll.ok());
   CHECK(std::string((*epoll)->name()) == "epoll");
+}
+
+TEST_CASE("where io_uring is denied the reason is told and epoll is taken") {
+  struct Denial {
+    int error;
+    const char* reason;
+  };
+  for (const Denial& denial : {Denial{EPERM, "seccomp"}, Denial{ENOSYS, "no io_uring"}, Denial{EINVAL, "6.1"}}) {
+    CAPTURE(denial.reason);
+    const pid_t child = fork();
+    REQUIRE(child >= 0);
+    if (child == 0) _exit(check_denied(denial.error, denial.reason));
+    int status = -1;
+    REQUIRE(waitpid(child, &status, 0) == child);
+    CHECK(WIFEXITED(status));
+    CHECK(WEXITSTATUS(status) == 0);
+  }
+}
+
+TEST_CASE("more completions than the queue holds are counted and all arrive, once") {
+  NEEDS(IoUring);
+  Counter syscalls;
+  UringQueue queue(syscalls);
+  REQUIRE(queue.open(false) == 0);
+  const Fd ready(eventfd(1, EFD_NONBLOCK | EFD_CLOEXEC));  // readable at once: each poll completes
+  constexpr size_t count = 80'000;
+  for (size_t i = 0; i < count; ++i) queue.poll_once(ready.get(), POLLIN, i + 1);
+  std::vector<uint8_t> seen(count + 1, 0);
+  std::vector<Completion> completions;
+  size_t total = 0;
+  uint64_t overflows = 0;
+  const Instant deadline = system_clock().now() + seconds(10);
+  while (total < count) {
+    REQUIRE(system_clock().now() < deadline);
+    queue.wait(milliseconds(10));
+    overflows += queue.take_overflows();
+    completions.clear();
+    queue.reap(completions, 256);
+    for (const Completion& completion : completions) {
+      CHECK(completion.result == POLLIN);
+      REQUIRE(completion.user_data <= count);
+      CHECK(++seen[completion.user_data] == 1);
+    }
+    total += completions.size();
+  }
+  CHECK(overflows > 0);
+  queue.wait(Duration(0));
+  completions.clear();
+  queue.reap(completions, std::numeric_limits<size_t>::max());
+  CHECK(completions.empty());
 }
 
 }  // namespace penstock::net::test
