@@ -1,0 +1,84 @@
+#include "penstock/base/log.h"
+
+#include <doctest/doctest.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <functional>
+#include <regex>
+#include <string>
+
+namespace penstock::log {
+namespace {
+
+// Runs `act` with stderr going to a temporary file, and returns what it wrote.
+std::string stderr_of(const std::function<void()>& act) {
+  std::FILE* file = std::tmpfile();
+  REQUIRE(file != nullptr);
+  std::fflush(stderr);
+  const int saved = ::dup(STDERR_FILENO);
+  REQUIRE(::dup2(::fileno(file), STDERR_FILENO) >= 0);
+  act();
+  std::fflush(stderr);
+  ::dup2(saved, STDERR_FILENO);
+  ::close(saved);
+  std::string text(static_cast<size_t>(::lseek(::fileno(file), 0, SEEK_END)), '\0');
+  ::lseek(::fileno(file), 0, SEEK_SET);
+  const ssize_t n = ::read(::fileno(file), text.data(), text.size());
+  CHECK(n == static_cast<ssize_t>(text.size()));
+  std::fclose(file);
+  return text;
+}
+
+struct RestoreDefaults {
+  ~RestoreDefaults() { configure(Level::info, Format::text); }
+};
+
+TEST_CASE("a text line has time, level, message and fields; values that need it are quoted") {
+  const RestoreDefaults restore;
+  configure(Level::info, Format::text);
+  const std::string text = stderr_of([] {
+    info("endpoint ejected", {{"endpoint", "127.0.0.1:80"}, {"reason", "two words"}, {"empty", ""}, {"count", 3}});
+  });
+  CHECK(std::regex_match(text,
+                         std::regex(R"re(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}[+-]\d\d:\d\d info endpoint ejected )re"
+                                    R"re(endpoint=127\.0\.0\.1:80 reason="two words" empty="" count=3\n)re")));
+}
+
+TEST_CASE("a JSON line escapes what JSON must escape, and stays one line") {
+  const RestoreDefaults restore;
+  configure(Level::info, Format::json);
+  const std::string text = stderr_of([] {
+    warn("say \"hi\"", {{"path", "C:\\x"}, {"lines", "a\nb\tc\x01"}, {"utf8", "\xc3\xa9"}});
+  });
+  CHECK(std::regex_match(text, std::regex(R"re(\{"time":"[^"]+","level":"warning",.*\}\n)re")));
+  CHECK(text.find(R"("message":"say \"hi\"","path":"C:\\x","lines":"a\u000ab\u0009c\u0001","utf8":")"
+                  "\xc3\xa9\"}\n") != std::string::npos);
+}
+
+TEST_CASE("a value cannot forge a line or a field in text either") {
+  const RestoreDefaults restore;
+  configure(Level::info, Format::text);
+  const std::string text = stderr_of([] { info("m", {{"client", "x\n2026 error y=1"}, {"brace", "{}"}}); });
+  CHECK(std::count(text.begin(), text.end(), '\n') == 1);
+  CHECK(text.find(R"( client="x\u000a2026 error y=1" brace={})") != std::string::npos);
+}
+
+TEST_CASE("lines below the configured level are not written") {
+  const RestoreDefaults restore;
+  configure(Level::warn, Format::text);
+  CHECK_FALSE(enabled(Level::info));
+  CHECK(enabled(Level::warn));
+  CHECK(stderr_of([] {
+          debug("a");
+          info("b");
+        }).empty());
+  CHECK(stderr_of([] { error("c"); }).find(" error c\n") != std::string::npos);
+  configure(Level::debug, Format::text);
+  CHECK(stderr_of([] { debug("d"); }).find(" debug d\n") != std::string::npos);
+}
+
+}  // namespace
+}  // namespace penstock::log
