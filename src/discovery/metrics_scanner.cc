@@ -11,6 +11,9 @@ namespace {
 
 constexpr std::array<std::string_view, 4> engine_names = {"vllm", "sglang", "trtllm-serve", "triton-tensorrt-llm"};
 
+// No gauge, count or time in seconds of an engine is larger; sums of such numbers stay finite.
+constexpr double believable_max = 1e15;
+
 bool is_blank(char c) {
   return c == ' ' || c == '\t';
 }
@@ -270,7 +273,7 @@ void MetricsScanner::sample(const Rule& rule, std::string_view labels, double va
     for (Labels label(labels); label.next();) fits = fits || (label.key == rule.key && label.raw_value == rule.value);
     if (!fits) return;
   }
-  if (!std::isfinite(value)) return;
+  if (!(std::abs(value) <= believable_max)) return;  // also NaN
   if (rule.signal == Signal::loras) return lora_sample(labels, value);
   if (rule.signal == Signal::cache_config) return cache_config_sample(labels);
   Sum& sum = sums_[static_cast<size_t>(rule.signal)];

@@ -11,10 +11,7 @@
 #include <string_view>
 #include <vector>
 
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wpedantic"    // 128-bit integers, which every compiler we support has
 #include "penstock/base/random.h"
-#pragma GCC diagnostic pop
 #include "penstock/base/time.h"
 #include "penstock/endpoints/snapshot.h"
 #include "penstock/routing/features.h"

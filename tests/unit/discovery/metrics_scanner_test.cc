@@ -205,6 +205,7 @@ TEST_CASE("lines that are wrong are skipped, and the next line counts") {
                                        "vllm:num_requests_waiting +Inf",
                                        "vllm:num_requests_waiting -Inf",
                                        "vllm:num_requests_waiting 1e999",
+                                       "vllm:num_requests_waiting 1e300",
                                        "vllm:num_requests_waiting ++5",
                                        "vllm:num_requests_waiting +-5",
                                        "vllm:num_requests_waiting 5 5 5",

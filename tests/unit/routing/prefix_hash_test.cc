@@ -4,7 +4,7 @@
 
 #include <string>
 
-#include "penstock/routing/router.h"
+#include "penstock/base/random.h"
 
 using namespace penstock;
 using namespace penstock::routing;

@@ -8,7 +8,7 @@
 #include <thread>
 #include <vector>
 
-#include "penstock/routing/router.h"
+#include "penstock/base/random.h"
 
 using namespace penstock;
 using namespace penstock::routing;
