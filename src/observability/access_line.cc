@@ -1,5 +1,7 @@
 #include "access_line.h"
 
+#include <algorithm>
+#include <array>
 #include <charconv>
 #include <cstring>
 #include <optional>
@@ -12,6 +14,22 @@ namespace {
 
 // Escaped lengths; their sum with all names and numbers stays below access_line_max.
 constexpr size_t short_text = 64, name_text = 512, target_text = 2048;
+
+constexpr size_t escape_max = 6;  // "\\u001f"
+
+// What a byte needs: nothing; quotes around the value in a text line; an escape or a look at more bytes.
+enum class Kind : uint8_t { plain, spacing, special };
+constexpr std::array<Kind, 256> make_kinds() {
+  std::array<Kind, 256> kinds{};
+  for (size_t c = 0; c < kinds.size(); ++c) kinds[c] = c < 0x20 || c >= 0x7F ? Kind::special : Kind::plain;
+  kinds[' '] = kinds['='] = Kind::spacing;
+  kinds['"'] = kinds['\\'] = Kind::special;
+  return kinds;
+}
+constexpr std::array<Kind, 256> kinds = make_kinds();
+Kind kind_of(char c) {
+  return kinds[static_cast<unsigned char>(c)];
+}
 
 class LineWriter {
  public:
@@ -90,7 +108,7 @@ class LineWriter {
   static bool needs_quotes(std::string_view value) {
     if (value == "-") return true;  // would look absent
     for (const char c : value) {
-      if (static_cast<unsigned char>(c) <= ' ' || c == '"' || c == '=' || c == '\\' || c >= 0x7F || c < 0) return true;
+      if (kind_of(c) != Kind::plain) return true;
     }
     return false;
   }
@@ -99,22 +117,35 @@ class LineWriter {
   void escape(std::string_view value, size_t escaped_max) {
     const char* const stop = at_ + escaped_max;
     while (!value.empty()) {
-      if (at_ + 6 > stop) return put("...");
-      const size_t length = utf8_length(value);
-      const auto first = static_cast<unsigned char>(value[0]);
-      if (length == 0) {
-        put("\\ufffd");
-      } else if (first < 0x20 || first == 0x7F) {
-        constexpr char hex[] = "0123456789abcdef";
-        put("\\u00");
-        put(hex[first >> 4]);
-        put(hex[first & 15]);
-      } else {
-        if (first == '"' || first == '\\') put('\\');
-        put(value.substr(0, length));
-      }
-      value.remove_prefix(length == 0 ? 1 : length);
+      size_t run = 0;  // what goes as it is, nearly always all
+      const size_t room = static_cast<size_t>(stop - at_);
+      while (run < value.size() && run < room && kind_of(value[run]) <= Kind::spacing) ++run;
+      put(value.substr(0, run));
+      value.remove_prefix(run);
+      if (value.empty()) return;
+      if (at_ + escape_max > stop) return put("...");
+      value.remove_prefix(escape_one(value));
     }
+  }
+
+  // The character at the front of `value`, which does not go as it is. Returns how many bytes it had.
+  size_t escape_one(std::string_view value) {
+    const size_t length = utf8_length(value);
+    const auto first = static_cast<unsigned char>(value[0]);
+    if (length == 0) {
+      put("\\ufffd");
+      return 1;
+    }
+    if (first < 0x20 || first == 0x7F) {
+      constexpr char hex[] = "0123456789abcdef";
+      put("\\u00");
+      put(hex[first >> 4]);
+      put(hex[first & 15]);
+      return 1;
+    }
+    if (first == '"' || first == '\\') put('\\');
+    put(value.substr(0, length));
+    return length;
   }
 
   char* const begin_;

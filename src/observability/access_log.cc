@@ -192,7 +192,8 @@ void AccessLog::take_new_file() {
 void AccessLog::use_file(int fd) {
   struct stat about {};
   fd_ = fd;
-  regular_file_ = fd >= 0 && fstat(fd, &about) == 0 && S_ISREG(about.st_mode);
+  const bool known = fd >= 0 && fstat(fd, &about) == 0;
+  may_block_ = known && (S_ISFIFO(about.st_mode) || S_ISSOCK(about.st_mode) || isatty(fd) == 1);
   stalled_ = false;
 }
 
@@ -211,7 +212,7 @@ bool AccessLog::drain() {
 // wait, until something was taken again: many shards must not add up to a long stop().
 bool AccessLog::can_write() {
   if (fd_ < 0) return false;
-  if (regular_file_) return true;
+  if (!may_block_) return true;
   pollfd wanted{.fd = fd_, .events = POLLOUT, .revents = 0};
   int ready;
   do {
@@ -230,7 +231,7 @@ void AccessLog::write_out(AccessLogWriter& shard) {
     ssize_t written = -1;
     if (can_write()) {
       // A pipe that is writable takes this much without blocking, whether or not its descriptor blocks.
-      const size_t most = regular_file_ ? SIZE_MAX : PIPE_BUF;
+      const size_t most = may_block_ ? PIPE_BUF : SIZE_MAX;
       const iovec pieces[2] = {
           {const_cast<char*>(first.data()), std::min(first.size(), most)},
           {const_cast<char*>(second.data()), std::min(second.size(), most - std::min(first.size(), most))}};

@@ -74,6 +74,13 @@ uint32_t NameTable::index_of(std::string_view a, std::string_view b, std::string
   return size() == names_max_ ? other : insert(hash, a, b, c);
 }
 
+uint32_t NameTable::index_if_known(std::string_view a, std::string_view b, std::string_view c) const {
+  const uint64_t hash = hash_text(hash_text(hash_text(seed_, a), b), c);
+  const size_t at = find(hash, a, b, c);
+  const Entry* const entry = at == slot_count_ ? nullptr : slots_[at].load(std::memory_order_acquire);
+  return entry == nullptr ? other : entry->index;
+}
+
 uint32_t NameTable::insert(uint64_t hash, std::string_view a, std::string_view b, std::string_view c) {
   if (!is_label_text(a) || !is_label_text(b) || !is_label_text(c)) return other;
   const std::lock_guard lock(inserting_);

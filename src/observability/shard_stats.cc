@@ -148,8 +148,13 @@ ShardStats::Totals& ShardStats::Totals::operator+=(const Totals& other) {
   return *this;
 }
 
-ModelStats& ShardStats::stats_of(std::string_view model, std::string_view target_model) {
-  std::atomic<ModelStats*>& place = models_[names_.model_pairs.index_of(model, target_model)];
+// A name that a model server does not know (404) takes no place: otherwise anybody could fill the table, and the
+// metrics page, with invented models.
+ModelStats& ShardStats::stats_of(const ExchangeRecord& record) {
+  NameTable& pairs = names_.model_pairs;
+  const uint32_t index = record.status == 404 ? pairs.index_if_known(record.model, record.target_model)
+                                              : pairs.index_of(record.model, record.target_model);
+  std::atomic<ModelStats*>& place = models_[index];
   ModelStats* stats = place.load(std::memory_order_relaxed);
   if (stats == nullptr) {
     owned_models_.push_back(std::make_unique<ModelStats>());
@@ -188,7 +193,7 @@ void ShardStats::count_stages(const ExchangeRecord& record) {
 }
 
 void ShardStats::count_inference(const ExchangeRecord& record) {
-  ModelStats& stats = stats_of(record.model, record.target_model);
+  ModelStats& stats = stats_of(record);
   if (const EppError error = epp_error_of(record.outcome); error != EppError::none) {
     stats.errors[static_cast<size_t>(error)].add();
   }

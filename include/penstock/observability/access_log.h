@@ -100,7 +100,7 @@ class AccessLog {
   std::atomic<log::Format> format_;
   std::vector<std::unique_ptr<AccessLogWriter>> shards_;
   int fd_ = -1;  // these three: writer thread's
-  bool regular_file_ = false, stalled_ = false;
+  bool may_block_ = false, stalled_ = false;
   int wake_fd_;
   std::atomic<int> next_fd_{-1};   // handed over by configure()
   std::atomic<bool> idle_{false};  // the writer sleeps until it is woken

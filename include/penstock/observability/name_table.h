@@ -29,6 +29,8 @@ class NameTable {
   NameTable(const NameTable&) = delete;
 
   uint32_t index_of(std::string_view a, std::string_view b = {}, std::string_view c = {});
+  // The same for a name that must not take a place: `other` when it is not there yet.
+  uint32_t index_if_known(std::string_view a, std::string_view b = {}, std::string_view c = {}) const;
   uint32_t size() const { return size_.load(std::memory_order_acquire); }  // numbers 1 .. size() have names
   uint32_t names_max() const { return names_max_; }
   const Name& name(uint32_t index) const;  // of `other`: all parts "other"

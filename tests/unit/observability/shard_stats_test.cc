@@ -59,6 +59,25 @@ TEST_CASE("a request that was never scheduled counts as an error but not as a re
   CHECK(stats->duration.sum() == 0);
 }
 
+TEST_CASE("models that no model server knows are counted as other, unless they were known before") {
+  Gateway gateway;
+  proxy::ExchangeRecord record = streamed_answer(gateway.states[0]);
+  record.status = 404;
+  for (const char* invented : {"x1", "x2", "x3"}) {
+    record.model = record.target_model = invented;
+    gateway.shards[0].finished(record);
+  }
+  CHECK(gateway.names.model_pairs.size() == 0);
+  REQUIRE(gateway.shards[0].model(NameTable::other) != nullptr);
+  CHECK(gateway.shards[0].model(NameTable::other)->priorities[0].requests.get() == 3);
+  gateway.shards[0].finished(streamed_answer(gateway.states[0]));
+  record.model = "llama";
+  record.target_model = "llama-8b";
+  gateway.shards[0].finished(record);
+  REQUIRE(gateway.names.model_pairs.size() == 1);
+  CHECK(gateway.shards[0].model(1)->priorities[0].requests.get() == 2);
+}
+
 TEST_CASE("stages that were not reached are not counted") {
   Gateway gateway;
   proxy::ExchangeRecord refused;
