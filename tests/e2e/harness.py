@@ -1,0 +1,819 @@
+"""Runs the real programs for end-to-end tests: penstock, penstock-sim, and endpoints scripted in Python.
+
+Everything binds to 127.0.0.1 and a port that the kernel chooses; nothing waits without a deadline; every process and
+socket that a test makes ends with it. PENSTOCK and PENSTOCK_SIM name the programs; --ring chooses the I/O engine.
+"""
+
+import collections
+import http.client
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import unittest
+
+PENSTOCK = os.environ.get("PENSTOCK", "penstock")
+SIM = os.environ.get("PENSTOCK_SIM", "penstock-sim")
+RING = "epoll"
+# Longest wait for anything that should happen at once: the machine may be busy with something else.
+PATIENCE = float(os.environ.get("E2E_PATIENCE_S", "20"))
+LOOPBACK = "127.0.0.1"
+
+
+# ---- waiting ----
+
+
+def wait_for(what, probe, timeout=None, interval=0.01):
+    """Calls `probe` until it returns something true, and returns that."""
+    deadline = time.monotonic() + (PATIENCE if timeout is None else timeout)
+    while True:
+        result = probe()
+        if result:
+            return result
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited in vain: {what} (last: {result!r})")
+        time.sleep(interval)
+
+
+class Lines:
+    """The lines that a process writes to one pipe, as they come."""
+
+    def __init__(self, pipe):
+        self._pipe = pipe
+        self._changed = threading.Condition()
+        self._lines = []
+        self._ended = False
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def _read(self):
+        for raw in self._pipe:
+            with self._changed:
+                self._lines.append(raw.decode("utf-8", "replace").rstrip("\n"))
+                self._changed.notify_all()
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+        self._pipe.close()
+
+    def all(self):
+        with self._changed:
+            return list(self._lines)
+
+    def wait(self, pattern, timeout=None, count=1):
+        """The match of the count-th line that has `pattern`; None when the process ends without it."""
+        deadline = time.monotonic() + (PATIENCE if timeout is None else timeout)
+        with self._changed:
+            looked_at = found = 0
+            while True:
+                for line in self._lines[looked_at:]:
+                    match = re.search(pattern, line)
+                    if match:
+                        found += 1
+                        if found == count:
+                            return match
+                looked_at = len(self._lines)
+                if self._ended:
+                    return None
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise AssertionError(f"no line with {pattern!r} in time; there are:\n" + "\n".join(self._lines))
+                self._changed.wait(left)
+
+    def join(self):
+        self._thread.join(PATIENCE)
+
+
+# ---- processes ----
+
+
+class Process:
+    """A child that cannot outlive us, with its output at hand."""
+
+    def __init__(self, command, env=None):
+        wrapper = shutil.which("setpriv")
+        guard = [wrapper, "--pdeathsig", "KILL"] if wrapper else []
+        self.command = [str(word) for word in command]
+        self.popen = subprocess.Popen(
+            guard + self.command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, **(env or {})},
+        )
+        self.out = Lines(self.popen.stdout)
+        self.err = Lines(self.popen.stderr)
+
+    @property
+    def pid(self):
+        return self.popen.pid
+
+    def alive(self):
+        return self.popen.poll() is None
+
+    def signal(self, number):
+        if self.alive():
+            self.popen.send_signal(number)
+
+    def wait(self, timeout=None):
+        code = self.popen.wait(PATIENCE if timeout is None else timeout)
+        self.out.join()
+        self.err.join()
+        return code
+
+    def kill(self):
+        if self.alive():
+            self.popen.send_signal(signal.SIGCONT)
+            self.popen.kill()
+        return self.wait()
+
+    def log(self):
+        return "\n".join(self.err.all())
+
+
+class Sim(Process):
+    """A running penstock-sim."""
+
+    def __init__(self, *flags, port=0):
+        # The gateway is what is under test: the sim takes the engine that starts fastest and is the same everywhere.
+        super().__init__([SIM, "--port", port, "--ring", "epoll", *flags])
+        line = self.out.wait(r"listening on (\S+):(\d+)")
+        if line is None:
+            raise AssertionError(f"the sim ended with {self.wait()}:\n{self.log()}")
+        self.port = int(line.group(2))
+        self.address = f"{LOOPBACK}:{self.port}"
+        self.url = "http://" + self.address
+
+    def get(self, path):
+        return fetch(self.port, path)
+
+    def metrics(self):
+        return Metrics(self.get("/metrics").body.decode())
+
+    def gauge(self, name):
+        return self.metrics().sum(name)
+
+
+class Gateway(Process):
+    """A running penstock. `endpoints` are URLs; `config` is the text of a configuration without listen and admin."""
+
+    def __init__(self, endpoints=(), config=None, flags=(), directory=None, ready=True, access_log=False, shards=2):
+        self.directory = directory
+        self.config_path = None
+        command = [PENSTOCK, "serve", "--listen", f"{LOOPBACK}:0", "--admin", f"{LOOPBACK}:0", "--ring", RING]
+        command += ["--shards", str(shards)]
+        if config is None and not access_log:
+            config = ""
+        if config is not None:
+            if not access_log and "access_log" not in config:
+                config += "\naccess_log: {enabled: false}\n"
+            if "pin:" not in config:
+                config += "pin: false\n"  # many gateways run at the same time on these few CPUs
+            self.config_path = os.path.join(directory, "gateway.yaml")
+            self.write_config(config)
+            command += ["--config", self.config_path]
+        for url in endpoints:
+            command += ["--endpoint", url]
+        super().__init__(command + list(flags))
+        started = self.err.wait(r"serving\W.*?listen\W+(?:\S+?):(\d+)")
+        if started is None:
+            raise AssertionError(f"the gateway ended with {self.wait()}:\n{self.log()}")
+        self.port = int(started.group(1))
+        self.admin_port = int(self.err.wait(r"admin pages\W.*?listen\W+(?:\S+?):(\d+)").group(1))
+        self.address = f"{LOOPBACK}:{self.port}"
+        if ready:
+            self.wait_ready()
+
+    def write_config(self, text):
+        if "kind:" not in text:
+            text = "kind: GatewayConfig\n" + text
+        with open(self.config_path, "w", encoding="utf-8") as file:
+            file.write(text)
+
+    def wait_ready(self):
+        wait_for("the gateway is ready", lambda: self.admin("/readyz").status == 200)
+
+    def wait_pods(self, count, timeout=None):
+        wait_for(f"{count} ready pods", lambda: self.metrics().sum("inference_pool_ready_pods") == count, timeout)
+
+    def admin(self, path, method="GET", body=None):
+        return fetch(self.admin_port, path, method, body)
+
+    def metrics(self):
+        return Metrics(self.admin("/metrics").body.decode())
+
+    def status_page(self):
+        return json.loads(self.admin("/status").body)
+
+    def outcomes(self):
+        metrics = self.metrics()
+        found = {labels["outcome"]: int(value) for labels, value in metrics.series("penstock_requests_total")}
+        return {name: count for name, count in found.items() if count}
+
+    def wait_outcomes(self, expected, timeout=None):
+        """Waits until as many requests have ended as expected, then compares how."""
+        total = sum(expected.values())
+        wait_for(f"{total} requests have ended", lambda: sum(self.outcomes().values()) >= total, timeout)
+        found = self.outcomes()
+        if found != expected:
+            raise AssertionError(f"outcomes: {found}, expected {expected}\n{self.log()[-2000:]}")
+
+    def wait_idle(self, timeout=None):
+        """Everything that was begun has ended, and nothing is held for it any more."""
+
+        def at_rest():
+            metrics = self.metrics()
+            left = {
+                name: metrics.sum(name)
+                for name in (
+                    "penstock_requests_in_flight",
+                    "penstock_endpoint_requests_in_flight",
+                    "inference_objective_running_requests",
+                )
+            }
+            return not any(left.values())
+
+        wait_for("the gateway is at rest", at_rest, timeout)
+        metrics = self.metrics()
+        started, ended = metrics.sum("penstock_requests_started_total"), metrics.sum("penstock_requests_total")
+        if started != ended:
+            raise AssertionError(f"{started} requests started, {ended} ended, none in flight")
+
+    def stop(self):
+        """Ends in the orderly way and says whether it was; safe to call twice."""
+        for _ in range(2):  # the second signal ends at once, whatever is still running
+            if not self.alive():
+                break
+            self.signal(signal.SIGINT)
+            try:
+                self.wait(2)
+            except subprocess.TimeoutExpired:
+                pass
+        if self.alive():
+            try:
+                self.wait()
+            except subprocess.TimeoutExpired:
+                self.kill()
+                raise AssertionError("the gateway did not end after two signals:\n" + self.log()) from None
+        return self.popen.returncode
+
+
+def run_program(*arguments, timeout=None):
+    """Runs a program that is expected to end; returns its exit code, stdout and stderr."""
+    done = subprocess.run(
+        [str(word) for word in arguments],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE if timeout is None else timeout,
+        check=False,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+# ---- metrics ----
+
+
+class Metrics:
+    """A page in the Prometheus text format."""
+
+    _line = re.compile(r"^([A-Za-z_:][\w:]*)(?:\{(.*)\})? (\S+)$")
+    _label = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
+
+    def __init__(self, text):
+        self.text = text
+        self.types = dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.M))
+        self._series = collections.defaultdict(list)
+        for line in text.splitlines():
+            if not line or line.startswith("#"):
+                continue
+            match = self._line.match(line)
+            if match is None:
+                raise AssertionError(f"not a metric: {line!r}")
+            labels = {name: value.replace(r"\"", '"') for name, value in self._label.findall(match.group(2) or "")}
+            self._series[match.group(1)].append((labels, float(match.group(3))))
+
+    def names(self):
+        return set(self._series)
+
+    def series(self, name, **labels):
+        return [s for s in self._series.get(name, []) if all(s[0].get(k) == v for k, v in labels.items())]
+
+    def value(self, name, **labels):
+        """The one series with these labels."""
+        found = self.series(name, **labels)
+        if len(found) != 1:
+            raise AssertionError(f"{len(found)} series {name}{labels}; there are {self._series.get(name)}")
+        return found[0][1]
+
+    def sum(self, name, **labels):
+        return sum(value for _, value in self.series(name, **labels))
+
+
+# ---- a client that sees bytes ----
+
+
+class Response:
+    """An answer: its head, its body as sent (`raw`) and decoded (`body`)."""
+
+    def __init__(self, version, status, reason, headers):
+        self.version, self.status, self.reason, self.headers = version, status, reason, headers
+        self.raw = self.body = b""
+        self.chunks = []
+        self.trailers = []
+        self.interim = []
+        self.complete = False  # ended as its framing says
+
+    def header(self, name):
+        values = [value for key, value in self.headers if key.lower() == name.lower()]
+        return values[0] if values else None
+
+    def header_all(self, name):
+        return [value for key, value in self.headers if key.lower() == name.lower()]
+
+    def json(self):
+        return json.loads(self.body)
+
+    def events(self):
+        """The data of each server-sent event."""
+        text = self.body.decode()
+        found = []
+        for block in text.split("\n\n"):
+            data = [line[5:].strip() for line in block.split("\n") if line.startswith("data:")]
+            if data:
+                found.append("\n".join(data))
+        return found
+
+    def __repr__(self):
+        return f"<{self.status} {self.reason} {len(self.body)} bytes, complete={self.complete}: {self.body[:300]!r}>"
+
+
+class ConnectionEnded(Exception):
+    """The peer closed (or reset) where an answer should have come or gone on."""
+
+    def __init__(self, response=None, reset=False):
+        super().__init__(f"connection ended: reset={reset} {response}")
+        self.response, self.reset = response, reset
+
+
+class Client:
+    """One connection, used byte by byte."""
+
+    def __init__(self, port, timeout=None, receive_buffer=None):
+        self.sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        if receive_buffer:
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        self.sock.settimeout(PATIENCE if timeout is None else timeout)
+        self.sock.connect((LOOPBACK, port))
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.buffer = b""
+        self.ended = False
+
+    def send(self, data):
+        self.sock.sendall(data if isinstance(data, bytes) else data.encode())
+
+    def close(self):
+        self.sock.close()
+
+    def reset(self):
+        """Closes with RST."""
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+        self.sock.close()
+
+    def half_close(self):
+        self.sock.shutdown(socket.SHUT_WR)
+
+    def _fill(self):
+        try:
+            data = self.sock.recv(65536)
+        except (ConnectionResetError, BrokenPipeError):
+            self.ended = True
+            raise ConnectionEnded(reset=True) from None
+        except socket.timeout:
+            raise AssertionError(f"no bytes in time; have {self.buffer[-300:]!r}") from None
+        if not data:
+            self.ended = True
+            raise ConnectionEnded()
+        self.buffer += data
+
+    def _take(self, size):
+        while len(self.buffer) < size:
+            self._fill()
+        taken, self.buffer = self.buffer[:size], self.buffer[size:]
+        return taken
+
+    def _take_line(self):
+        while b"\r\n" not in self.buffer:
+            self._fill()
+        line, self.buffer = self.buffer.split(b"\r\n", 1)
+        return line
+
+    def read_head(self):
+        start = self._take_line().decode("latin-1")
+        version, status, reason = (start.split(" ", 2) + [""])[:3]
+        headers = []
+        while True:
+            line = self._take_line().decode("latin-1")
+            if not line:
+                return Response(version, int(status), reason, headers)
+            name, value = line.split(":", 1)
+            headers.append((name, value.strip()))
+
+    def read_response(self, method="GET"):
+        """A whole answer. ConnectionEnded carries what there was of it."""
+        interim = []
+        while True:
+            response = self.read_head()
+            if response.status >= 200 or response.status == 101:
+                break
+            interim.append(response)
+        response.interim = interim
+        try:
+            self._read_body(response, method)
+        except ConnectionEnded as end:
+            raise ConnectionEnded(response, end.reset) from None
+        response.complete = True
+        return response
+
+    def _read_body(self, response, method):
+        if method == "HEAD" or response.status in (204, 304):
+            return
+        if (response.header("transfer-encoding") or "").lower() == "chunked":
+            return self._read_chunks(response)
+        length = response.header("content-length")
+        if length is not None:
+            self._read_length(response, int(length))
+            return
+        try:
+            while True:
+                if self.buffer:
+                    response.raw += self.buffer
+                    self.buffer = b""
+                    response.body = response.raw
+                self._fill()
+        except ConnectionEnded as end:
+            if end.reset:
+                raise
+
+    def _read_length(self, response, length):
+        parts, have = [], 0
+        try:
+            while have < length:
+                if not self.buffer:
+                    self._fill()
+                part, self.buffer = self.buffer[: length - have], self.buffer[length - have :]
+                parts.append(part)
+                have += len(part)
+        finally:
+            response.raw = response.body = b"".join(parts)
+
+    def _read_chunks(self, response):
+        try:
+            self._read_chunks_inner(response)
+        finally:
+            response.body = b"".join(response.chunks)
+
+    def _read_chunks_inner(self, response):
+        while True:
+            line = self._take_line()
+            response.raw += line + b"\r\n"
+            size = int(line.split(b";")[0], 16)
+            if size == 0:
+                break
+            data = self._take(size + 2)
+            response.raw += data
+            response.chunks.append(data[:-2])
+        while True:
+            line = self._take_line()
+            response.raw += line + b"\r\n"
+            if not line:
+                return
+            name, value = line.decode("latin-1").split(":", 1)
+            response.trailers.append((name, value.strip()))
+
+    def request(self, method, path, body=None, headers=(), version="HTTP/1.1"):
+        self.send(request_bytes(method, path, body, headers, version))
+        return self.read_response(method)
+
+    def read_until_end(self):
+        """All bytes up to the end of the connection, and whether that was a reset."""
+        try:
+            while True:
+                self._fill()
+        except ConnectionEnded as end:
+            return self.buffer, end.reset
+
+
+def request_bytes(method, path, body=None, headers=(), version="HTTP/1.1"):
+    if isinstance(body, (dict, list)):
+        body = json.dumps(body).encode()
+    elif isinstance(body, str):
+        body = body.encode()
+    names = {name.lower() for name, _ in headers}
+    head = f"{method} {path} {version}\r\n"
+    if "host" not in names:
+        head += "host: test\r\n"
+    if body is not None and "content-length" not in names and "transfer-encoding" not in names:
+        head += f"content-length: {len(body)}\r\n"
+    if body is not None and "content-type" not in names:
+        head += "content-type: application/json\r\n"
+    for name, value in headers:
+        head += f"{name}: {value}\r\n"
+    return head.encode("latin-1") + b"\r\n" + (body or b"")
+
+
+def chunked(*pieces, trailers=""):
+    data = b""
+    for piece in pieces:
+        piece = piece if isinstance(piece, bytes) else piece.encode()
+        data += b"%x\r\n" % len(piece) + piece + b"\r\n"
+    return data + b"0\r\n" + trailers.encode() + b"\r\n"
+
+
+def fetch(port, path, method="GET", body=None, headers=()):
+    """One request on a connection of its own."""
+    client = Client(port)
+    try:
+        return client.request(method, path, body, [*headers, ("connection", "close")])
+    finally:
+        client.close()
+
+
+# ---- an endpoint that does what a test says ----
+
+
+class FakeRequest:
+    def __init__(self, head, body, raw_body):
+        self.raw_head, self.body, self.raw_body = head, body, raw_body
+        lines = head.decode("latin-1").split("\r\n")
+        self.method, self.path, self.version = lines[0].split(" ", 2)
+        self.headers = [tuple(part.strip() for part in line.split(":", 1)) for line in lines[1:] if line]
+
+    def header(self, name):
+        values = self.header_all(name)
+        return values[0] if values else None
+
+    def header_all(self, name):
+        return [value for key, value in self.headers if key.lower() == name.lower()]
+
+
+OK_JSON = b'{"object":"test","choices":[],"usage":{"prompt_tokens":3,"total_tokens":5,"completion_tokens":2}}'
+
+
+def answer_bytes(status=200, body=OK_JSON, headers=(), content_type="application/json", reason="Fine"):
+    head = f"HTTP/1.1 {status} {reason}\r\ncontent-type: {content_type}\r\ncontent-length: {len(body)}\r\n"
+    for name, value in headers:
+        head += f"{name}: {value}\r\n"
+    return head.encode("latin-1") + b"\r\n" + body
+
+
+class FakeEndpoint:
+    """An endpoint in threads. `script(request, sock)` answers each request that is not the gateway's own poll; it
+    returns True to keep the connection. Without a script every answer is 200 with a small JSON body."""
+
+    def __init__(self, script=None, accept=True):
+        self.script = script
+        self.requests = []
+        self.connections = 0
+        self.bytes_seen = []  # per connection: everything it brought, whether or not it made a request
+        self._lock = threading.Lock()
+        self._sockets = set()
+        self._closed = False
+        self.listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        self.listener.bind((LOOPBACK, 0))
+        self.listener.listen(512)
+        self.port = self.listener.getsockname()[1]
+        self.address = f"{LOOPBACK}:{self.port}"
+        self.url = "http://" + self.address
+        self._thread = threading.Thread(target=self._accept, daemon=True)
+        self._thread.start()
+
+    def _accept(self):
+        while True:
+            try:
+                sock, _ = self.listener.accept()
+            except OSError:
+                return
+            with self._lock:
+                if self._closed:
+                    sock.close()
+                    return
+                self._sockets.add(sock)
+                self.connections += 1
+                seen = bytearray()
+                self.bytes_seen.append(seen)
+            threading.Thread(target=self._serve, args=(sock, seen), daemon=True).start()
+
+    def _serve(self, sock, seen):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        state = {"buffer": b""}
+
+        def fill():
+            data = sock.recv(65536)
+            if not data:
+                raise EOFError
+            seen.extend(data)
+            state["buffer"] += data
+
+        def take(size):
+            while len(state["buffer"]) < size:
+                fill()
+            taken, state["buffer"] = state["buffer"][:size], state["buffer"][size:]
+            return taken
+
+        def take_to(mark):
+            while mark not in state["buffer"]:
+                fill()
+            taken, state["buffer"] = state["buffer"].split(mark, 1)
+            return taken
+
+        try:
+            while True:
+                request = self._read_request(take, take_to)
+                if self._is_poll(request):
+                    sock.sendall(self._poll_answer(request))
+                    continue
+                with self._lock:
+                    self.requests.append(request)
+                if self.script is None:
+                    sock.sendall(answer_bytes())
+                elif not self.script(request, sock):
+                    return
+        except (EOFError, OSError):
+            pass
+        finally:
+            with self._lock:
+                self._sockets.discard(sock)
+            sock.close()
+
+    @staticmethod
+    def _read_request(take, take_to):
+        head = take_to(b"\r\n\r\n")
+        text = head.lower()
+        length = re.search(rb"\r\ncontent-length: *(\d+)", text)
+        if length:
+            body = take(int(length.group(1)))
+            return FakeRequest(head, body, body)
+        if b"\r\ntransfer-encoding: chunked" not in text:
+            return FakeRequest(head, b"", b"")
+        body = raw = b""
+        while True:
+            line = take_to(b"\r\n")
+            raw += line + b"\r\n"
+            size = int(line.split(b";")[0], 16)
+            data = take(size + 2)
+            raw += data
+            if size == 0:
+                return FakeRequest(head, body, raw)
+            body += data[:-2]
+
+    @staticmethod
+    def _is_poll(request):
+        return request.header("user-agent") == "penstock" and request.header("via") is None
+
+    @staticmethod
+    def _poll_answer(request):
+        if request.path == "/health":
+            return answer_bytes(body=b"", content_type="text/plain")
+        if request.path == "/metrics":
+            text = b"vllm:num_requests_running 0\nvllm:num_requests_waiting 0\nvllm:kv_cache_usage_perc 0\n"
+            return answer_bytes(body=text, content_type="text/plain; version=0.0.4")
+        return answer_bytes(404, b"{}")
+
+    def stray_bytes(self):
+        """What came on connections that were not (only) the gateway's polls."""
+        with self._lock:
+            all_bytes = [bytes(seen) for seen in self.bytes_seen]
+        poll = re.compile(rb"GET [^\r\n]+ HTTP/1\.1\r\nhost: [^\r\n]+\r\nuser-agent: penstock\r\n\r\n")
+        return b"".join(poll.sub(b"", seen) for seen in all_bytes)
+
+    def wait_requests(self, count):
+        wait_for(f"{count} requests at the endpoint", lambda: len(self.requests) >= count)
+        return self.requests
+
+    def close(self):
+        with self._lock:
+            self._closed = True
+            sockets = list(self._sockets)
+        try:
+            self.listener.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+        self.listener.close()
+        for sock in sockets:
+            try:
+                sock.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+
+def hard_reset(sock):
+    """Closes a socket with RST."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+    sock.close()
+
+
+# ---- test cases ----
+
+
+class E2E(unittest.TestCase):
+    """Makes processes that end with the test. Class-wide ones: E2E.sim(cls, ...) from setUpClass."""
+
+    longMessage = True
+    maxDiff = 2000
+
+    def _later(self, function, *arguments):
+        # Called on an instance, or on a class from setUpClass.
+        (self.addClassCleanup if isinstance(self, type) else self.addCleanup)(function, *arguments)
+
+    def directory(self):
+        path = tempfile.mkdtemp(prefix="penstock-e2e-")
+        E2E._later(self, shutil.rmtree, path, True)
+        return path
+
+    def sim(self, *flags, port=0):
+        sim = Sim(*flags, port=port)
+        E2E._later(self, sim.kill)
+        return sim
+
+    def fake(self, script=None):
+        fake = FakeEndpoint(script)
+        E2E._later(self, fake.close)
+        return fake
+
+    def gateway(self, endpoints=(), config=None, **options):
+        urls = [e if isinstance(e, str) else e.url for e in endpoints]
+        gateway = Gateway(urls, config, directory=E2E.directory(self), **options)
+        E2E._later(self, E2E._end_gateway, gateway)
+        return gateway
+
+    @staticmethod
+    def _end_gateway(gateway):
+        ended_before = not gateway.alive()
+        try:
+            if not ended_before:
+                gateway.wait_idle()
+        finally:
+            code = gateway.stop()
+            if code != 0 and not getattr(gateway, "expected_code", None) == code:
+                raise AssertionError(f"the gateway ended with {code}:\n{gateway.log()[-6000:]}")
+
+    def client(self, gateway_or_port, **options):
+        port = gateway_or_port if isinstance(gateway_or_port, int) else gateway_or_port.port
+        client = Client(port, **options)
+        E2E._later(self, client.close)
+        return client
+
+
+def in_threads(count, work):
+    """Runs work(i) in `count` threads and returns what each returned; raises the first exception."""
+    results, errors = [None] * count, []
+
+    def run(i):
+        try:
+            results[i] = work(i)
+        except BaseException as error:  # pylint: disable=broad-except
+            errors.append(error)
+
+    threads = [threading.Thread(target=run, args=(i,), daemon=True) for i in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE * 3)
+        if thread.is_alive():
+            raise AssertionError("a client thread did not end in time")
+    if errors:
+        raise errors[0]
+    return results
+
+
+def completion(prompt="Tell me about water.", max_tokens=8, **more):
+    return {"model": "sim-model", "prompt": prompt, "max_tokens": max_tokens, **more}
+
+
+def chat(text="Tell me about water.", max_tokens=8, **more):
+    return {"model": "sim-model", "messages": [{"role": "user", "content": text}], "max_tokens": max_tokens, **more}
+
+
+def main():
+    """Runs the tests of the calling module: FILE [--ring epoll|io_uring] [unittest options]."""
+    global RING  # pylint: disable=global-statement
+    arguments = list(sys.argv)
+    if "--ring" in arguments:
+        at = arguments.index("--ring")
+        RING = arguments[at + 1]
+        del arguments[at : at + 2]
+    if RING == "io_uring":
+        _, text, _ = run_program(PENSTOCK, "version")
+        if not re.search(r"^io_uring usable", text, re.M):
+            reason = re.search(r"^io_uring (.*)$", text, re.M)
+            print(f"skipped: io_uring is {reason.group(1) if reason else 'not known to this build'}")
+            sys.exit(77)  # what meson takes for "skipped"
+    unittest.main(module="__main__", argv=arguments, verbosity=2)
