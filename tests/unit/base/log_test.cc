@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <cstdio>
 #include <functional>
-#include <regex>
 #include <string>
 
 namespace penstock::log {
@@ -32,6 +31,16 @@ std::string stderr_of(const std::function<void()>& act) {
   return text;
 }
 
+// With each digit of the time replaced by 9, and its offset by +: what is left is known.
+std::string with_plain_time(std::string text, size_t at) {
+  REQUIRE(text.size() > at + 29);
+  for (size_t i = at; i < at + 29; ++i) {
+    if (text[i] >= '0' && text[i] <= '9') text[i] = '9';
+  }
+  if (text[at + 23] == '-') text[at + 23] = '+';
+  return text;
+}
+
 struct RestoreDefaults {
   ~RestoreDefaults() { configure(Level::info, Format::text); }
 };
@@ -42,9 +51,9 @@ TEST_CASE("a text line has time, level, message and fields; values that need it 
   const std::string text = stderr_of([] {
     info("endpoint ejected", {{"endpoint", "127.0.0.1:80"}, {"reason", "two words"}, {"empty", ""}, {"count", 3}});
   });
-  CHECK(std::regex_match(text,
-                         std::regex(R"re(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}[+-]\d\d:\d\d info endpoint ejected )re"
-                                    R"re(endpoint=127\.0\.0\.1:80 reason="two words" empty="" count=3\n)re")));
+  CHECK(with_plain_time(text, 0) ==
+        "9999-99-99T99:99:99.999+99:99 info endpoint ejected endpoint=127.0.0.1:80 reason=\"two words\" empty=\"\" "
+        "count=3\n");
 }
 
 TEST_CASE("a JSON line escapes what JSON must escape, and stays one line") {
@@ -53,9 +62,10 @@ TEST_CASE("a JSON line escapes what JSON must escape, and stays one line") {
   const std::string text = stderr_of([] {
     warn("say \"hi\"", {{"path", "C:\\x"}, {"lines", "a\nb\tc\x01"}, {"utf8", "\xc3\xa9"}});
   });
-  CHECK(std::regex_match(text, std::regex(R"re(\{"time":"[^"]+","level":"warning",.*\}\n)re")));
-  CHECK(text.find(R"("message":"say \"hi\"","path":"C:\\x","lines":"a\u000ab\u0009c\u0001","utf8":")"
-                  "\xc3\xa9\"}\n") != std::string::npos);
+  CHECK(with_plain_time(text, 9) ==
+        R"({"time":"9999-99-99T99:99:99.999+99:99","level":"warning","message":"say \"hi\"","path":"C:\\x",)"
+        R"("lines":"a\u000ab\u0009c\u0001","utf8":")"
+        "\xc3\xa9\"}\n");
 }
 
 TEST_CASE("a value cannot forge a line or a field in text either") {
