@@ -58,68 +58,14 @@ EndpointFaults EndpointFaults::swarm(Random& random) {
   return faults;
 }
 
-// The shard under test, wired as app::Shard wires it.
-struct World::Gateway {
-  explicit Gateway(World& world)
-      : sim(world.network),
-        client(sim.loop(), {}),
-        publisher(1),
-        reader(publisher, 0),
-        index(1 << 12),
-        profile(routing::make_profile(routing::Policy::epp_default)),
-        router(*profile, index, world.network.seed()),
-        random(world.network.seed()),
-        retries({}),
-        context{.loop = sim.loop(),
-                .client = client,
-                .router = router,
-                .hash_prompts = true,
-                .index = index,
-                .tokens = tokens,
-                .budget = sim.budget(),
-                .random = random,
-                .observer = world.observer,
-                .retries = retries,
-                .snapshots = reader,
-                .options = {}},
-        gateway(context),
-        server(sim.loop(), sim.pool(), gateway, {}) {
-    sim.loop().set_turn_hook([this] { reader.end_turn(); });
-    auto snapshot = std::make_unique<endpoints::Snapshot>();
-    snapshot->pools.push_back({.name = "sim"});
-    for (const auto& endpoint : world.endpoints_) {
-      const std::string address = endpoint->address().to_string();
-      states.push_back(&registry.find_or_add(address, "http://" + address, address, address));
-      snapshot->pools.front().endpoints.push_back({.state = states.back()});
-    }
-    publisher.publish(std::move(snapshot));
-    const auto bound = server.listen(sim_address(8080), true);
-    if (!bound.ok()) world.network.fail("the gateway cannot listen");
-  }
-
-  SimLoop sim;
-  upstream::Client client;
-  endpoints::SnapshotPublisher publisher;
-  endpoints::SnapshotReader reader;
-  endpoints::EndpointRegistry registry;
-  std::vector<endpoints::EndpointState*> states;
-  routing::PrefixIndex index;
-  std::unique_ptr<routing::Profile> profile;
-  routing::Router router;
-  routing::TokenEstimator tokens;
-  Random random;
-  admission::RetryBudget retries;
-  proxy::Context context;
-  proxy::Gateway gateway;
-  downstream::Server server;
-};
-
 World::World(uint64_t seed, const SimFaults& network_faults, size_t endpoint_count)
     : network(seed, network_faults), random(seed ^ 0x5eed) {
   for (size_t i = 0; i < endpoint_count; ++i) {
     endpoints_.push_back(std::make_unique<FakeEndpoint>(*this, static_cast<uint16_t>(9000 + i)));
   }
-  gateway_ = std::make_unique<Gateway>(*this);
+  std::vector<net::Address> addresses;
+  for (const auto& endpoint : endpoints_) addresses.push_back(endpoint->address());
+  shard_ = std::make_unique<SimShard>(network, addresses, observer);
 }
 
 World::~World() = default;
@@ -146,20 +92,9 @@ void World::finish_and_check() {
   network.run_until([&] { return observer.finished_count() == observer.started; }, seconds(1200));
   if (observer.finished_count() != observer.started) network.fail("an exchange has not finished");
   if (observer.running != 0) network.fail("running requests do not add up");
-  gateway_->server.stop_listening();
-  gateway_->server.cut_all();
-  gateway_->client.drop_all_idle();
-  network.run_for(seconds(10));
-  if (observer.connections != 0) network.fail("a client connection is left");
-  if (gateway_->sim.budget().used() != 0) network.fail("memory budget is not given back");
-  for (const endpoints::EndpointState* state : gateway_->states) {
-    const endpoints::LoadCounters& load = state->load;
-    if (load.requests != 0 || load.prefill_tokens != 0 || load.kv_tokens != 0 || load.decoding != 0) {
-      network.fail("reserved load is not given back");
-    }
-    if (state->connections != 0) network.fail("an upstream connection is left");
-  }
-  gateway_.reset();
+  shard_->close_and_check(network);
+  if (observer.connections != 0) network.fail("client connections do not add up");
+  shard_.reset();
   endpoints_.clear();
 }
 

@@ -15,8 +15,7 @@
 #include <string>
 #include <vector>
 
-#include "penstock/proxy/gateway.h"
-#include "tests/support/sim_peer.h"
+#include "tests/support/sim_shard.h"
 
 namespace penstock::test {
 
@@ -78,10 +77,9 @@ class World {
  private:
   friend class FakeClient;
   friend class FakeEndpoint;
-  struct Gateway;
 
   std::vector<std::unique_ptr<FakeEndpoint>> endpoints_;
-  std::unique_ptr<Gateway> gateway_;
+  std::unique_ptr<SimShard> shard_;
   std::vector<std::unique_ptr<FakeClient>> clients_;
 };
 

@@ -1,0 +1,43 @@
+// The parts of a shard, wired as app::Shard wires them, on a simulated ring; endpoints are given by address.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "penstock/proxy/gateway.h"
+#include "tests/support/sim_peer.h"
+
+namespace penstock::test {
+
+class SimShard {
+ public:
+  static constexpr uint16_t port = 8080;
+
+  // `options` as the gateway's; the body limit, for one, is worth lowering in a test.
+  SimShard(SimNetwork& network, const std::vector<net::Address>& endpoint_addresses, proxy::ExchangeObserver& observer,
+           const proxy::Options& options = {});
+
+  net::Address address() const { return sim_address(port); }
+  // Ends every connection, lets the network settle, and fails loudly when anything is left: memory budget, reserved load,
+  // upstream connections.
+  void close_and_check(SimNetwork& network);
+
+ private:
+  SimLoop sim_;
+  upstream::Client client_;
+  endpoints::SnapshotPublisher publisher_;
+  endpoints::SnapshotReader reader_;
+  endpoints::EndpointRegistry registry_;
+  std::vector<endpoints::EndpointState*> states_;
+  routing::PrefixIndex index_;
+  std::unique_ptr<routing::Profile> profile_;
+  routing::Router router_;
+  routing::TokenEstimator tokens_;
+  Random random_;
+  admission::RetryBudget retries_;
+  proxy::Context context_;
+  proxy::Gateway gateway_;
+  downstream::Server server_;
+};
+
+}  // namespace penstock::test
