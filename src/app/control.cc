@@ -208,14 +208,6 @@ bool Control::start_admin() {
 
 // ---- what the directory learns ----
 
-// The index believes an endpoint to hold as many blocks as its KV cache has room for.
-void Control::on_metrics(const endpoints::EndpointView& endpoint) {
-  const endpoints::EngineMetrics& metrics = endpoint.metrics;
-  if (metrics.kv_blocks == 0 || metrics.block_size == 0) return;
-  const uint64_t tokens = metrics.kv_blocks * metrics.block_size;
-  index_.set_capacity(endpoint.state->slot, tokens / routing::PrefixHashOptions{}.block_tokens);
-}
-
 void Control::on_caches_lost(const endpoints::EndpointState& endpoint) { index_.forget_endpoint(endpoint.slot); }
 
 // ---- signals ----

@@ -39,7 +39,6 @@ class Control final : public discovery::DirectoryEvents {
   std::string not_ready() const;                         // "" when it is: what /readyz says
   int64_t in_flight() const;
   observability::ExportInput gather() const;
-  void on_metrics(const endpoints::EndpointView& endpoint) override;
   void on_caches_lost(const endpoints::EndpointState& endpoint) override;
   void stop_shards();
 

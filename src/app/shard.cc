@@ -28,6 +28,12 @@ proxy::Options proxy_options(const config::Options& options) {
   return out;
 }
 
+routing::RouterOptions router_options(const config::Options& options) {
+  routing::RouterOptions out;
+  out.slow_start = options.ejection.slow_start;
+  return out;
+}
+
 downstream::ServerOptions server_options(const config::Options& options) {
   downstream::ServerOptions out;
   out.parser.head_bytes_max = options.limits.header_bytes;
@@ -51,7 +57,7 @@ struct Shard::Parts {
         loop(ring, net::system_clock()),
         client(loop, client_options(shard.shared_.options)),
         snapshots(shard.shared_.snapshots, shard.index_),
-        router(shard.shared_.profile, shard.shared_.index, shard.random_.next()),
+        router(shard.shared_.profile, shard.shared_.index, shard.random_.next(), router_options(shard.shared_.options)),
         retries({shard.shared_.options.retry.budget_percent, static_cast<double>(shard.shared_.options.retry.budget_min)}),
         context{.loop = loop,
                 .client = client,

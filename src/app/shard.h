@@ -79,6 +79,7 @@ class Shard {
 
 // The parts of the configuration that each layer wants, from the whole.
 proxy::Options proxy_options(const config::Options& options);
+routing::RouterOptions router_options(const config::Options& options);
 downstream::ServerOptions server_options(const config::Options& options);
 upstream::ClientOptions client_options(const config::Options& options);
 

@@ -109,7 +109,6 @@ void EndpointPoller::metrics_done() {
   status_.last_success = now;
   status_.ever = true;
   failures_in_a_row_ = 0;
-  directory_.events_.on_metrics(view_);
   directory_.changed(/*at_once=*/false);
 }
 

@@ -243,7 +243,7 @@ routing::Decision Exchange::decide(routing::Features wanted, Instant now, routin
   if (pool == nullptr) return {.why_none = routing::NoEndpoint::pool_empty};
   const std::span<endpoints::EndpointState* const> tried(tried_.data(), tried_count_);
   const routing::Decision decision = context_.router.decide(wanted, *pool, now, tried, why);
-  if (decision.endpoint != nullptr || wanted.model.empty()) return decision;
+  if (decision.why_none != routing::NoEndpoint::none_ready || wanted.model.empty()) return decision;
   wanted.model = {};
   if (why != nullptr) *why = {};
   return context_.router.decide(wanted, *pool, now, tried, why);

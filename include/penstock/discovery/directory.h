@@ -47,8 +47,6 @@ struct PollStatus {
 // What others must hear of at once. Called on the control thread.
 class DirectoryEvents {
  public:
-  // New metrics of an endpoint (its KV capacity may have become known or changed).
-  virtual void on_metrics(const endpoints::EndpointView& endpoint) = 0;
   // What was believed of its caches is void: it left, or it came back and is likely another process.
   virtual void on_caches_lost(const endpoints::EndpointState& endpoint) = 0;
 
