@@ -27,7 +27,8 @@ struct Completion {
 class UringQueue {
  public:
   // Buffers are used in turn, so together they are the working set and should fit the L2 cache; but
-  // the about 20 completions that one wait hands over must each find one. A power of two.
+  // the about 20 completions that one wait hands over must each find one. Measured per relayed
+  // message: 16 run out in every burst (+5 %), 64 cost +13 % on large bodies. A power of two.
   static constexpr unsigned buffer_count = 32;
   static constexpr size_t buffer_size = 64 * 1024;
 
