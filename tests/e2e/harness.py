@@ -182,9 +182,16 @@ class Gateway(Process):
         for url in endpoints:
             command += ["--endpoint", url]
         super().__init__(command + list(flags))
+        try:
+            self._await_start(ready)
+        except BaseException as error:
+            code = self.kill()
+            raise AssertionError(f"the gateway did not start, {code}: {error}\n{self.log()}") from None
+
+    def _await_start(self, ready):
         started = self.err.wait(r"serving\W.*?listen\W+(?:\S+?):(\d+)")
         if started is None:
-            raise AssertionError(f"the gateway ended with {self.wait()}:\n{self.log()}")
+            raise AssertionError("it ended")
         self.port = int(started.group(1))
         self.admin_port = int(self.err.wait(r"admin pages\W.*?listen\W+(?:\S+?):(\d+)").group(1))
         self.address = f"{LOOPBACK}:{self.port}"
@@ -576,10 +583,12 @@ def answer_bytes(status=200, body=OK_JSON, headers=(), content_type="application
 
 class FakeEndpoint:
     """An endpoint in threads. `script(request, sock)` answers each request that is not the gateway's own poll; it
-    returns True to keep the connection. Without a script every answer is 200 with a small JSON body."""
+    returns True to keep the connection. Without a script every answer is 200 with a small JSON body.
+    `early(head, sock)` is asked when only the head has come; the connection ends when it returns True."""
 
-    def __init__(self, script=None, accept=True):
+    def __init__(self, script=None):
         self.script = script
+        self.early = None
         self.requests = []
         self.connections = 0
         self.bytes_seen = []  # per connection: everything it brought, whether or not it made a request
@@ -636,7 +645,9 @@ class FakeEndpoint:
 
         try:
             while True:
-                request = self._read_request(take, take_to)
+                request = self._read_request(take, take_to, sock)
+                if request is None:
+                    return
                 if self._is_poll(request):
                     sock.sendall(self._poll_answer(request))
                     continue
@@ -653,10 +664,11 @@ class FakeEndpoint:
                 self._sockets.discard(sock)
             sock.close()
 
-    @staticmethod
-    def _read_request(take, take_to):
+    def _read_request(self, take, take_to, sock):
         head = take_to(b"\r\n\r\n")
         text = head.lower()
+        if self.early is not None and b"\r\nvia: " in text and self.early(head, sock):
+            return None
         length = re.search(rb"\r\ncontent-length: *(\d+)", text)
         if length:
             body = take(int(length.group(1)))
@@ -687,12 +699,10 @@ class FakeEndpoint:
             return answer_bytes(body=text, content_type="text/plain; version=0.0.4")
         return answer_bytes(404, b"{}")
 
-    def stray_bytes(self):
-        """What came on connections that were not (only) the gateway's polls."""
+    def all_bytes(self):
+        """What has come on all connections together."""
         with self._lock:
-            all_bytes = [bytes(seen) for seen in self.bytes_seen]
-        poll = re.compile(rb"GET [^\r\n]+ HTTP/1\.1\r\nhost: [^\r\n]+\r\nuser-agent: penstock\r\n\r\n")
-        return b"".join(poll.sub(b"", seen) for seen in all_bytes)
+            return b"".join(bytes(seen) + b"\n" for seen in self.bytes_seen)
 
     def wait_requests(self, count):
         wait_for(f"{count} requests at the endpoint", lambda: len(self.requests) >= count)
