@@ -18,6 +18,7 @@ namespace penstock::app {
 namespace {
 
 constexpr Duration kDrainLook = milliseconds(20);
+constexpr Duration kFirstProbes = seconds(1);            // how long the listeners wait for them
 
 // Our listeners share their port (SO_REUSEPORT), so a second gateway of the same user would quietly take half of the
 // connections. A socket without that option tells whether the port is free; its port is used when 0 was asked for.
@@ -155,6 +156,9 @@ bool Control::start() {
   }
   make_shards();
   if (!start_admin()) return false;
+  // The first client should find endpoints that have been probed, as long as they answer at all.
+  const Instant deadline = net::system_clock().now() + kFirstProbes;
+  while (!directory_->synced() && net::system_clock().now() < deadline) loop_->run_turn(milliseconds(10));
   if (!start_shards(*listen)) return false;
   phase_ = Phase::serving;
   log::info("serving", {{"listen", listen->to_string()},

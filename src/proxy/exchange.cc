@@ -123,7 +123,7 @@ bool Exchange::begin(downstream::Connection& client, const http::Head& head) {
   announced_body_ = head.content_length;
   ErrorCode refusal;
   if (!head_acceptable(head, &refusal)) {
-    refuse(refusal);
+    refuse(refusal, refusal == ErrorCode::body_too_large ? body_limit_message() : std::string());
     return false;
   }
   if (context_.options.total_timeout > Duration{0}) context_.loop.arm(total_deadline_, context_.options.total_timeout);
@@ -143,13 +143,18 @@ bool Exchange::head_acceptable(const http::Head& head, ErrorCode* refusal) const
   return true;
 }
 
+std::string Exchange::body_limit_message() const {
+  return "The request body is larger than limits.body_bytes allows (" + std::to_string(context_.options.body_bytes_max) +
+         " bytes).";
+}
+
 // ---- read body ----
 
 void Exchange::on_body(std::string_view bytes) {
   request_bytes_ += bytes.size();
   if (request_bytes_ > context_.options.body_bytes_max) {
     context_.observer.limit_hit("body_bytes");
-    return refuse(ErrorCode::body_too_large);
+    return refuse(ErrorCode::body_too_large, body_limit_message());
   }
   if (body_.append(bytes, announced_body_)) return;
   context_.observer.limit_hit("memory");

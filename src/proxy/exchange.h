@@ -56,6 +56,7 @@ class Exchange final : public net::Disposable, public downstream::RequestHandler
   void on_response_failed(upstream::Failure failure, bool received, bool reused) override;
 
   bool head_acceptable(const http::Head& head, ErrorCode* refusal) const;
+  std::string body_limit_message() const;
   routing::Features features();
   routing::Decision decide(routing::Features wanted, Instant now, routing::Explanation* why);
   bool answers_itself();
