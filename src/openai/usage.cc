@@ -173,9 +173,7 @@ class Reader {
     if (key == "error") {
       seen_.error = seen_.error || kind(value) == '{' || kind(value) == '"';
     } else if (top && (key == "object" || key == "type")) {
-      std::string word;
-      if (!read_text(value, word)) return false;
-      seen_.error = seen_.error || word == "error";
+      seen_.error = seen_.error || value.raw_json_token().starts_with(R"("error")");
     } else if (top && (key == "response" || key == "message" || key == "delta")) {
       return each_field(
           value, [this](std::string_view name, ondemand::value inner) { return read_field(name, inner, false); });

@@ -22,17 +22,23 @@ class AnswerObserver {
   ~AnswerObserver();
   void reset();
 
-  // One SSE event's data (and name, for responses and messages). Returns what it was.
+  // One SSE event's data (and name, for responses and messages; without one, a "type" that begins the data). Returns
+  // what it was:
+  //   content      text for the client, as far as a cheap look tells; may carry usage or a finish reason as well
+  //   usage_only   usage and no choice (the last chunk of include_usage; message_delta)
+  //   done         [DONE], response.completed, response.incomplete, message_stop
+  //   error        an error object in whatever shape, response.failed
+  //   other        keep-alives, starts and ends of parts, what is not JSON or was cut
   enum class Kind : uint8_t { content, usage_only, done, error, other };
   Kind on_event(std::string_view name, std::string_view data);
-  // A complete JSON answer that did not stream; needs no padding (copied when small, skipped beyond 1 MiB unless it
-  // can be read from its tail).
+  // A complete JSON answer that did not stream; needs no padding. Beyond 1 MiB only its last 64 KiB are looked at, for
+  // usage and stop_reason at the top level: the reason of a choice is then not known.
   void on_answer(std::string_view json);
 
   // The last usage seen (continuous_usage_stats sends many: only the last counts).
   const std::optional<Usage>& usage() const { return usage_; }
   std::string_view finish_reason() const { return finish_reason_; }  // "" while unknown
-  bool saw_done() const { return done_; }                            // data: [DONE], response.completed, message_stop
+  bool saw_done() const { return done_; }                            // an event of kind `done` came
 
  private:
   std::optional<Usage> usage_;
