@@ -100,7 +100,7 @@ inline std::string pattern_string(size_t size, size_t seed = 0) {
 }
 
 // Records what happens and lets a test act from inside an event.
-struct Recorder : SocketEvents {
+struct Recorder final : SocketEvents {
   std::string bytes;
   size_t calls = 0;  // on_bytes
   int connected = 0, eofs = 0, errors = 0, writables = 0;
@@ -142,7 +142,7 @@ struct Recorder : SocketEvents {
   }
 };
 
-struct Acceptor : AcceptEvents {
+struct Acceptor final : AcceptEvents {
   std::vector<Fd> accepted;
   std::vector<int> errors;
   std::function<void()> when_accepted;
