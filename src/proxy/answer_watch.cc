@@ -24,6 +24,7 @@ void AnswerWatch::begin(const http::Head& answer, bool inference) {
     mode_ = Mode::events;
   } else if (inference && type.starts_with("application/json")) {
     mode_ = Mode::json;
+    announced_ = answer.content_length;
   }
 }
 
@@ -33,6 +34,10 @@ void AnswerWatch::feed(std::string_view decoded, Instant now) {
     return sse_.feed(decoded);
   }
   if (mode_ != Mode::json) return;
+  if (json_.empty() && decoded.size() == announced_) {  // all of it in one read: no copy needed
+    mode_ = Mode::ignore;
+    return answer_.on_answer(decoded);
+  }
   if (json_.size() + decoded.size() <= json_bytes_max && json_.append(decoded, 0)) return;
   mode_ = Mode::ignore;
   json_.reset();

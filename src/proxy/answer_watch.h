@@ -41,6 +41,7 @@ class AnswerWatch final : private http::SseEvents {
   openai::AnswerObserver answer_;
   net::BodyBuffer json_;
   Instant now_{}, last_chunk_{};
+  uint64_t announced_ = 0;                                 // the answer's length, when it says so
   uint32_t chunks_ = 0;
 };
 

@@ -395,7 +395,6 @@ void Exchange::first_byte_relayed() {
   first_byte_ = context_.loop.now();
   reservation_.first_token();
   answer_head_.clear();
-  answer_head_.shrink_to_fit();
   if (attempt_ == nullptr || attempt_->request_sent()) body_.reset();
 }
 
