@@ -167,11 +167,7 @@ Command parse_command_line(int argc, const char* const* argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::CallForHelp&) {
-    const CLI::App* const about = serve->parsed()     ? serve
-                                  : check->parsed()   ? check
-                                  : version->parsed() ? version
-                                                      : &app;
-    command.output = about->help();
+    command.output = app.help();  // of the command that was named, if any
     return command;
   } catch (const CLI::ParseError& error) {
     return usage_error(error.what(), serve->parsed() ? "penstock serve --help" : "penstock --help");

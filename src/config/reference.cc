@@ -86,8 +86,6 @@ std::vector<KeyInfo> keys() {
   std::vector<KeyInfo> out;
   for (const Key& key : table()) {
     std::string default_value = to_text(key, defaults);
-    const bool is_zero = default_value == "0" || default_value == "0s";
-    if (is_zero && !key.zero.empty()) default_value = key.zero == "none" ? "none" : "0";
     out.push_back({std::string(key.name), std::string(type_name(key.type)), std::move(default_value),
                    accepted_values(key), std::string(key.doc), key.needs_restart});
   }

@@ -33,7 +33,7 @@ const Key keys_in_order[] = {
      .doc = "Where clients connect."},
     {.name = "admin", .type = Type::address, .field = PENSTOCK_FIELD(admin), .needs_restart = true,
      .doc = "Where metrics, health, status and debug pages are served."},
-    {.name = "pool", .type = Type::text, .field = PENSTOCK_FIELD(pool_name), .least = 1, .most = 253,
+    {.name = "pool", .type = Type::text, .field = PENSTOCK_FIELD(pool_name), .least = 1, .most = 253, .needs_restart = true,
      .doc = "Name of the pool of endpoints: the label `name` of the `inference_pool_*` metrics."},
     {.name = "shards", .type = Type::integer, .field = PENSTOCK_FIELD(shards), .most = 1024, .zero = "one per CPU it may use",
      .needs_restart = true, .doc = "Worker threads. CPU affinity, cpuset and the control group's quota are respected."},
@@ -84,8 +84,6 @@ const Key keys_in_order[] = {
     {.name = "limits.memory", .type = Type::size, .field = PENSTOCK_FIELD(limits.memory_bytes), .least = MiB, .most = 1024 * GiB,
      .zero = "60 % of the control group's limit, else of the machine's memory",
      .doc = "Bytes of bodies and queued output that the process may hold (503)."},
-    {.name = "limits.upstream_connections_per_endpoint", .type = Type::integer, .field = PENSTOCK_FIELD(limits.upstream_connections_per_endpoint),
-     .most = 1e6, .zero = "no limit", .doc = "Connections of one shard to one endpoint."},
 
     {.name = "retry.attempts", .type = Type::integer, .field = PENSTOCK_FIELD(retry.attempts), .least = 1, .most = 8,
      .doc = "Endpoints tried for one request, the first included. Only failures before the first byte of the answer's body are retried."},
@@ -116,7 +114,7 @@ const Key keys_in_order[] = {
     {.name = "metrics.engine", .type = Type::choice, .field = PENSTOCK_FIELD(metrics.engine), .words = engine_words,
      .doc = "What the endpoints run: decides the names of the metrics that are read. Each endpoint may say otherwise."},
 
-    {.name = "routing.policy", .type = Type::choice, .field = PENSTOCK_FIELD(policy), .words = policy_words,
+    {.name = "routing.policy", .type = Type::choice, .field = PENSTOCK_FIELD(policy), .words = policy_words, .needs_restart = true,
      .doc = "How an endpoint is chosen. `epp-default` weighs queue, KV-cache use and cached prefix."},
     {.name = "routing.prefix_index_entries", .type = Type::integer, .field = PENSTOCK_FIELD(prefix_index_entries), .least = 1024, .most = 4294967296.0,
      .needs_restart = true, .doc = "Size of the table of prompt blocks believed to be cached, 8 bytes each; rounded up to a power of two."},
@@ -300,8 +298,10 @@ std::string to_text(const Key& key, const Options& options) {
           },
           [&](Reference<double> field) { return format_number(field(from)); },
           [&](Reference<Duration> field) {
-            return key.type == Type::microseconds ? std::to_string(duration_cast<microseconds>(field(from)).count())
-                                                  : format_duration(field(from));
+            if (key.type == Type::microseconds) {
+              return std::to_string(duration_cast<microseconds>(field(from)).count());
+            }
+            return field(from) == Duration{0} && key.zero == "none" ? "none" : format_duration(field(from));
           },
           [&](const EnumField& field) { return std::string(key.words[static_cast<size_t>(field.get(from))]); },
       },

@@ -31,7 +31,6 @@ struct Limits {
   size_t connections = 0;                      // clients, whole process; 0: from RLIMIT_NOFILE
   size_t requests_per_shard = 20000;           // in flight; 503
   size_t memory_bytes = 0;                     // budget; 0: 60 % of the cgroup limit, else of the machine's memory
-  size_t upstream_connections_per_endpoint = 0;   // per shard; 0: no limit
 };
 
 struct Retry {

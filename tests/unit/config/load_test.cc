@@ -62,7 +62,6 @@ TEST_CASE("every key of the file reaches its option") {
   CHECK(o.limits.connections == 100);
   CHECK(o.limits.requests_per_shard == 50);
   CHECK(o.limits.memory_bytes == size_t{2} << 30);
-  CHECK(o.limits.upstream_connections_per_endpoint == 7);
   CHECK(o.retry.attempts == 5);
   CHECK(o.retry.budget_percent == 12.5);
   CHECK(o.retry.budget_min == 1);

@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 
 #include "files.h"
+#include "penstock/routing/router.h"
 #include "src/config/table.h"
 
 using namespace penstock;
@@ -39,7 +40,7 @@ TEST_CASE("a diff names each changed key and endpoint, and equal options have no
   to.timeouts.total = seconds(60);
   CHECK(diff(from, to) == std::vector<std::string>{
                               "timeouts.connect: 1s -> 2s",
-                              "timeouts.total: 0s -> 1m",
+                              "timeouts.total: none -> 1m",
                               "endpoints: removed a (http://a:1)",
                               "endpoints: b (http://b:1) -> b (http://b:2)",
                               "endpoints: added c (http://c:1, sglang)",
@@ -48,11 +49,11 @@ TEST_CASE("a diff names each changed key and endpoint, and equal options have no
 }
 
 TEST_CASE("listen, admin, shards, ring and the prefix index need a restart, timeouts do not") {
-  for (const char* key :
-       {"listen", "admin", "shards", "pin", "ring.engine", "ring.spin_us", "routing.prefix_index_entries"}) {
+  for (const char* key : {"listen", "admin", "shards", "pin", "ring.engine", "ring.spin_us", "pool", "routing.policy",
+                          "routing.prefix_index_entries"}) {
     CHECK(reload_needs_restart(key));
   }
-  for (const char* key : {"timeouts.connect", "limits.body_bytes", "routing.policy", "endpoints", "no.such"}) {
+  for (const char* key : {"timeouts.connect", "limits.body_bytes", "access_log.path", "endpoints", "no.such"}) {
     CHECK_FALSE(reload_needs_restart(key));
   }
   Options from, to;
@@ -60,4 +61,12 @@ TEST_CASE("listen, admin, shards, ring and the prefix index need a restart, time
   to.retry.attempts = 2;
   to.ring.kind = net::RingKind::epoll;
   CHECK(changes_needing_restart(from, to) == std::vector<std::string>{"listen", "ring.engine"});
+}
+
+TEST_CASE("the policies that can be named are those that routing has") {
+  const Key* const key = find_key("routing.policy");
+  REQUIRE(key != nullptr);
+  const auto names = routing::policy_names();
+  CHECK(std::vector<std::string_view>(key->words.begin(), key->words.end()) ==
+        std::vector<std::string_view>(names.begin(), names.end()));
 }
