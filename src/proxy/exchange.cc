@@ -193,9 +193,16 @@ Exchange::Progress Exchange::parse() {
   }
   inference_ = true;
   target_model_ = head_.model_rewrite.empty() ? request_.model : head_.model_rewrite;
-  prompt_tokens_ = request_.prompt_token_ids > 0 ? request_.prompt_token_ids
-                                                 : context_.tokens.estimate(target_model_, request_.prompt_bytes);
+  prompt_tokens_ = estimate_tokens();
   return Progress::ready;
+}
+
+uint32_t Exchange::estimate_tokens() const {
+  if (request_.prompt_token_ids > 0) return request_.prompt_token_ids;
+  // Base64 media are many bytes and few tokens; their number is the engine's secret. Count such prompts as moderate.
+  constexpr size_t media_bytes_max = 32 * 1024;
+  const size_t bytes = request_.multimodal ? std::min(request_.prompt_bytes, media_bytes_max) : request_.prompt_bytes;
+  return context_.tokens.estimate(target_model_, bytes);
 }
 
 // The list of models is the pool's, not one endpoint's, as soon as the endpoints have told their own.

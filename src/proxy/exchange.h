@@ -57,6 +57,7 @@ class Exchange final : public net::Disposable, public downstream::RequestHandler
 
   bool head_acceptable(const http::Head& head, ErrorCode* refusal) const;
   std::string body_limit_message() const;
+  uint32_t estimate_tokens() const;
   routing::Features features();
   routing::Decision decide(routing::Features wanted, Instant now, routing::Explanation* why);
   bool answers_itself();

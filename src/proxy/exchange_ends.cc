@@ -106,7 +106,8 @@ void Exchange::finish(Outcome outcome) {
   attempt_ = nullptr;
   if (running_) context_.observer.running_changed(request_.model, -1);
   const std::optional<openai::Usage>& usage = watch_.answer().usage();
-  if (inference_ && usage.has_value()) context_.tokens.learn(target_model_, request_.prompt_bytes, usage->prompt_tokens);
+  const bool text = inference_ && !request_.multimodal && request_.prompt_token_ids == 0;
+  if (text && usage.has_value()) context_.tokens.learn(target_model_, request_.prompt_bytes, usage->prompt_tokens);
   report(outcome, now);
   reset();
   gateway_.release(*this);
