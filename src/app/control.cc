@@ -100,7 +100,8 @@ Control::Control(const config::Command& command)
       snapshots_(options_.shards),
       index_(options_.prefix_index_entries),
       profile_(routing::make_profile(policy_of(options_))),
-      shared_{options_, probe_, budget_, snapshots_, index_, tokens_, *profile_, shards_, client_connections_},
+      shared_{options_, probe_, budget_, snapshots_, index_, tokens_, *profile_, shards_,
+              options_.limits.connections},
       pool_(budget_),
       drain_delay_(net::Timer::of<&Control::stop_accepting>(this)),
       drain_watch_(net::Timer::of<&Control::watch_drain>(this)) {}
@@ -227,30 +228,31 @@ void Control::on_signal(int signal) {
 void Control::reload() {
   const config::LoadResult loaded = config::load(source_);
   for (const config::Problem& problem : loaded.problems) log::error("reload: " + config::to_string(problem));
-  if (!loaded.ok()) {
-    ++reloads_failed_;
-    return log::error("reload refused: the running configuration stays");
-  }
+  if (!loaded.ok()) return refuse_reload();
   const std::vector<std::string> restart = config::changes_needing_restart(loaded_, loaded.options);
   for (const std::string& change : restart) log::error("reload: needs a restart", {{"change", change}});
-  if (!restart.empty()) {
-    ++reloads_failed_;
-    return log::error("reload refused: the running configuration stays");
-  }
+  if (!restart.empty()) return refuse_reload();
   const config::Options next = with_defaults(loaded.options);
-  for (const std::string& change : config::diff(loaded_, loaded.options)) log::info("reload", {{"change", change}});
   if (const auto reopened = access_log_->configure(access_log_options(next)); !reopened.ok()) {
     log::error("reload: cannot open the access log", {{"error", reopened.error().text}});
+    return refuse_reload();
   }
+  for (const std::string& change : config::diff(loaded_, loaded.options)) log::info("reload", {{"change", change}});
   directory_->set_options(poll_options(next));
   for (const std::string& problem : directory_->set_endpoints(specs_of(next))) log::warn(problem);
   budget_.set_limit(next.limits.memory_bytes);
+  shared_.connections_max.store(next.limits.connections, std::memory_order_relaxed);
   log::configure(next.log_level, next.log_format);
   for (const auto& shard : shards_) shard->reload(next);
   options_ = next;
   loaded_ = loaded.options;
   ++reloads_;
   log::info("reloaded");
+}
+
+void Control::refuse_reload() {
+  ++reloads_failed_;
+  log::error("reload refused: the running configuration stays");
 }
 
 // ---- drain ----
@@ -322,6 +324,7 @@ observability::ExportInput Control::gather() const {
   input.snapshot = snapshots_.current();
   input.snapshot_at = directory_->published_at();
   input.polls = directory_->status();
+  input.metrics_stale_after = metrics_stale_after(options_);
   input.memory = &budget_;
   input.prefix_index_size = index_.size();
   input.reloads = reloads_;

@@ -32,6 +32,7 @@ class Control final : public discovery::DirectoryEvents {
   bool start_admin();
   void on_signal(int signal);
   void reload();
+  void refuse_reload();
   void begin_drain(bool at_once);
   void stop_accepting();
   void watch_drain();
@@ -56,7 +57,6 @@ class Control final : public discovery::DirectoryEvents {
   routing::PrefixIndex index_;
   routing::TokenEstimator tokens_;
   std::unique_ptr<routing::Profile> profile_;
-  std::atomic<int64_t> client_connections_{0};
   std::unique_ptr<observability::AccessLog> access_log_;
   observability::Names names_;
   std::vector<std::unique_ptr<observability::DecisionLog>> decisions_;

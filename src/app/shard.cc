@@ -28,9 +28,14 @@ proxy::Options proxy_options(const config::Options& options) {
   return out;
 }
 
+Duration metrics_stale_after(const config::Options& options) {
+  return std::max<Duration>(seconds(2), 3 * options.metrics.idle_interval);
+}
+
 routing::RouterOptions router_options(const config::Options& options) {
   routing::RouterOptions out;
   out.slow_start = options.ejection.slow_start;
+  out.metrics_stale_after = metrics_stale_after(options);
   return out;
 }
 
@@ -121,6 +126,7 @@ void Shard::run(net::Address listen, std::promise<Result<net::Address>> started)
     parts.snapshots.end_turn();
     const auto in_flight = static_cast<int64_t>(parts.gateway.in_flight());
     in_flight_.store(in_flight, std::memory_order_relaxed);
+    connections_.store(parts.server.connections(), std::memory_order_relaxed);
     load_.store(in_flight + static_cast<int64_t>(parts.server.connections()), std::memory_order_relaxed);
   });
   started.set_value(bound);
@@ -133,8 +139,8 @@ void Shard::run(net::Address listen, std::promise<Result<net::Address>> started)
 // The kernel spreads connections by a hash of their addresses: balls in bins, bad where few clients bring many requests.
 // So each new connection may go to one of two other shards, when one of them has clearly less to do.
 bool Shard::place(int fd) {
-  const auto limit = static_cast<int64_t>(shared_.options.limits.connections);
-  if (limit > 0 && shared_.client_connections.load(std::memory_order_relaxed) >= limit) {
+  const size_t limit = shared_.connections_max.load(std::memory_order_relaxed);
+  if (limit > 0 && all_connections() >= limit) {
     refuse_connection(fd);
     return true;
   }
@@ -142,6 +148,13 @@ bool Shard::place(int fd) {
   if (other == nullptr) return false;
   other->take_connection(fd);
   return true;
+}
+
+// Ours as they are, the others' as of their last turn.
+size_t Shard::all_connections() const {
+  size_t sum = parts_->server.connections();
+  for (const auto& shard : shared_.shards) sum += shard.get() == this ? 0 : shard->connections();
+  return sum;
 }
 
 Shard* Shard::less_loaded() {

@@ -27,7 +27,7 @@ struct Shared {
   routing::TokenEstimator& tokens;
   const routing::Profile& profile;
   std::vector<std::unique_ptr<Shard>>& shards;
-  std::atomic<int64_t>& client_connections;              // of all shards: limits.connections
+  std::atomic<size_t> connections_max;                   // limits.connections; changes with a reload
 };
 
 class Shard {
@@ -48,6 +48,7 @@ class Shard {
   // Any thread; recent.
   int64_t load() const { return load_.load(std::memory_order_relaxed); }
   int64_t in_flight() const { return in_flight_.load(std::memory_order_relaxed); }
+  size_t connections() const { return connections_.load(std::memory_order_relaxed); }
   bool accepting() const { return accepting_.load(std::memory_order_relaxed); }
   const net::RingStats* ring_stats() const { return ring_stats_; }
   const upstream::ClientStats* upstream_stats() const { return upstream_stats_; }
@@ -58,6 +59,7 @@ class Shard {
 
   void run(net::Address listen, std::promise<Result<net::Address>> started);
   bool place(int fd);
+  size_t all_connections() const;
   Shard* less_loaded();
   void refuse_connection(int fd);
 
@@ -74,11 +76,14 @@ class Shard {
   std::thread thread_;
   alignas(64) std::atomic<int64_t> load_{0};             // connections + requests in flight, published each turn
   std::atomic<int64_t> in_flight_{0};
+  std::atomic<size_t> connections_{0};
   std::atomic<bool> accepting_{false};
 };
 
 // The parts of the configuration that each layer wants, from the whole.
 proxy::Options proxy_options(const config::Options& options);
+// Older metrics say nothing any more: a few polls late even while no traffic flows.
+Duration metrics_stale_after(const config::Options& options);
 routing::RouterOptions router_options(const config::Options& options);
 downstream::ServerOptions server_options(const config::Options& options);
 upstream::ClientOptions client_options(const config::Options& options);

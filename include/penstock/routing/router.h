@@ -103,7 +103,7 @@ struct Decision {
 };
 
 struct RouterOptions {
-  Duration metrics_stale_after = seconds(2);   // routing.metrics_stale_after
+  Duration metrics_stale_after = seconds(2);   // older metrics count as unknown
   Duration slow_start = seconds(10);           // the same as EjectionOptions::slow_start
 };
 
