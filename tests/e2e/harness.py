@@ -594,7 +594,7 @@ class FakeEndpoint:
         self.bytes_seen = []  # per connection: everything it brought, whether or not it made a request
         self._lock = threading.Lock()
         self._sockets = set()
-        self._closed = False
+        self._closed = self._deaf = False
         self.listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         self.listener.bind((LOOPBACK, 0))
         self.listener.listen(512)
@@ -615,6 +615,8 @@ class FakeEndpoint:
                     sock.close()
                     return
                 self._sockets.add(sock)
+                if self._deaf:
+                    return
                 self.connections += 1
                 seen = bytearray()
                 self.bytes_seen.append(seen)
@@ -704,6 +706,16 @@ class FakeEndpoint:
         with self._lock:
             return b"".join(bytes(seen) + b"\n" for seen in self.bytes_seen)
 
+    def go_deaf(self):
+        """No further connection is served, and hardly any queued."""
+        with self._lock:
+            self._deaf = True
+        waker = socket.create_connection((LOOPBACK, self.port))  # the last one that is accepted
+        self._thread.join(PATIENCE)
+        with self._lock:
+            self._sockets.add(waker)
+        self.listener.listen(0)
+
     def wait_requests(self, count):
         wait_for(f"{count} requests at the endpoint", lambda: len(self.requests) >= count)
         return self.requests
@@ -716,12 +728,14 @@ class FakeEndpoint:
             self.listener.shutdown(socket.SHUT_RDWR)
         except OSError:
             pass
+        self._thread.join(PATIENCE)
         self.listener.close()
         for sock in sockets:
             try:
-                sock.shutdown(socket.SHUT_RDWR)
+                sock.shutdown(socket.SHUT_RDWR)  # wakes the thread that reads from it
             except OSError:
                 pass
+            sock.close()
 
 
 def hard_reset(sock):
