@@ -42,6 +42,7 @@ struct SimFaults {
   double late_fin = 0;            // FIN arrives up to 3 s late
   double latency_spike = 0;       // a piece takes up to latency_spike_max
   double error_while_paused = 0;  // a reset is told although receiving is paused
+  double slow_turn = 0;           // the thread is away for up to 50 ms after a turn: events and timers pile up
   Duration latency_min{20'000}, latency_max{200'000}, latency_spike_max{300'000'000};
   size_t socket_buffer_min = 64 * 1024, socket_buffer_max = 256 * 1024;  // per direction of a connection
 

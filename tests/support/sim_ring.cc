@@ -213,10 +213,19 @@ size_t SimRing::turn(Duration max_wait) {
 }
 
 bool SimRing::run() {
+  if (network_.now() < away_until_) {
+    wake_at_ = away_until_;
+    return false;
+  }
   if (loop_ != nullptr) {
     loop_->run_turn(Duration{-1});
   } else {
     turn(Duration{-1});
+  }
+  if (network_.random_.chance(network_.faults_.slow_turn)) {
+    away_until_ = network_.now() + microseconds(network_.random_.below(50'000));
+    wake_at_ = away_until_;
+    return false;
   }
   return busy_ || woken_ || !ready_.empty() || !acceptances_.empty();
 }
@@ -239,6 +248,11 @@ void SimRing::deliver(SimSocket& socket) {
   }
   const bool fin = socket.fin_arrived && !socket.eof_told;
   const bool read = socket.readable() && (!socket.inbox.empty() || fin);
+  // An owner may learn of an error by sending what it has queued, too.
+  if (socket.writable_untold && ((socket.error == 0 && !read) || network_.random_.chance(0.5))) {
+    socket.writable_untold = false;
+    return socket.events->on_writable();
+  }
   if (socket.error != 0) {
     // Bytes that have arrived come first where receiving goes on; a FIN may be swallowed by the reset behind it.
     const bool told_now = socket.paused && socket.error_while_paused;
@@ -247,9 +261,6 @@ void SimRing::deliver(SimSocket& socket) {
       socket.error_told = true;
       return socket.events->on_error(socket.error);
     }
-  } else if (socket.writable_untold && (!read || network_.random_.chance(0.5))) {
-    socket.writable_untold = false;
-    return socket.events->on_writable();
   }
   if (!socket.inbox.empty()) return deliver_bytes(socket);
   socket.eof_told = true;

@@ -66,6 +66,7 @@ class SimRing final : public net::Ring {
   std::deque<SocketPtr> ready_;
   std::deque<Acceptance> acceptances_;
   Instant wake_at_ = Instant::max();  // until when the last turn would have waited
+  Instant away_until_{};              // SimFaults::slow_turn
   bool woken_ = false, busy_ = false, in_turn_ = false;
 };
 

@@ -160,7 +160,7 @@ TEST_CASE("under memory pressure any queued byte congests, until all is gone or 
     pair.sim.budget().take_anyway(limit / 8 * 7);
     REQUIRE(pair.connection->write(std::string(10'000, 'x')));  // the socket's buffer takes them
     CHECK_FALSE(pair.connection->congested());
-    REQUIRE(pair.connection->write("y"));
+    REQUIRE(pair.connection->write(std::string(30'000, 'y')));
     CHECK(pair.connection->congested());
     pair.peer().resume();
     REQUIRE(pair.network.run_until([&] { return pair.connection->drained == 1; }));
@@ -236,6 +236,7 @@ TEST_CASE("an error found while sending the queue is told once, like any other")
     CAPTURE(seed);
     SimFaults faults;
     faults.socket_buffer_min = faults.socket_buffer_max = 10'000;
+    faults.slow_turn = 0.5;
     faults.short_send = 0.5;
     faults.short_delivery = 0.5;
     SimNetwork network(seed, faults);
@@ -268,10 +269,13 @@ TEST_CASE("a refused connect is an error event, and the connection can be used a
   REQUIRE(connection.write("early"));  // queued until connected
   REQUIRE(network.run_until([&] { return connection.error != 0; }));
   CHECK(connection.error == ECONNREFUSED);
+  connection.pause_recv();
+  connection.finish_sending();
   connection.close();
   CHECK(sim.budget().used() == 0);
   connection.error = 0;
   REQUIRE(connection.connect(server.address()) == 0);
+  CHECK_FALSE(connection.recv_paused());
   REQUIRE(connection.write("second try"));
   REQUIRE(network.run_until([&] { return !server.peers().empty() && !server.peers()[0]->received().empty(); }));
   CHECK(server.peers()[0]->received() == "second try");
