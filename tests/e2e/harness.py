@@ -310,17 +310,17 @@ class Metrics:
     def names(self):
         return set(self._series)
 
-    def series(self, name, **labels):
+    def series(self, name, /, **labels):
         return [s for s in self._series.get(name, []) if all(s[0].get(k) == v for k, v in labels.items())]
 
-    def value(self, name, **labels):
+    def value(self, name, /, **labels):
         """The one series with these labels."""
         found = self.series(name, **labels)
         if len(found) != 1:
             raise AssertionError(f"{len(found)} series {name}{labels}; there are {self._series.get(name)}")
         return found[0][1]
 
-    def sum(self, name, **labels):
+    def sum(self, name, /, **labels):
         return sum(value for _, value in self.series(name, **labels))
 
 
@@ -588,11 +588,12 @@ def answer_bytes(status=200, body=OK_JSON, headers=(), content_type="application
 class FakeEndpoint:
     """An endpoint in threads. `script(request, sock)` answers each request that is not the gateway's own poll; it
     returns True to keep the connection. Without a script every answer is 200 with a small JSON body.
-    `early(head, sock)` is asked when only the head has come; the connection ends when it returns True."""
+    `early(head, sock)` is asked when only the head has come; the connection ends when it returns True.
+    `poll_script(request, sock)` answers the polls instead."""
 
     def __init__(self, script=None):
         self.script = script
-        self.early = None
+        self.early = self.poll_script = None
         self.requests = []
         self.connections = 0
         self.bytes_seen = []  # per connection: everything it brought, whether or not it made a request
@@ -655,7 +656,10 @@ class FakeEndpoint:
                 if request is None:
                     return
                 if self._is_poll(request):
-                    sock.sendall(self._poll_answer(request))
+                    if self.poll_script is not None:
+                        self.poll_script(request, sock)
+                    else:
+                        sock.sendall(self._poll_answer(request))
                     continue
                 with self._lock:
                     self.requests.append(request)
