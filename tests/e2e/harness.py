@@ -5,7 +5,6 @@ socket that a test makes ends with it. PENSTOCK and PENSTOCK_SIM name the progra
 """
 
 import collections
-import http.client
 import json
 import os
 import re
@@ -218,6 +217,13 @@ class Gateway(Process):
 
     def status_page(self):
         return json.loads(self.admin("/status").body)
+
+    def value(self, name, /, **labels):
+        """The sum of a metric's series with these labels, now."""
+        return self.metrics().sum(name, **labels)
+
+    def memory(self):
+        return self.metrics().value("penstock_memory_used_bytes")
 
     def outcomes(self):
         metrics = self.metrics()
@@ -512,6 +518,9 @@ class Client:
     def request(self, method, path, body=None, headers=(), version="HTTP/1.1"):
         self.send(request_bytes(method, path, body, headers, version))
         return self.read_response(method)
+
+    def post(self, path, body, headers=(), **more):
+        return self.request("POST", path, body, headers, **more)
 
     def read_until_end(self):
         """All bytes up to the end of the connection, and whether that was a reset."""

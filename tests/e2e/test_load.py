@@ -9,7 +9,7 @@ import time
 import unittest
 
 import harness
-from harness import E2E, Client, completion, in_threads, request_bytes, wait_for
+from harness import E2E, completion, in_threads, request_bytes, wait_for
 
 SECONDS = "3"
 MiB = 1024 * 1024
@@ -55,7 +55,8 @@ class Wrk(E2E):
         self.assertGreaterEqual(outcomes["ok"], finished)
         self.assertGreater(finished, 300)
         metrics = gateway.metrics()
-        self.assertEqual(metrics.sum("penstock_attempt_failures_total") - metrics.sum("penstock_attempt_failures_total", reason="reuse_race"), 0)
+        failures = {labels["reason"] for labels, count in metrics.series("penstock_attempt_failures_total") if count}
+        self.assertLessEqual(failures, {"reuse_race"})
         self.assertEqual(metrics.sum("penstock_ring_completion_overflows_total"), 0)
         self.assertEqual(metrics.value("penstock_memory_used_bytes"), 0)
         for sim in sims:
@@ -89,7 +90,7 @@ class Wrk(E2E):
             with open(path, "rb") as file:
                 return file.read().count(b"\n")
 
-        dropped = gateway.metrics().value("penstock_access_log_dropped_total")
+        dropped = gateway.value("penstock_access_log_dropped_total")
         wait_for("all lines are written", lambda: lines() == ended - dropped)
 
     @unittest.skipUnless(has("wrk"), "wrk is not installed")
@@ -103,11 +104,11 @@ class Wrk(E2E):
         idle = [self.client(gateway) for _ in range(1000)]
         for client in idle[::10]:  # some have been used before
             self.assertEqual(client.request("GET", "/version").status, 200)
-        wait_for("all are there", lambda: gateway.metrics().value("penstock_client_connections") == 1000)
+        wait_for("all are there", lambda: gateway.value("penstock_client_connections") == 1000)
         self.check(gateway, sims, self.wrk(gateway))
-        self.assertEqual(gateway.metrics().value("penstock_client_connections"), 1000)
+        self.assertEqual(gateway.value("penstock_client_connections"), 1000)
         for client in idle[::7]:
-            self.assertEqual(client.request("POST", "/v1/completions", completion(max_tokens=1)).status, 200)
+            self.assertEqual(client.post("/v1/completions", completion(max_tokens=1)).status, 200)
 
 
 class SlowReaders(E2E):
@@ -122,10 +123,10 @@ class SlowReaders(E2E):
         sim = self.sim("--instant", "--max-num-seqs", "512", "--kv-blocks", "1000000")
         gateway = self.gateway([sim], f"limits: {{memory: {self.LIMIT}, body_bytes: 1MiB}}\n")
         gateway.wait_pods(1)
-        body = completion("a long story", max_tokens=20_000, stream=True)  # some 4 MB each
+        long_story = completion("a long story", max_tokens=20_000, stream=True)  # some 4 MB each
         slow = [self.client(gateway, receive_buffer=4096) for _ in range(self.COUNT)]
         for client in slow:
-            client.send(request_bytes("POST", "/v1/completions", body))
+            client.send(request_bytes("POST", "/v1/completions", long_story))
         for client in slow:
             self.assertEqual(client.read_head().status, 200)
 
@@ -149,7 +150,8 @@ class SlowReaders(E2E):
         slowest = 0
         for i in range(100):
             began = time.monotonic()
-            answer = self.client(gateway).request("POST", "/v1/completions", completion(f"quick {i}", max_tokens=4, stream=bool(i % 2)))
+            body = completion(f"quick {i}", max_tokens=4, stream=bool(i % 2))
+            answer = self.client(gateway).post("/v1/completions", body)
             self.assertEqual((answer.status, answer.complete), (200, True), answer)
             slowest = max(slowest, time.monotonic() - began)
             if i % 10 == 0:
@@ -158,7 +160,7 @@ class SlowReaders(E2E):
         self.assertLessEqual(max(used), self.LIMIT)
         self.assertGreater(max(used), self.COUNT * 64 * 1024)  # they do hold something back
         self.assertLess(max(used), self.COUNT * 512 * 1024)
-        self.assertEqual(gateway.metrics().value("penstock_requests_in_flight"), self.COUNT)
+        self.assertEqual(gateway.value("penstock_requests_in_flight"), self.COUNT)
 
         # Some read on and get all of it; the others leave.
         def read_on(i):
@@ -181,7 +183,7 @@ class SlowReaders(E2E):
         for client in slow[readers:]:
             client.reset()
         gateway.wait_outcomes({"ok": readers + 100, "client_gone": self.COUNT - readers})
-        wait_for("the memory is given back", lambda: gateway.metrics().value("penstock_memory_used_bytes") == 0)
+        wait_for("the memory is given back", lambda: gateway.memory() == 0)
         wait_for("the server is free", lambda: sim.gauge("vllm:num_requests_running") == 0)
 
     def test_when_they_exhaust_the_budget_nobody_crashes(self):
@@ -208,8 +210,8 @@ class SlowReaders(E2E):
             client.reset()
         gateway.wait_idle()
         self.assertEqual(sum(gateway.outcomes().values()), 100)
-        wait_for("the memory is given back", lambda: gateway.metrics().value("penstock_memory_used_bytes") == 0)
-        self.assertEqual(self.client(gateway).request("POST", "/v1/completions", completion()).status, 200)
+        wait_for("the memory is given back", lambda: gateway.memory() == 0)
+        self.assertEqual(self.client(gateway).post("/v1/completions", completion()).status, 200)
 
     def test_a_client_that_takes_nothing_is_given_up(self):
         sim = self.sim("--instant")
@@ -219,7 +221,7 @@ class SlowReaders(E2E):
         client.send(request_bytes("POST", "/v1/completions", completion(max_tokens=30_000, stream=True)))
         gateway.wait_outcomes({"timed_out_client": 1})
         wait_for("the server is free", lambda: sim.gauge("vllm:num_requests_running") == 0, 1)
-        wait_for("the memory is given back", lambda: gateway.metrics().value("penstock_memory_used_bytes") == 0, 1)
+        wait_for("the memory is given back", lambda: gateway.memory() == 0, 1)
 
 
 class Curl(E2E):
@@ -234,8 +236,9 @@ class Curl(E2E):
         cls.gw.wait_pods(1)
 
     def curl(self, *arguments, path="/v1/completions", data=None):
+        upload = ["-d", "@-"] if data else []
         done = subprocess.run(
-            ["curl", "-sS", "--max-time", "20", *arguments, *(["-d", "@-"] if data else []), f"http://{self.gw.address}{path}"],
+            ["curl", "-sS", "--max-time", "20", *arguments, *upload, f"http://{self.gw.address}{path}"],
             input=data,
             capture_output=True,
             timeout=30,
@@ -263,7 +266,8 @@ class Curl(E2E):
         self.assertEqual(len(texts), 1)
 
     def test_streams_heads_and_uploads(self):
-        out = self.curl("-N", "-H", "content-type: application/json", data=b'{"model":"sim-model","prompt":"p","max_tokens":9,"stream":true}')
+        body = b'{"model":"sim-model","prompt":"p","max_tokens":9,"stream":true}'
+        out = self.curl("-N", "-H", "content-type: application/json", data=body)
         self.assertEqual(out.count(b"data: "), 10)
         self.assertIn(b"200 OK", self.curl("-I", path="/version"))
         large = b'{"model":"sim-model","max_tokens":1,"prompt":"' + b"w" * 3_000_000 + b'"}'

@@ -48,8 +48,8 @@ class SameBytes(E2E):
         """The same request to both; ids follow from x-request-id."""
         headers = [("x-request-id", "same-for-both"), *headers]
         return (
-            self.client(self.straight.port).request("POST", path, body, headers),
-            self.client(self.shared).request("POST", path, body, headers),
+            self.client(self.straight.port).post(path, body, headers),
+            self.client(self.shared).post(path, body, headers),
         )
 
     def test_whole_answers_are_the_same(self):
@@ -75,7 +75,7 @@ class SameBytes(E2E):
                 self.assertEqual(through.header_all("transfer-encoding"), ["chunked"])
 
     def test_a_chunk_is_relayed_for_each_event(self):
-        answer = self.client(self.shared).request("POST", "/v1/chat/completions", chat(max_tokens=30, stream=True))
+        answer = self.client(self.shared).post("/v1/chat/completions", chat(max_tokens=30, stream=True))
         self.assertEqual(answer.events()[-1], "[DONE]")
         text = "".join(
             json.loads(event)["choices"][0]["delta"].get("content", "") for event in answer.events()[:-1]
@@ -83,7 +83,8 @@ class SameBytes(E2E):
         self.assertEqual(len(text), 30 * 4)  # a token of the sim is four characters
 
     def test_several_choices_echo_and_unusual_fields_arrive_unchanged(self):
-        body = completion(max_tokens=5, n=3, echo=True, logit_bias={"7": -100}, user="ünïcödé \u2028 \U0001f4a7", stop=None)
+        odd = {"logit_bias": {"7": -100}, "user": "ünïcödé \u2028 \U0001f4a7", "stop": None}
+        body = completion(max_tokens=5, n=3, echo=True, **odd)
         direct, through = self.both("/v1/completions", body)
         self.assertEqual(direct.status, 200, direct)
         self.assertEqual(len(through.json()["choices"]), 3)
@@ -146,7 +147,7 @@ class SameBytes(E2E):
         harness.wait_for("both lists of models have been read", ids)
         # Each request goes where its model is served, whatever the load says.
         for model, sim in [("alpha", one), ("beta", two)] * 4:
-            answer = self.client(gateway).request("POST", "/v1/completions", completion(model=model, max_tokens=2))
+            answer = self.client(gateway).post("/v1/completions", completion(model=model, max_tokens=2))
             self.assertEqual((answer.status, answer.header("x-penstock-endpoint")), (200, sim.address))
 
 
@@ -193,7 +194,7 @@ class Heads(E2E):
     def test_the_decision_is_explained_on_request(self):
         other = self.fake()
         gateway = self.gateway([self.endpoint, other])
-        answer = self.client(gateway).request("POST", "/v1/completions", completion(), [("x-penstock-explain", "1")])
+        answer = self.client(gateway).post("/v1/completions", completion(), [("x-penstock-explain", "1")])
         explanation = answer.header("x-penstock-explain")
         self.assertIsNotNone(explanation)
         for endpoint in (self.endpoint, other):
@@ -227,7 +228,8 @@ class Heads(E2E):
             ("Upgrade", "h2c"),
             ("Proxy-Authorization", "Basic eDp5"),
         ]
-        kept = [("Authorization", "Bearer k"), ("traceparent", "00-ab-cd-01"), ("X-Own", "a"), ("X-Own", "b"), ("Cookie", "c=d")]
+        kept = [("Authorization", "Bearer k"), ("traceparent", "00-ab-cd-01"), ("Cookie", "c=d")]
+        kept += [("X-Own", "a"), ("X-Own", "b")]
         _, seen = self.exchange(headers=[(name.title(), "1") for name in control] + hop_by_hop + kept)
         for name in control + [name for name, _ in hop_by_hop]:
             self.assertEqual(seen.header_all(name), [], name)
@@ -289,9 +291,10 @@ class Heads(E2E):
         ]
         for path, body, param in cases:
             with self.subTest(body=body):
-                answer = self.client(self.gateway_).request("POST", path, body)
+                answer = self.client(self.gateway_).post(path, body)
                 error = answer.json()["error"]
-                self.assertEqual((answer.status, error["type"], error["code"]), (400, "invalid_request_error", "invalid_body"))
+                self.assertEqual((answer.status, error["type"]), (400, "invalid_request_error"))
+                self.assertEqual(error["code"], "invalid_body")
                 self.assertEqual(set(error), {"message", "type", "param", "code"})
                 self.assertEqual(error["param"], param)
                 self.assertEqual(answer.header("connection"), "keep-alive")
