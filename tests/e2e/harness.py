@@ -231,7 +231,8 @@ class Gateway(Process):
         return {name: count for name, count in found.items() if count}
 
     def wait_outcomes(self, expected, timeout=None):
-        """Waits until as many requests have ended as expected, then compares how."""
+        """Waits until as many requests have ended as expected, then compares how. A client may have its whole answer
+        a moment before the request is counted: counts are looked at only behind this."""
         total = sum(expected.values())
         wait_for(f"{total} requests have ended", lambda: sum(self.outcomes().values()) >= total, timeout)
         found = self.outcomes()

@@ -609,7 +609,7 @@ class AccessLog(E2E):
 
         wait_for("all lines are there", lambda: written() == load.whole)
         self.assertEqual(self.gw.value("penstock_access_log_dropped_total"), 0)
-        self.assertEqual(self.gw.value("penstock_access_log_lines_total"), load.whole)
+        wait_for("all lines are counted", lambda: self.gw.value("penstock_access_log_lines_total") == load.whole)
 
 
 if __name__ == "__main__":

@@ -275,6 +275,7 @@ class Pages(E2E):
         cls.gw.wait_pods(1)
         for _ in range(3):
             harness.fetch(cls.gw.port, "/v1/completions", "POST", completion(PROMPT))
+        cls.gw.wait_outcomes({"ok": 3})
 
     def test_status_is_json(self):
         answer = self.gw.admin("/status")
