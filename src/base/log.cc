@@ -3,6 +3,7 @@
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <atomic>
 
 namespace penstock::log {
@@ -55,7 +56,8 @@ void append_json_string(std::string& out, std::string_view text) {
 }
 
 void append_text_value(std::string& out, std::string_view value) {
-  const bool plain = !value.empty() && value.find_first_of(" \"=\n\t") == std::string_view::npos;
+  const auto needs_quotes = [](char c) { return static_cast<unsigned char>(c) <= ' ' || c == '"' || c == '=' || c == '\x7f'; };
+  const bool plain = !value.empty() && std::none_of(value.begin(), value.end(), needs_quotes);
   if (plain) out += value; else append_json_string(out, value);
 }
 

@@ -1,5 +1,6 @@
 #include "endpoint_poller.h"
 
+#include "penstock/base/assert.h"
 #include "penstock/base/log.h"
 #include "penstock/http/writer.h"
 #include "penstock/openai/models.h"
@@ -74,10 +75,14 @@ void EndpointPoller::on_response_end() {
   retried_ = false;
   const Task task = task_;
   task_ = Task::none;
-  if (task == Task::metrics) return metrics_done();
-  if (task == Task::models) return models_done();
-  // Any answer but a server error shows a living server: not every engine has the health path.
-  if (status_code_ < 500) alive(); else not_alive(/*certain=*/true);
+  switch (task) {
+    case Task::metrics: metrics_done(); break;
+    case Task::models: models_done(); break;
+    // Any answer but a server error shows a living server: not every engine has the health path.
+    case Task::health: status_code_ < 500 ? alive() : not_alive(/*certain=*/true); break;
+    case Task::none: PENSTOCK_ASSERT(false);
+  }
+  poll(directory_.loop_.now(), /*traffic=*/false);  // a new endpoint's models and metrics follow its health at once
 }
 
 void EndpointPoller::on_response_failed(upstream::Failure failure, bool received, bool reused) {
@@ -98,6 +103,7 @@ void EndpointPoller::on_response_failed(upstream::Failure failure, bool received
 
 void EndpointPoller::metrics_done() {
   ++status_.scrapes;
+  probed_ = true;
   if (status_code_ != 200 || !scanner_.finish(view_.metrics)) {
     ++status_.scrape_errors;
     return;
@@ -122,7 +128,6 @@ void EndpointPoller::models_done() {
 
 void EndpointPoller::alive() {
   failures_in_a_row_ = 0;
-  probed_ = true;
   view_.state->health.probe_failed.store(false, std::memory_order_relaxed);
   set_readiness(Readiness::ready);
 }

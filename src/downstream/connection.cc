@@ -29,7 +29,8 @@ Connection::Connection(Server& server, int fd)
 Connection::~Connection() { PENSTOCK_ASSERT(handler_ == nullptr); }
 
 bool Connection::can_keep_alive() const {
-  return request_keep_alive_ && request_complete_ && !draining_ && !half_closed_;
+  // A client that has finished sending may still have whole requests waiting here.
+  return request_keep_alive_ && request_complete_ && !draining_ && (!half_closed_ || !stash_.empty());
 }
 
 // ---- bytes in ----
@@ -155,6 +156,7 @@ void Connection::next_request() {
   const std::string bytes = std::move(stash_);
   stash_.clear();
   consume(bytes);
+  if (half_closed_) nothing_more_comes();
 }
 
 // The last answer of this connection is written. FIN follows it; then what the client still sends is discarded for
@@ -210,6 +212,12 @@ void Connection::on_eof() {
   if (phase_ != Phase::exchange) return end();
   if (!request_complete_) return gone(Gone::closed);
   if (!response_begun_) loop().arm(deadline_, server_.options().half_close_probe);
+}
+
+// After the client's FIN: a request that is not complete never will be.
+void Connection::nothing_more_comes() {
+  if (phase_ == Phase::idle || phase_ == Phase::head) return end();
+  if (phase_ == Phase::exchange && !request_complete_) gone(Gone::closed);
 }
 
 void Connection::on_error(int) { gone(half_closed_ ? Gone::closed : Gone::reset); }

@@ -29,6 +29,8 @@ void Server::on_accept(int fd) {
 }
 
 void Server::on_accept_error(int error) {
+  if (loop_.now() - warned_at_ < seconds(1)) return;
+  warned_at_ = loop_.now();
   log::warn("cannot accept a connection", {{"error", std::strerror(error)}, {"connections", count_}});
 }
 

@@ -56,7 +56,12 @@ ShardStats::ShardStats(Names& names, AccessLogWriter* access_log, DecisionLog* d
       decisions_(decisions),
       running_(std::make_unique<Gauge[]>(names.models.names_max() + 1)),
       scheduled_(std::make_unique<Counter[]>(names.scheduled.names_max() + 1)),
-      models_(std::make_unique<std::atomic<ModelStats*>[]>(names.model_pairs.names_max() + 1)) {}
+      models_(std::make_unique<std::atomic<ModelStats*>[]>(names.model_pairs.names_max() + 1)) {
+  // A limit that was never reached says so: its series is there from the start.
+  for (const char* name : {"header_bytes", "body_bytes", "connections", "requests_per_shard", "memory"}) {
+    static_cast<void>(limit_named(name));
+  }
+}
 
 ShardStats::~ShardStats() = default;
 
@@ -117,14 +122,19 @@ uint64_t ShardStats::ejections(const endpoints::EndpointState& endpoint) const {
 }
 
 void ShardStats::limit_hit(std::string_view limit_name) {
+  limit_named(limit_name).hits.add();
+}
+
+ShardStats::Limit& ShardStats::limit_named(std::string_view limit_name) {
   for (size_t i = 0; i < limits_max; ++i) {
     Limit& limit = limits_[i];
     if (!limit.used.load(std::memory_order_relaxed)) {
       limit.name = i + 1 == limits_max ? "other" : limit_name;
       limit.used.store(true, std::memory_order_release);
     }
-    if (limit.name == limit_name || i + 1 == limits_max) return limit.hits.add();
+    if (limit.name == limit_name) return limit;
   }
+  return limits_.back();
 }
 
 ShardStats::Totals ShardStats::totals() const {

@@ -193,6 +193,7 @@ Exchange::Progress Exchange::parse() {
   }
   inference_ = true;
   target_model_ = head_.model_rewrite.empty() ? request_.model : head_.model_rewrite;
+  model_listed_ = gateway_.lists(target_model_);
   prompt_tokens_ = estimate_tokens();
   return Progress::ready;
 }
@@ -232,7 +233,7 @@ Exchange::Progress Exchange::admit() {
 
 routing::Features Exchange::features() {
   routing::Features features;
-  features.model = target_model_;
+  features.model = routed_model();
   features.session = head_.session.empty() ? request_.session : head_.session;
   features.fairness_id = head_.fairness_id;
   features.streaming = request_.stream;
@@ -249,17 +250,14 @@ routing::Features Exchange::features() {
   return features;
 }
 
-// A model that no endpoint lists is the engines' to refuse (or to know after all): then any endpoint will do.
-routing::Decision Exchange::decide(routing::Features wanted, Instant now, routing::Explanation* why) {
+routing::Decision Exchange::decide(const routing::Features& wanted, Instant now, routing::Explanation* why) {
   const endpoints::Pool* pool = gateway_.pool();
   if (pool == nullptr) return {.why_none = routing::NoEndpoint::pool_empty};
-  const std::span<endpoints::EndpointState* const> tried(tried_.data(), tried_count_);
-  const routing::Decision decision = context_.router.decide(wanted, *pool, now, tried, why);
-  if (decision.why_none != routing::NoEndpoint::none_ready || wanted.model.empty()) return decision;
-  wanted.model = {};
-  if (why != nullptr) *why = {};
-  return context_.router.decide(wanted, *pool, now, tried, why);
+  return context_.router.decide(wanted, *pool, now, {tried_.data(), tried_count_}, why);
 }
+
+// A model that no endpoint lists is the engines' to refuse (or to know after all): any endpoint will do.
+std::string_view Exchange::routed_model() const { return model_listed_ ? std::string_view(target_model_) : ""; }
 
 Exchange::Progress Exchange::route() {
   net::Clock& clock = context_.loop.clock();
@@ -279,7 +277,7 @@ Exchange::Progress Exchange::route() {
   }
   const Duration cost = clock.now() - before;
   route_cost_ += cost;
-  context_.observer.decision_made(cost, decision.endpoint != nullptr, decision.endpoint, target_model_);
+  context_.observer.decision_made(cost, decision.endpoint != nullptr, decision.endpoint, routed_model());
   if (decision.endpoint == nullptr) {
     refuse(tried_count_ > 0 ? last_failure_ : ErrorCode::no_endpoint);
     return Progress::ended;
@@ -320,7 +318,7 @@ Exchange::Progress Exchange::connect() {
   attempt_began_ = attempt_sent_ = context_.loop.now();
   if (!running_) {
     running_ = true;
-    context_.observer.running_changed(request_.model, +1);
+    context_.observer.running_changed(counted_model(), +1);
   }
   attempt_ = &context_.client.start(gateway_.target_of(*endpoint_), attempt_request_, *this);
   return attempt_->reused() ? Progress::ready : Progress::pending;
@@ -451,18 +449,25 @@ void Exchange::penalise(routing::FailureKind kind) {
   context_.observer.endpoint_ejected(*endpoint_);
 }
 
+bool Exchange::anybody_left() {
+  routing::Features any;
+  any.model = routed_model();
+  return decide(any, context_.loop.now(), nullptr).endpoint != nullptr;
+}
+
 // An attempt failed before the first body byte: moves to the next-best endpoint if attempts and budget allow.
 // False: it may not, and nothing of the attempt was undone but its penalty. True: the exchange goes on or has ended.
 bool Exchange::try_again(AttemptFailure failure, routing::FailureKind kind) {
   penalise(kind);
   last_failure_ = error_after(failure);
-  const bool again = attempts_ < context_.options.attempts_max && context_.retries.try_take(context_.loop.now());
+  tried_[tried_count_++] = endpoint_;
+  const bool again = attempts_ < context_.options.attempts_max && anybody_left() &&
+                     context_.retries.try_take(context_.loop.now());
   context_.observer.attempt_failed(failure, again);
   if (!again) return false;
   if (attempt_ != nullptr) attempt_->cancel();
   attempt_ = nullptr;
   reservation_.release();
-  tried_[tried_count_++] = endpoint_;
   fresh_connection_ = false;
   answer_head_.clear();
   stage_ = Stage::route;

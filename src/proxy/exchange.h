@@ -59,7 +59,11 @@ class Exchange final : public net::Disposable, public downstream::RequestHandler
   std::string body_limit_message() const;
   uint32_t estimate_tokens() const;
   routing::Features features();
-  routing::Decision decide(routing::Features wanted, Instant now, routing::Explanation* why);
+  routing::Decision decide(const routing::Features& wanted, Instant now, routing::Explanation* why);
+  bool anybody_left();
+  std::string_view routed_model() const;
+  // The client's name for the model, for gauges; names that nobody serves must not become labels.
+  std::string_view counted_model() const { return model_listed_ ? std::string_view(request_.model) : ""; }
   bool answers_itself();
   void answer_models();
   void build_attempt();
@@ -89,6 +93,7 @@ class Exchange final : public net::Disposable, public downstream::RequestHandler
   ForwardedHead head_;
   std::string client_ip_;
   bool head_request_ = false, request_complete_ = false, inference_ = false;
+  bool model_listed_ = false;                            // the target model is one that an endpoint lists
   uint64_t announced_body_ = 0;
   net::BodyBuffer body_;
   openai::Request request_;

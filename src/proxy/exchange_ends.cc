@@ -41,7 +41,7 @@ void Exchange::answer_models() {
 // The endpoint failed after the client has begun to receive: all that is left is to make sure that the client cannot
 // take the torso for a whole answer. A stream at an event boundary also gets an error event, which OpenAI clients raise.
 void Exchange::break_stream(AttemptFailure failure, bool whole_chunks) {
-  penalise(routing::FailureKind::soft);
+  if (failure != AttemptFailure::total_timeout) penalise(routing::FailureKind::soft);  // that limit is ours
   context_.observer.attempt_failed(failure, false);
   reason_ = to_string(failure);
   const bool can_insert = framing_ == Framing::same ? whole_chunks : framing_ != Framing::none;
@@ -79,7 +79,7 @@ void Exchange::lose_client() {
 }
 
 void Exchange::on_total_deadline() {
-  if (!answer_started_) return refuse(ErrorCode::endpoint_timeout);
+  if (!answer_started_) return refuse(request_complete_ ? ErrorCode::endpoint_timeout : ErrorCode::request_timeout);
   break_stream(AttemptFailure::total_timeout, attempt_->between_chunks());
 }
 
@@ -104,7 +104,7 @@ void Exchange::finish(Outcome outcome) {
   const Instant now = context_.loop.now();
   if (attempt_ != nullptr) attempt_->cancel();
   attempt_ = nullptr;
-  if (running_) context_.observer.running_changed(request_.model, -1);
+  if (running_) context_.observer.running_changed(counted_model(), -1);
   const std::optional<openai::Usage>& usage = watch_.answer().usage();
   const bool text = inference_ && !request_.multimodal && request_.prompt_token_ids == 0;
   if (text && usage.has_value()) context_.tokens.learn(target_model_, request_.prompt_bytes, usage->prompt_tokens);
@@ -169,7 +169,7 @@ void Exchange::reset() {
     text->clear();
   }
   head_.clear();
-  head_request_ = request_complete_ = inference_ = fresh_connection_ = false;
+  head_request_ = request_complete_ = inference_ = fresh_connection_ = model_listed_ = false;
   answer_started_ = answer_keep_alive_ = running_ = false;
   endpoint_ = nullptr;
   attempts_ = tried_count_ = matched_blocks_ = prompt_blocks_ = 0;

@@ -1,5 +1,7 @@
 #include "penstock/proxy/gateway.h"
 
+#include <algorithm>
+
 #include "exchange.h"
 #include "penstock/base/assert.h"
 #include "penstock/proxy/error.h"
@@ -34,6 +36,7 @@ void Gateway::release(Exchange& exchange) {
 void Gateway::on_bad_head(downstream::Connection& connection, const downstream::RequestFailure& failure) {
   context_.observer.exchange_started();
   const ErrorInfo& info = info_of(error_of(failure));
+  if (info.code == ErrorCode::header_too_large) context_.observer.limit_hit("header_bytes");
   static_cast<void>(connection.send(error_answer(info.code, {}, {}, {}, /*keep_alive=*/false, /*head_only=*/false)));
   ExchangeRecord record;
   record.started_wall_us = context_.loop.clock().wall_time_us();
@@ -49,6 +52,14 @@ void Gateway::on_connections_changed(int delta) { context_.observer.client_conne
 const endpoints::Pool* Gateway::pool() {
   const endpoints::Snapshot* snapshot = context_.snapshots.get();
   return snapshot == nullptr || snapshot->pools.empty() ? nullptr : &snapshot->pools.front();
+}
+
+bool Gateway::lists(std::string_view model) {
+  const endpoints::Pool* served_by = pool();
+  if (served_by == nullptr) return false;
+  return std::any_of(served_by->endpoints.begin(), served_by->endpoints.end(), [&](const endpoints::EndpointView& view) {
+    return view.models.empty() || std::find(view.models.begin(), view.models.end(), model) != view.models.end();
+  });
 }
 
 upstream::Target Gateway::target_of(endpoints::EndpointState& endpoint) {

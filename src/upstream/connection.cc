@@ -139,6 +139,7 @@ void Connection::complete() {
 
 void Connection::on_eof() {
   if (phase_ != Phase::exchange) return end(/*reset=*/false);
+  cut_between_chunks_ = codec_.parser.between_chunks();  // afterwards the parser knows only that it failed
   const http::ParseError error = codec_.parser.finish();
   if (phase_ != Phase::exchange) return;
   if (error != http::ParseError::none || !message_ended_) return fail(Failure::closed);
@@ -192,6 +193,7 @@ void Connection::fail(Failure failure) {
   ResponseSink* sink = sink_;
   sink_ = nullptr;
   if (failure == Failure::connect_refused) client_.stats_.refused.add();
+  if (failure != Failure::closed) cut_between_chunks_ = codec_.parser.between_chunks();
   end(/*reset=*/true);
   if (sink != nullptr) sink->on_response_failed(failure, received_, reused_);
 }

@@ -69,7 +69,8 @@ class Directory {
   void set_options(const PollOptions& options) { options_ = options; }
   void stop();
 
-  // Every endpoint has been probed at least once (or there are none): what /readyz waits for.
+  // Of every endpoint it is known whether it lives, and of the living ones their models and metrics were asked for:
+  // what /readyz waits for.
   bool synced() const;
   std::vector<PollStatus> status() const;
   Instant published_at() const { return published_at_; }   // of the current snapshot

@@ -120,6 +120,7 @@ class Connection final : public net::Connection, public net::Disposable, public 
   void stash(std::string_view bytes);
   void request_failed(const RequestFailure& failure);
   void next_request();
+  void nothing_more_comes();
   void linger();
   void gone(Gone why);
   void end();                                             // closes the socket; the Server disposes of this
@@ -193,6 +194,7 @@ class Server final : public net::AcceptEvents {
   IntrusiveList<Connection, ConnectionTag> connections_;
   size_t count_ = 0;
   bool draining_ = false;
+  Instant warned_at_{};                                   // of accept errors: once a second is enough
 };
 
 }  // namespace penstock::downstream

@@ -121,6 +121,7 @@ class ShardStats final : public proxy::ExchangeObserver {
   static constexpr size_t block_size = 64, block_count = 64;  // slots: PrefixIndex::endpoint_slots_max
   using EndpointBlock = std::array<EndpointSlot, block_size>;
 
+  Limit& limit_named(std::string_view limit_name);
   ModelStats& stats_of(const proxy::ExchangeRecord& record);
   void count_stages(const proxy::ExchangeRecord& record);
   void count_inference(const proxy::ExchangeRecord& record);

@@ -70,6 +70,8 @@ class Gateway final : public downstream::Service {
   void release(Exchange& exchange);
   // The pool that answers, as this turn's snapshot has it; null when there is none. Valid for this turn.
   const endpoints::Pool* pool();
+  // An endpoint lists this model, or there is one of which nobody knows yet what it serves.
+  bool lists(std::string_view model);
   // Where an endpoint is reached; its address is parsed once.
   upstream::Target target_of(endpoints::EndpointState& endpoint);
 

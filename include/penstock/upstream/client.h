@@ -75,7 +75,8 @@ class Connection final : public net::SocketEvents, public net::Disposable, publi
   void resume();
   bool reused() const { return reused_; }
   bool request_sent() const { return sent_piece_ == request_.pieces.size(); }
-  bool between_chunks() const { return codec_.parser.between_chunks(); }
+  // The answer, or what came of it before it broke, ends behind a whole chunk.
+  bool between_chunks() const { return phase_ == Phase::closed ? cut_between_chunks_ : codec_.parser.between_chunks(); }
   bool body_until_close() const { return codec_.parser.body_until_close(); }
 
  private:
@@ -117,7 +118,7 @@ class Connection final : public net::SocketEvents, public net::Disposable, publi
   Phase phase_ = Phase::connecting;
   bool reused_ = false, received_ = false, paused_ = false;
   bool send_blocked_ = false, send_broken_ = false;
-  bool message_ended_ = false, keep_alive_ = false;
+  bool message_ended_ = false, keep_alive_ = false, cut_between_chunks_ = false;
 };
 
 struct ClientOptions {
