@@ -21,19 +21,18 @@ constexpr Duration kDrainLook = milliseconds(20);
 constexpr Duration kFirstProbes = seconds(1);            // how long the listeners wait for them
 
 // Our listeners share their port (SO_REUSEPORT), so a second gateway of the same user would quietly take half of the
-// connections. A socket without that option tells whether the port is free; its port is used when 0 was asked for.
-Result<net::Address> claim(const std::string& text) {
+// connections. A socket without that option tells whether the port is free.
+Result<net::Address> free_address(const std::string& text) {
   auto address = net::Address::parse(text);
-  if (!address.ok()) return address;
+  if (!address.ok() || address->port() == 0) return address;
   const int fd = ::socket(address->family(), SOCK_STREAM | SOCK_CLOEXEC, 0);
   const int on = 1;
   ::setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
   const bool taken = ::bind(fd, address->data(), address->size()) != 0 || ::listen(fd, 1) != 0;
   const int error = errno;
-  const net::Address bound = taken ? net::Address() : net::Address::local_of(fd);
   ::close(fd);
   if (taken) return Message{"cannot listen on " + text + ": " + std::strerror(error)};
-  return bound;
+  return address;
 }
 
 // Host and port of a URL that config has validated: http://host:port, http://[::1]:port.
@@ -150,7 +149,7 @@ bool Control::start() {
                                                       options_.pool_name, poll_options(options_));
   for (const std::string& problem : directory_->set_endpoints(specs_of(options_))) log::warn(problem);
 
-  const auto listen = claim(options_.listen);
+  const auto listen = free_address(options_.listen);
   if (!listen.ok()) {
     log::error(listen.error().text, {{"hint", "choose another address with --listen"}});
     return false;
@@ -162,7 +161,7 @@ bool Control::start() {
   while (!directory_->synced() && net::system_clock().now() < deadline) loop_->run_turn(milliseconds(10));
   if (!start_shards(*listen)) return false;
   phase_ = Phase::serving;
-  log::info("serving", {{"listen", listen->to_string()},
+  log::info("serving", {{"listen", listening_.to_string()},
                         {"shards", options_.shards},
                         {"endpoints", options_.endpoints.size()},
                         {"policy", options_.policy},
@@ -181,9 +180,13 @@ void Control::make_shards() {
 }
 
 bool Control::start_shards(const net::Address& listen) {
+  listening_ = listen;
   for (const auto& shard : shards_) {
-    const auto bound = shard->start(listen);
-    if (bound.ok()) continue;
+    const auto bound = shard->start(listening_);
+    if (bound.ok()) {
+      listening_ = *bound;  // port 0: the first shard's port is everybody's
+      continue;
+    }
     log::error("cannot start a shard", {{"error", bound.error().text}});
     return false;
   }
@@ -191,11 +194,8 @@ bool Control::start_shards(const net::Address& listen) {
 }
 
 bool Control::start_admin() {
-  const auto address = claim(options_.admin);
-  if (!address.ok()) {
-    log::error(address.error().text, {{"hint", "choose another address with --admin"}});
-    return false;
-  }
+  const auto address = net::Address::parse(options_.admin);
+  PENSTOCK_ASSERT(address.ok());  // validated by config
   observability::AdminContext context;
   context.gather = [this] { return gather(); };
   context.not_ready = [this] { return not_ready(); };
@@ -204,7 +204,8 @@ bool Control::start_admin() {
   admin_server_ = std::make_unique<downstream::Server>(*loop_, pool_, *admin_, downstream::ServerOptions{});
   const auto bound = admin_server_->listen(*address, /*reuse_port=*/false);
   if (!bound.ok()) {
-    log::error("cannot listen for the admin pages", {{"error", bound.error().text}});
+    log::error("cannot listen for the admin pages",
+               {{"error", bound.error().text}, {"hint", "choose another address with --admin"}});
     return false;
   }
   log::info("admin pages", {{"listen", bound->to_string()}});

@@ -64,6 +64,7 @@ class Control final : public discovery::DirectoryEvents {
   std::vector<std::unique_ptr<Shard>> shards_;
   Shared shared_;
 
+  net::Address listening_;
   std::unique_ptr<net::Ring> ring_;
   net::BlockPool pool_;
   std::unique_ptr<net::EventLoop> loop_;

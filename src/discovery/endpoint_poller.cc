@@ -123,7 +123,7 @@ void EndpointPoller::models_done() {
   auto models = openai::parse_models(body_);
   if (!models.ok() || *models == view_.models) return;
   view_.models = std::move(*models);
-  directory_.changed(/*at_once=*/false);
+  directory_.changed(/*at_once=*/true);
 }
 
 void EndpointPoller::alive() {

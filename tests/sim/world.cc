@@ -88,6 +88,7 @@ void World::stop_faults() {
 }
 
 void World::finish_and_check() {
+  network.run_for(seconds(10));  // what clients have put off
   clients_.clear();
   network.run_until([&] { return observer.finished_count() == observer.started; }, seconds(1200));
   if (observer.finished_count() != observer.started) network.fail("an exchange has not finished");
