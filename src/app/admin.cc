@@ -34,8 +34,9 @@ class AdminService::Request final : public downstream::RequestHandler, public ne
   void on_drained() override {}
   void on_request_end() override {
     const bool keep_alive = connection_.can_keep_alive();
-    respond(whole_answer(observability::handle_admin(method_, target_, service_.context_), keep_alive, method_ == "HEAD"),
-            keep_alive ? downstream::After::keep_alive : downstream::After::close);
+    respond(
+        whole_answer(observability::handle_admin(method_, target_, service_.context_), keep_alive, method_ == "HEAD"),
+        keep_alive ? downstream::After::keep_alive : downstream::After::close);
   }
   void on_request_failed(const downstream::RequestFailure& failure) override {
     respond(proxy::error_answer(proxy::error_of(failure), {}, {}, {}, false, false), downstream::After::close);

@@ -18,7 +18,7 @@ namespace penstock::app {
 namespace {
 
 constexpr Duration kDrainLook = milliseconds(20);
-constexpr Duration kFirstProbes = seconds(1);            // how long the listeners wait for them
+constexpr Duration kFirstProbes = seconds(1);  // how long the listeners wait for them
 
 // Our listeners share their port (SO_REUSEPORT), so a second gateway of the same user would quietly take half of the
 // connections. A socket without that option tells whether the port is free.
@@ -99,8 +99,7 @@ Control::Control(const config::Command& command)
       snapshots_(options_.shards),
       index_(options_.prefix_index_entries),
       profile_(routing::make_profile(policy_of(options_))),
-      shared_{options_, probe_, budget_, snapshots_, index_, tokens_, *profile_, shards_,
-              options_.limits.connections},
+      shared_{options_, probe_, budget_, snapshots_, index_, tokens_, *profile_, shards_, options_.limits.connections},
       pool_(budget_),
       drain_delay_(net::Timer::of<&Control::stop_accepting>(this)),
       drain_watch_(net::Timer::of<&Control::watch_drain>(this)) {}
@@ -214,13 +213,15 @@ bool Control::start_admin() {
 
 // ---- what the directory learns ----
 
-void Control::on_caches_lost(const endpoints::EndpointState& endpoint) { index_.forget_endpoint(endpoint.slot); }
+void Control::on_caches_lost(const endpoints::EndpointState& endpoint) {
+  index_.forget_endpoint(endpoint.slot);
+}
 
 // ---- signals ----
 
 void Control::on_signal(int signal) {
   if (signal == SIGHUP) return reload();
-  if (phase_ != Phase::serving) return end();            // asked twice: now
+  if (phase_ != Phase::serving) return end();  // asked twice: now
   log::info("draining", {{"signal", strsignal(signal)}, {"in_flight", in_flight()}});
   begin_drain(/*at_once=*/signal == SIGINT);
 }
@@ -301,7 +302,8 @@ int64_t Control::in_flight() const {
 std::string Control::not_ready() const {
   if (phase_ == Phase::starting) return "starting";
   if (phase_ != Phase::serving) return "draining";
-  const bool accepting = std::any_of(shards_.begin(), shards_.end(), [](const auto& shard) { return shard->accepting(); });
+  const bool accepting =
+      std::any_of(shards_.begin(), shards_.end(), [](const auto& shard) { return shard->accepting(); });
   if (!accepting) return "no shard accepts connections";
   return directory_->synced() ? "" : "endpoints not probed yet";
 }

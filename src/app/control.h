@@ -37,15 +37,15 @@ class Control final : public discovery::DirectoryEvents {
   void stop_accepting();
   void watch_drain();
   void end();
-  std::string not_ready() const;                         // "" when it is: what /readyz says
+  std::string not_ready() const;  // "" when it is: what /readyz says
   int64_t in_flight() const;
   observability::ExportInput gather() const;
   void on_caches_lost(const endpoints::EndpointState& endpoint) override;
   void stop_shards();
 
   config::Source source_;
-  config::Options loaded_;                               // as file and flags say
-  config::Options options_;                              // with what they leave to the machine filled in
+  config::Options loaded_;   // as file and flags say
+  config::Options options_;  // with what they leave to the machine filled in
   net::RingProbe probe_;
   Phase phase_ = Phase::starting;
   int exit_code_ = 0;

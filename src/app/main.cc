@@ -10,9 +10,12 @@ int main(int argc, char** argv) {
   penstock::app::Signals::block();
   const Command command = penstock::config::parse_command_line(argc, argv);
   switch (command.kind) {
-    case Command::Kind::serve: return penstock::app::serve(command);
-    case Command::Kind::version: return penstock::app::print_version();
-    case Command::Kind::finished: break;
+    case Command::Kind::serve:
+      return penstock::app::serve(command);
+    case Command::Kind::version:
+      return penstock::app::print_version();
+    case Command::Kind::finished:
+      break;
   }
   std::fputs(command.output.c_str(), stdout);
   std::fputs(command.error.c_str(), stderr);

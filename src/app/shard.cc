@@ -63,7 +63,8 @@ struct Shard::Parts {
         client(loop, client_options(shard.shared_.options)),
         snapshots(shard.shared_.snapshots, shard.index_),
         router(shard.shared_.profile, shard.shared_.index, shard.random_.next(), router_options(shard.shared_.options)),
-        retries({shard.shared_.options.retry.budget_percent, static_cast<double>(shard.shared_.options.retry.budget_min)}),
+        retries(
+            {shard.shared_.options.retry.budget_percent, static_cast<double>(shard.shared_.options.retry.budget_min)}),
         context{.loop = loop,
                 .client = client,
                 .router = router,
@@ -93,7 +94,9 @@ struct Shard::Parts {
 Shard::Shard(Shared& shared, size_t index, int cpu, observability::ShardStats& stats)
     : shared_(shared), index_(index), cpu_(cpu), stats_(stats), random_(std::random_device{}()) {}
 
-Shard::~Shard() { PENSTOCK_ASSERT(!thread_.joinable()); }
+Shard::~Shard() {
+  PENSTOCK_ASSERT(!thread_.joinable());
+}
 
 Result<net::Address> Shard::start(const net::Address& listen) {
   std::promise<Result<net::Address>> promise;
@@ -136,8 +139,8 @@ void Shard::run(net::Address listen, std::promise<Result<net::Address>> started)
 
 // ---- new connections ----
 
-// The kernel spreads connections by a hash of their addresses: balls in bins, bad where few clients bring many requests.
-// So each new connection may go to one of two other shards, when one of them has clearly less to do.
+// The kernel spreads connections by a hash of their addresses: balls in bins, bad where few clients bring many
+// requests. So each new connection may go to one of two other shards, when one of them has clearly less to do.
 bool Shard::place(int fd) {
   const size_t limit = shared_.connections_max.load(std::memory_order_relaxed);
   if (limit > 0 && all_connections() >= limit) {
@@ -162,7 +165,7 @@ Shard* Shard::less_loaded() {
   if (shards.size() < 2) return nullptr;
   const auto own = static_cast<int64_t>(parts_->server.connections() + parts_->gateway.in_flight());
   Shard* best = nullptr;
-  int64_t best_load = own - own / 8 - 2;                 // worth a hand-over only beyond 12 % and two connections
+  int64_t best_load = own - own / 8 - 2;  // worth a hand-over only beyond 12 % and two connections
   for (int i = 0; i < 2; ++i) {
     Shard* candidate = shards[random_.below(shards.size())].get();
     if (candidate == this || !candidate->accepting() || candidate->load() >= best_load) continue;
@@ -173,7 +176,7 @@ Shard* Shard::less_loaded() {
 }
 
 void Shard::take_connection(int fd) {
-  load_.fetch_add(1, std::memory_order_relaxed);         // seen at once by the others, before the next turn publishes
+  load_.fetch_add(1, std::memory_order_relaxed);  // seen at once by the others, before the next turn publishes
   loop_.load(std::memory_order_acquire)->post([this, fd] { parts_->server.adopt(fd); });
 }
 

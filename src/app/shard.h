@@ -1,5 +1,6 @@
-// One shard: a thread with its ring, loop, buffers, upstream pools, router and client listener. Shares with other shards
-// only what Shared lists. The thread builds everything it owns itself (an io_uring belongs to the thread that made it).
+// One shard: a thread with its ring, loop, buffers, upstream pools, router and client listener. Shares with other
+// shards only what Shared lists. The thread builds everything it owns itself (an io_uring belongs to the thread that
+// made it).
 #pragma once
 
 #include <atomic>
@@ -27,7 +28,7 @@ struct Shared {
   routing::TokenEstimator& tokens;
   const routing::Profile& profile;
   std::vector<std::unique_ptr<Shard>>& shards;
-  std::atomic<size_t> connections_max;                   // limits.connections; changes with a reload
+  std::atomic<size_t> connections_max;  // limits.connections; changes with a reload
 };
 
 class Shard {
@@ -40,10 +41,10 @@ class Shard {
 
   // Any thread: these are carried out in the shard's next turn.
   void reload(const config::Options& options);
-  void stop_accepting();                                 // drain: no new connections, idle ones end
-  void stop();                                           // cuts what is left and ends the thread
+  void stop_accepting();  // drain: no new connections, idle ones end
+  void stop();            // cuts what is left and ends the thread
   void join();
-  void take_connection(int fd);                          // handed over by another shard
+  void take_connection(int fd);  // handed over by another shard
 
   // Any thread; recent.
   int64_t load() const { return load_.load(std::memory_order_relaxed); }
@@ -55,7 +56,7 @@ class Shard {
   const char* ring_name() const { return ring_name_; }
 
  private:
-  struct Parts;                                          // everything that lives on the thread
+  struct Parts;  // everything that lives on the thread
 
   void run(net::Address listen, std::promise<Result<net::Address>> started);
   bool place(int fd);
@@ -65,16 +66,16 @@ class Shard {
 
   Shared& shared_;
   size_t index_;
-  int cpu_;                                              // to pin to; -1: none
+  int cpu_;  // to pin to; -1: none
   observability::ShardStats& stats_;
   Random random_;
-  Parts* parts_ = nullptr;                               // on the thread's stack while it runs
+  Parts* parts_ = nullptr;  // on the thread's stack while it runs
   std::atomic<net::EventLoop*> loop_{nullptr};
   const net::RingStats* ring_stats_ = nullptr;
   const upstream::ClientStats* upstream_stats_ = nullptr;
   const char* ring_name_ = "";
   std::thread thread_;
-  alignas(64) std::atomic<int64_t> load_{0};             // connections + requests in flight, published each turn
+  alignas(64) std::atomic<int64_t> load_{0};  // connections + requests in flight, published each turn
   std::atomic<int64_t> in_flight_{0};
   std::atomic<size_t> connections_{0};
   std::atomic<bool> accepting_{false};

@@ -1,5 +1,5 @@
-// Signals as messages: a thread waits for them and posts each to the control loop, so that no code of ours ever runs in a
-// signal handler. Made before any other thread starts (they inherit the blocked mask).
+// Signals as messages: a thread waits for them and posts each to the control loop, so that no code of ours ever runs in
+// a signal handler. Made before any other thread starts (they inherit the blocked mask).
 #pragma once
 
 #include <functional>
@@ -11,9 +11,9 @@ class Signals {
  public:
   // `deliver` is called on the waiting thread with SIGTERM, SIGINT or SIGHUP.
   explicit Signals(std::function<void(int)> deliver);
-  ~Signals();                                            // stops the thread
+  ~Signals();  // stops the thread
 
-  static void block();                                   // call first thing in main: blocks them, ignores SIGPIPE
+  static void block();  // call first thing in main: blocks them, ignores SIGPIPE
 
  private:
   std::thread thread_;

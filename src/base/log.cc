@@ -30,10 +30,14 @@ spdlog::logger& logger() {
 
 spdlog::level::level_enum to_spdlog(Level level) {
   switch (level) {
-    case Level::debug: return spdlog::level::debug;
-    case Level::info: return spdlog::level::info;
-    case Level::warn: return spdlog::level::warn;
-    case Level::error: return spdlog::level::err;
+    case Level::debug:
+      return spdlog::level::debug;
+    case Level::info:
+      return spdlog::level::info;
+    case Level::warn:
+      return spdlog::level::warn;
+    case Level::error:
+      return spdlog::level::err;
   }
   return spdlog::level::info;
 }
@@ -56,9 +60,12 @@ void append_json_string(std::string& out, std::string_view text) {
 }
 
 void append_text_value(std::string& out, std::string_view value) {
-  const auto needs_quotes = [](char c) { return static_cast<unsigned char>(c) <= ' ' || c == '"' || c == '=' || c == '\x7f'; };
+  const auto needs_quotes = [](char c) {
+    return static_cast<unsigned char>(c) <= ' ' || c == '"' || c == '=' || c == '\x7f';
+  };
   const bool plain = !value.empty() && std::none_of(value.begin(), value.end(), needs_quotes);
-  if (plain) out += value; else append_json_string(out, value);
+  if (plain) out += value;
+  else append_json_string(out, value);
 }
 
 }  // namespace
@@ -69,7 +76,9 @@ void configure(Level least, Format format) {
   logger().set_pattern(pattern_of(format));
 }
 
-bool enabled(Level level) { return level >= least_level.load(std::memory_order_relaxed); }
+bool enabled(Level level) {
+  return level >= least_level.load(std::memory_order_relaxed);
+}
 
 void write(Level level, std::string_view message, std::initializer_list<Field> fields) {
   if (!enabled(level)) return;
@@ -83,9 +92,11 @@ void write(Level level, std::string_view message, std::initializer_list<Field> f
   }
   for (const Field& field : fields) {
     line += json ? "," : " ";
-    if (json) append_json_string(line, field.key); else line += field.key;
+    if (json) append_json_string(line, field.key);
+    else line += field.key;
     line += json ? ':' : '=';
-    if (json) append_json_string(line, field.value); else append_text_value(line, field.value);
+    if (json) append_json_string(line, field.value);
+    else append_text_value(line, field.value);
   }
   logger().log(to_spdlog(level), "{}", line);
 }

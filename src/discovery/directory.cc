@@ -9,7 +9,7 @@ namespace penstock::discovery {
 
 namespace {
 constexpr Duration kTick = milliseconds(10), kIdleTick = milliseconds(50);
-constexpr Duration kTrafficMemory = milliseconds(500);   // how long after the last pick polling stays fast
+constexpr Duration kTrafficMemory = milliseconds(500);  // how long after the last pick polling stays fast
 }  // namespace
 
 Directory::Directory(net::EventLoop& loop, upstream::Client& client, endpoints::SnapshotPublisher& publisher,
@@ -31,7 +31,8 @@ std::vector<std::string> Directory::set_endpoints(const std::vector<EndpointSpec
   std::vector<std::string> problems;
   std::vector<std::unique_ptr<EndpointPoller>> kept;
   for (const EndpointSpec& spec : specs) {
-    const auto same = std::find_if(pollers_.begin(), pollers_.end(), [&](const auto& p) { return p && p->spec() == spec; });
+    const auto same =
+        std::find_if(pollers_.begin(), pollers_.end(), [&](const auto& p) { return p && p->spec() == spec; });
     if (same != pollers_.end()) {
       kept.push_back(std::move(*same));
       continue;
@@ -42,8 +43,8 @@ std::vector<std::string> Directory::set_endpoints(const std::vector<EndpointSpec
       continue;
     }
     const std::string authority = spec.host.find(':') == std::string::npos ? spec.host : "[" + spec.host + "]";
-    endpoints::EndpointState& state = registry_.find_or_add(spec.name, spec.url, address->to_string(),
-                                                            authority + ":" + std::to_string(spec.port));
+    endpoints::EndpointState& state =
+        registry_.find_or_add(spec.name, spec.url, address->to_string(), authority + ":" + std::to_string(spec.port));
     kept.push_back(std::make_unique<EndpointPoller>(*this, spec, state, *address));
   }
   for (const auto& poller : pollers_) {

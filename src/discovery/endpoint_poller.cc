@@ -12,7 +12,8 @@ using endpoints::Readiness;
 EndpointPoller::EndpointPoller(Directory& directory, EndpointSpec spec, endpoints::EndpointState& state,
                                const net::Address& address)
     : directory_(directory), spec_(std::move(spec)), scanner_(engine_named(spec_.engine)) {
-  target_ = {.key = state.slot, .incarnation = state.incarnation, .address = address, .open_connections = &state.connections};
+  target_ = {
+      .key = state.slot, .incarnation = state.incarnation, .address = address, .open_connections = &state.connections};
   view_.state = &state;
   view_.readiness = Readiness::not_ready;  // until it has answered once
   status_.endpoint = spec_.name;
@@ -22,7 +23,9 @@ EndpointPoller::~EndpointPoller() {
   if (attempt_ != nullptr) attempt_->cancel();
 }
 
-PollStatus EndpointPoller::status() const { return status_; }
+PollStatus EndpointPoller::status() const {
+  return status_;
+}
 
 void EndpointPoller::poll(Instant now, bool traffic) {
   if (task_ != Task::none) return;
@@ -63,11 +66,14 @@ void EndpointPoller::start(Task task, const std::string& path) {
   attempt_ = &directory_.client_.start(target_, request, *this);
 }
 
-void EndpointPoller::on_response_head(http::Head& head) { status_code_ = head.status; }
+void EndpointPoller::on_response_head(http::Head& head) {
+  status_code_ = head.status;
+}
 
 void EndpointPoller::on_response_data(std::string_view decoded) {
   if (task_ == Task::metrics && status_code_ == 200) scanner_.feed(decoded);
-  if (task_ == Task::models && status_code_ == 200 && body_.size() + decoded.size() <= models_bytes_max) body_ += decoded;
+  if (task_ == Task::models && status_code_ == 200 && body_.size() + decoded.size() <= models_bytes_max)
+    body_ += decoded;
 }
 
 void EndpointPoller::on_response_end() {
@@ -76,11 +82,18 @@ void EndpointPoller::on_response_end() {
   const Task task = task_;
   task_ = Task::none;
   switch (task) {
-    case Task::metrics: metrics_done(); break;
-    case Task::models: models_done(); break;
+    case Task::metrics:
+      metrics_done();
+      break;
+    case Task::models:
+      models_done();
+      break;
     // Any answer but a server error shows a living server: not every engine has the health path.
-    case Task::health: status_code_ < 500 ? alive() : not_alive(/*certain=*/true); break;
-    case Task::none: PENSTOCK_ASSERT(false);
+    case Task::health:
+      status_code_ < 500 ? alive() : not_alive(/*certain=*/true);
+      break;
+    case Task::none:
+      PENSTOCK_ASSERT(false);
   }
   poll(directory_.loop_.now(), /*traffic=*/false);  // a new endpoint's models and metrics follow its health at once
 }

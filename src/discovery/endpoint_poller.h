@@ -46,7 +46,7 @@ class EndpointPoller final : public upstream::ResponseSink {
   MetricsScanner scanner_;
   upstream::Connection* attempt_ = nullptr;
   Task task_ = Task::none;
-  bool retried_ = false;                       // after a reuse race
+  bool retried_ = false;  // after a reuse race
   uint16_t status_code_ = 0;
   std::string request_, body_;
   int64_t requests_at_start_ = 0;

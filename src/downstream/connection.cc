@@ -26,7 +26,9 @@ Connection::Connection(Server& server, int fd)
   loop().arm(deadline_, server_.options().idle_timeout);
 }
 
-Connection::~Connection() { PENSTOCK_ASSERT(handler_ == nullptr); }
+Connection::~Connection() {
+  PENSTOCK_ASSERT(handler_ == nullptr);
+}
 
 bool Connection::can_keep_alive() const {
   // A client that has finished sending may still have whole requests waiting here.
@@ -39,13 +41,16 @@ void Connection::on_bytes(std::span<char> bytes) {
   const std::string_view view(bytes.data(), bytes.size());
   switch (phase_) {
     case Phase::idle:
-    case Phase::head: return consume(view);
-    case Phase::exchange: return request_complete_ || consuming_ ? stash(view) : consume(view);
+    case Phase::head:
+      return consume(view);
+    case Phase::exchange:
+      return request_complete_ || consuming_ ? stash(view) : consume(view);
     case Phase::lingering:
       discarded_ += view.size();
       if (discarded_ > server_.options().linger_bytes_max) end();
       return;
-    case Phase::closed: return;
+    case Phase::closed:
+      return;
   }
 }
 
@@ -197,10 +202,14 @@ void Connection::on_deadline() {
   }
   switch (phase_) {
     case Phase::idle:
-    case Phase::lingering: return end();
-    case Phase::head: return request_failed({.timed_out = true});
-    case Phase::exchange: break;
-    case Phase::closed: return;
+    case Phase::lingering:
+      return end();
+    case Phase::head:
+      return request_failed({.timed_out = true});
+    case Phase::exchange:
+      break;
+    case Phase::closed:
+      return;
   }
   if (!request_complete_) return request_failed({.timed_out = true});
   if (half_closed_ && !response_begun_ && minor_version_ >= 1 && !write(kContinue)) gone(Gone::closed);
@@ -220,9 +229,13 @@ void Connection::nothing_more_comes() {
   if (phase_ == Phase::exchange && !request_complete_) gone(Gone::closed);
 }
 
-void Connection::on_error(int) { gone(half_closed_ ? Gone::closed : Gone::reset); }
+void Connection::on_error(int) {
+  gone(half_closed_ ? Gone::closed : Gone::reset);
+}
 
-void Connection::cut() { gone(Gone::cut); }
+void Connection::cut() {
+  gone(Gone::cut);
+}
 
 void Connection::gone(Gone why) {
   RequestHandler* handler = handler_;

@@ -9,7 +9,8 @@ namespace {
 bool has_content_encoding(const http::Head& head) {
   constexpr std::string_view name = "content-encoding";
   for (const http::Header& header : head.headers()) {
-    if (header.name.size() == name.size() && strncasecmp(header.name.data(), name.data(), name.size()) == 0) return true;
+    if (header.name.size() == name.size() && strncasecmp(header.name.data(), name.data(), name.size()) == 0)
+      return true;
   }
   return false;
 }

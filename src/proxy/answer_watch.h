@@ -15,20 +15,20 @@ namespace penstock::proxy {
 
 class AnswerWatch final : private http::SseEvents {
  public:
-  static constexpr size_t json_bytes_max = 1024 * 1024;    // longer JSON answers go unread
+  static constexpr size_t json_bytes_max = 1024 * 1024;  // longer JSON answers go unread
 
   AnswerWatch(MemoryBudget& budget, ExchangeObserver& observer) : observer_(observer), sse_(*this), json_(budget) {}
 
   // `inference`: the request was understood, so that its answer can be.
   void begin(const http::Head& answer, bool inference);
   void feed(std::string_view decoded, Instant now);
-  void end();                                              // the answer is complete
+  void end();  // the answer is complete
   void reset();
 
   bool event_stream() const { return mode_ == Mode::events; }
   // A stream stands exactly behind a whole event: another could follow.
   bool between_events() const { return mode_ == Mode::events && sse_.at_boundary(); }
-  uint32_t chunks() const { return chunks_; }              // events with data, without the final [DONE]
+  uint32_t chunks() const { return chunks_; }  // events with data, without the final [DONE]
   const openai::AnswerObserver& answer() const { return answer_; }
 
  private:
@@ -41,7 +41,7 @@ class AnswerWatch final : private http::SseEvents {
   openai::AnswerObserver answer_;
   net::BodyBuffer json_;
   Instant now_{}, last_chunk_{};
-  uint64_t announced_ = 0;                                 // the answer's length, when it says so
+  uint64_t announced_ = 0;  // the answer's length, when it says so
   uint32_t chunks_ = 0;
 };
 

@@ -13,13 +13,15 @@ constexpr std::string_view kInvalid = "invalid_request_error", kServer = "server
 using enum ErrorCode;
 constexpr ErrorInfo table[error_code_count] = {
     {none, "", 200, "", Outcome::ok, 0, ""},
-    {malformed_request, "malformed_request", 400, kInvalid, Outcome::client_error, 0, "The request is not valid HTTP/1.1."},
+    {malformed_request, "malformed_request", 400, kInvalid, Outcome::client_error, 0,
+     "The request is not valid HTTP/1.1."},
     {ambiguous_request, "ambiguous_request", 400, kInvalid, Outcome::client_error, 0,
      "The request's framing is ambiguous and was refused."},
     {header_too_large, "header_too_large", 431, kInvalid, Outcome::client_error, 0,
      "The request's header block is larger than limits.header_bytes allows."},
     {uri_too_long, "uri_too_long", 414, kInvalid, Outcome::client_error, 0, "The request target is too long."},
-    {request_timeout, "request_timeout", 408, kInvalid, Outcome::timed_out_client, 0, "The request did not arrive in time."},
+    {request_timeout, "request_timeout", 408, kInvalid, Outcome::timed_out_client, 0,
+     "The request did not arrive in time."},
     {unsupported_version, "unsupported_version", 505, kInvalid, Outcome::client_error, 0,
      "Only HTTP/1.0 and HTTP/1.1 are spoken here."},
     {unsupported_transfer_coding, "unsupported_transfer_coding", 501, kInvalid, Outcome::client_error, 0,
@@ -38,7 +40,8 @@ constexpr ErrorInfo table[error_code_count] = {
     {no_endpoint, "no_endpoint", 503, kServer, Outcome::no_endpoint, 1, "No model server is ready to answer."},
     {endpoints_unavailable, "endpoints_unavailable", 503, kServer, Outcome::upstream_failed, 1,
      "Every model server that could answer was tried and failed."},
-    {connect_failed, "connect_failed", 502, kServer, Outcome::upstream_failed, 0, "The model server could not be reached."},
+    {connect_failed, "connect_failed", 502, kServer, Outcome::upstream_failed, 0,
+     "The model server could not be reached."},
     {endpoint_closed, "endpoint_closed", 502, kServer, Outcome::upstream_failed, 0,
      "The model server closed the connection before it answered."},
     {endpoint_timeout, "endpoint_timeout", 504, kServer, Outcome::upstream_failed, 0,
@@ -69,13 +72,19 @@ const ErrorInfo& info_of(ErrorCode code) {
 ErrorCode error_of(const downstream::RequestFailure& failure) {
   if (failure.timed_out) return request_timeout;
   switch (failure.error) {
-    case http::ParseError::smuggling: return ambiguous_request;
-    case http::ParseError::head_too_large: return header_too_large;
-    case http::ParseError::uri_too_long: return uri_too_long;
-    case http::ParseError::unsupported_version: return unsupported_version;
-    case http::ParseError::unsupported_coding: return unsupported_transfer_coding;
+    case http::ParseError::smuggling:
+      return ambiguous_request;
+    case http::ParseError::head_too_large:
+      return header_too_large;
+    case http::ParseError::uri_too_long:
+      return uri_too_long;
+    case http::ParseError::unsupported_version:
+      return unsupported_version;
+    case http::ParseError::unsupported_coding:
+      return unsupported_transfer_coding;
     case http::ParseError::malformed:
-    case http::ParseError::none: return malformed_request;
+    case http::ParseError::none:
+      return malformed_request;
   }
   return malformed_request;
 }
@@ -101,39 +110,66 @@ std::string error_answer(ErrorCode code, std::string_view message, std::string_v
 
 const char* to_string(Outcome outcome) {
   switch (outcome) {
-    case Outcome::ok: return "ok";
-    case Outcome::endpoint_error: return "endpoint_error";
-    case Outcome::client_error: return "client_error";
-    case Outcome::client_gone: return "client_gone";
-    case Outcome::overloaded: return "overloaded";
-    case Outcome::no_endpoint: return "no_endpoint";
-    case Outcome::upstream_failed: return "upstream_failed";
-    case Outcome::stream_broken: return "stream_broken";
-    case Outcome::timed_out_client: return "timed_out_client";
-    case Outcome::draining: return "draining";
-    case Outcome::internal_error: return "internal_error";
+    case Outcome::ok:
+      return "ok";
+    case Outcome::endpoint_error:
+      return "endpoint_error";
+    case Outcome::client_error:
+      return "client_error";
+    case Outcome::client_gone:
+      return "client_gone";
+    case Outcome::overloaded:
+      return "overloaded";
+    case Outcome::no_endpoint:
+      return "no_endpoint";
+    case Outcome::upstream_failed:
+      return "upstream_failed";
+    case Outcome::stream_broken:
+      return "stream_broken";
+    case Outcome::timed_out_client:
+      return "timed_out_client";
+    case Outcome::draining:
+      return "draining";
+    case Outcome::internal_error:
+      return "internal_error";
   }
   return "internal_error";
 }
 
 const char* to_string(AttemptFailure failure) {
   switch (failure) {
-    case AttemptFailure::connect_refused: return "connect_refused";
-    case AttemptFailure::connect_timeout: return "connect_timeout";
-    case AttemptFailure::connect_failed: return "connect_failed";
-    case AttemptFailure::reset_before_response: return "reset_before_response";
-    case AttemptFailure::closed_before_response: return "closed_before_response";
-    case AttemptFailure::reuse_race: return "reuse_race";
-    case AttemptFailure::first_byte_timeout: return "first_byte_timeout";
-    case AttemptFailure::bad_response: return "bad_response";
-    case AttemptFailure::status_502: return "status_502";
-    case AttemptFailure::status_503: return "status_503";
-    case AttemptFailure::status_504: return "status_504";
-    case AttemptFailure::send_failed: return "send_failed";
-    case AttemptFailure::idle_timeout: return "idle_timeout";
-    case AttemptFailure::total_timeout: return "total_timeout";
-    case AttemptFailure::reset_in_body: return "reset_in_body";
-    case AttemptFailure::closed_in_body: return "closed_in_body";
+    case AttemptFailure::connect_refused:
+      return "connect_refused";
+    case AttemptFailure::connect_timeout:
+      return "connect_timeout";
+    case AttemptFailure::connect_failed:
+      return "connect_failed";
+    case AttemptFailure::reset_before_response:
+      return "reset_before_response";
+    case AttemptFailure::closed_before_response:
+      return "closed_before_response";
+    case AttemptFailure::reuse_race:
+      return "reuse_race";
+    case AttemptFailure::first_byte_timeout:
+      return "first_byte_timeout";
+    case AttemptFailure::bad_response:
+      return "bad_response";
+    case AttemptFailure::status_502:
+      return "status_502";
+    case AttemptFailure::status_503:
+      return "status_503";
+    case AttemptFailure::status_504:
+      return "status_504";
+    case AttemptFailure::send_failed:
+      return "send_failed";
+    case AttemptFailure::idle_timeout:
+      return "idle_timeout";
+    case AttemptFailure::total_timeout:
+      return "total_timeout";
+    case AttemptFailure::reset_in_body:
+      return "reset_in_body";
+    case AttemptFailure::closed_in_body:
+      return "closed_in_body";
   }
   return "bad_response";
 }

@@ -12,14 +12,22 @@ namespace {
 
 AttemptFailure attempt_failure_of(upstream::Failure failure, bool in_body) {
   switch (failure) {
-    case upstream::Failure::connect_refused: return AttemptFailure::connect_refused;
-    case upstream::Failure::connect_timeout: return AttemptFailure::connect_timeout;
-    case upstream::Failure::connect_failed: return AttemptFailure::connect_failed;
-    case upstream::Failure::reset: return in_body ? AttemptFailure::reset_in_body : AttemptFailure::reset_before_response;
-    case upstream::Failure::closed: return in_body ? AttemptFailure::closed_in_body : AttemptFailure::closed_before_response;
-    case upstream::Failure::first_byte_timeout: return AttemptFailure::first_byte_timeout;
-    case upstream::Failure::idle_timeout: return AttemptFailure::idle_timeout;
-    case upstream::Failure::bad_response: return AttemptFailure::bad_response;
+    case upstream::Failure::connect_refused:
+      return AttemptFailure::connect_refused;
+    case upstream::Failure::connect_timeout:
+      return AttemptFailure::connect_timeout;
+    case upstream::Failure::connect_failed:
+      return AttemptFailure::connect_failed;
+    case upstream::Failure::reset:
+      return in_body ? AttemptFailure::reset_in_body : AttemptFailure::reset_before_response;
+    case upstream::Failure::closed:
+      return in_body ? AttemptFailure::closed_in_body : AttemptFailure::closed_before_response;
+    case upstream::Failure::first_byte_timeout:
+      return AttemptFailure::first_byte_timeout;
+    case upstream::Failure::idle_timeout:
+      return AttemptFailure::idle_timeout;
+    case upstream::Failure::bad_response:
+      return AttemptFailure::bad_response;
   }
   return AttemptFailure::bad_response;
 }
@@ -28,14 +36,19 @@ ErrorCode error_after(AttemptFailure failure) {
   switch (failure) {
     case AttemptFailure::connect_refused:
     case AttemptFailure::connect_timeout:
-    case AttemptFailure::connect_failed: return ErrorCode::connect_failed;
+    case AttemptFailure::connect_failed:
+      return ErrorCode::connect_failed;
     case AttemptFailure::first_byte_timeout:
-    case AttemptFailure::idle_timeout: return ErrorCode::endpoint_timeout;
-    case AttemptFailure::bad_response: return ErrorCode::bad_endpoint_response;
+    case AttemptFailure::idle_timeout:
+      return ErrorCode::endpoint_timeout;
+    case AttemptFailure::bad_response:
+      return ErrorCode::bad_endpoint_response;
     case AttemptFailure::status_502:
     case AttemptFailure::status_503:
-    case AttemptFailure::status_504: return ErrorCode::endpoints_unavailable;
-    default: return ErrorCode::endpoint_closed;
+    case AttemptFailure::status_504:
+      return ErrorCode::endpoints_unavailable;
+    default:
+      return ErrorCode::endpoint_closed;
   }
 }
 
@@ -46,8 +59,10 @@ routing::FailureKind kind_of(AttemptFailure failure) {
     case AttemptFailure::connect_timeout:
     case AttemptFailure::connect_failed:
     case AttemptFailure::reset_before_response:
-    case AttemptFailure::closed_before_response: return routing::FailureKind::hard;
-    default: return routing::FailureKind::soft;
+    case AttemptFailure::closed_before_response:
+      return routing::FailureKind::hard;
+    default:
+      return routing::FailureKind::soft;
   }
 }
 
@@ -60,7 +75,9 @@ Exchange::Exchange(Gateway& gateway, Context& context)
       body_(context.budget),
       watch_(context.budget, context.observer) {}
 
-Exchange::~Exchange() { PENSTOCK_ASSERT(stage_ == Stage::free); }
+Exchange::~Exchange() {
+  PENSTOCK_ASSERT(stage_ == Stage::free);
+}
 
 // The journey, as straight-line code:
 //
@@ -103,7 +120,8 @@ void Exchange::advance() {
       case Stage::await_answer:  // on_response_head and what follows
       case Stage::relay:         // on_response_raw ... on_response_end
         return;
-      case Stage::free: PENSTOCK_ASSERT(false);
+      case Stage::free:
+        PENSTOCK_ASSERT(false);
     }
   }
 }
@@ -144,8 +162,8 @@ bool Exchange::head_acceptable(const http::Head& head, ErrorCode* refusal) const
 }
 
 std::string Exchange::body_limit_message() const {
-  return "The request body is larger than limits.body_bytes allows (" + std::to_string(context_.options.body_bytes_max) +
-         " bytes).";
+  return "The request body is larger than limits.body_bytes allows (" +
+         std::to_string(context_.options.body_bytes_max) + " bytes).";
 }
 
 // ---- read body ----
@@ -167,9 +185,13 @@ void Exchange::on_request_end() {
   advance();
 }
 
-void Exchange::on_request_failed(const downstream::RequestFailure& failure) { refuse(proxy::error_of(failure)); }
+void Exchange::on_request_failed(const downstream::RequestFailure& failure) {
+  refuse(proxy::error_of(failure));
+}
 
-Exchange::Progress Exchange::read_body() { return request_complete_ ? Progress::ready : Progress::pending; }
+Exchange::Progress Exchange::read_body() {
+  return request_complete_ ? Progress::ready : Progress::pending;
+}
 
 // ---- parse ----
 
@@ -257,7 +279,9 @@ routing::Decision Exchange::decide(const routing::Features& wanted, Instant now,
 }
 
 // A model that no endpoint lists is the engines' to refuse (or to know after all): any endpoint will do.
-std::string_view Exchange::routed_model() const { return model_listed_ ? std::string_view(target_model_) : ""; }
+std::string_view Exchange::routed_model() const {
+  return model_listed_ ? std::string_view(target_model_) : "";
+}
 
 Exchange::Progress Exchange::route() {
   net::Clock& clock = context_.loop.clock();
@@ -301,7 +325,8 @@ void Exchange::build_attempt() {
   }
   attempt_head_.clear();
   const bool has_body = !body.empty() || head_.method == "POST" || head_.method == "PUT" || head_.method == "PATCH";
-  append_request_head(attempt_head_, head_, endpoint_->host_header, has_body, before.size() + value.size() + after.size());
+  append_request_head(attempt_head_, head_, endpoint_->host_header, has_body,
+                      before.size() + value.size() + after.size());
   attempt_request_ = {
       .method = head_request_ ? http::Method::head : http::Method::other,
       .pieces = {attempt_head_, before, value, after},
@@ -461,8 +486,8 @@ bool Exchange::try_again(AttemptFailure failure, routing::FailureKind kind) {
   penalise(kind);
   last_failure_ = error_after(failure);
   tried_[tried_count_++] = endpoint_;
-  const bool again = attempts_ < context_.options.attempts_max && anybody_left() &&
-                     context_.retries.try_take(context_.loop.now());
+  const bool again =
+      attempts_ < context_.options.attempts_max && anybody_left() && context_.retries.try_take(context_.loop.now());
   context_.observer.attempt_failed(failure, again);
   if (!again) return false;
   if (attempt_ != nullptr) attempt_->cancel();

@@ -29,9 +29,9 @@ class Exchange final : public net::Disposable, public downstream::RequestHandler
  private:
   enum class Stage : uint8_t { free, read_body, parse, admit, route, connect, await_answer, relay };
   enum class Progress : uint8_t {
-    ready,     // the stage is done: on to the next
-    pending,   // an event will call advance() again
-    ended,     // the exchange has ended: `this` must not be touched any more
+    ready,    // the stage is done: on to the next
+    pending,  // an event will call advance() again
+    ended,    // the exchange has ended: `this` must not be touched any more
   };
 
   void advance();
@@ -85,37 +85,37 @@ class Exchange final : public net::Disposable, public downstream::RequestHandler
   Gateway& gateway_;
   Context& context_;
   Stage stage_ = Stage::free;
-  downstream::Connection* client_ = nullptr;             // null once it is gone or answered
-  upstream::Connection* attempt_ = nullptr;              // null while no attempt is under way
+  downstream::Connection* client_ = nullptr;  // null once it is gone or answered
+  upstream::Connection* attempt_ = nullptr;   // null while no attempt is under way
   net::Timer total_deadline_;
 
   // The request.
   ForwardedHead head_;
   std::string client_ip_;
   bool head_request_ = false, request_complete_ = false, inference_ = false;
-  bool model_listed_ = false;                            // the target model is one that an endpoint lists
+  bool model_listed_ = false;  // the target model is one that an endpoint lists
   uint64_t announced_body_ = 0;
   net::BodyBuffer body_;
   openai::Request request_;
-  std::string target_model_;                             // after a rewrite
-  uint32_t prompt_tokens_ = 0;                           // estimate
+  std::string target_model_;    // after a rewrite
+  uint32_t prompt_tokens_ = 0;  // estimate
 
   // The attempts.
   std::string attempt_head_, spliced_model_;
   upstream::Request attempt_request_;
   routing::Reservation reservation_;
-  endpoints::EndpointState* endpoint_ = nullptr;         // of the current or last attempt
+  endpoints::EndpointState* endpoint_ = nullptr;  // of the current or last attempt
   std::array<endpoints::EndpointState*, attempts_limit> tried_{};
   uint32_t attempts_ = 0, tried_count_ = 0;
-  bool fresh_connection_ = false;                        // after a reuse race
+  bool fresh_connection_ = false;  // after a reuse race
   uint32_t matched_blocks_ = 0, prompt_blocks_ = 0;
   std::string explanation_;
   ErrorCode last_failure_ = ErrorCode::no_endpoint;
 
   // The answer.
-  std::string answer_head_;                              // held back until the first body byte, so that we can still retry
+  std::string answer_head_;  // held back until the first body byte, so that we can still retry
   Framing framing_ = Framing::same;
-  bool answer_started_ = false;                          // a byte of the answer has gone to the client
+  bool answer_started_ = false;  // a byte of the answer has gone to the client
   bool answer_keep_alive_ = false, running_ = false;
   uint16_t status_ = 0;
   AnswerWatch watch_;

@@ -39,7 +39,8 @@ void Exchange::answer_models() {
 }
 
 // The endpoint failed after the client has begun to receive: all that is left is to make sure that the client cannot
-// take the torso for a whole answer. A stream at an event boundary also gets an error event, which OpenAI clients raise.
+// take the torso for a whole answer. A stream at an event boundary also gets an error event, which OpenAI clients
+// raise.
 void Exchange::break_stream(AttemptFailure failure, bool whole_chunks) {
   if (failure != AttemptFailure::total_timeout) penalise(routing::FailureKind::soft);  // that limit is ours
   context_.observer.attempt_failed(failure, false);
@@ -65,7 +66,9 @@ std::string Exchange::error_event() const {
 
 void Exchange::on_gone(downstream::Gone why) {
   client_ = nullptr;
-  reason_ = why == downstream::Gone::write_timeout ? "write_timeout" : why == downstream::Gone::cut ? "cut" : "client_gone";
+  reason_ = why == downstream::Gone::write_timeout ? "write_timeout"
+            : why == downstream::Gone::cut         ? "cut"
+                                                   : "client_gone";
   finish(why == downstream::Gone::write_timeout ? Outcome::timed_out_client
          : why == downstream::Gone::cut         ? Outcome::draining
                                                 : Outcome::client_gone);
@@ -165,7 +168,8 @@ void Exchange::reset() {
   body_.reset();
   request_.clear();
   watch_.reset();
-  for (std::string* text : {&target_model_, &spliced_model_, &explanation_, &answer_head_, &attempt_head_, &client_ip_}) {
+  for (std::string* text :
+       {&target_model_, &spliced_model_, &explanation_, &answer_head_, &attempt_head_, &client_ip_}) {
     text->clear();
   }
   head_.clear();

@@ -10,7 +10,9 @@ namespace penstock::proxy {
 
 Gateway::Gateway(Context& context) : context_(context) {}
 
-Gateway::~Gateway() { PENSTOCK_ASSERT(in_flight_ == 0); }
+Gateway::~Gateway() {
+  PENSTOCK_ASSERT(in_flight_ == 0);
+}
 
 downstream::RequestHandler* Gateway::on_request(downstream::Connection& connection, http::Head& head) {
   std::unique_ptr<Exchange> exchange;
@@ -47,7 +49,9 @@ void Gateway::on_bad_head(downstream::Connection& connection, const downstream::
   context_.observer.finished(record);
 }
 
-void Gateway::on_connections_changed(int delta) { context_.observer.client_connections_changed(delta); }
+void Gateway::on_connections_changed(int delta) {
+  context_.observer.client_connections_changed(delta);
+}
 
 const endpoints::Pool* Gateway::pool() {
   const endpoints::Snapshot* snapshot = context_.snapshots.get();
@@ -57,9 +61,10 @@ const endpoints::Pool* Gateway::pool() {
 bool Gateway::lists(std::string_view model) {
   const endpoints::Pool* served_by = pool();
   if (served_by == nullptr) return false;
-  return std::any_of(served_by->endpoints.begin(), served_by->endpoints.end(), [&](const endpoints::EndpointView& view) {
-    return view.models.empty() || std::find(view.models.begin(), view.models.end(), model) != view.models.end();
-  });
+  return std::any_of(
+      served_by->endpoints.begin(), served_by->endpoints.end(), [&](const endpoints::EndpointView& view) {
+        return view.models.empty() || std::find(view.models.begin(), view.models.end(), model) != view.models.end();
+      });
 }
 
 upstream::Target Gateway::target_of(endpoints::EndpointState& endpoint) {

@@ -38,8 +38,10 @@ bool is_for_gateway(Field field) {
     case Field::x_slo_tpot_ms:
     case Field::x_penstock_explain:
     case Field::x_penstock_endpoint:
-    case Field::test_epp_endpoint_selection: return true;
-    default: return false;
+    case Field::test_epp_endpoint_selection:
+      return true;
+    default:
+      return false;
   }
 }
 
@@ -79,7 +81,8 @@ bool says_json(std::string_view content_type) {
 }  // namespace
 
 void ForwardedHead::clear() {
-  for (std::string* text : {&fields, &method, &path, &request_id, &host, &session, &fairness_id, &objective, &model_rewrite}) {
+  for (std::string* text :
+       {&fields, &method, &path, &request_id, &host, &session, &fairness_id, &objective, &model_rewrite}) {
     text->clear();
   }
   json = explain = false;

@@ -13,12 +13,12 @@ namespace penstock::proxy {
 // What is kept of a request's head: the fields to forward, ready to send, and what the exchange itself needs.
 // One string holds all of it, so that a Head can be given back as soon as the request has been read.
 struct ForwardedHead {
-  std::string fields;                                    // "name: value\r\n"...: end-to-end fields, x-forwarded-*, via, x-request-id
-  std::string method, path;                              // path: origin-form target
+  std::string fields;        // "name: value\r\n"...: end-to-end fields, x-forwarded-*, via, x-request-id
+  std::string method, path;  // path: origin-form target
   std::string request_id;
-  std::string host;                                      // "" when the client sent none (HTTP/1.0)
-  bool json = false;                                     // content-type says JSON or nothing
-  bool explain = false;                                  // x-penstock-explain: 1
+  std::string host;      // "" when the client sent none (HTTP/1.0)
+  bool json = false;     // content-type says JSON or nothing
+  bool explain = false;  // x-penstock-explain: 1
   std::string session, fairness_id, objective, model_rewrite;
   double slo_ttft_ms = 0, slo_tpot_ms = 0;
 
@@ -32,10 +32,10 @@ void append_request_head(std::string& out, const ForwardedHead& head, std::strin
 
 // How the body of an answer is framed towards the client.
 enum class Framing : uint8_t {
-  none,                                                  // no body (HEAD, 204, 304)
-  same,                                                  // as received: Content-Length, or chunked to an HTTP/1.1 client
-  chunked,                                               // an endpoint that closes at the end, to an HTTP/1.1 client
-  until_close,                                           // anything without length to an HTTP/1.0 client
+  none,         // no body (HEAD, 204, 304)
+  same,         // as received: Content-Length, or chunked to an HTTP/1.1 client
+  chunked,      // an endpoint that closes at the end, to an HTTP/1.1 client
+  until_close,  // anything without length to an HTTP/1.0 client
 };
 struct AnswerContext {
   Framing framing;

@@ -20,7 +20,9 @@ Connection::Connection(Client& client, const Target& target)
   if (target_.open_connections != nullptr) target_.open_connections->fetch_add(1, std::memory_order_relaxed);
 }
 
-Connection::~Connection() { PENSTOCK_ASSERT(phase_ == Phase::closed); }
+Connection::~Connection() {
+  PENSTOCK_ASSERT(phase_ == Phase::closed);
+}
 
 void Connection::begin(const Request& request, ResponseSink& sink, bool reused) {
   request_ = request;
@@ -111,7 +113,9 @@ void Connection::receive(std::string_view bytes) {
   if (phase_ == Phase::exchange && !paused_) arm_chunk_idle();
 }
 
-void Connection::Codec::on_head(http::Head& head) { owner.sink_->on_response_head(head); }
+void Connection::Codec::on_head(http::Head& head) {
+  owner.sink_->on_response_head(head);
+}
 
 void Connection::Codec::on_body(std::string_view bytes) {
   if (owner.phase_ == Phase::exchange) owner.sink_->on_response_data(bytes);

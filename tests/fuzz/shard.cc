@@ -1,8 +1,9 @@
-// A whole shard fed from a byte script: what one client sends, what one endpoint answers, when either hangs up, and how the
-// network cuts it into pieces. Nothing that peers do may make the gateway assert, leak, or forget an exchange.
+// A whole shard fed from a byte script: what one client sends, what one endpoint answers, when either hangs up, and how
+// the network cuts it into pieces. Nothing that peers do may make the gateway assert, leak, or forget an exchange.
 //
-// Script: seed (1 byte), then steps of {operation, length, bytes}. Operations, by the low two bits: 0 the client sends the
-// bytes, 1 the endpoint sends them (on every connection it has), 2 time passes (length x 10 ms), 3 one side hangs up.
+// Script: seed (1 byte), then steps of {operation, length, bytes}. Operations, by the low two bits: 0 the client sends
+// the bytes, 1 the endpoint sends them (on every connection it has), 2 time passes (length x 10 ms), 3 one side hangs
+// up.
 #include <cstdint>
 #include <cstdlib>
 #include <string_view>
@@ -56,7 +57,8 @@ void run(std::string_view script) {
       at += 2;
       if (operation % 4 < 2) at += bytes.size();
       if (operation % 4 == 0 && client_sends) client.send(bytes);
-      if (operation % 4 == 1) for (const auto& peer : endpoint.peers()) peer->send(bytes);
+      if (operation % 4 == 1)
+        for (const auto& peer : endpoint.peers()) peer->send(bytes);
       if (operation % 4 == 2) network.run_for(milliseconds(static_cast<int64_t>(length) * 10));
       if (operation % 4 == 3 && hang_up(operation, client, endpoint)) client_sends = false;
       network.run_for(milliseconds(5));

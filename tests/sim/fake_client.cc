@@ -16,7 +16,9 @@ void FakeClient::begin() {
   if (!peer_.connect(sim_address(8080))) return finish();
   if (!well_behaved_) {
     half_closes_ = world_.random.chance(0.2);
-    const auto later = [&](int64_t most_ms) { return milliseconds(static_cast<int64_t>(world_.random.below(static_cast<uint64_t>(most_ms)))); };
+    const auto later = [&](int64_t most_ms) {
+      return milliseconds(static_cast<int64_t>(world_.random.below(static_cast<uint64_t>(most_ms))));
+    };
     if (world_.random.chance(0.3)) {
       world_.network.after(later(3000), [this, reset = world_.random.chance(0.5)] {
         if (done_) return;
@@ -67,7 +69,8 @@ void FakeClient::on_head(http::Head& head) {
 
 void FakeClient::on_message_end(bool keep_alive) {
   last_said_close_ = !keep_alive;
-  if (status_ == 200) check_whole(); else ++world_.refused;
+  if (status_ == 200) check_whole();
+  else ++world_.refused;
   waiting_.pop_front();
   body_.clear();
   if (last_said_close_) waiting_.clear();  // what was pipelined behind goes unanswered

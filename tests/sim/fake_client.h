@@ -35,8 +35,8 @@ class FakeClient final : private http::ParserEvents {
   const uint32_t end_id_;
   const bool well_behaved_;
   bool pipelines_ = false, half_closes_ = false, done_ = false, last_said_close_ = false;
-  std::deque<uint32_t> waiting_;               // ids sent, in order
-  size_t parsed_ = 0;                          // bytes of peer_.received() that the parser has seen
+  std::deque<uint32_t> waiting_;  // ids sent, in order
+  size_t parsed_ = 0;             // bytes of peer_.received() that the parser has seen
   uint16_t status_ = 0;
   std::string body_;
 };

@@ -20,7 +20,9 @@ class Answer final : public downstream::RequestHandler, public net::Disposable {
   void on_body(std::string_view bytes) override { request_ += bytes; }
   void on_drained() override {}
   void on_gone(downstream::Gone) override { dispose(); }
-  void on_request_failed(const downstream::RequestFailure&) override { world_.network.fail("bad request at an endpoint"); }
+  void on_request_failed(const downstream::RequestFailure&) override {
+    world_.network.fail("bad request at an endpoint");
+  }
 
   void on_request_end() override {
     const size_t at = request_.find("\"id ");
@@ -77,7 +79,8 @@ class Answer final : public downstream::RequestHandler, public net::Disposable {
 
   void refuse() {
     const bool sent = connection_.send("HTTP/1.1 503 Service Unavailable\r\ncontent-length: 4\r\n\r\nbusy");
-    if (sent) end(downstream::After::keep_alive); else lost();
+    if (sent) end(downstream::After::keep_alive);
+    else lost();
   }
 
   void wait(Duration time) { connection_.loop().arm(timer_, time); }

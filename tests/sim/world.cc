@@ -23,7 +23,9 @@ std::string answer_body(uint32_t id) {
   return body;
 }
 
-bool answer_streams(uint32_t id) { return id % 2 == 0; }
+bool answer_streams(uint32_t id) {
+  return id % 2 == 0;
+}
 
 std::string request_bytes(uint32_t id, bool last) {
   Random random(id * 7919ull);

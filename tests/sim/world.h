@@ -3,7 +3,8 @@
 //
 // What the checkers hold, for any seed:
 //   - every exchange that started has finished once, whatever happened to it;
-//   - an answer that a client receives whole is, byte for byte, what the endpoint sent for that request; one that broke is a
+//   - an answer that a client receives whole is, byte for byte, what the endpoint sent for that request; one that broke
+//   is a
 //     prefix of it (with at most an error event behind), and the client can tell;
 //   - afterwards nothing is left: no socket, no byte of the memory budget, no reserved load, no upstream connection;
 //   - when the faults stop, requests succeed again.

@@ -18,8 +18,8 @@ class SimShard {
            const proxy::Options& options = {});
 
   net::Address address() const { return sim_address(port); }
-  // Ends every connection, lets the network settle, and fails loudly when anything is left: memory budget, reserved load,
-  // upstream connections.
+  // Ends every connection, lets the network settle, and fails loudly when anything is left: memory budget, reserved
+  // load, upstream connections.
   void close_and_check(SimNetwork& network);
 
  private:

@@ -10,8 +10,8 @@
 namespace penstock::admission {
 
 struct RetryBudgetOptions {
-  double percent = 20;           // retry.budget_percent: retries per hundred requests
-  double minimum = 10;           // retry.budget_min: retries per window allowed whatever the traffic
+  double percent = 20;  // retry.budget_percent: retries per hundred requests
+  double minimum = 10;  // retry.budget_min: retries per window allowed whatever the traffic
 };
 
 class RetryBudget {
@@ -19,7 +19,7 @@ class RetryBudget {
   explicit RetryBudget(const RetryBudgetOptions& options) : options_(options) {}
   void set_options(const RetryBudgetOptions& options) { options_ = options; }
   void on_request(Instant now);
-  bool try_take(Instant now);    // false: no retry, the failure stands
+  bool try_take(Instant now);  // false: no retry, the failure stands
 
  private:
   static constexpr Duration window = seconds(10);
@@ -27,7 +27,7 @@ class RetryBudget {
 
   RetryBudgetOptions options_;
   Instant decayed_at_{};
-  double requests_ = 0, retries_ = 0;   // decayed counts
+  double requests_ = 0, retries_ = 0;  // decayed counts
 };
 
 }  // namespace penstock::admission

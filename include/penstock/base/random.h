@@ -31,9 +31,7 @@ class Random {
   }
 
   // Uniform in [0, bound); bound must be positive. The bias is below 2^-32 for bound < 2^32.
-  uint64_t below(uint64_t bound) {
-    return static_cast<uint64_t>((static_cast<Wide>(next()) * bound) >> 64);
-  }
+  uint64_t below(uint64_t bound) { return static_cast<uint64_t>((static_cast<Wide>(next()) * bound) >> 64); }
   // Uniform in [0, 1).
   double unit() { return static_cast<double>(next() >> 11) * 0x1.0p-53; }
   bool chance(double probability) { return unit() < probability; }

@@ -13,9 +13,7 @@ namespace penstock {
 // Written by one thread alone; only ever grows.
 class Counter {
  public:
-  void add(uint64_t n = 1) {
-    value_.store(value_.load(std::memory_order_relaxed) + n, std::memory_order_relaxed);
-  }
+  void add(uint64_t n = 1) { value_.store(value_.load(std::memory_order_relaxed) + n, std::memory_order_relaxed); }
   uint64_t get() const { return value_.load(std::memory_order_relaxed); }
 
  private:
@@ -45,7 +43,8 @@ class Histogram {
     size_t low = 0, high = bound_count;
     while (low < high) {  // first bound that is not below the value
       const size_t middle = (low + high) / 2;
-      if (Bounds[middle] < value) low = middle + 1; else high = middle;
+      if (Bounds[middle] < value) low = middle + 1;
+      else high = middle;
     }
     buckets_[low].add();
     sum_.store(sum_.load(std::memory_order_relaxed) + value, std::memory_order_relaxed);

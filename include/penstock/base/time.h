@@ -21,10 +21,14 @@ using std::chrono::milliseconds;
 using std::chrono::nanoseconds;
 using std::chrono::seconds;
 
-inline double to_seconds(Duration d) { return std::chrono::duration<double>(d).count(); }
+inline double to_seconds(Duration d) {
+  return std::chrono::duration<double>(d).count();
+}
 inline Duration from_seconds(double s) {
   return duration_cast<Duration>(std::chrono::duration<double>(s));
 }
-inline int64_t to_ms(Duration d) { return duration_cast<milliseconds>(d).count(); }
+inline int64_t to_ms(Duration d) {
+  return duration_cast<milliseconds>(d).count();
+}
 
 }  // namespace penstock

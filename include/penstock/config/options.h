@@ -13,30 +13,30 @@
 
 namespace penstock::config {
 
-struct Timeouts {                              // 0 = none
-  Duration client_header = seconds(30);        // timeouts.client_header: first byte of a head to its end
-  Duration client_body = seconds(60);          // timeouts.client_body: between two reads of a body
-  Duration client_idle = seconds(600);         // timeouts.client_idle: keep-alive without a request
-  Duration client_write = seconds(60);         // timeouts.client_write: a client that takes no byte of what waits for it
-  Duration connect = seconds(1);               // timeouts.connect
-  Duration first_byte = seconds(600);          // timeouts.first_byte: request sent to head of the answer
-  Duration chunk_idle = seconds(300);          // timeouts.chunk_idle: between two reads of an answer
-  Duration total{0};                           // timeouts.total
-  Duration upstream_idle = seconds(4);         // timeouts.upstream_idle: below uvicorn's 5 s
+struct Timeouts {                        // 0 = none
+  Duration client_header = seconds(30);  // timeouts.client_header: first byte of a head to its end
+  Duration client_body = seconds(60);    // timeouts.client_body: between two reads of a body
+  Duration client_idle = seconds(600);   // timeouts.client_idle: keep-alive without a request
+  Duration client_write = seconds(60);   // timeouts.client_write: a client that takes no byte of what waits for it
+  Duration connect = seconds(1);         // timeouts.connect
+  Duration first_byte = seconds(600);    // timeouts.first_byte: request sent to head of the answer
+  Duration chunk_idle = seconds(300);    // timeouts.chunk_idle: between two reads of an answer
+  Duration total{0};                     // timeouts.total
+  Duration upstream_idle = seconds(4);   // timeouts.upstream_idle: below uvicorn's 5 s
 };
 
 struct Limits {
-  size_t header_bytes = 64 * 1024;             // 431
-  size_t body_bytes = 64 * 1024 * 1024;        // 413
-  size_t connections = 0;                      // clients, whole process; 0: from RLIMIT_NOFILE
-  size_t requests_per_shard = 20000;           // in flight; 503
-  size_t memory_bytes = 0;                     // budget; 0: 60 % of the cgroup limit, else of the machine's memory
+  size_t header_bytes = 64 * 1024;       // 431
+  size_t body_bytes = 64 * 1024 * 1024;  // 413
+  size_t connections = 0;                // clients, whole process; 0: from RLIMIT_NOFILE
+  size_t requests_per_shard = 20000;     // in flight; 503
+  size_t memory_bytes = 0;               // budget; 0: 60 % of the cgroup limit, else of the machine's memory
 };
 
 struct Retry {
-  uint32_t attempts = 3;                       // in all, the first included
-  double budget_percent = 20;                  // retries in flight or recent, in percent of requests
-  uint32_t budget_min = 10;                    // retries always allowed per 10 s
+  uint32_t attempts = 3;       // in all, the first included
+  double budget_percent = 20;  // retries in flight or recent, in percent of requests
+  uint32_t budget_min = 10;    // retries always allowed per 10 s
 };
 
 struct Ejection {
@@ -45,25 +45,25 @@ struct Ejection {
 };
 
 struct Metrics {
-  Duration interval = milliseconds(50);        // while traffic flows
-  Duration idle_interval = seconds(1);         // else
+  Duration interval = milliseconds(50);  // while traffic flows
+  Duration idle_interval = seconds(1);   // else
   Duration timeout = seconds(1);
   std::string path = "/metrics";
   std::string health_path = "/health";
   Duration health_interval = seconds(1);
-  std::string engine = "vllm";                 // vllm, sglang, trtllm-serve, triton-tensorrt-llm
+  std::string engine = "vllm";  // vllm, sglang, trtllm-serve, triton-tensorrt-llm
 };
 
 struct EndpointEntry {
-  std::string url;                             // http://host:port
-  std::string name;                            // default host:port
-  std::string engine;                          // "" = metrics.engine
+  std::string url;     // http://host:port
+  std::string name;    // default host:port
+  std::string engine;  // "" = metrics.engine
 };
 
 struct AccessLog {
   bool enabled = true;
   log::Format format = log::Format::text;
-  std::string path = "-";                      // "-": stdout
+  std::string path = "-";  // "-": stdout
 };
 
 struct Options {
@@ -71,8 +71,8 @@ struct Options {
   std::string admin = "0.0.0.0:9090";
   std::string pool_name = "default";
   std::vector<EndpointEntry> endpoints;
-  uint32_t shards = 0;                         // 0: CPUs it may use
-  bool pin = true;                             // pin shards to CPUs
+  uint32_t shards = 0;  // 0: CPUs it may use
+  bool pin = true;      // pin shards to CPUs
   net::RingOptions ring;
   log::Level log_level = log::Level::info;
   log::Format log_format = log::Format::text;
@@ -83,9 +83,9 @@ struct Options {
   Ejection ejection;
   Metrics metrics;
   std::string policy = "epp-default";
-  size_t prefix_index_entries = 1 << 22;       // 8 bytes each
-  Duration drain_delay = seconds(5);           // lifecycle.drain_delay: readiness false until accepting stops
-  Duration drain_limit = seconds(600);         // lifecycle.drain_limit: streams still running then are cut
+  size_t prefix_index_entries = 1 << 22;  // 8 bytes each
+  Duration drain_delay = seconds(5);      // lifecycle.drain_delay: readiness false until accepting stops
+  Duration drain_limit = seconds(600);    // lifecycle.drain_limit: streams still running then are cut
 };
 
 }  // namespace penstock::config

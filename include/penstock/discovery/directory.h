@@ -15,24 +15,24 @@
 namespace penstock::discovery {
 
 struct PollOptions {
-  Duration interval = milliseconds(50);        // metrics.interval: while traffic flows
-  Duration idle_interval = seconds(1);         // metrics.idle_interval: while none does
-  Duration timeout = seconds(1);               // metrics.timeout: of one scrape or probe
-  Duration health_interval = seconds(1);       // metrics.health_interval; unready endpoints are probed four times as often
-  Duration models_interval = seconds(10);      // how often /v1/models is read again
-  Duration publish_interval = milliseconds(10);   // metrics of this long are published together
-  uint32_t probe_failures = 3;                 // timeouts in a row that make an endpoint unready (a refused connection: one)
+  Duration interval = milliseconds(50);    // metrics.interval: while traffic flows
+  Duration idle_interval = seconds(1);     // metrics.idle_interval: while none does
+  Duration timeout = seconds(1);           // metrics.timeout: of one scrape or probe
+  Duration health_interval = seconds(1);   // metrics.health_interval; unready endpoints are probed four times as often
+  Duration models_interval = seconds(10);  // how often /v1/models is read again
+  Duration publish_interval = milliseconds(10);  // metrics of this long are published together
+  uint32_t probe_failures = 3;  // timeouts in a row that make an endpoint unready (a refused connection: one)
   std::string metrics_path = "/metrics";
   std::string health_path = "/health";
 };
 
 // One endpoint as configuration names it.
 struct EndpointSpec {
-  std::string name;                            // unique in the pool
-  std::string url;                             // http://host:port
-  std::string host;                            // name or numeric
+  std::string name;  // unique in the pool
+  std::string url;   // http://host:port
+  std::string host;  // name or numeric
   uint16_t port = 0;
-  std::string engine;                          // metrics preset: vllm, sglang, trtllm-serve, triton-tensorrt-llm
+  std::string engine;  // metrics preset: vllm, sglang, trtllm-serve, triton-tensorrt-llm
   bool operator==(const EndpointSpec&) const = default;
 };
 
@@ -63,8 +63,8 @@ class Directory {
             const PollOptions& options);
   ~Directory();
 
-  // Replaces the set of endpoints: those that stay keep their state. Names are resolved here (start-up and reload only);
-  // an endpoint whose name does not resolve is reported and left out until the next call.
+  // Replaces the set of endpoints: those that stay keep their state. Names are resolved here (start-up and reload
+  // only); an endpoint whose name does not resolve is reported and left out until the next call.
   std::vector<std::string> set_endpoints(const std::vector<EndpointSpec>& specs);
   void set_options(const PollOptions& options) { options_ = options; }
   void stop();
@@ -73,7 +73,7 @@ class Directory {
   // what /readyz waits for.
   bool synced() const;
   std::vector<PollStatus> status() const;
-  Instant published_at() const { return published_at_; }   // of the current snapshot
+  Instant published_at() const { return published_at_; }  // of the current snapshot
 
  private:
   friend class EndpointPoller;

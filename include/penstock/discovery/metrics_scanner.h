@@ -67,11 +67,11 @@ class MetricsScanner {
   void cache_config_sample(std::string_view labels);
 
   const Preset* preset_;
-  std::string carry_;                          // start of a wanted line
-  bool skipping_ = false;                      // in the middle of an unwanted line
-  std::array<Sum, 6> sums_{};                  // by Signal, up to kv_blocks
+  std::string carry_;          // start of a wanted line
+  bool skipping_ = false;      // in the middle of an unwanted line
+  std::array<Sum, 6> sums_{};  // by Signal, up to kv_blocks
   bool loras_found_ = false;
-  double loras_value_ = 0;                     // of the series that won
+  double loras_value_ = 0;  // of the series that won
   std::vector<std::string> running_loras_, waiting_loras_;
   uint32_t max_loras_ = 0;
 };

@@ -1,7 +1,8 @@
 // Inbound HTTP/1.x: one connection of a client, one request at a time. It parses heads and bodies, keeps the order of
 // pipelined requests, enforces the client-side timeouts, and gives the handler of the current request a way to write
 // its answer with back-pressure. It knows nothing of endpoints: the proxy, the admin pages and penstock-sim all sit
-// on it. Thread: its loop's. Lifetime: owned by its Server, which destroys it at the end of the turn in which it closed.
+// on it. Thread: its loop's. Lifetime: owned by its Server, which destroys it at the end of the turn in which it
+// closed.
 #pragma once
 
 #include <cstdint>
@@ -37,11 +38,11 @@ enum class Gone : uint8_t {
 // on_gone may come at any point and is then the last. After finish_response() or abandon() nothing comes any more.
 class RequestHandler {
  public:
-  virtual void on_body(std::string_view bytes) = 0;       // valid during the call
-  virtual void on_request_end() = 0;                      // the request is complete
+  virtual void on_body(std::string_view bytes) = 0;                   // valid during the call
+  virtual void on_request_end() = 0;                                  // the request is complete
   virtual void on_request_failed(const RequestFailure& failure) = 0;  // answer it and finish_response(close)
-  virtual void on_drained() = 0;                          // congested() is over
-  virtual void on_gone(Gone why) = 0;                     // the connection is closed
+  virtual void on_drained() = 0;                                      // congested() is over
+  virtual void on_gone(Gone why) = 0;                                 // the connection is closed
 
  protected:
   ~RequestHandler() = default;
@@ -87,12 +88,12 @@ class Connection final : public net::Connection, public net::Disposable, public 
   // Ends the connection at once (RST): the answer cannot be completed and the client must notice.
   void abandon();
   const std::string& client_ip() const { return client_ip_; }  // numeric; "" when the kernel did not say
-  uint64_t requests() const { return requests_; }         // begun on this connection
+  uint64_t requests() const { return requests_; }              // begun on this connection
   bool busy() const { return phase_ == Phase::exchange; }
 
   // ---- for the Server ----
-  void close_when_idle();                                 // drain: ends now when idle, else after the current answer
-  void cut();                                             // end of drain: on_gone(cut) and close
+  void close_when_idle();  // drain: ends now when idle, else after the current answer
+  void cut();              // end of drain: on_gone(cut) and close
 
  private:
   // idle: between requests. head: some bytes of a head. exchange: head complete, answer not finished.
@@ -123,7 +124,7 @@ class Connection final : public net::Connection, public net::Disposable, public 
   void nothing_more_comes();
   void linger();
   void gone(Gone why);
-  void end();                                             // closes the socket; the Server disposes of this
+  void end();  // closes the socket; the Server disposes of this
   void watch_writing();
   uint64_t flushed() const { return sent_or_queued_ - queued(); }
 
@@ -132,28 +133,29 @@ class Connection final : public net::Connection, public net::Disposable, public 
   RequestHandler* handler_ = nullptr;
   // One timer; what it means follows from the phase: see on_deadline().
   net::Timer deadline_;
-  std::string stash_;                                     // pipelined bytes that wait for the current answer
+  std::string stash_;  // pipelined bytes that wait for the current answer
   std::string client_ip_;
   uint64_t requests_ = 0;
-  uint64_t sent_or_queued_ = 0, flushed_at_check_ = 0;    // for the write timeout: progress since the last look
-  size_t discarded_ = 0;                                  // bytes thrown away while lingering
+  uint64_t sent_or_queued_ = 0, flushed_at_check_ = 0;  // for the write timeout: progress since the last look
+  size_t discarded_ = 0;                                // bytes thrown away while lingering
   Phase phase_ = Phase::idle;
   uint8_t minor_version_ = 1;
-  bool request_complete_ = false;                         // of the current exchange
+  bool request_complete_ = false;  // of the current exchange
   bool request_keep_alive_ = false;
   bool response_begun_ = false;
   bool draining_ = false;
-  bool half_closed_ = false;                              // the client sent FIN
-  bool consuming_ = false;                                // true exactly while consume() is on the stack
+  bool half_closed_ = false;  // the client sent FIN
+  bool consuming_ = false;    // true exactly while consume() is on the stack
 };
 
 struct ServerOptions {
   http::ParserLimits parser;
-  Duration header_timeout = seconds(30), body_timeout = seconds(60), idle_timeout = seconds(600), write_timeout = seconds(60);
-  Duration linger_timeout = seconds(5);                   // how long input is discarded after a refused request
+  Duration header_timeout = seconds(30), body_timeout = seconds(60), idle_timeout = seconds(600),
+           write_timeout = seconds(60);
+  Duration linger_timeout = seconds(5);  // how long input is discarded after a refused request
   size_t linger_bytes_max = 128 * 1024 * 1024;
-  size_t pipeline_bytes_max = 64 * 1024;                  // unread pipelined bytes kept before reading pauses
-  Duration half_close_probe = milliseconds(50);           // how long after a FIN an unanswered client is probed
+  size_t pipeline_bytes_max = 64 * 1024;         // unread pipelined bytes kept before reading pauses
+  Duration half_close_probe = milliseconds(50);  // how long after a FIN an unanswered client is probed
 };
 
 // Accepts connections on one loop and owns them.
@@ -167,9 +169,9 @@ class Server final : public net::AcceptEvents {
 
   Result<net::Address> listen(const net::Address& at, bool reuse_port);
   void set_placement(Placement placement) { placement_ = std::move(placement); }
-  void adopt(int fd);                                     // a connection that was accepted here or elsewhere
+  void adopt(int fd);  // a connection that was accepted here or elsewhere
   void stop_listening();
-  void drain();                                           // idle connections end now, others after their answer
+  void drain();  // idle connections end now, others after their answer
   void cut_all();
   size_t connections() const { return count_; }
 
@@ -194,7 +196,7 @@ class Server final : public net::AcceptEvents {
   IntrusiveList<Connection, ConnectionTag> connections_;
   size_t count_ = 0;
   bool draining_ = false;
-  Instant warned_at_{};                                   // of accept errors: once a second is enough
+  Instant warned_at_{};  // of accept errors: once a second is enough
 };
 
 }  // namespace penstock::downstream

@@ -20,47 +20,48 @@ namespace penstock::endpoints {
 // What every shard has reserved on this endpoint: added at the pick, released at first token or at the end. Every
 // shard sees every pick at once: this is what prevents herding (DESIGN section 2).
 struct alignas(64) LoadCounters {
-  std::atomic<int64_t> requests{0};            // exchanges in flight
-  std::atomic<int64_t> prefill_tokens{0};      // uncached prompt tokens waiting for their first token (estimate)
-  std::atomic<int64_t> kv_tokens{0};           // prompt + expected output tokens held by exchanges in flight (estimate)
-  std::atomic<int64_t> decoding{0};            // exchanges past their first token
-  std::atomic<uint64_t> picks{0};              // ever
-  std::atomic<int64_t> last_pick_ns{0};        // Instant of the last pick, as nanoseconds
+  std::atomic<int64_t> requests{0};        // exchanges in flight
+  std::atomic<int64_t> prefill_tokens{0};  // uncached prompt tokens waiting for their first token (estimate)
+  std::atomic<int64_t> kv_tokens{0};       // prompt + expected output tokens held by exchanges in flight (estimate)
+  std::atomic<int64_t> decoding{0};        // exchanges past their first token
+  std::atomic<uint64_t> picks{0};          // ever
+  std::atomic<int64_t> last_pick_ns{0};    // Instant of the last pick, as nanoseconds
 };
 
 // Passive outlier ejection, written by the shard that sees the failure, read by every pick.
 struct alignas(64) HealthState {
-  std::atomic<int64_t> ejected_until_ns{0};    // Instant as ns; 0: not ejected
-  std::atomic<uint32_t> ejections{0};          // in a row: the penalty grows with it
+  std::atomic<int64_t> ejected_until_ns{0};  // Instant as ns; 0: not ejected
+  std::atomic<uint32_t> ejections{0};        // in a row: the penalty grows with it
   std::atomic<uint32_t> consecutive_failures{0};
-  std::atomic<int64_t> recovered_at_ns{0};     // start of the slow return; 0: none
-  std::atomic<bool> probe_failed{false};       // the control thread's health probe says no
+  std::atomic<int64_t> recovered_at_ns{0};  // start of the slow return; 0: none
+  std::atomic<bool> probe_failed{false};    // the control thread's health probe says no
 };
 
 struct EndpointState {
-  uint32_t slot = 0;                           // small number, unique among living endpoints: index into per-endpoint tables
-  uint32_t incarnation = 0;                    // rises when a slot is used again
-  std::string name;                            // pod or rank name; for static endpoints host:port
-  std::string url;                             // http://host:port
-  std::string address;                         // numeric ip:port ("[::1]:80"), what connects and what x-penstock-endpoint shows
-  std::string host_header;                     // authority for the Host field
+  uint32_t slot = 0;         // small number, unique among living endpoints: index into per-endpoint tables
+  uint32_t incarnation = 0;  // rises when a slot is used again
+  std::string name;          // pod or rank name; for static endpoints host:port
+  std::string url;           // http://host:port
+  std::string address;       // numeric ip:port ("[::1]:80"), what connects and what x-penstock-endpoint shows
+  std::string host_header;   // authority for the Host field
   LoadCounters load;
   HealthState health;
-  std::atomic<int64_t> connections{0};         // open upstream connections of all shards
+  std::atomic<int64_t> connections{0};  // open upstream connections of all shards
 };
 
 // What one scrape of an endpoint's /metrics said. Absent values stay unknown: an endpoint that was never scraped must
 // not look idle.
 struct EngineMetrics {
-  bool known = false;                          // at least one scrape succeeded
+  bool known = false;  // at least one scrape succeeded
   Instant scraped_at{};
-  double waiting = 0, running = 0;             // requests
-  double kv_usage = 0;                         // 0..1
-  uint32_t block_size = 0;                     // tokens in a KV block; 0: unknown
-  uint64_t kv_blocks = 0;                      // capacity; 0: unknown
+  double waiting = 0, running = 0;  // requests
+  double kv_usage = 0;              // 0..1
+  uint32_t block_size = 0;          // tokens in a KV block; 0: unknown
+  uint64_t kv_blocks = 0;           // capacity; 0: unknown
   std::vector<std::string> running_loras, waiting_loras;
   uint32_t max_loras = 0;
-  // EndpointState::load.requests when the scrape was taken: what changed since then is ours (no herding between scrapes).
+  // EndpointState::load.requests when the scrape was taken: what changed since then is ours (no herding between
+  // scrapes).
   int64_t requests_at_scrape = 0;
 };
 
@@ -76,7 +77,7 @@ struct EndpointView {
   EndpointState* state = nullptr;
   Readiness readiness = Readiness::ready;
   EngineMetrics metrics;
-  std::vector<std::string> models;             // served model names, from /v1/models; empty: unknown, serves all
+  std::vector<std::string> models;  // served model names, from /v1/models; empty: unknown, serves all
 
   // Requests waiting in the engine as far as we can know now: the scraped gauge corrected by what the shards
   // sent or finished since. Never negative.

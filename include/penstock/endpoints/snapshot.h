@@ -16,14 +16,14 @@
 namespace penstock::endpoints {
 
 struct Pool {
-  std::string name;                            // label `name` of the inference_pool_* metrics
+  std::string name;  // label `name` of the inference_pool_* metrics
   std::vector<EndpointView> endpoints;
-  size_t ready_count() const;                  // readiness == ready
+  size_t ready_count() const;  // readiness == ready
 };
 
 struct Snapshot {
   uint64_t version = 0;
-  std::vector<Pool> pools;                     // routes, rewrites and objectives come with the Kubernetes issue
+  std::vector<Pool> pools;  // routes, rewrites and objectives come with the Kubernetes issue
 };
 
 // Publication and reclamation. One writer (control thread), `readers` shards.

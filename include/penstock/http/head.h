@@ -14,20 +14,49 @@ enum class Method : uint8_t { get, head, post, put, delete_, options, patch, con
 
 // Header fields that somebody in the product asks for; others are `other`. Looked up once, at parse.
 enum class Field : uint8_t {
-  other, host, connection, keep_alive, proxy_connection, te, trailer, transfer_encoding, upgrade,
-  content_length, content_type, expect, accept, authorization, retry_after, date, server, via,
-  x_forwarded_for, x_forwarded_proto, x_request_id, traceparent, x_session_token,
-  x_gateway_inference_objective, x_gateway_inference_fairness_id, x_gateway_model_name_rewrite,
-  x_gateway_destination_endpoint, x_gateway_destination_endpoint_subset,
-  x_gateway_destination_endpoint_served, x_prefiller_host_port, x_slo_ttft_ms, x_slo_tpot_ms,
-  x_penstock_explain, x_penstock_endpoint, test_epp_endpoint_selection,
-  proxy_authenticate, proxy_authorization,
+  other,
+  host,
+  connection,
+  keep_alive,
+  proxy_connection,
+  te,
+  trailer,
+  transfer_encoding,
+  upgrade,
+  content_length,
+  content_type,
+  expect,
+  accept,
+  authorization,
+  retry_after,
+  date,
+  server,
+  via,
+  x_forwarded_for,
+  x_forwarded_proto,
+  x_request_id,
+  traceparent,
+  x_session_token,
+  x_gateway_inference_objective,
+  x_gateway_inference_fairness_id,
+  x_gateway_model_name_rewrite,
+  x_gateway_destination_endpoint,
+  x_gateway_destination_endpoint_subset,
+  x_gateway_destination_endpoint_served,
+  x_prefiller_host_port,
+  x_slo_ttft_ms,
+  x_slo_tpot_ms,
+  x_penstock_explain,
+  x_penstock_endpoint,
+  test_epp_endpoint_selection,
+  proxy_authenticate,
+  proxy_authorization,
 };
 // Case-insensitive. The x-llm-d-* spellings map to the same values as their x-gateway-* / x-slo-* names.
 Field field_of(std::string_view name);
 
 struct Header {
-  std::string_view name, value;                // name as received (case kept); value trimmed
+  std::string_view name, value;  // name as received (case kept); value trimmed
   Field field;
 };
 
@@ -35,17 +64,17 @@ class Head {
  public:
   // Requests.
   Method method = Method::other;
-  std::string_view method_text, target;        // target: origin-form or absolute-form, as received
+  std::string_view method_text, target;  // target: origin-form or absolute-form, as received
   // Responses.
   uint16_t status = 0;
   std::string_view reason;
   // Both.
-  uint8_t minor_version = 1;                   // HTTP/1.x
-  bool keep_alive = false;                     // what version and Connection say together
+  uint8_t minor_version = 1;  // HTTP/1.x
+  bool keep_alive = false;    // what version and Connection say together
   bool chunked = false;
   bool has_content_length = false;
   uint64_t content_length = 0;
-  bool expects_continue = false;               // Expect: 100-continue (requests)
+  bool expects_continue = false;  // Expect: 100-continue (requests)
   bool upgrade = false;
 
   const std::vector<Header>& headers() const { return headers_; }
@@ -54,14 +83,14 @@ class Head {
   bool has(Field field) const;
   // True when the Connection header lists this name (such fields are hop-by-hop).
   bool named_by_connection(std::string_view name) const;
-  size_t bytes() const { return storage_.size(); }   // size of the head on the wire, roughly
+  size_t bytes() const { return storage_.size(); }  // size of the head on the wire, roughly
   void clear();
 
  private:
-  friend class HeadBuilder;                    // the codec
+  friend class HeadBuilder;  // the codec
   std::string storage_;
   std::vector<Header> headers_;
-  bool connection_names_fields_ = false;       // Connection lists more than close and keep-alive
+  bool connection_names_fields_ = false;  // Connection lists more than close and keep-alive
 };
 
 // True for fields that end at this hop: Connection, Keep-Alive, Proxy-Connection, TE, Trailer,

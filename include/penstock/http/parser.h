@@ -17,17 +17,17 @@ namespace penstock::http {
 
 enum class ParseError : uint8_t {
   none,
-  malformed,                 // start line, header or chunk framing is not HTTP
-  smuggling,                 // ambiguous framing (the cases listed above)
-  head_too_large,            // header block over the limit: 431
-  uri_too_long,              // target over the limit: 414
-  unsupported_version,       // 505
-  unsupported_coding,        // Transfer-Encoding we do not know: 501
+  malformed,            // start line, header or chunk framing is not HTTP
+  smuggling,            // ambiguous framing (the cases listed above)
+  head_too_large,       // header block over the limit: 431
+  uri_too_long,         // target over the limit: 414
+  unsupported_version,  // 505
+  unsupported_coding,   // Transfer-Encoding we do not know: 501
 };
-const char* to_string(ParseError error);       // one short sentence for logs and error bodies
+const char* to_string(ParseError error);  // one short sentence for logs and error bodies
 
 struct ParserLimits {
-  size_t head_bytes_max = 64 * 1024;           // limits.header_bytes
+  size_t head_bytes_max = 64 * 1024;  // limits.header_bytes
   size_t headers_max = 256;
   size_t uri_bytes_max = 32 * 1024;
 };
@@ -55,7 +55,7 @@ class Parser {
     // refused is not among them: whoever passes the raw bytes on never passes on those.
     size_t consumed;
     ParseError error;
-    size_t head_bytes = 0;   // of `consumed`, those that were head (interim ones, too): behind them comes raw body
+    size_t head_bytes = 0;  // of `consumed`, those that were head (interim ones, too): behind them comes raw body
   };
   // Chunked bodies: everything fed so far ends exactly behind the head or a whole chunk; nothing of the next is seen.
   bool between_chunks() const;

@@ -43,15 +43,15 @@ class SseScanner {
   void dispatch();
 
   SseEvents& events_;
-  std::string carry_;           // unfinished line
-  std::string data_;            // data lines of the event so far, when more than one or when split
+  std::string carry_;  // unfinished line
+  std::string data_;   // data lines of the event so far, when more than one or when split
   std::string name_;
-  std::string_view single_;     // the only data line so far, while it is a view into the bytes being fed
+  std::string_view single_;  // the only data line so far, while it is a view into the bytes being fed
   bool has_data_ = false;
-  bool in_event_ = false;       // a field since the last empty line
-  bool after_cr_ = false;       // the last byte was CR: an LF that follows belongs to it
+  bool in_event_ = false;  // a field since the last empty line
+  bool after_cr_ = false;  // the last byte was CR: an LF that follows belongs to it
   bool crlf_seen_ = false;
-  bool first_line_ = true;      // a byte order mark may stand before it
+  bool first_line_ = true;  // a byte order mark may stand before it
   bool truncated_line_ = false;
   uint64_t event_count_ = 0, comment_count_ = 0, truncated_count_ = 0;
 };

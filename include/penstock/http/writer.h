@@ -10,12 +10,12 @@
 
 namespace penstock::http {
 
-std::string_view reason_of(uint16_t status);   // "Service Unavailable"
+std::string_view reason_of(uint16_t status);  // "Service Unavailable"
 
 class HeadWriter {
  public:
   explicit HeadWriter(std::string& out) : out_(out) {}
-  void request_line(std::string_view method, std::string_view target);           // HTTP/1.1
+  void request_line(std::string_view method, std::string_view target);  // HTTP/1.1
   void status_line(uint16_t status, std::string_view reason = {}, uint8_t minor_version = 1);
   void field(std::string_view name, std::string_view value);
   void field(std::string_view name, uint64_t value);

@@ -29,8 +29,8 @@ class Address {
   int family() const { return storage_.ss_family; }
   uint16_t port() const;
   bool empty() const { return size_ == 0; }
-  std::string to_string() const;       // "1.2.3.4:80", "[::1]:80"
-  std::string ip_string() const;       // without the port or brackets
+  std::string to_string() const;  // "1.2.3.4:80", "[::1]:80"
+  std::string ip_string() const;  // without the port or brackets
   bool operator==(const Address& other) const;
 
  private:

@@ -10,8 +10,8 @@ namespace penstock::net {
 class Clock {
  public:
   virtual ~Clock() = default;
-  virtual Instant now() = 0;                // monotonic
-  virtual int64_t wall_time_us() = 0;       // microseconds since the Unix epoch, for logs and dates
+  virtual Instant now() = 0;           // monotonic
+  virtual int64_t wall_time_us() = 0;  // microseconds since the Unix epoch, for logs and dates
 };
 
 // CLOCK_MONOTONIC and CLOCK_REALTIME. Stateless; any thread.

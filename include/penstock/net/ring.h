@@ -67,17 +67,17 @@ class AcceptEvents {
 };
 
 struct RingStats {
-  Counter turns, waits, events, syscalls;      // syscalls: every kernel entry the ring makes
+  Counter turns, waits, events, syscalls;  // syscalls: every kernel entry the ring makes
   Counter bytes_received, bytes_sent;
-  Counter buffer_starvations;                  // receive slots ran out (io_uring)
-  Counter completion_overflows;                // kernel completion queue overflowed (io_uring): a sizing bug
-  Gauge sockets;                               // open or closing
+  Counter buffer_starvations;    // receive slots ran out (io_uring)
+  Counter completion_overflows;  // kernel completion queue overflowed (io_uring): a sizing bug
+  Gauge sockets;                 // open or closing
 };
 
 class Ring {
  public:
   virtual ~Ring() = default;
-  virtual const char* name() const = 0;        // "io_uring", "epoll", "sim"
+  virtual const char* name() const = 0;  // "io_uring", "epoll", "sim"
 
   // Takes ownership of a connected non-blocking stream socket and starts to receive.
   virtual SocketId adopt(int fd, SocketEvents& events) = 0;
@@ -116,16 +116,16 @@ class Ring {
 enum class RingKind { automatic, io_uring, epoll };
 
 struct RingOptions {
-  RingKind kind = RingKind::automatic;         // --ring auto|io_uring|epoll
-  Duration spin{0};                            // --spin-us: stay in user space this long after the last event
+  RingKind kind = RingKind::automatic;  // --ring auto|io_uring|epoll
+  Duration spin{0};                     // --spin-us: stay in user space this long after the last event
 };
 
 // What a live probe found: done by doing (set-up, buffer ring, multishot receive, send, cancel on a
 // socket pair), never by kernel version.
 struct RingProbe {
   bool io_uring_usable = false;
-  std::string detail;                          // why not, or which features, for the log and `penstock version`
-  std::string kernel;                          // uname release
+  std::string detail;  // why not, or which features, for the log and `penstock version`
+  std::string kernel;  // uname release
 };
 RingProbe probe_rings();
 

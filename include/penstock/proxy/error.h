@@ -1,6 +1,6 @@
-// Every way in which the gateway itself answers with an error, in one table: HTTP status, OpenAI error type, outcome and
-// whether the client is told when to come back. The code's name is the metric label, the log reason and the `code` of
-// the error body. Pure.
+// Every way in which the gateway itself answers with an error, in one table: HTTP status, OpenAI error type, outcome
+// and whether the client is told when to come back. The code's name is the metric label, the log reason and the `code`
+// of the error body. Pure.
 #pragma once
 
 #include <cstdint>
@@ -14,21 +14,38 @@ namespace penstock::proxy {
 
 enum class ErrorCode : uint8_t {
   none,
-  malformed_request, ambiguous_request, header_too_large, uri_too_long, request_timeout, unsupported_version,
-  unsupported_transfer_coding, method_not_supported, body_too_large, invalid_body,
-  too_many_requests, too_many_connections, memory_budget_exhausted, no_endpoint, endpoints_unavailable,
-  connect_failed, endpoint_closed, endpoint_timeout, bad_endpoint_response, stream_broken, shutting_down,
+  malformed_request,
+  ambiguous_request,
+  header_too_large,
+  uri_too_long,
+  request_timeout,
+  unsupported_version,
+  unsupported_transfer_coding,
+  method_not_supported,
+  body_too_large,
+  invalid_body,
+  too_many_requests,
+  too_many_connections,
+  memory_budget_exhausted,
+  no_endpoint,
+  endpoints_unavailable,
+  connect_failed,
+  endpoint_closed,
+  endpoint_timeout,
+  bad_endpoint_response,
+  stream_broken,
+  shutting_down,
 };
 constexpr size_t error_code_count = 22;
 
 struct ErrorInfo {
   ErrorCode code;
-  std::string_view name;         // "body_too_large"
+  std::string_view name;  // "body_too_large"
   uint16_t status;
-  std::string_view type;         // OpenAI's `type`: invalid_request_error, rate_limit_error, server_error ...
+  std::string_view type;  // OpenAI's `type`: invalid_request_error, rate_limit_error, server_error ...
   Outcome outcome;
-  uint32_t retry_after_s;        // 0: no Retry-After
-  std::string_view message;      // the default sentence
+  uint32_t retry_after_s;    // 0: no Retry-After
+  std::string_view message;  // the default sentence
 };
 const ErrorInfo& info_of(ErrorCode code);
 

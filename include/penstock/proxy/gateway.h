@@ -25,21 +25,21 @@ struct Options {
   Duration connect_timeout = seconds(1);
   Duration first_byte_timeout = seconds(600);
   Duration chunk_idle_timeout = seconds(300);
-  Duration total_timeout{0};                             // 0: none
+  Duration total_timeout{0};  // 0: none
   size_t body_bytes_max = 64 * 1024 * 1024;
-  size_t requests_max = 20000;                           // in flight on this shard
+  size_t requests_max = 20000;  // in flight on this shard
   uint32_t attempts_max = 3;
   routing::EjectionOptions ejection;
   routing::PrefixHashOptions prefix;
-  uint32_t output_tokens_guess = 256;                    // reserved for a request that names no limit
+  uint32_t output_tokens_guess = 256;  // reserved for a request that names no limit
 };
-constexpr uint32_t attempts_limit = 8;                   // the most that retry.attempts may say
+constexpr uint32_t attempts_limit = 8;  // the most that retry.attempts may say
 
 struct Context {
   net::EventLoop& loop;
   upstream::Client& client;
   routing::Router& router;
-  bool hash_prompts;                                     // the policy looks at prefixes
+  bool hash_prompts;  // the policy looks at prefixes
   routing::PrefixIndex& index;
   routing::TokenEstimator& tokens;
   MemoryBudget& budget;
@@ -49,8 +49,8 @@ struct Context {
   endpoints::SnapshotReader& snapshots;
   Options options;
   openai::RequestScanner scanner{};
-  std::vector<uint64_t> chain{};                         // scratch: hashes of the prompt being routed
-  std::vector<std::string_view> prompt{};                // scratch: the pieces of that prompt
+  std::vector<uint64_t> chain{};           // scratch: hashes of the prompt being routed
+  std::vector<std::string_view> prompt{};  // scratch: the pieces of that prompt
 };
 
 class Exchange;
@@ -75,10 +75,10 @@ class Gateway final : public downstream::Service {
   // Where an endpoint is reached; its address is parsed once.
   upstream::Target target_of(endpoints::EndpointState& endpoint);
 
-  static constexpr size_t spare_max = 256;               // finished exchanges kept for reuse
+  static constexpr size_t spare_max = 256;  // finished exchanges kept for reuse
   Context& context_;
   std::vector<std::unique_ptr<Exchange>> spare_;
-  std::vector<upstream::Target> targets_;                // by endpoint slot
+  std::vector<upstream::Target> targets_;  // by endpoint slot
   size_t in_flight_ = 0;
 };
 

@@ -17,16 +17,16 @@ namespace penstock::proxy {
 
 // How an exchange ended. Closed: started = in flight + sum of outcomes, always.
 enum class Outcome : uint8_t {
-  ok,                        // a whole answer was relayed, status below 500
-  endpoint_error,            // a whole answer was relayed, status 500 or above
-  client_error,              // we refused: 4xx (malformed, too large, unknown ...)
-  client_gone,               // the client left before the answer was complete
-  overloaded,                // we refused: limit or memory budget (429, 503)
-  no_endpoint,               // nothing could be tried (503)
-  upstream_failed,           // every attempt failed before the first body byte (502, 504)
-  stream_broken,             // the endpoint failed after the first body byte
-  timed_out_client,          // the client was too slow to send (408) or to read
-  draining,                  // cut by the end of the drain limit
+  ok,                // a whole answer was relayed, status below 500
+  endpoint_error,    // a whole answer was relayed, status 500 or above
+  client_error,      // we refused: 4xx (malformed, too large, unknown ...)
+  client_gone,       // the client left before the answer was complete
+  overloaded,        // we refused: limit or memory budget (429, 503)
+  no_endpoint,       // nothing could be tried (503)
+  upstream_failed,   // every attempt failed before the first body byte (502, 504)
+  stream_broken,     // the endpoint failed after the first body byte
+  timed_out_client,  // the client was too slow to send (408) or to read
+  draining,          // cut by the end of the drain limit
   internal_error,
 };
 constexpr size_t outcome_count = 11;
@@ -34,14 +34,27 @@ const char* to_string(Outcome outcome);
 
 // Why an attempt failed. Metric label `reason` and log value.
 enum class AttemptFailure : uint8_t {
-  connect_refused, connect_timeout, connect_failed, reset_before_response, closed_before_response, reuse_race,
-  first_byte_timeout, bad_response, status_502, status_503, status_504, send_failed,
-  idle_timeout, total_timeout, reset_in_body, closed_in_body,
+  connect_refused,
+  connect_timeout,
+  connect_failed,
+  reset_before_response,
+  closed_before_response,
+  reuse_race,
+  first_byte_timeout,
+  bad_response,
+  status_502,
+  status_503,
+  status_504,
+  send_failed,
+  idle_timeout,
+  total_timeout,
+  reset_in_body,
+  closed_in_body,
 };
 constexpr size_t attempt_failure_count = 16;
 const char* to_string(AttemptFailure failure);
 
-enum class Stage : uint8_t { read, route, connect, first_byte, relay };   // gateway time per stage
+enum class Stage : uint8_t { read, route, connect, first_byte, relay };  // gateway time per stage
 constexpr size_t stage_count = 5;
 
 // Everything known at the end of an exchange. Views are valid during the call.
@@ -51,19 +64,19 @@ struct ExchangeRecord {
   std::optional<Duration> time_to_first_token;  // from head complete to the first body byte relayed
   Duration stage[stage_count] = {};
   Outcome outcome = Outcome::internal_error;
-  uint16_t status = 0;                          // sent to the client; 0: none
-  std::string_view method, target, client, request_id, reason;   // reason: error code text, "" when ok
-  std::string_view model, target_model;         // "" when the path has none
-  std::string_view api;                         // openai::to_string(Api)
-  bool inference = false;                       // a request that was parsed for a model
-  bool streaming = false;                       // the answer was an event stream
-  const endpoints::EndpointState* endpoint = nullptr;   // the last one tried
+  uint16_t status = 0;                                          // sent to the client; 0: none
+  std::string_view method, target, client, request_id, reason;  // reason: error code text, "" when ok
+  std::string_view model, target_model;                         // "" when the path has none
+  std::string_view api;                                         // openai::to_string(Api)
+  bool inference = false;                                       // a request that was parsed for a model
+  bool streaming = false;                                       // the answer was an event stream
+  const endpoints::EndpointState* endpoint = nullptr;           // the last one tried
   uint32_t attempts = 0;
-  uint64_t request_bytes = 0, response_bytes = 0;   // bodies
+  uint64_t request_bytes = 0, response_bytes = 0;  // bodies
   uint32_t prompt_tokens = 0, completion_tokens = 0;
   std::optional<uint32_t> cached_tokens;
   bool has_usage = false;
-  uint32_t chunks = 0;                          // SSE events relayed
+  uint32_t chunks = 0;  // SSE events relayed
   std::string_view finish_reason;
   uint32_t matched_blocks = 0, prompt_blocks = 0;
   uint32_t block_bytes = 64;
@@ -76,7 +89,8 @@ class ExchangeObserver {
   virtual void exchange_started() = 0;
   // The body has been sent to an endpoint / the exchange left it: inference_objective_running_requests.
   virtual void running_changed(std::string_view model, int delta) = 0;
-  virtual void decision_made(Duration cost, bool found, const endpoints::EndpointState* endpoint, std::string_view target_model) = 0;
+  virtual void decision_made(Duration cost, bool found, const endpoints::EndpointState* endpoint,
+                             std::string_view target_model) = 0;
   // Where the next decision should be explained, when it is to be kept for /debug/decisions; null most of the time.
   virtual routing::Explanation* explanation_slot() { return nullptr; }
   virtual void attempt_failed(AttemptFailure failure, bool retried) = 0;
@@ -86,7 +100,7 @@ class ExchangeObserver {
 
   // Connections of clients and other counts that are no exchange.
   virtual void client_connections_changed(int delta) = 0;
-  virtual void limit_hit(std::string_view limit_name) = 0;   // a named limit refused something
+  virtual void limit_hit(std::string_view limit_name) = 0;  // a named limit refused something
 };
 
 }  // namespace penstock::proxy

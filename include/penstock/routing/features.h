@@ -8,16 +8,16 @@
 namespace penstock::routing {
 
 struct Features {
-  std::string_view model;                      // target model (after rewrite); "" when the path has none
-  std::string_view session;                    // x-session-token or the body's session
+  std::string_view model;    // target model (after rewrite); "" when the path has none
+  std::string_view session;  // x-session-token or the body's session
   std::string_view fairness_id;
   int priority = 0;
   bool streaming = false;
-  uint32_t prompt_tokens = 0;                  // estimate (or exact for token-id prompts)
-  uint32_t max_tokens = 0;                     // 0: not said
-  double slo_ttft_ms = 0, slo_tpot_ms = 0;     // 0: none
-  std::span<const uint64_t> blocks;            // chain of block hashes; empty: nothing to match
-  uint32_t block_tokens = 16;                  // tokens in a block of the chain
+  uint32_t prompt_tokens = 0;               // estimate (or exact for token-id prompts)
+  uint32_t max_tokens = 0;                  // 0: not said
+  double slo_ttft_ms = 0, slo_tpot_ms = 0;  // 0: none
+  std::span<const uint64_t> blocks;         // chain of block hashes; empty: nothing to match
+  uint32_t block_tokens = 16;               // tokens in a block of the chain
 };
 
 }  // namespace penstock::routing

@@ -28,10 +28,12 @@ class PrefixIndex {
   ~PrefixIndex();
 
   // For each endpoint slot in `slots`, the number of leading blocks of `chain` it is believed to hold without a gap.
-  void match(std::span<const uint64_t> chain, std::span<const uint32_t> slots, std::span<uint32_t> matched_blocks) const;
+  void match(std::span<const uint64_t> chain, std::span<const uint32_t> slots,
+             std::span<uint32_t> matched_blocks) const;
   // The endpoint is about to compute (and so hold) these blocks.
   void record(std::span<const uint64_t> chain, uint32_t slot);
-  // The endpoint holds only the first `kept_blocks` of the chain after all (cached_tokens said so, or the request failed).
+  // The endpoint holds only the first `kept_blocks` of the chain after all (cached_tokens said so, or the request
+  // failed).
   void forget_tail(std::span<const uint64_t> chain, uint32_t slot, size_t kept_blocks);
   // The endpoint restarted or is gone: everything of it is void at once.
   void forget_endpoint(uint32_t slot);

@@ -21,11 +21,14 @@ class Client;
 
 // Why an attempt did not bring a whole answer.
 enum class Failure : uint8_t {
-  connect_refused, connect_timeout, connect_failed,
-  reset,                 // connection reset or another socket error
-  closed,                // EOF before the answer was complete
-  first_byte_timeout, idle_timeout,
-  bad_response,          // not HTTP, or framing we refuse
+  connect_refused,
+  connect_timeout,
+  connect_failed,
+  reset,   // connection reset or another socket error
+  closed,  // EOF before the answer was complete
+  first_byte_timeout,
+  idle_timeout,
+  bad_response,  // not HTTP, or framing we refuse
 };
 
 // Where to connect. `key` names the pool (an endpoint's slot); `incarnation` tells endpoints that used the same slot
@@ -34,24 +37,25 @@ struct Target {
   uint32_t key = 0;
   uint32_t incarnation = 0;
   net::Address address;
-  std::atomic<int64_t>* open_connections = nullptr;      // kept up to date while connections live; may be null
+  std::atomic<int64_t>* open_connections = nullptr;  // kept up to date while connections live; may be null
 };
 
 struct Request {
   http::Method method = http::Method::get;
-  std::array<std::string_view, 4> pieces;                // head and body, in order; valid until the attempt has ended
-  Duration connect_timeout = seconds(1), first_byte_timeout{0}, chunk_idle_timeout{0};   // 0: none
-  bool fresh = false;                                    // do not use a pooled connection
+  std::array<std::string_view, 4> pieces;  // head and body, in order; valid until the attempt has ended
+  Duration connect_timeout = seconds(1), first_byte_timeout{0}, chunk_idle_timeout{0};  // 0: none
+  bool fresh = false;  // do not use a pooled connection
 };
 
 // Receives one answer. After on_response_end or on_response_failed nothing more comes. cancel() may be called from
 // inside any of these; a sink may start its next request from on_response_end and on_response_failed.
 class ResponseSink {
  public:
-  virtual void on_connected() {}                         // a connection is there: the request is being sent
-  virtual void on_response_head(http::Head& head) = 0;   // valid during the call
-  virtual void on_response_data(std::string_view decoded) = 0;   // body without chunk framing
-  virtual void on_response_raw(std::string_view raw) = 0;        // the same bytes as on the wire, framing and trailers included
+  virtual void on_connected() {}                                // a connection is there: the request is being sent
+  virtual void on_response_head(http::Head& head) = 0;          // valid during the call
+  virtual void on_response_data(std::string_view decoded) = 0;  // body without chunk framing
+  virtual void on_response_raw(
+      std::string_view raw) = 0;  // the same bytes as on the wire, framing and trailers included
   virtual void on_response_end() = 0;
   // `received`: bytes of this answer had arrived. `reused`: the connection came from the pool, so that nothing received
   // means, most likely, that the endpoint closed it while it was idle.
@@ -70,8 +74,8 @@ class Connection final : public net::SocketEvents, public net::Disposable, publi
   ~Connection() override;
 
   // ---- for the sink of the current attempt ----
-  void cancel();                                         // the answer is not wanted any more: closes (RST) at once
-  void pause();                                          // back-pressure: stop reading the answer
+  void cancel();  // the answer is not wanted any more: closes (RST) at once
+  void pause();   // back-pressure: stop reading the answer
   void resume();
   bool reused() const { return reused_; }
   bool request_sent() const { return sent_piece_ == request_.pieces.size(); }
@@ -114,7 +118,7 @@ class Connection final : public net::SocketEvents, public net::Disposable, publi
   net::Timer deadline_;
   Target target_;
   Request request_;
-  size_t sent_piece_ = 0, sent_in_piece_ = 0;            // how far request_.pieces has gone out
+  size_t sent_piece_ = 0, sent_in_piece_ = 0;  // how far request_.pieces has gone out
   Phase phase_ = Phase::connecting;
   bool reused_ = false, received_ = false, paused_ = false;
   bool send_blocked_ = false, send_broken_ = false;
@@ -122,8 +126,8 @@ class Connection final : public net::SocketEvents, public net::Disposable, publi
 };
 
 struct ClientOptions {
-  Duration idle_timeout = seconds(4);                    // below uvicorn's keep-alive of 5 s
-  size_t idle_max = 1024;                                // idle connections kept per endpoint
+  Duration idle_timeout = seconds(4);  // below uvicorn's keep-alive of 5 s
+  size_t idle_max = 1024;              // idle connections kept per endpoint
   http::ParserLimits parser;
 };
 
