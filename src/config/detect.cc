@@ -134,6 +134,10 @@ std::vector<int> detect_cpus() {
 uint64_t raise_open_file_limit() {
   rlimit limit{};
   if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return 1024;
+  // Root may raise the hard limit too: 64k clients and as many connections to endpoints.
+  constexpr rlim_t wanted = 128 * 1024;
+  const rlimit more{wanted, wanted};
+  if (limit.rlim_max < wanted && setrlimit(RLIMIT_NOFILE, &more) == 0) return wanted;
   if (limit.rlim_cur < limit.rlim_max) {
     rlimit raised = limit;
     raised.rlim_cur = limit.rlim_max;
