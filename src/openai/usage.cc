@@ -32,8 +32,8 @@ class Scratch {
       bytes_ = std::make_unique<char[]>(capacity_);
       if (parser_.allocate(capacity_)) return false;
     }
-    std::memcpy(bytes_.get(), lead.data(), lead.size());
-    std::memcpy(bytes_.get() + lead.size(), text.data(), text.size());
+    std::copy(lead.begin(), lead.end(), bytes_.get());
+    std::copy(text.begin(), text.end(), bytes_.get() + lead.size());
     std::memset(bytes_.get() + size, ' ', simdjson::SIMDJSON_PADDING);
     return parser_.iterate(simdjson::padded_string_view(bytes_.get(), size, capacity_)).get(document) ==
            simdjson::SUCCESS;
