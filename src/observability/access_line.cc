@@ -85,6 +85,7 @@ class LineWriter {
   }
   void put(std::string_view bytes) {
     PENSTOCK_ASSERT(bytes.size() <= static_cast<size_t>(end_ - at_));
+    if (bytes.empty()) return;  // its data may be null
     std::memcpy(at_, bytes.data(), bytes.size());
     at_ += bytes.size();
   }

@@ -28,7 +28,7 @@ uint64_t hash_text(uint64_t seed, std::string_view text) {
     text.remove_prefix(8);
   }
   uint64_t last = 0;
-  std::memcpy(&last, text.data(), text.size());
+  if (!text.empty()) std::memcpy(&last, text.data(), text.size());
   return mix(hash, last);
 }
 
