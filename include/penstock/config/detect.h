@@ -25,7 +25,8 @@ struct CgroupLimits {
 CgroupLimits detect_cgroup(const SystemPaths& paths = {});
 uint64_t detect_physical_memory(const SystemPaths& paths = {});  // bytes; 0: unknown
 std::vector<int> detect_cpus();  // CPUs this process may run on (affinity and cpuset), ascending
-// Raises the soft limit on open files to the hard one, and that one too where the process may, and returns what holds now.
+// Raises the soft limit on open files to the hard one, and that one too where the process may, and returns what holds
+// now.
 uint64_t raise_open_file_limit();
 
 struct Machine {
