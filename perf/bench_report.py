@@ -13,7 +13,7 @@ RATIO_TARGETS = [
     (r"1 KiB requests, wrk", "CPU us/request", "floor", 1.35),
     (r"SSE, ", "CPU us/chunk", "haproxy", 0.8),
     (r"SSE, ", "CPU us/chunk", "floor", 1.2),
-    (r"SSE, .* bursts", "send to read p99 us", "floor", 1.2),
+    (r"SSE, .* bursts", "due to read p99 us", "floor", 1.2),
 ]
 VALUE_TARGETS = [("memory", "bytes per idle connection", 2048), ("memory", "bytes per stream", 8192)]
 PROMPTS = re.compile(r"220 KB prompts, (\d+) at a time")

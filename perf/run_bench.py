@@ -339,7 +339,7 @@ class Bench:
 
     def streams(self, name, port, gateway, count, pace):
         warmup = 0.8 + count / 2500
-        report = self.load(port, gateway, "--mode", "sse", "--connections", count, "--max-tokens", 1_000_000,
+        report = self.load(port, gateway, "--mode", "sse", "--unique", "--connections", count, "--max-tokens", 1_000_000,
                            "--warmup", warmup, "--duration", self.options.seconds)
         scenario = f"SSE, {count} streams, {pace}"
         if report["in_flight_at_start"] < count:
@@ -347,7 +347,7 @@ class Bench:
         self.add(scenario, "CPU us/chunk", name, report["cpu_us"] / max(1, report["events"]))
         self.add(scenario, "chunks/s", name, report["events_per_s"])
         for q in (50, 99):
-            self.add(scenario, f"send to read p{q} us", name, report["added"][f"p{q}_us"])
+            self.add(scenario, f"due to read p{q} us", name, report["added"][f"p{q}_us"])
         self.add_errors(scenario, name, report)
 
     def prime(self, port, gateway):

@@ -9,6 +9,7 @@
 
 #include "penstock/base/log.h"
 #include "penstock/config/detect.h"
+#include "penstock/config/endpoint_picker.h"
 #include "penstock/config/reference.h"
 #include "signals.h"
 #include "version.h"
@@ -35,29 +36,6 @@ Result<net::Address> free_address(const std::string& text) {
   return address;
 }
 
-// Host and port of a URL that config has validated: http://host:port, http://[::1]:port.
-std::pair<std::string, uint16_t> host_and_port(std::string_view url) {
-  std::string_view authority = url.substr(url.find("://") + 3);
-  const size_t colon = authority.rfind(':');
-  PENSTOCK_ASSERT(colon != std::string_view::npos);
-  std::string_view host = authority.substr(0, colon);
-  if (host.starts_with('[')) host = host.substr(1, host.size() - 2);
-  return {std::string(host), static_cast<uint16_t>(std::stoi(std::string(authority.substr(colon + 1))))};
-}
-
-std::vector<discovery::EndpointSpec> specs_of(const config::Options& options) {
-  std::vector<discovery::EndpointSpec> specs;
-  for (const config::EndpointEntry& entry : options.endpoints) {
-    const auto [host, port] = host_and_port(entry.url);
-    specs.push_back({.name = entry.name.empty() ? entry.url.substr(entry.url.find("://") + 3) : entry.name,
-                     .url = entry.url,
-                     .host = host,
-                     .port = port,
-                     .engine = entry.engine.empty() ? options.metrics.engine : entry.engine});
-  }
-  return specs;
-}
-
 discovery::PollOptions poll_options(const config::Options& options) {
   discovery::PollOptions out;
   out.interval = options.metrics.interval;
@@ -82,10 +60,11 @@ observability::AccessLogOptions access_log_options(const config::Options& option
           .shards = options.shards};
 }
 
-routing::Policy policy_of(const config::Options& options) {
-  routing::Policy policy = routing::Policy::epp_default;
-  PENSTOCK_ASSERT(routing::parse_policy(options.policy, &policy));  // validated by config
-  return policy;
+std::unique_ptr<routing::Profile> profile_of(const std::string& policy_name) {
+  if (policy_name == "none") return nullptr;  // of shadows
+  routing::Policy policy{};
+  PENSTOCK_ASSERT(routing::parse_policy(policy_name, &policy));  // validated by config
+  return routing::make_profile(policy);
 }
 
 }  // namespace
@@ -98,11 +77,27 @@ Control::Control(const config::Command& command)
       budget_(options_.limits.memory_bytes),
       snapshots_(options_.shards),
       index_(options_.prefix_index_entries),
-      profile_(routing::make_profile(policy_of(options_))),
-      shared_{options_, probe_, budget_, snapshots_, index_, tokens_, *profile_, shards_, options_.limits.connections},
+      profile_(options_.endpoint_picker ? routing::make_profile(options_.endpoint_picker->scheduling)
+                                        : profile_of(options_.policy)),
+      shadow_(profile_of(options_.shadow_policy)),
+      hold_(flow_options(options_), net::system_clock(), &flow_stats_),
+      shared_{options_,
+              probe_,
+              budget_,
+              snapshots_,
+              index_,
+              tokens_,
+              *profile_,
+              shadow_.get(),
+              hold_,
+              shards_,
+              options_.limits.connections,
+              [this](const std::string& address) { loop_->post([this, address] { sources_->unreachable(address); }); }},
       pool_(budget_),
       drain_delay_(net::Timer::of<&Control::stop_accepting>(this)),
-      drain_watch_(net::Timer::of<&Control::watch_drain>(this)) {}
+      drain_watch_(net::Timer::of<&Control::watch_drain>(this)) {
+  for (const config::Problem& note : command.notes) log::warn("configuration: " + config::to_string(note));
+}
 
 Control::~Control() = default;
 
@@ -115,6 +110,7 @@ int Control::run() {
     Signals signals([this](int signal) { loop_->post([this, signal] { on_signal(signal); }); });
     loop_->run();
   }
+  sources_->stop();
   directory_->stop();
   stop_shards();
   if (access_log_) access_log_->stop();
@@ -144,9 +140,10 @@ bool Control::start() {
   }
   access_log_ = std::move(*access_log);
 
-  directory_ = std::make_unique<discovery::Directory>(*loop_, *client_, snapshots_, registry_, *this,
-                                                      options_.pool_name, poll_options(options_));
-  for (const std::string& problem : directory_->set_endpoints(specs_of(options_))) log::warn(problem);
+  directory_ =
+      std::make_unique<discovery::Directory>(*loop_, *client_, snapshots_, registry_, *this, poll_options(options_));
+  sources_ = std::make_unique<Sources>(*loop_, *directory_);
+  if (!sources_->start(options_)) return false;
 
   const auto listen = free_address(options_.listen);
   if (!listen.ok()) {
@@ -163,7 +160,7 @@ bool Control::start() {
   log::info("serving", {{"listen", listening_.to_string()},
                         {"shards", options_.shards},
                         {"endpoints", options_.endpoints.size()},
-                        {"policy", options_.policy},
+                        {"policy", options_.endpoint_picker ? options_.endpoint_picker->source : options_.policy},
                         {"memory_budget", options_.limits.memory_bytes}});
   return true;
 }
@@ -217,6 +214,15 @@ void Control::on_caches_lost(const endpoints::EndpointState& endpoint) {
   index_.forget_endpoint(endpoint.slot);
 }
 
+void Control::on_draining(const endpoints::EndpointState& endpoint) {
+  for (const auto& shard : shards_) shard->drop_idle(endpoint.slot);
+}
+
+// New endpoints, or less waiting in those there are.
+void Control::on_published(const endpoints::Snapshot& snapshot) {
+  hold_.room_made(snapshot, loop_->now());
+}
+
 // ---- signals ----
 
 void Control::on_signal(int signal) {
@@ -239,17 +245,24 @@ void Control::reload() {
     log::error("reload: cannot open the access log", {{"error", reopened.error().text}});
     return refuse_reload();
   }
+  if (!sources_->reload(next)) return refuse_reload();
   for (const std::string& change : config::diff(loaded_, loaded.options)) log::info("reload", {{"change", change}});
   directory_->set_options(poll_options(next));
-  for (const std::string& problem : directory_->set_endpoints(specs_of(next))) log::warn(problem);
   budget_.set_limit(next.limits.memory_bytes);
   shared_.connections_max.store(next.limits.connections, std::memory_order_relaxed);
   log::configure(next.log_level, next.log_format);
-  for (const auto& shard : shards_) shard->reload(next);
   options_ = next;
   loaded_ = loaded.options;
-  ++reloads_;
-  log::info("reloaded");
+  // It is done when every shard works by it, not before.
+  const auto left = std::make_shared<size_t>(shards_.size());
+  const auto applied = [this, left] {
+    if (--*left > 0) return;
+    ++reloads_;
+    hold_.set_options(flow_options(options_));
+    hold_.room_made(*snapshots_.current(), loop_->now());
+    log::info("reloaded");
+  };
+  for (const auto& shard : shards_) shard->reload(next, [this, applied] { loop_->post(applied); });
 }
 
 void Control::refuse_reload() {
@@ -305,6 +318,7 @@ std::string Control::not_ready() const {
   const bool accepting =
       std::any_of(shards_.begin(), shards_.end(), [](const auto& shard) { return shard->accepting(); });
   if (!accepting) return "no shard accepts connections";
+  if (std::string waiting = sources_->not_ready(); !waiting.empty()) return waiting;
   return directory_->synced() ? "" : "endpoints not probed yet";
 }
 
@@ -327,9 +341,14 @@ observability::ExportInput Control::gather() const {
   input.snapshot = snapshots_.current();
   input.snapshot_at = directory_->published_at();
   input.polls = directory_->status();
+  input.cluster = sources_->cluster();
   input.metrics_stale_after = metrics_stale_after(options_);
+  input.flow = &flow_stats_;
+  input.detector = flow_options(options_).detector;
   input.memory = &budget_;
   input.prefix_index_size = index_.size();
+  input.prefix_index_entries = index_.entries();
+  if (shadow_ != nullptr) input.shadow_policy = options_.shadow_policy;
   input.reloads = reloads_;
   input.reloads_failed = reloads_failed_;
   input.access_log = access_log_.get();

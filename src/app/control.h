@@ -12,6 +12,7 @@
 #include "penstock/discovery/directory.h"
 #include "penstock/observability/access_log.h"
 #include "shard.h"
+#include "sources.h"
 
 namespace penstock::app {
 
@@ -41,6 +42,8 @@ class Control final : public discovery::DirectoryEvents {
   int64_t in_flight() const;
   observability::ExportInput gather() const;
   void on_caches_lost(const endpoints::EndpointState& endpoint) override;
+  void on_draining(const endpoints::EndpointState& endpoint) override;
+  void on_published(const endpoints::Snapshot& snapshot) override;
   void stop_shards();
 
   config::Source source_;
@@ -56,7 +59,9 @@ class Control final : public discovery::DirectoryEvents {
   endpoints::EndpointRegistry registry_;
   routing::PrefixIndex index_;
   routing::TokenEstimator tokens_;
-  std::unique_ptr<routing::Profile> profile_;
+  std::unique_ptr<routing::Profile> profile_, shadow_;  // the second is null without a shadow policy
+  observability::FlowStats flow_stats_;
+  proxy::HoldQueue hold_;
   std::unique_ptr<observability::AccessLog> access_log_;
   observability::Names names_;
   std::vector<std::unique_ptr<observability::DecisionLog>> decisions_;
@@ -70,6 +75,7 @@ class Control final : public discovery::DirectoryEvents {
   std::unique_ptr<net::EventLoop> loop_;
   std::unique_ptr<upstream::Client> client_;
   std::unique_ptr<discovery::Directory> directory_;
+  std::unique_ptr<Sources> sources_;
   std::unique_ptr<AdminService> admin_;
   std::unique_ptr<downstream::Server> admin_server_;
   net::Timer drain_delay_, drain_watch_;

@@ -2,6 +2,7 @@
 #include <cstdio>
 
 #include "penstock/config/command_line.h"
+#include "replay.h"
 #include "serve.h"
 #include "signals.h"
 
@@ -12,6 +13,8 @@ int main(int argc, char** argv) {
   switch (command.kind) {
     case Command::Kind::serve:
       return penstock::app::serve(command);
+    case Command::Kind::replay:
+      return penstock::app::replay(command.replay);
     case Command::Kind::version:
       return penstock::app::print_version();
     case Command::Kind::finished:

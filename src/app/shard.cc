@@ -8,9 +8,21 @@
 #include <random>
 
 #include "penstock/base/log.h"
+#include "penstock/config/endpoint_picker.h"
 #include "penstock/proxy/error.h"
 
 namespace penstock::app {
+
+namespace {
+
+void obey_prefix(const routing::PrefixSpec& prefix, proxy::Options& out) {
+  out.tune_blocks = prefix.auto_tune;
+  out.prefix.block_tokens = prefix.block_tokens;
+  if (prefix.blocks_max > 0) out.prefix.blocks_max = prefix.blocks_max;
+  out.prefix_tokens_max = prefix.tokens_max;
+}
+
+}  // namespace
 
 proxy::Options proxy_options(const config::Options& options) {
   proxy::Options out;
@@ -25,6 +37,16 @@ proxy::Options proxy_options(const config::Options& options) {
   out.ejection.base_penalty = options.ejection.base_penalty;
   out.ejection.max_penalty = options.ejection.max_penalty;
   out.ejection.slow_start = options.ejection.slow_start;
+  if (options.endpoint_picker != nullptr) obey_prefix(options.endpoint_picker->scheduling.prefix, out);
+  out.flow = flow_options(options);
+  return out;
+}
+
+admission::FlowOptions flow_options(const config::Options& options) {
+  const config::EndpointPicker* picker = options.endpoint_picker.get();
+  if (picker != nullptr && (picker->flow.enabled || !options.flow.enabled)) return picker->flow;
+  admission::FlowOptions out = options.flow;
+  out.detector.metrics_stale_after = metrics_stale_after(options);
   return out;
 }
 
@@ -32,10 +54,11 @@ Duration metrics_stale_after(const config::Options& options) {
   return std::max<Duration>(seconds(2), 3 * options.metrics.idle_interval);
 }
 
-routing::RouterOptions router_options(const config::Options& options) {
+routing::RouterOptions router_options(const config::Options& options, const routing::Profile* shadow) {
   routing::RouterOptions out;
   out.slow_start = options.ejection.slow_start;
   out.metrics_stale_after = metrics_stale_after(options);
+  out.shadow = shadow;
   return out;
 }
 
@@ -62,13 +85,16 @@ struct Shard::Parts {
         loop(ring, net::system_clock()),
         client(loop, client_options(shard.shared_.options)),
         snapshots(shard.shared_.snapshots, shard.index_),
-        router(shard.shared_.profile, shard.shared_.index, shard.random_.next(), router_options(shard.shared_.options)),
+        router(shard.shared_.profile, shard.shared_.index, shard.random_.next(),
+               router_options(shard.shared_.options, shard.shared_.shadow)),
         retries(
             {shard.shared_.options.retry.budget_percent, static_cast<double>(shard.shared_.options.retry.budget_min)}),
         context{.loop = loop,
                 .client = client,
                 .router = router,
-                .hash_prompts = shard.shared_.profile.uses_prefix,
+                .hash_prompts = shard.shared_.profile.uses_prefix ||
+                                (shard.shared_.shadow != nullptr && shard.shared_.shadow->uses_prefix),
+                .gives_session_tokens = shard.shared_.profile.gives_session_tokens,
                 .index = shard.shared_.index,
                 .tokens = shard.shared_.tokens,
                 .budget = shard.shared_.budget,
@@ -76,7 +102,10 @@ struct Shard::Parts {
                 .observer = shard.stats_,
                 .retries = retries,
                 .snapshots = snapshots,
-                .options = proxy_options(shard.shared_.options)},
+                .options = proxy_options(shard.shared_.options),
+                .endpoint_unreachable =
+                    [&shard](const auto& endpoint) { shard.shared_.endpoint_unreachable(endpoint.address); },
+                .hold = &shard.shared_.hold},
         gateway(context),
         server(loop, pool, gateway, server_options(shard.shared_.options)) {}
 
@@ -190,12 +219,13 @@ void Shard::refuse_connection(int fd) {
 
 // ---- from the control thread ----
 
-void Shard::reload(const config::Options& options) {
-  loop_.load(std::memory_order_acquire)->post([this, options] {
+void Shard::reload(const config::Options& options, std::function<void()> applied) {
+  loop_.load(std::memory_order_acquire)->post([this, options, applied = std::move(applied)] {
     parts_->context.options = proxy_options(options);
     parts_->retries.set_options({options.retry.budget_percent, static_cast<double>(options.retry.budget_min)});
     parts_->server.set_options(server_options(options));
     parts_->client.set_options(client_options(options));
+    applied();
   });
 }
 
@@ -207,13 +237,23 @@ void Shard::stop_accepting() {
   });
 }
 
+void Shard::drop_idle(uint32_t slot) {
+  net::EventLoop* loop = loop_.load(std::memory_order_acquire);
+  if (loop == nullptr) return;  // not started yet: it has no connection
+  loop->post([this, slot] { parts_->client.drop_idle(slot); });
+}
+
 void Shard::stop() {
   net::EventLoop* loop = loop_.load(std::memory_order_acquire);
   if (loop == nullptr) return;
-  loop->post([this] {
+  // Who waits for room is told; the next turn cuts, for answers go out at the end of this one.
+  loop->post([this, loop] {
     parts_->server.stop_listening();
-    parts_->server.cut_all();
-    parts_->loop.stop();
+    parts_->gateway.turn_away_held();
+    loop->post([this] {
+      parts_->server.cut_all();
+      parts_->loop.stop();
+    });
   });
 }
 

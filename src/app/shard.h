@@ -4,6 +4,7 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <future>
 #include <memory>
 #include <thread>
@@ -27,8 +28,12 @@ struct Shared {
   routing::PrefixIndex& index;
   routing::TokenEstimator& tokens;
   const routing::Profile& profile;
+  const routing::Profile* shadow;  // null: none
+  proxy::HoldQueue& hold;
   std::vector<std::unique_ptr<Shard>>& shards;
   std::atomic<size_t> connections_max;  // limits.connections; changes with a reload
+  // Any shard: nobody answers at this address. Rare.
+  std::function<void(const std::string&)> endpoint_unreachable;
 };
 
 class Shard {
@@ -40,9 +45,10 @@ class Shard {
   Result<net::Address> start(const net::Address& listen);
 
   // Any thread: these are carried out in the shard's next turn.
-  void reload(const config::Options& options);
-  void stop_accepting();  // drain: no new connections, idle ones end
-  void stop();            // cuts what is left and ends the thread
+  void reload(const config::Options& options, std::function<void()> applied);  // calls it on the shard's thread
+  void stop_accepting();          // drain: no new connections, idle ones end
+  void drop_idle(uint32_t slot);  // of the endpoint with this slot: its idle connections are closed
+  void stop();                    // cuts what is left and ends the thread
   void join();
   void take_connection(int fd);  // handed over by another shard
 
@@ -85,7 +91,8 @@ class Shard {
 proxy::Options proxy_options(const config::Options& options);
 // Older metrics say nothing any more: a few polls late even while no traffic flows.
 Duration metrics_stale_after(const config::Options& options);
-routing::RouterOptions router_options(const config::Options& options);
+routing::RouterOptions router_options(const config::Options& options, const routing::Profile* shadow);
+admission::FlowOptions flow_options(const config::Options& options);
 downstream::ServerOptions server_options(const config::Options& options);
 upstream::ClientOptions client_options(const config::Options& options);
 

@@ -3,6 +3,7 @@
 #include <CLI/CLI.hpp>
 
 #include "penstock/config/reference.h"
+#include "replay_command.h"
 #include "table.h"
 #include "values.h"
 
@@ -24,34 +25,94 @@ constexpr const char* examples = R"(Examples:
   With a file (docs/CONFIGURATION.md lists every key), checked first:
     penstock check --config gateway.yaml && penstock serve --config gateway.yaml
 
+  On a cluster (docs/KUBERNETES.md), or with its objects in files:
+    penstock serve --kubernetes --pool NAME --namespace NS
+    penstock serve --manifests DIR
+
 Look at http://127.0.0.1:9090/ for what it is doing.
 Exit codes: 0 done, 1 the configuration is wrong, 2 the command line is wrong.)";
 
+enum class Form { value, repeatable, on_off };
 struct FlagSpec {
   const char* name;
   const char* keys[2];  // configuration keys it sets
   const char* value_name;
   const char* doc;
+  Form form = Form::value;
 };
 constexpr FlagSpec flag_specs[] = {
     {"--listen", {"listen", nullptr}, "ADDR:PORT", "Where clients connect (default 0.0.0.0:8080)"},
     {"--admin", {"admin", nullptr}, "ADDR:PORT", "Metrics, health and status page (default 0.0.0.0:9090)"},
     {"--shards", {"shards", nullptr}, "N", "Worker threads (default 0: one per CPU it may use)"},
-    {"--policy", {"routing.policy", nullptr}, "NAME", "How to choose: epp-default, random, round-robin, least-load"},
+    {"--policy",
+     {"routing.policy", nullptr},
+     "NAME",
+     "How to choose: expected-cost (default), epp-default, least-load, round-robin, random"},
+    {"--shadow-policy",
+     {"routing.shadow_policy", nullptr},
+     "NAME",
+     "A second policy that decides too and is never obeyed; metrics compare (default none)"},
+    {"--epp-config", {"routing.epp_config", nullptr}, "FILE", "How to choose, as an EndpointPickerConfig (YAML)"},
     {"--log-level", {"log.level", nullptr}, "LEVEL", "debug, info, warn or error (default info)"},
     {"--log-format", {"log.format", "access_log.format"}, "FORMAT", "text or json, for both logs (default text)"},
     {"--ring", {"ring.engine", nullptr}, "ENGINE", "auto, io_uring or epoll (default auto)"},
     {"--spin-us", {"ring.spin_us", nullptr}, "N", "Poll N microseconds before sleeping (default 0: off)"},
+    {"--kubernetes", {"kubernetes.enabled", nullptr}, "", "Endpoints from a cluster", Form::on_off},
+    {"--pool",
+     {"kubernetes.pools", nullptr},
+     "NAME",
+     "InferencePool to serve, [NAMESPACE/]NAME; repeat for more (default: all)",
+     Form::repeatable},
+    {"--namespace",
+     {"kubernetes.namespaces", nullptr},
+     "NS",
+     "Namespace of the pools; repeat for more (default: that of the credentials)",
+     Form::repeatable},
+    {"--endpoint-selector",
+     {"kubernetes.endpoint_selector", nullptr},
+     "KEY=VALUE,...",
+     "Pods by labels instead of an InferencePool"},
+    {"--endpoint-ports", {"kubernetes.endpoint_ports", nullptr}, "N,...", "Ports of the model servers in those pods"},
+    {"--service",
+     {"kubernetes.services", nullptr},
+     "NAME[:PORT]",
+     "Pods behind a Service instead of an InferencePool; repeat for more",
+     Form::repeatable},
+    {"--kube-api",
+     {"kubernetes.api", nullptr},
+     "URL",
+     "API server without credentials (kubectl proxy); implies --kubernetes"},
+    {"--kubeconfig",
+     {"kubernetes.kubeconfig", nullptr},
+     "FILE",
+     "API server and credentials (default: $KUBECONFIG, service account, ~/.kube/config)"},
+    {"--kube-context", {"kubernetes.context", nullptr}, "NAME", "Context of the kubeconfig (default: its current one)"},
+    {"--kube-write", {"kubernetes.write", nullptr}, "", "Write status and Events (default true)", Form::on_off},
+    {"--gateway-api",
+     {"kubernetes.gateway_api", nullptr},
+     "",
+     "Obey Gateways and HTTPRoutes (default true)",
+     Form::on_off},
+    {"--manifests", {"manifests", nullptr}, "DIR", "Kubernetes objects from files instead of a cluster"},
 };
 constexpr size_t flag_count = std::size(flag_specs);
 
 // What the parser fills.
 struct Parsed {
-  std::string serve_file, check_file;
+  ReplayFlags replay;
+  std::string serve_file, check_file, check_manifests, check_picker;
   std::vector<std::string> endpoints;
-  std::string values[flag_count];
+  std::vector<std::string> values[flag_count];
   CLI::Option* given[flag_count] = {};
 };
+
+CLI::Option* define_flag(CLI::App& serve, const FlagSpec& spec, std::vector<std::string>& values) {
+  CLI::Option* const option = serve.add_option(spec.name, values, spec.doc)->type_name(spec.value_name)->expected(1);
+  if (spec.form == Form::repeatable) return option->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  option->multi_option_policy(CLI::MultiOptionPolicy::Throw);
+  if (spec.form == Form::on_off) option->expected(0, 1)->type_name("[=true|false]");
+  return option;
+}
 
 void define_serve(CLI::App& serve, Parsed& parsed) {
   serve.add_option("--config", parsed.serve_file, "Configuration file (YAML); flags override it")->type_name("FILE");
@@ -61,10 +122,14 @@ void define_serve(CLI::App& serve, Parsed& parsed) {
       ->type_name("URL")
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
-  for (size_t i = 0; i < flag_count; ++i) {
-    parsed.given[i] =
-        serve.add_option(flag_specs[i].name, parsed.values[i], flag_specs[i].doc)->type_name(flag_specs[i].value_name);
-  }
+  for (size_t i = 0; i < flag_count; ++i) parsed.given[i] = define_flag(serve, flag_specs[i], parsed.values[i]);
+}
+
+// As a list is written; a flag alone says yes.
+std::string joined(const std::vector<std::string>& values) {
+  std::string out;
+  for (const std::string& value : values) out.append(out.empty() ? "" : ",").append(value);
+  return out.empty() ? "true" : out;
 }
 
 std::vector<Flag> flags_of(const Parsed& parsed) {
@@ -73,7 +138,7 @@ std::vector<Flag> flags_of(const Parsed& parsed) {
   for (size_t i = 0; i < flag_count; ++i) {
     if (parsed.given[i]->count() == 0) continue;
     for (const char* const key : flag_specs[i].keys) {
-      if (key != nullptr) flags.push_back({flag_specs[i].name, key, parsed.values[i]});
+      if (key != nullptr) flags.push_back({flag_specs[i].name, key, joined(parsed.values[i])});
     }
   }
   return flags;
@@ -111,33 +176,60 @@ Command serve_command(const Parsed& parsed) {
   }
   command.kind = Command::Kind::serve;
   command.options = std::move(loaded.options);
+  command.notes = std::move(loaded.notes);
   return command;
+}
+
+std::string count_of(size_t count, const std::string& what) {
+  return std::to_string(count) + ' ' + what + (count == 1 ? "" : "s");
+}
+
+// Where endpoints come from, in a few words.
+std::string describe_endpoints(const LoadResult& loaded) {
+  if (loaded.options.kubernetes.enabled) return "endpoints from a cluster";
+  if (loaded.options.manifests.empty()) return count_of(loaded.options.endpoints.size(), "endpoint");
+  return count_of(loaded.manifests.objects.size(), "object") + " in " + loaded.options.manifests;
 }
 
 Command check_command(const Parsed& parsed) {
   Command command;
   command.source = {.file = parsed.check_file};
+  if (!parsed.check_manifests.empty())
+    command.source.flags.push_back({"--manifests", "manifests", parsed.check_manifests});
+  if (!parsed.check_picker.empty())
+    command.source.flags.push_back({"--epp-config", "routing.epp_config", parsed.check_picker});
   LoadResult loaded = load(command.source);
   if (loaded.ok()) {
-    const size_t count = loaded.options.endpoints.size();
-    command.output =
-        parsed.check_file + ": no problems, " + std::to_string(count) + " endpoint" + (count == 1 ? "" : "s") + "\n";
+    const std::string& subject = !parsed.check_file.empty()        ? parsed.check_file
+                                 : !parsed.check_manifests.empty() ? parsed.check_manifests
+                                                                   : parsed.check_picker;
+    command.output = subject + ": no problems, " + describe_endpoints(loaded) + "\n";
     for (const std::string& line : diff(Options{}, loaded.options)) command.output += "  " + line + "\n";
+    for (const std::string& line : describe_picker(loaded.options)) command.output += "  " + line + "\n";
+    for (const Problem& note : loaded.notes) command.output += "  note: " + to_string(note) + "\n";
+    for (const auto& skipped : loaded.manifests.skipped) command.output += "  skipped: " + to_string(skipped) + "\n";
   } else {
-    const size_t count = loaded.problems.size();
-    command.error =
-        list_problems(loaded.problems) + std::to_string(count) + " problem" + (count == 1 ? "" : "s") + "\n";
+    command.error = list_problems(loaded.problems) + count_of(loaded.problems.size(), "problem") + "\n";
     command.exit_code = exit_bad_config;
   }
   command.options = std::move(loaded.options);
   return command;
 }
 
+Command replay_command(Parsed& parsed) {
+  const std::string problem = settle_replay(parsed.replay);
+  if (!problem.empty()) return usage_error(problem, "penstock replay --help");
+  Command command;
+  command.kind = Command::Kind::replay;
+  command.replay = std::move(parsed.replay.options);
+  return command;
+}
+
 // CLI11 would say only that an argument was not expected.
 Command unknown_command(const std::string& word) {
-  const std::string near = closest(word, {"serve", "check", "version"});
+  const std::string near = closest(word, {"serve", "check", "replay", "version"});
   return usage_error("there is no command \"" + word + "\"" + (near.empty() ? "" : "; did you mean " + near + "?") +
-                         " (commands: serve, check, version)",
+                         " (commands: serve, check, replay, version)",
                      "penstock --help");
 }
 
@@ -151,8 +243,15 @@ Command parse_command_line(int argc, const char* const* argv) {
   CLI::App* const serve = app.add_subcommand("serve", "Run the gateway");
   define_serve(*serve, parsed);
   serve->footer(examples);
-  CLI::App* const check = app.add_subcommand("check", "Report every problem of a configuration file, with its line");
-  check->add_option("--config", parsed.check_file, "Configuration file (YAML)")->type_name("FILE")->required();
+  CLI::App* const check = app.add_subcommand(
+      "check",
+      "Report every problem of a configuration file, of manifests and of an EndpointPickerConfig, with its line");
+  check->add_option("--config", parsed.check_file, "Configuration file (YAML)")->type_name("FILE");
+  check->add_option("--manifests", parsed.check_manifests, "Kubernetes objects in files")->type_name("DIR");
+  check->add_option("--epp-config", parsed.check_picker, "EndpointPickerConfig (YAML)")->type_name("FILE");
+  CLI::App* const replay =
+      app.add_subcommand("replay", "Compare routing policies on recorded traces, without a network");
+  define_replay(*replay, parsed.replay);
   CLI::App* const version = app.add_subcommand("version", "Show the version and what this machine offers");
 
   Command command;
@@ -162,7 +261,7 @@ Command parse_command_line(int argc, const char* const* argv) {
     return command;
   }
   const std::string first = argv[1];
-  if (!first.starts_with("-") && first != "serve" && first != "check" && first != "version")
+  if (!first.starts_with("-") && first != "serve" && first != "check" && first != "replay" && first != "version")
     return unknown_command(first);
   try {
     app.parse(argc, argv);
@@ -170,15 +269,23 @@ Command parse_command_line(int argc, const char* const* argv) {
     command.output = app.help();  // of the command that was named, if any
     return command;
   } catch (const CLI::ParseError& error) {
-    return usage_error(error.what(), serve->parsed() ? "penstock serve --help" : "penstock --help");
+    return usage_error(error.what(), serve->parsed()    ? "penstock serve --help"
+                                     : replay->parsed() ? "penstock replay --help"
+                                                        : "penstock --help");
   }
   if (serve->parsed()) return serve_command(parsed);
-  if (check->parsed()) return check_command(parsed);
+  if (check->parsed()) {
+    if (!parsed.check_file.empty() || !parsed.check_manifests.empty() || !parsed.check_picker.empty())
+      return check_command(parsed);
+    return usage_error("check needs --config FILE, --manifests DIR, --epp-config FILE, or several of them",
+                       "penstock check --help");
+  }
+  if (replay->parsed()) return replay_command(parsed);
   if (version->parsed()) {
     command.kind = Command::Kind::version;
     return command;
   }
-  return usage_error("which command? (serve, check, version)", "penstock --help");
+  return usage_error("which command? (serve, check, replay, version)", "penstock --help");
 }
 
 }  // namespace penstock::config

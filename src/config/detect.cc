@@ -164,10 +164,10 @@ void resolve_defaults(Options& options, const Machine& machine) {
     options.limits.memory_bytes = static_cast<size_t>(memory / 10 * 6);
   }
   if (options.limits.connections == 0) {
-    // A client may need a connection to an endpoint beside its own; some descriptors are the process's (rings,
-    // listeners, scrapes, log).
+    // Some descriptors are the process's (rings, listeners, scrapes, log). Of the others a client has one, and one more
+    // while its request is with an endpoint: most clients rest between requests.
     const uint64_t own = std::min<uint64_t>(512, machine.open_files / 4);
-    options.limits.connections = static_cast<size_t>(std::max<uint64_t>((machine.open_files - own) / 2, 16));
+    options.limits.connections = static_cast<size_t>(std::max<uint64_t>((machine.open_files - own) / 4 * 3, 16));
   }
 }
 

@@ -8,6 +8,9 @@
 #include <set>
 #include <sstream>
 
+#include "check.h"
+#include "penstock/config/kubernetes.h"
+#include "picker.h"
 #include "table.h"
 #include "values.h"
 
@@ -15,17 +18,13 @@ namespace penstock::config {
 namespace {
 
 constexpr std::string_view kind_name = "GatewayConfig", api_version = "penstock.dev/v1alpha1";
+constexpr std::string_view picker_key = "routing.endpoint_picker", picker_file_key = "routing.epp_config";
 constexpr std::string_view endpoint_help =
     "each endpoint is a URL, or a map of url, name (optional) and engine (optional)";
 
 std::string quoted(std::string_view text) {
   return '"' + std::string(text) + '"';
 }
-
-struct EndpointPlace {
-  std::string key;  // "endpoints[2]", or the flag
-  int line = 0;
-};
 
 // One pass over one document. Collects problems; never throws (yaml-cpp's exceptions end in load_text).
 class Loader {
@@ -74,6 +73,7 @@ class Loader {
     if (name == "kind") return read_fixed(name, value, kind_name);
     if (name == "apiVersion") return read_fixed(name, value, api_version);
     if (name == "endpoints") return read_endpoints(value);
+    if (name == picker_key) return read_embedded_picker(value);
     if (const Key* const key = find_key(name)) return read_key(*key, value);
     if (is_section(name)) return read_section(name, value);
     unknown_key(line(at), name, prefix);
@@ -82,7 +82,10 @@ class Loader {
   void read_fixed(const std::string& name, const YAML::Node& value, std::string_view expected) {
     if (value.IsScalar() && value.Scalar() == expected) return;
     const std::string found = value.IsScalar() ? quoted(value.Scalar()) : "not a word";
-    problem(line(value), name, "is " + found + "; expected " + std::string(expected));
+    const bool picker = value.IsScalar() && value.Scalar() == "EndpointPickerConfig";
+    problem(
+        line(value), name,
+        "is " + found + "; expected " + std::string(expected) + (picker ? " (give this file with --epp-config)" : ""));
   }
 
   void read_section(const std::string& name, const YAML::Node& value) {
@@ -95,12 +98,23 @@ class Loader {
     const std::string expected = "; expected " + std::string(type_name(key.type)) + ": " + accepted_values(key);
     if (value.IsNull())
       return problem(line_of(std::string(key.name)), std::string(key.name), "has no value" + expected);
+    if (key.type == Type::list && value.IsSequence()) return read_list(key, value);
     if (!value.IsScalar()) {
       const char* const found = value.IsMap() ? "a map" : "a list";
       return problem(line(value), std::string(key.name), std::string("is ") + found + expected);
     }
     std::string message = set_from_text(key, out_.options, value.Scalar());
     if (!message.empty()) problem(line(value), std::string(key.name), std::move(message));
+  }
+
+  void read_list(const Key& key, const YAML::Node& list) {
+    size_t index = 0;
+    for (const YAML::Node& item : list) {
+      const std::string name = std::string(key.name) + '[' + std::to_string(index++) + ']';
+      std::string message =
+          item.IsScalar() ? add_item(key, out_.options, item.Scalar()) : "is no text; expected " + accepted_values(key);
+      if (!message.empty()) problem(line(item), name, std::move(message));
+    }
   }
 
   void unknown_key(int at, const std::string& name, const std::string& prefix) {
@@ -117,6 +131,7 @@ class Loader {
     std::vector<std::string_view> known;
     const size_t skip = prefix.empty() ? 0 : prefix.size() + 1;
     if (prefix.empty()) known = {"apiVersion", "kind", "endpoints"};
+    if (picker_key.starts_with(prefix + '.')) known = {picker_key.substr(skip)};
     for (const Key& key : table()) {
       if (!prefix.empty() && !(key.name.starts_with(prefix) && key.name[prefix.size()] == '.')) continue;
       const std::string_view rest = key.name.substr(skip);
@@ -124,6 +139,17 @@ class Loader {
       if (std::find(known.begin(), known.end(), word) == known.end()) known.push_back(word);
     }
     return known;
+  }
+
+  // As YAML, or as a text that is YAML.
+  void read_embedded_picker(const YAML::Node& value) {
+    PickerSource source{.file = file_, .prefix = std::string(picker_key) + '.', .whole_file = false};
+    if (!value.IsScalar()) {
+      out_.options.endpoint_picker = read_picker(value, source, out_.problems, out_.notes);
+      return;
+    }
+    source.lines_before = line(value);  // it begins behind the line of its "|"
+    out_.options.endpoint_picker = read_picker_text(value.Scalar(), source, out_.problems, out_.notes);
   }
 
   void read_endpoints(const YAML::Node& list) {
@@ -173,12 +199,19 @@ class Loader {
         problem(line(member.first), name + '.' + key, "has no value; expected text");
       } else if (key == "engine" && !known_engine(member.second.Scalar())) {
         problem(line(member.second), name + ".engine", quoted(member.second.Scalar()) + " is not one of: " + engines());
+      } else if (key == "name" && !is_endpoint_name(member.second.Scalar())) {
+        problem(line(member.second), name + ".name",
+                quoted(member.second.Scalar()) + " is no name; expected 1 to 253 visible ASCII characters");
       } else {
         (key == "url" ? entry.url : key == "name" ? entry.name : entry.engine) = member.second.Scalar();
       }
     }
   }
 
+  // It goes into header fields, labels and log lines as it is.
+  static bool is_endpoint_name(const std::string& name) {
+    return name.size() <= 253 && std::all_of(name.begin(), name.end(), [](char c) { return c > ' ' && c < 0x7f; });
+  }
   static bool known_engine(const std::string& name) {
     const auto names = engine_names();
     return std::find(names.begin(), names.end(), name) != names.end();
@@ -193,55 +226,6 @@ class Loader {
   LoadResult& out_;
   std::map<std::string, int> lines_;            // where each key was given
   std::vector<EndpointPlace> endpoint_places_;  // beside options.endpoints
-};
-
-// What no single key can say. Runs on whatever file and flags add up to; `where` finds a place to point at.
-template <typename Where>
-void check_together(LoadResult& result, const Where& where) {
-  const Options& o = result.options;
-  const auto complain = [&](const std::string& key, std::string message) {
-    Problem problem = where(key);
-    problem.key = key;
-    problem.message = std::move(message);
-    result.problems.push_back(std::move(problem));
-  };
-  if (o.metrics.interval > o.metrics.idle_interval) {
-    complain("metrics.interval",
-             "is longer than metrics.idle_interval (" + format_duration(o.metrics.idle_interval) + ")");
-  }
-  if (o.ejection.base_penalty > o.ejection.max_penalty) {
-    complain("ejection.base_penalty",
-             "is longer than ejection.max_penalty (" + format_duration(o.ejection.max_penalty) + ")");
-  }
-  if (o.limits.memory_bytes != 0 && o.limits.memory_bytes < o.limits.body_bytes) {
-    complain("limits.memory", "is smaller than limits.body_bytes (" + format_size(o.limits.body_bytes) +
-                                  "): the largest request could never be held");
-  }
-  if (o.listen == o.admin && !o.listen.ends_with(":0")) complain("admin", "is the same address as listen");
-}
-
-void check_endpoint_names(const Options& options, std::vector<Problem>& problems, const std::string& file,
-                          const std::vector<EndpointPlace>& places) {
-  std::map<std::string, size_t> names, urls;
-  for (size_t i = 0; i < options.endpoints.size(); ++i) {
-    const EndpointEntry& entry = options.endpoints[i];
-    const auto complain = [&](const std::string& what, size_t other) {
-      const EndpointPlace& first = places[other];
-      const std::string where = first.line == 0 ? "" : " (also in line " + std::to_string(first.line) + ")";
-      problems.push_back({file, places[i].line, places[i].key, what + where});
-    };
-    if (const auto [at, added] = urls.emplace(entry.url, i); !added) {
-      complain(quoted(entry.url) + " is listed twice", at->second);
-    } else if (const auto [named, fresh] = names.emplace(entry.name, i); !fresh) {
-      complain("the name " + quoted(entry.name) + " is used twice", named->second);
-    }
-  }
-}
-
-struct Places {  // where each part of the options came from
-  std::string file;
-  std::map<std::string, int> lines;
-  std::vector<EndpointPlace> endpoints;
 };
 
 void read_yaml(std::string_view text, const std::string& file, LoadResult& result, Places& places) {
@@ -259,8 +243,10 @@ void read_yaml(std::string_view text, const std::string& file, LoadResult& resul
   }
   for (const Key& key : table()) {
     const std::string name(key.name);
-    if (const int line = loader.line_of(name)) places.lines[name] = line;
+    if (const int line = loader.line_of(name)) places.given[name] = {file, line, name};
   }
+  const std::string picker(picker_key);
+  if (const int line = loader.line_of(picker)) places.given[picker] = {file, line, picker};
   places.endpoints = loader.endpoint_places();
 }
 
@@ -297,25 +283,40 @@ void apply_flags(const std::vector<Flag>& flags, LoadResult& result, Places& pla
       const Key* const key = find_key(flag.key);
       PENSTOCK_ASSERT(key != nullptr);
       message = set_from_text(*key, result.options, flag.value);
-      places.lines.erase(flag.key);
+      places.given[flag.key] = {"command line", 0, flag.name};
     }
     if (!message.empty()) result.problems.push_back({"command line", 0, flag.name, std::move(message)});
   }
   if (endpoints_replaced) places.file = "command line";
 }
 
-void check_all(LoadResult& result, const Places& places, const std::string& file) {
-  check_endpoint_names(result.options, result.problems, places.file, places.endpoints);
-  check_together(result, [&](const std::string& key) {
-    const auto found = places.lines.find(key);
-    return found == places.lines.end() ? Problem{file.empty() ? "command line" : file, 0, "", ""}
-                                       : Problem{file, found->second, "", ""};
-  });
-  const auto order = [&](const Problem& p) {
-    return std::pair(p.file != file, p.line);
-  };  // the file's, then the flags'
-  std::stable_sort(result.problems.begin(), result.problems.end(),
-                   [&](const Problem& a, const Problem& b) { return order(a) < order(b); });
+// How to choose is said once: by a policy, by a file, or here.
+void read_picker_file(LoadResult& result, const Places& places, const std::string& config_file) {
+  const std::string file_key(picker_file_key), embedded_key(picker_key);
+  const bool embedded = places.given.contains(embedded_key);
+  const bool file = !result.options.epp_config.empty();
+  const auto complain = [&](const std::string& key, std::string message) {
+    result.problems.push_back(problem_of(places, config_file, key, std::move(message)));
+  };
+  if (places.given.contains("routing.policy") && (file || embedded)) {
+    complain("routing.policy",
+             "has no effect beside an EndpointPickerConfig (" + (file ? file_key : embedded_key) + ")");
+  }
+  if (!file) return;
+  if (embedded) return complain(file_key, "is given beside " + embedded_key + "; leave one out");
+  std::string text;
+  if (!read_file(result.options.epp_config, text, result)) return;
+  result.options.endpoint_picker =
+      read_picker_text(text, {.file = result.options.epp_config}, result.problems, result.notes);
+}
+
+// The objects themselves: their problems are problems of the configuration, which is taken whole or not at all.
+void read_manifests(LoadResult& result) {
+  if (result.options.manifests.empty()) return;
+  result.manifests = objects::read_manifest_path(result.options.manifests, home_namespace(result.options));
+  for (const objects::ManifestProblem& problem : result.manifests.problems) {
+    result.problems.push_back({problem.file, problem.line, problem.key, problem.message});
+  }
 }
 
 }  // namespace
@@ -333,12 +334,16 @@ LoadResult load(const Source& source) {
   std::string text;
   if (!source.file.empty() && read_file(source.file, text, result)) read_yaml(text, source.file, result, places);
   apply_flags(source.flags, result, places);
+  read_picker_file(result, places, source.file);
   check_all(result, places, source.file);
-  if (source.needs_endpoints && result.options.endpoints.empty() && result.problems.empty()) {
+  const bool discovers = result.options.kubernetes.enabled || !result.options.manifests.empty();
+  if (source.needs_endpoints && result.options.endpoints.empty() && !discovers && result.problems.empty()) {
     result.problems.push_back({source.file.empty() ? "command line" : source.file, 0, "endpoints",
                                "there is no model server to send requests to; give --endpoint http://HOST:PORT (once "
-                               "for each), or list them under endpoints: in the file of --config"});
+                               "for each), or list them under endpoints: in the file of --config; on a cluster give "
+                               "--kubernetes, for objects in files --manifests DIR"});
   }
+  read_manifests(result);
   return result;
 }
 
@@ -350,7 +355,9 @@ LoadResult load_text(std::string_view text, const std::string& file) {
   LoadResult result;
   Places places;
   read_yaml(text, file, result, places);
+  read_picker_file(result, places, file);
   check_all(result, places, file);
+  read_manifests(result);
   return result;
 }
 

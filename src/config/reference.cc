@@ -1,7 +1,9 @@
 #include "penstock/config/reference.h"
 
 #include <algorithm>
+#include <cstdio>
 
+#include "penstock/config/endpoint_picker.h"
 #include "table.h"
 
 namespace penstock::config {
@@ -12,8 +14,8 @@ constexpr std::string_view page_head = R"(# Configuration
 This page is generated from the table that the parser uses (`src/config/table.cc`); a test keeps the two equal.
 
 One YAML file, given with `penstock serve --config FILE`. Every key has a default: an empty file with `kind:` is valid.
-Flags override the file. `penstock check --config FILE` reports every problem with its line and exits with 1, or exits
-with 0.
+Flags override the file. `penstock check --config FILE [--manifests DIR] [--epp-config FILE]` reports every problem of the
+file, of the manifests and of an EndpointPickerConfig with its line and exits with 1, or exits with 0.
 
 ```yaml
 apiVersion: penstock.dev/v1alpha1   # optional
@@ -29,12 +31,44 @@ limits:
   body_bytes: 32MiB
 ```
 
+On a cluster, the endpoints come from there ([KUBERNETES.md](KUBERNETES.md)):
+
+```yaml
+kind: GatewayConfig
+kubernetes:
+  enabled: true
+  namespaces: [inference]
+  pools: [llama, qwen]
+```
+
 **Spelling.** Durations need a unit: `50ms`, `1.5s`, `1m30s`, `2h` (ns, us, ms, s, m, h); `none` or `0` where the table
-says so. Sizes are bytes, or have a unit: `4096`, `64KiB`, `1GB` (KB, MB, GB, TB; KiB, MiB, GiB, TiB). Unknown keys,
-keys given twice and values out of range are errors.
+says so. Sizes are bytes, or have a unit: `4096`, `64KiB`, `1GB` (KB, MB, GB, TB; KiB, MiB, GiB, TiB). Lists are YAML
+lists, or one text with commas. Unknown keys, keys given twice and values out of range are errors, and so are keys that
+have no effect beside others.
 
 **Reload.** SIGHUP reads the file again and applies it whole or not at all. Keys marked *restart* cannot change while the
 process runs: a reload that changes one of them is refused and changes nothing.
+
+)";
+
+constexpr std::string_view picker_section = R"(## routing.endpoint_picker
+
+An EndpointPickerConfig as a part of this file, instead of `routing.policy` or of a file of its own (`routing.epp_config`): as
+YAML below the key, or as one text (`endpoint_picker: |`). What it may say is in [SCHEDULING.md](SCHEDULING.md). *restart*
+
+```yaml
+kind: GatewayConfig
+routing:
+  endpoint_picker:
+    plugins:
+      - type: queue-scorer
+      - type: prefix-cache-scorer
+    schedulingProfiles:
+      - name: default
+        plugins:
+          - {pluginRef: queue-scorer, weight: 2}
+          - {pluginRef: prefix-cache-scorer, weight: 3}
+```
 
 )";
 
@@ -48,7 +82,8 @@ The model servers. A list; each entry is a URL or a map:
 | `name` | text | HOST:PORT | unique | Name in metrics, logs and answers. |
 | `engine` | choice | `metrics.engine` | %ENGINES% | What it runs. |
 
-`--endpoint URL` (repeatable) replaces the whole list.
+`--endpoint URL` (repeatable) replaces the whole list. Endpoints come from here, from a cluster (`kubernetes`) or from
+`manifests`: naming two of these is an error.
 )";
 
 std::string section_of(std::string_view name) {
@@ -101,14 +136,15 @@ std::string reference_markdown() {
       out += section.empty() ? "## Top level\n\n" : "\n## " + section + "\n\n";
       out += "| key | type | default | accepted | meaning |\n|---|---|---|---|---|\n";
     }
-    out += "| `" + key.name + "` | " + key.type + " | `" + key.default_value + "` | " + key.accepted + " | " + key.doc;
+    const std::string default_value = key.default_value.empty() ? "" : '`' + key.default_value + '`';
+    out += "| `" + key.name + "` | " + key.type + " | " + default_value + " | " + key.accepted + " | " + key.doc;
     out += key.needs_restart ? " *restart* |\n" : " |\n";
   }
   std::string endpoints(endpoints_section);
   std::string engines;
   for (const std::string_view name : engine_names()) engines.append(engines.empty() ? "" : ", ").append(name);
   endpoints.replace(endpoints.find("%ENGINES%"), 9, engines);
-  return out + "\n" + endpoints;
+  return out + "\n" + std::string(picker_section) + endpoints;
 }
 
 bool reload_needs_restart(std::string_view key) {
@@ -116,11 +152,44 @@ bool reload_needs_restart(std::string_view key) {
   return found != nullptr && found->needs_restart;
 }
 
+namespace {
+
+std::string shown(const std::string& value) {
+  return value.empty() ? "none" : value;
+}
+
+// What is written in the EndpointPickerConfig, beside where it is.
+bool picker_changed(const Options& from, const Options& to) {
+  const auto canon = [](const Options& options) {
+    return options.endpoint_picker == nullptr ? std::string() : options.endpoint_picker->canon;
+  };
+  return canon(from) != canon(to);
+}
+
+std::string describe_profile(const routing::ProfileSpec& profile) {
+  std::string out = "profile " + profile.name + ":";
+  for (const routing::ProfileSpec::Use& use : profile.plugins) {
+    out += ' ' + use.plugin.name;
+    const bool scores = use.plugin.info->kind == routing::PluginKind::scorer ||
+                        use.plugin.info->kind == routing::PluginKind::scorer_and_filter;
+    char weight[32];
+    std::snprintf(weight, sizeof weight, "*%g", use.weight);
+    if (scores) out += weight;
+  }
+  return out;
+}
+
+}  // namespace
+
 std::vector<std::string> diff(const Options& from, const Options& to) {
   std::vector<std::string> lines;
   for (const Key& key : table()) {
     const std::string before = to_text(key, from), after = to_text(key, to);
-    if (before != after) lines.push_back(std::string(key.name) + ": " + before + " -> " + after);
+    if (before != after) lines.push_back(std::string(key.name) + ": " + shown(before) + " -> " + shown(after));
+  }
+  if (picker_changed(from, to) && from.epp_config == to.epp_config) {
+    lines.push_back("the EndpointPickerConfig of " +
+                    (to.endpoint_picker ? to.endpoint_picker : from.endpoint_picker)->source + " has changed");
   }
   diff_endpoints(from, to, lines);
   return lines;
@@ -131,7 +200,18 @@ std::vector<std::string> changes_needing_restart(const Options& from, const Opti
   for (const Key& key : table()) {
     if (key.needs_restart && to_text(key, from) != to_text(key, to)) names.emplace_back(key.name);
   }
+  if (picker_changed(from, to)) names.emplace_back("routing.endpoint_picker (the EndpointPickerConfig)");
   return names;
+}
+
+std::vector<std::string> describe_picker(const Options& options) {
+  std::vector<std::string> lines;
+  if (options.endpoint_picker == nullptr) return lines;
+  const routing::SchedulingSpec& spec = options.endpoint_picker->scheduling;
+  lines.push_back(describe_profile(spec.primary));
+  if (spec.prefill) lines.push_back(describe_profile(*spec.prefill));
+  if (spec.encode) lines.push_back(describe_profile(*spec.encode));
+  return lines;
 }
 
 }  // namespace penstock::config

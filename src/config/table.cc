@@ -1,9 +1,6 @@
 #include "table.h"
 
 #include <algorithm>
-#include <array>
-#include <charconv>
-#include <cmath>
 
 #include "values.h"
 
@@ -15,7 +12,12 @@ constexpr Words ring_words[] = {"auto", "io_uring", "epoll"};
 constexpr Words level_words[] = {"debug", "info", "warn", "error"};
 constexpr Words format_words[] = {"text", "json"};
 constexpr Words engine_words[] = {"vllm", "sglang", "trtllm-serve", "triton-tensorrt-llm"};
-constexpr Words policy_words[] = {"epp-default", "random", "round-robin", "least-load"};
+constexpr Words policy_words[] = {"epp-default", "random", "round-robin", "least-load", "expected-cost"};
+constexpr Words shadow_words[] = {"none", "epp-default", "random", "round-robin", "least-load", "expected-cost"};
+
+constexpr Words detector_words[] = {"late-binding", "utilization", "concurrency"};
+constexpr Words ordering_words[] = {"least-work", "fcfs", "edf", "slo-deadline"};
+constexpr Words fairness_words[] = {"round-robin", "global-strict"};
 
 constexpr double minute = 60, hour = 3600, day = 86400;
 constexpr double KiB = 1024, MiB = 1024 * KiB, GiB = 1024 * MiB;
@@ -39,6 +41,8 @@ const Key keys_in_order[] = {
      .needs_restart = true, .doc = "Worker threads. CPU affinity, cpuset and the control group's quota are respected."},
     {.name = "pin", .type = Type::boolean, .field = PENSTOCK_FIELD(pin), .needs_restart = true,
      .doc = "Pin each shard to a CPU of its own. Without effect when there are more shards than CPUs."},
+    {.name = "manifests", .type = Type::path, .field = PENSTOCK_FIELD(manifests), .most = 4096, .accepted = "a path", .needs_restart = true,
+     .doc = "Folder (or file) of Kubernetes objects to obey instead of a cluster's (`--manifests`): pods, EndpointSlices, pools, rewrites, objectives, routes. What they say is read again on SIGHUP."},
     {.name = "ring.engine", .type = Type::choice, .field = PENSTOCK_ENUM(ring.kind), .words = ring_words,
      .needs_restart = true, .doc = "How shards wait for the kernel. `auto` takes io_uring where a live probe succeeds, else epoll."},
     {.name = "ring.spin_us", .type = Type::microseconds, .field = PENSTOCK_FIELD(ring.spin), .most = 1e6, .zero = "off",
@@ -53,6 +57,43 @@ const Key keys_in_order[] = {
      .doc = "Form of the access log."},
     {.name = "access_log.path", .type = Type::path, .field = PENSTOCK_FIELD(access_log.path),
      .doc = "File to append to; `-` is standard output. Opened again on SIGHUP, so that it can be rotated."},
+
+    {.name = "kubernetes.enabled", .type = Type::boolean, .field = PENSTOCK_FIELD(kubernetes.enabled), .needs_restart = true,
+     .doc = "Take endpoints, rewrites, objectives and routes from a cluster (`--kubernetes`). `kubernetes.api` implies it; `false` turns the whole section off."},
+    {.name = "kubernetes.pools", .type = Type::list, .field = PENSTOCK_FIELD(kubernetes.pools), .most = 64, .check = check_object_name,
+     .accepted = "NAME or NAMESPACE/NAME", .needs_restart = true,
+     .doc = "InferencePools to serve (`--pool`, repeatable); none: all in the namespaces. NAME alone is in the first namespace. With `endpoint_selector`, what that pool is called."},
+    {.name = "kubernetes.namespaces", .type = Type::list, .field = PENSTOCK_FIELD(kubernetes.namespaces), .most = 64, .check = check_namespace,
+     .accepted = "names of namespaces, or * alone for all", .needs_restart = true,
+     .doc = "Whose objects count (`--namespace`, repeatable). None: the namespace of the kubeconfig or service account."},
+    {.name = "kubernetes.endpoint_selector", .type = Type::text, .field = PENSTOCK_FIELD(kubernetes.endpoint_selector), .most = 4096,
+     .check = check_selector, .accepted = "KEY=VALUE,...", .needs_restart = true,
+     .doc = "A pool of the pods that have all of these labels, without any CRD (`--endpoint-selector`). Needs `endpoint_ports`."},
+    {.name = "kubernetes.endpoint_ports", .type = Type::list, .field = PENSTOCK_FIELD(kubernetes.endpoint_ports), .most = 8, .check = check_port,
+     .accepted = "ports, 1 to 65535", .needs_restart = true,
+     .doc = "Ports of the model servers in those pods (`--endpoint-ports N,...`): each is an endpoint, its place in the list the rank."},
+    {.name = "kubernetes.services", .type = Type::list, .field = PENSTOCK_FIELD(kubernetes.services), .most = 64, .check = check_service,
+     .accepted = "NAME[:PORT] or NAMESPACE/NAME[:PORT], PORT a number or name", .needs_restart = true,
+     .doc = "A pool for each of these Services, from its EndpointSlices (`--service`, repeatable). PORT may be left out when there is one, or one called http."},
+    {.name = "kubernetes.api", .type = Type::text, .field = PENSTOCK_FIELD(kubernetes.api), .most = 2048, .check = check_api_url,
+     .accepted = "http(s)://HOST[:PORT][/PREFIX]", .needs_restart = true,
+     .doc = "API server to use without credentials, such as that of `kubectl proxy` (`--kube-api`)."},
+    {.name = "kubernetes.kubeconfig", .type = Type::path, .field = PENSTOCK_FIELD(kubernetes.kubeconfig), .most = 4096, .accepted = "a path",
+     .needs_restart = true, .doc = "Where the API server is and who we are (`--kubeconfig`). Default: `$KUBECONFIG`, the pod's service account, `~/.kube/config`."},
+    {.name = "kubernetes.context", .type = Type::text, .field = PENSTOCK_FIELD(kubernetes.context), .most = 253, .needs_restart = true,
+     .doc = "Context of the kubeconfig (`--kube-context`). Default: its current one."},
+    {.name = "kubernetes.write", .type = Type::boolean, .field = PENSTOCK_FIELD(kubernetes.write), .needs_restart = true,
+     .doc = "Write status and Events back (`--kube-write`). Without the permission it works the same and tells less."},
+    {.name = "kubernetes.gateway_api", .type = Type::boolean, .field = PENSTOCK_FIELD(kubernetes.gateway_api), .needs_restart = true,
+     .doc = "Obey Gateways and HTTPRoutes where they exist (`--gateway-api`). `false`: they are not even read."},
+    {.name = "kubernetes.gateway_address", .type = Type::text, .field = PENSTOCK_FIELD(kubernetes.gateway_address), .most = 253,
+     .check = check_host, .accepted = "an IP address or a host name", .needs_restart = true, .doc = "Written to the status of our Gateways: where clients reach them."},
+    {.name = "kubernetes.controller", .type = Type::text, .field = PENSTOCK_FIELD(kubernetes.controller), .least = 1, .most = 253,
+     .check = check_controller, .accepted = "DOMAIN/PATH", .needs_restart = true,
+     .doc = "`controllerName` of the GatewayClasses that are ours, and the name under which statuses are written."},
+    {.name = "kubernetes.own_service", .type = Type::text, .field = PENSTOCK_FIELD(kubernetes.own_service), .most = 253, .check = check_object_name,
+     .accepted = "NAME or NAMESPACE/NAME", .needs_restart = true,
+     .doc = "Our own Service: the parent in the status of InferencePools that no route leads to. Empty: none is written for them."},
 
     {.name = "timeouts.client_header", .type = Type::duration, .field = PENSTOCK_FIELD(timeouts.client_header), .least = 1e-3, .most = day,
      .zero = "none", .doc = "From the first byte of a request head to its end (408)."},
@@ -115,9 +156,46 @@ const Key keys_in_order[] = {
      .doc = "What the endpoints run: decides the names of the metrics that are read. Each endpoint may say otherwise."},
 
     {.name = "routing.policy", .type = Type::choice, .field = PENSTOCK_FIELD(policy), .words = policy_words, .needs_restart = true,
-     .doc = "How an endpoint is chosen. `epp-default` weighs queue, KV-cache use and cached prefix."},
+     .doc = "How an endpoint is chosen. `expected-cost` takes the endpoint where the request costs least time; `epp-default` weighs queue, KV-cache use and cached prefix as the Endpoint Picker does (docs/SCHEDULING.md)."},
+    {.name = "routing.shadow_policy", .type = Type::choice, .field = PENSTOCK_FIELD(shadow_policy), .words = shadow_words, .needs_restart = true,
+     .doc = "A second policy that decides too and is never obeyed: `penstock_shadow_*` say how often it differs and what obeying it was predicted to gain."},
+    {.name = "routing.epp_config", .type = Type::path, .field = PENSTOCK_FIELD(epp_config), .most = 4096, .accepted = "a path", .needs_restart = true,
+     .doc = "File with an EndpointPickerConfig that says how an endpoint is chosen, instead of `routing.policy` (`--epp-config`; below)."},
     {.name = "routing.prefix_index_entries", .type = Type::integer, .field = PENSTOCK_FIELD(prefix_index_entries), .least = 1024, .most = 4294967296.0,
      .needs_restart = true, .doc = "Size of the table of prompt blocks believed to be cached, 8 bytes each; rounded up to a power of two."},
+
+    {.name = "flow_control.enabled", .type = Type::boolean, .field = PENSTOCK_FIELD(flow.enabled),
+     .doc = "Hold requests while their pool is saturated, and give them an endpoint when room appears (late binding). `false`: nobody waits here; requests of negative priority are refused while the pool is saturated in either case (429)."},
+    {.name = "flow_control.detector", .type = Type::choice, .field = PENSTOCK_ENUM(flow.detector.detector), .words = detector_words,
+     .doc = "What saturated means. `late-binding`: every endpoint has `hold` of prefill before it or no room in its KV cache; `utilization`: the mean of max(waiting / `queue_depth`, KV use / `kv_usage_max`) is 1 or more; `concurrency`: `concurrency` requests in flight for each endpoint."},
+    {.name = "flow_control.hold", .type = Type::duration, .field = PENSTOCK_FIELD(flow.detector.hold), .least = 1e-3, .most = hour, .zero = "nothing is ever held",
+     .doc = "`late-binding`: an endpoint with this much prefill before it takes no more."},
+    {.name = "flow_control.kv_limit", .type = Type::number, .field = PENSTOCK_FIELD(flow.detector.kv_limit), .least = 0.01, .most = 10, .zero = "not looked at",
+     .doc = "`late-binding`: an endpoint whose KV cache would be taken beyond this share takes no more."},
+    {.name = "flow_control.queue_depth", .type = Type::number, .field = PENSTOCK_FIELD(flow.detector.queue_depth), .least = 0.01, .most = 1e6,
+     .doc = "`utilization`: waiting requests that fill an endpoint."},
+    {.name = "flow_control.kv_usage_max", .type = Type::number, .field = PENSTOCK_FIELD(flow.detector.kv_usage_max), .least = 0.01, .most = 1,
+     .doc = "`utilization`: share of the KV cache that fills an endpoint."},
+    {.name = "flow_control.concurrency", .type = Type::integer, .field = PENSTOCK_FIELD(flow.detector.concurrency), .least = 1, .most = 1e6,
+     .doc = "`concurrency`: requests in flight that fill an endpoint."},
+    {.name = "flow_control.ordering", .type = Type::choice, .field = PENSTOCK_ENUM(flow.band.ordering), .words = ordering_words,
+     .doc = "Who of one flow goes first: `least-work`, least prefill to compute, less waiting time / `aging`; `fcfs`, who came first; `edf`, whose `ttl` ends first; `slo-deadline`, arrival + `x-slo-ttft-ms`."},
+    {.name = "flow_control.aging", .type = Type::number, .field = PENSTOCK_FIELD(flow.aging_seconds), .least = 0.1, .most = 1e6, .zero = "waiting counts for nothing",
+     .doc = "`least-work`: so many seconds of waiting are worth one second of prefill. 5 is nearer to first come, first served, 60 greedier: the knob between the tail and everything else."},
+    {.name = "flow_control.fairness", .type = Type::choice, .field = PENSTOCK_ENUM(flow.band.fairness), .words = fairness_words,
+     .doc = "Which flow (`x-gateway-inference-fairness-id`) of a priority goes next: each in turn, or the one whose first request is best."},
+    {.name = "flow_control.ttl", .type = Type::duration, .field = PENSTOCK_FIELD(flow.ttl), .least = 1e-3, .most = day, .zero = "none",
+     .doc = "How long a request may wait for room (503)."},
+    {.name = "flow_control.no_endpoint_ttl", .type = Type::duration, .field = PENSTOCK_FIELD(flow.no_endpoint_ttl), .least = 1e-3, .most = day, .zero = "none",
+     .doc = "How long a request may wait for a pool that has no endpoint at all, such as one scaled to zero (503)."},
+    {.name = "flow_control.requests", .type = Type::integer, .field = PENSTOCK_FIELD(flow.requests_max), .most = 1e8, .zero = "no limit",
+     .doc = "Requests that may wait for one pool (429)."},
+    {.name = "flow_control.bytes", .type = Type::size, .field = PENSTOCK_FIELD(flow.bytes_max), .most = 1024 * GiB, .zero = "no limit",
+     .doc = "Bytes of bodies that may wait for one pool (429)."},
+    {.name = "flow_control.band_requests", .type = Type::integer, .field = PENSTOCK_FIELD(flow.band.requests_max), .most = 1e8, .zero = "no limit",
+     .doc = "Requests that may wait for one pool at one priority (429)."},
+    {.name = "flow_control.band_bytes", .type = Type::size, .field = PENSTOCK_FIELD(flow.band.bytes_max), .most = 1024 * GiB, .zero = "no limit",
+     .doc = "Bytes of bodies that may wait for one pool at one priority (429)."},
 
     {.name = "lifecycle.drain_delay", .type = Type::duration, .field = PENSTOCK_FIELD(drain_delay), .least = 1e-3, .most = hour,
      .zero = "none", .doc = "After SIGTERM, how long `/readyz` says no before connections are no longer accepted."},
@@ -128,129 +206,6 @@ const Key keys_in_order[] = {
 
 #undef PENSTOCK_FIELD
 #undef PENSTOCK_ENUM
-
-std::string format_number(double value) {
-  char text[32];
-  const auto end = std::to_chars(text, text + sizeof text, value, std::chars_format::fixed).ptr;
-  return {text, end};
-}
-
-std::string show_bound(const Key& key, double bound) {
-  if (key.type == Type::duration) return format_duration(from_seconds(bound));
-  if (key.type == Type::size) return format_size(static_cast<uint64_t>(bound));
-  return format_number(bound);
-}
-
-std::string join(std::span<const std::string_view> words) {
-  std::string out;
-  for (const std::string_view word : words) out.append(out.empty() ? "" : ", ").append(word);
-  return out;
-}
-
-std::string expects(const Key& key) {
-  return "; expected " + std::string(type_name(key.type)) + ": " + accepted_values(key);
-}
-
-// "" when `value` (seconds, bytes or plain) is within the key's range, or zero where zero means something.
-std::string check_range(const Key& key, double value, std::string_view text) {
-  if (value == 0 && !key.zero.empty()) return "";
-  if (value >= key.least && value <= key.most) return "";
-  return '"' + std::string(text) + "\" is out of range" + expects(key);
-}
-
-std::string set_text(const Key& key, std::string& field, std::string_view text) {
-  const std::string shown = '"' + std::string(text) + '"';
-  switch (key.type) {
-    case Type::address:
-      if (const std::string problem = check_address(text); !problem.empty()) return problem + expects(key);
-      break;
-    case Type::url_path:
-      if (!text.starts_with('/') || text.find_first_of(" \t\r\n#") != std::string_view::npos) {
-        return shown + " is not a path of a URL" + expects(key);
-      }
-      break;
-    case Type::choice:
-      if (std::find(key.words.begin(), key.words.end(), text) == key.words.end()) {
-        return shown + " is not one of: " + join(key.words);
-      }
-      break;
-    case Type::text:
-      if (const std::string problem = check_range(key, static_cast<double>(text.size()), text); !problem.empty()) {
-        return problem;
-      }
-      break;
-    default:
-      if (text.empty()) return "is empty" + expects(key);
-  }
-  field = text;
-  return "";
-}
-
-template <typename Integer>
-std::string set_integer(const Key& key, Integer& field, std::string_view text) {
-  uint64_t value = 0;
-  const auto parsed = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (text.empty() || parsed.ptr != text.data() + text.size() || parsed.ec == std::errc::invalid_argument) {
-    return '"' + std::string(text) + "\" is not a whole number" + expects(key);
-  }
-  if (parsed.ec != std::errc{}) value = UINT64_MAX;  // too long for 64 bits: out of every range below
-  if (std::string problem = check_range(key, static_cast<double>(value), text); !problem.empty()) return problem;
-  field = static_cast<Integer>(value);
-  return "";
-}
-
-std::string set_size(const Key& key, size_t& field, std::string_view text) {
-  const auto parsed = parse_size(text);
-  if (!parsed) return parsed.error().text + expects(key);
-  if (std::string problem = check_range(key, static_cast<double>(*parsed), text); !problem.empty()) return problem;
-  field = *parsed;
-  return "";
-}
-
-std::string set_duration(const Key& key, Duration& field, std::string_view text) {
-  if (key.type == Type::microseconds) {
-    uint64_t count = 0;
-    std::string problem = set_integer(key, count, text);
-    if (problem.empty()) field = microseconds(count);
-    return problem;
-  }
-  const auto parsed = parse_duration(text);
-  if (!parsed) return parsed.error().text + expects(key);
-  if (std::string problem = check_range(key, to_seconds(*parsed), text); !problem.empty()) return problem;
-  field = *parsed;
-  return "";
-}
-
-std::string set_number(const Key& key, double& field, std::string_view text) {
-  double value = 0;
-  const auto parsed = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (parsed.ec != std::errc{} || parsed.ptr != text.data() + text.size() || !std::isfinite(value)) {
-    return '"' + std::string(text) + "\" is not a number" + expects(key);
-  }
-  if (std::string problem = check_range(key, value, text); !problem.empty()) return problem;
-  field = value;
-  return "";
-}
-
-std::string set_boolean(const Key& key, bool& field, std::string_view text) {
-  if (text != "true" && text != "false") return '"' + std::string(text) + "\" is not a boolean" + expects(key);
-  field = text == "true";
-  return "";
-}
-
-std::string set_word(const Key& key, const EnumField& field, Options& options, std::string_view text) {
-  const auto found = std::find(key.words.begin(), key.words.end(), text);
-  if (found == key.words.end()) return '"' + std::string(text) + "\" is not one of: " + join(key.words);
-  field.set(options, static_cast<int>(found - key.words.begin()));
-  return "";
-}
-
-template <typename... Handlers>
-struct Overloaded : Handlers... {
-  using Handlers::operator()...;
-};
-template <typename... Handlers>
-Overloaded(Handlers...) -> Overloaded<Handlers...>;
 
 }  // namespace
 
@@ -268,98 +223,6 @@ bool is_section(std::string_view name) {
   return std::any_of(std::begin(keys_in_order), std::end(keys_in_order), [&](const Key& key) {
     return key.name.size() > name.size() && key.name.starts_with(name) && key.name[name.size()] == '.';
   });
-}
-
-std::string set_from_text(const Key& key, Options& options, std::string_view text) {
-  return std::visit(Overloaded{
-                        [&](Reference<std::string> field) { return set_text(key, field(options), text); },
-                        [&](Reference<bool> field) { return set_boolean(key, field(options), text); },
-                        [&](Reference<uint32_t> field) { return set_integer(key, field(options), text); },
-                        [&](Reference<size_t> field) {
-                          return key.type == Type::size ? set_size(key, field(options), text)
-                                                        : set_integer(key, field(options), text);
-                        },
-                        [&](Reference<double> field) { return set_number(key, field(options), text); },
-                        [&](Reference<Duration> field) { return set_duration(key, field(options), text); },
-                        [&](const EnumField& field) { return set_word(key, field, options, text); },
-                    },
-                    key.field);
-}
-
-std::string to_text(const Key& key, const Options& options) {
-  Options& from = const_cast<Options&>(options);  // the accessors serve reading and writing; nothing is written here
-  return std::visit(
-      Overloaded{
-          [&](Reference<std::string> field) { return field(from); },
-          [&](Reference<bool> field) { return std::string(field(from) ? "true" : "false"); },
-          [&](Reference<uint32_t> field) { return std::to_string(field(from)); },
-          [&](Reference<size_t> field) {
-            return key.type == Type::size ? format_size(field(from)) : std::to_string(field(from));
-          },
-          [&](Reference<double> field) { return format_number(field(from)); },
-          [&](Reference<Duration> field) {
-            if (key.type == Type::microseconds) {
-              return std::to_string(duration_cast<microseconds>(field(from)).count());
-            }
-            return field(from) == Duration{0} && key.zero == "none" ? "none" : format_duration(field(from));
-          },
-          [&](const EnumField& field) { return std::string(key.words[static_cast<size_t>(field.get(from))]); },
-      },
-      key.field);
-}
-
-std::string_view type_name(Type type) {
-  switch (type) {
-    case Type::text:
-      return "text";
-    case Type::path:
-      return "file";
-    case Type::url_path:
-      return "URL path";
-    case Type::address:
-      return "address";
-    case Type::boolean:
-      return "boolean";
-    case Type::integer:
-      return "whole number";
-    case Type::number:
-      return "number";
-    case Type::microseconds:
-      return "microseconds";
-    case Type::duration:
-      return "duration";
-    case Type::size:
-      return "size";
-    case Type::choice:
-      return "choice";
-  }
-  return "";
-}
-
-std::string accepted_values(const Key& key) {
-  switch (key.type) {
-    case Type::text:
-      return format_number(key.least) + " to " + format_number(key.most) + " characters";
-    case Type::path:
-      return "a path, or - for standard output";
-    case Type::url_path:
-      return "starts with /";
-    case Type::address:
-      return "ADDRESS:PORT, such as 0.0.0.0:8080, [::]:8080 or :8080";
-    case Type::boolean:
-      return "true or false";
-    case Type::choice:
-      return join(key.words);
-    default:
-      break;
-  }
-  std::string out = show_bound(key, key.least) + " to " + show_bound(key, key.most);
-  if (key.zero == "none") {
-    out += ", or none";
-  } else if (!key.zero.empty()) {
-    out.append(key.least > 0 ? ", or 0 (" : " (0: ").append(key.zero).append(")");
-  }
-  return out;
 }
 
 std::span<const std::string_view> engine_names() {

@@ -22,6 +22,21 @@ std::string check_address(std::string_view text);
 // "" when `text` is http://HOST:PORT, else what is wrong. A single trailing slash is tolerated and removed.
 std::string check_url(std::string& text);
 
+// Of Kubernetes. Each: "" when good, else what is wrong.
+std::string check_object_name(std::string_view text);  // NAME or NAMESPACE/NAME
+std::string check_namespace(std::string_view text);    // a name, or *
+std::string check_service(std::string_view text);      // [NAMESPACE/]NAME[:PORT]
+std::string check_selector(std::string_view text);     // KEY=VALUE,...
+std::string check_port(std::string_view text);
+std::string check_api_url(std::string_view text);
+std::string check_host(std::string_view text);  // IP address or host name
+std::string check_controller(std::string_view text);
+// "team-a/vllm:8000" into its parts; what is not there stays "".
+struct ObjectName {
+  std::string ns, name, port;
+};
+ObjectName split_object_name(std::string_view text);
+
 // The word in `words` that `text` was probably meant to be, or "".
 std::string closest(std::string_view text, const std::vector<std::string_view>& words);
 

@@ -1,5 +1,8 @@
 #include "endpoint_poller.h"
 
+#include <algorithm>
+#include <utility>
+
 #include "penstock/base/assert.h"
 #include "penstock/base/log.h"
 #include "penstock/http/writer.h"
@@ -9,46 +12,149 @@ namespace penstock::discovery {
 
 using endpoints::Readiness;
 
-EndpointPoller::EndpointPoller(Directory& directory, EndpointSpec spec, endpoints::EndpointState& state,
+namespace {
+
+// Of an endpoint that several pools list. It drains everywhere as soon as anybody says so.
+Readiness merged(Readiness a, Readiness b) {
+  if (a == Readiness::draining || b == Readiness::draining) return Readiness::draining;
+  return a == Readiness::ready ? a : b;
+}
+
+}  // namespace
+
+EndpointPoller::EndpointPoller(Directory& directory, const std::string& engine, endpoints::EndpointState& state,
                                const net::Address& address)
-    : directory_(directory), spec_(std::move(spec)), scanner_(engine_named(spec_.engine)) {
+    : directory_(directory), engine_(engine), scanner_(engine_named(engine)) {
   target_ = {
       .key = state.slot, .incarnation = state.incarnation, .address = address, .open_connections = &state.connections};
   view_.state = &state;
-  view_.readiness = Readiness::not_ready;  // until it has answered once
-  status_.endpoint = spec_.name;
+  status_.endpoint = state.name;
 }
 
 EndpointPoller::~EndpointPoller() {
+  stop_polling();
+}
+
+// ---- what is said of it ----
+
+void EndpointPoller::listed(const EndpointSpec& spec, uint64_t round) {
+  const bool first = round_ != round;
+  round_ = round;
+  heard_ = first || !heard_ || !spec.readiness ? spec.readiness : merged(*heard_, *spec.readiness);
+}
+
+void EndpointPoller::settle(bool slow_start) {
+  if (said_ == heard_) return;
+  said_ = heard_;
+  if (said_ == Readiness::ready) return begin_anew(slow_start);
+  stop_polling();
+  log::info(said_ == Readiness::draining ? "endpoint drains" : "endpoint is not ready",
+            {{"endpoint", view_.state->name}, {"url", view_.state->url}});
+  if (said_ != Readiness::draining) return;
+  directory_.client_.drop_idle(view_.state->slot);
+  directory_.events_.on_draining(*view_.state);
+}
+
+// The API server says that it is ready: so it is, whatever our last probe met. Another process than before, unless we
+// saw it alive all the time.
+void EndpointPoller::begin_anew(bool slow_start) {
+  log::info("endpoint is ready", {{"endpoint", view_.state->name}, {"url", view_.state->url}});
+  const bool same_process = alive_ == Alive::yes && !died_;
+  failures_in_a_row_ = 0;
+  next_health_ = next_models_ = next_metrics_ = {};
+  if (slow_start) start_slowly();
+  if (same_process) return;
+  alive_ = Alive::unknown;
+  view_.state->health.probe_failed.store(false, std::memory_order_relaxed);
+  lose_caches();
+}
+
+void EndpointPoller::lose_caches() {
+  died_ = false;
+  directory_.events_.on_caches_lost(*view_.state);
+}
+
+void EndpointPoller::start_slowly() {
+  view_.state->health.recovered_at_ns.store(directory_.loop_.now().time_since_epoch().count(),
+                                            std::memory_order_relaxed);
+}
+
+void EndpointPoller::leave() {
+  stop_polling();
+  directory_.client_.drop_idle(view_.state->slot);
+  if (said_ != Readiness::draining) directory_.events_.on_draining(*view_.state);
+  directory_.events_.on_caches_lost(*view_.state);
+}
+
+void EndpointPoller::set_engine(const std::string& engine) {
+  if (engine == engine_) return;
+  stop_polling();
+  engine_ = engine;
+  scanner_ = MetricsScanner(engine_named(engine));
+  view_.metrics = {};
+  next_metrics_ = {};
+}
+
+void EndpointPoller::stop_polling() {
   if (attempt_ != nullptr) attempt_->cancel();
+  attempt_ = nullptr;
+  begin_task(Task::none);
+  retried_ = false;
+}
+
+endpoints::EndpointView EndpointPoller::view(const EndpointSpec& spec) const {
+  endpoints::EndpointView view = view_;
+  view.last_resort = spec.last_resort;
+  view.labels = spec.labels;
+  if (!spec.readiness) view.readiness = alive_ == Alive::yes ? Readiness::ready : Readiness::not_ready;
+  else if (said_ == Readiness::draining) view.readiness = Readiness::draining;
+  else if (alive_ == Alive::no && *spec.readiness == Readiness::ready) view.readiness = Readiness::not_ready;
+  else view.readiness = *spec.readiness;
+  return view;
 }
 
 PollStatus EndpointPoller::status() const {
   return status_;
 }
 
+// ---- polling ----
+
+EndpointPoller::Task EndpointPoller::begin_task(Task task) {
+  directory_.scraping_ += (task == Task::metrics) - (task_ == Task::metrics);
+  return std::exchange(task_, task);
+}
+
+Instant EndpointPoller::metrics_due(bool traffic) const {
+  // The idle interval is cut short as soon as traffic flows again.
+  return next_metrics_ - directory_.options_.idle_interval + directory_.scrape_interval(traffic);
+}
+
+Instant EndpointPoller::due(bool traffic) const {
+  if (said_ == Readiness::draining) return Instant::max();
+  if (alive_ != Alive::yes || !wanted()) return next_health_;
+  return std::min({next_health_, next_models_, metrics_due(traffic)});
+}
+
 void EndpointPoller::poll(Instant now, bool traffic) {
-  if (task_ != Task::none) return;
+  if (task_ != Task::none || said_ == Readiness::draining) return;
   const PollOptions& options = directory_.options_;
-  const bool ready = view_.readiness == Readiness::ready;
   if (now >= next_health_) {
-    next_health_ = now + (ready ? options.health_interval : options.health_interval / 4);
+    const bool impatient = wanted() && alive_ != Alive::yes;
+    next_health_ = now + (impatient ? options.health_interval / 4 : options.health_interval);
     return start(Task::health, options.health_path);
   }
-  if (!ready) return;
+  if (alive_ != Alive::yes || !wanted()) return;
   if (now >= next_models_) {
     next_models_ = now + options.models_interval;
     return start(Task::models, "/v1/models");
   }
-  // The idle interval is cut short as soon as traffic flows again.
-  const Duration interval = traffic ? options.interval : options.idle_interval;
-  if (now < next_metrics_ - options.idle_interval + interval) return;
+  if (now < metrics_due(traffic)) return;
   next_metrics_ = now + options.idle_interval;
   start(Task::metrics, options.metrics_path);
 }
 
 void EndpointPoller::start(Task task, const std::string& path) {
-  task_ = task;
+  begin_task(task);
   status_code_ = 0;
   body_.clear();
   scanner_.reset();
@@ -79,8 +185,7 @@ void EndpointPoller::on_response_data(std::string_view decoded) {
 void EndpointPoller::on_response_end() {
   attempt_ = nullptr;
   retried_ = false;
-  const Task task = task_;
-  task_ = Task::none;
+  const Task task = begin_task(Task::none);
   switch (task) {
     case Task::metrics:
       metrics_done();
@@ -100,8 +205,7 @@ void EndpointPoller::on_response_end() {
 
 void EndpointPoller::on_response_failed(upstream::Failure failure, bool received, bool reused) {
   attempt_ = nullptr;
-  const Task task = task_;
-  task_ = Task::none;
+  const Task task = begin_task(Task::none);
   if (reused && !received && !retried_) {
     // The server closed the idle connection; that says nothing about its health. Once more, on a fresh one.
     retried_ = true;
@@ -110,7 +214,7 @@ void EndpointPoller::on_response_failed(upstream::Failure failure, bool received
   }
   retried_ = false;
   if (task == Task::metrics) ++status_.scrape_errors;
-  if (task == Task::health) ++status_.probe_errors;
+  if (task == Task::health && wanted()) ++status_.probe_errors;  // a server that is starting is no error
   not_alive(failure == upstream::Failure::connect_refused || failure == upstream::Failure::connect_failed);
 }
 
@@ -142,25 +246,28 @@ void EndpointPoller::models_done() {
 void EndpointPoller::alive() {
   failures_in_a_row_ = 0;
   view_.state->health.probe_failed.store(false, std::memory_order_relaxed);
-  set_readiness(Readiness::ready);
+  set_alive(Alive::yes);
 }
 
 void EndpointPoller::not_alive(bool certain) {
   probed_ = true;
   if (!certain && ++failures_in_a_row_ < directory_.options_.probe_failures) return;
   view_.state->health.probe_failed.store(true, std::memory_order_relaxed);
-  set_readiness(Readiness::not_ready);
+  set_alive(Alive::no);
 }
 
-void EndpointPoller::set_readiness(Readiness readiness) {
-  if (view_.readiness == readiness) return;
-  view_.readiness = readiness;
-  const bool ready = readiness == Readiness::ready;
-  if (ready) {
-    next_models_ = next_metrics_ = {};
-    directory_.events_.on_caches_lost(*view_.state);
-  }
-  log::info(ready ? "endpoint is ready" : "endpoint is not ready", {{"endpoint", spec_.name}, {"url", spec_.url}});
+void EndpointPoller::set_alive(Alive alive) {
+  if (alive_ == alive) return;
+  const bool expected = said_ == Readiness::ready && alive_ == Alive::unknown && alive == Alive::yes;
+  const bool returns = alive_ == Alive::no;
+  alive_ = alive;
+  died_ |= alive == Alive::no;
+  if (alive == Alive::yes) next_models_ = next_metrics_ = {};
+  if (expected || !wanted()) return;  // as the API server said, or it says no anyway: nobody sees a difference
+  if (alive == Alive::yes) lose_caches();
+  if (said_ && returns) start_slowly();
+  log::info(alive == Alive::yes ? "endpoint is ready" : "endpoint is not ready",
+            {{"endpoint", view_.state->name}, {"url", view_.state->url}});
   directory_.changed(/*at_once=*/true);
 }
 

@@ -1,4 +1,6 @@
-// Polls one endpoint: metrics, health and models, one request at a time over one keep-alive connection.
+// Polls one endpoint: metrics, health and models, one request at a time over one keep-alive connection. While the API
+// server says that it is not ready, only its health, to know whether it is still the same process when it returns;
+// while it drains, nothing.
 #pragma once
 
 #include <string>
@@ -10,20 +12,34 @@ namespace penstock::discovery {
 
 class EndpointPoller final : public upstream::ResponseSink {
  public:
-  EndpointPoller(Directory& directory, EndpointSpec spec, endpoints::EndpointState& state, const net::Address& address);
+  EndpointPoller(Directory& directory, const std::string& engine, endpoints::EndpointState& state,
+                 const net::Address& address);
   ~EndpointPoller();
 
-  const EndpointSpec& spec() const { return spec_; }
-  const endpoints::EndpointView& view() const { return view_; }
+  // What set_pools() says of it: listed() for each place it has in a pool, then settle() when all are known; leave()
+  // when there is none. Nothing is published from these.
+  void listed(const EndpointSpec& spec, uint64_t round);
+  uint64_t round() const { return round_; }
+  void settle(bool slow_start);
+  void leave();
+  void set_engine(const std::string& engine);
+
+  // As the pool sees it in which it is listed so.
+  endpoints::EndpointView view(const EndpointSpec& spec) const;
   endpoints::EndpointState& state() { return *view_.state; }
-  bool probed() const { return probed_; }
+  bool probed() const { return probed_ || !wanted(); }
   PollStatus status() const;
+  // When poll() has something to do.
+  Instant due(bool traffic) const;
   // Starts whatever is due, if nothing is under way.
   void poll(Instant now, bool traffic);
 
  private:
   enum class Task : uint8_t { none, metrics, health, models };
+  enum class Alive : uint8_t { unknown, yes, no };
 
+  Instant metrics_due(bool traffic) const;
+  Task begin_task(Task task);  // the one before
   void start(Task task, const std::string& path);
   void on_response_head(http::Head& head) override;
   void on_response_data(std::string_view decoded) override;
@@ -35,14 +51,23 @@ class EndpointPoller final : public upstream::ResponseSink {
   void models_done();
   void alive();
   void not_alive(bool certain);
-  void set_readiness(endpoints::Readiness readiness);
+  void set_alive(Alive alive);
+  bool wanted() const { return !said_ || said_ == endpoints::Readiness::ready; }  // for requests
+  void begin_anew(bool slow_start);
+  void stop_polling();
+  void start_slowly();
+  void lose_caches();
 
   static constexpr size_t models_bytes_max = 1024 * 1024;
 
   Directory& directory_;
-  EndpointSpec spec_;
+  std::string engine_;
   upstream::Target target_;
-  endpoints::EndpointView view_;
+  endpoints::EndpointView view_;  // but for readiness, last_resort and labels
+  uint64_t round_ = 0;
+  std::optional<endpoints::Readiness> said_, heard_;  // by the API server, over all its places; heard_: in this round
+  Alive alive_ = Alive::unknown;
+  bool died_ = false;  // was seen dead since its caches were last given up
   MetricsScanner scanner_;
   upstream::Connection* attempt_ = nullptr;
   Task task_ = Task::none;

@@ -63,13 +63,13 @@ void Connection::consume(std::string_view bytes) {
   while (!bytes.empty() && error == ParseError::none) {
     if (phase_ == Phase::closed || phase_ == Phase::lingering) break;
     if (phase_ == Phase::exchange && request_complete_) break;
-    if (phase_ == Phase::idle) {
-      phase_ = Phase::head;
-      loop().arm(deadline_, server_.options().header_timeout);
-    }
+    const bool begins = phase_ == Phase::idle;
+    if (begins) phase_ = Phase::head;
     const auto fed = codec_.parser.feed(bytes);
     bytes.remove_prefix(fed.consumed);
     error = fed.error;
+    // Nearly all heads are whole in one read; until here the timer still was that of an idle connection.
+    if (begins && phase_ == Phase::head) loop().arm(deadline_, server_.options().header_timeout);
   }
   consuming_ = false;
   if (phase_ == Phase::closed || phase_ == Phase::lingering) return;
@@ -129,7 +129,7 @@ bool Connection::send(std::span<const iovec> pieces) {
   for (const iovec& piece : pieces) sent_or_queued_ += piece.iov_len;
   response_begun_ = true;
   if (!write(pieces)) return false;
-  if (queued() > 0) watch_writing();
+  if (blocked()) watch_writing();
   return true;
 }
 
@@ -183,6 +183,10 @@ void Connection::abandon() {
   end();
 }
 
+void Connection::on_blocked() {
+  watch_writing();
+}
+
 void Connection::on_flushed() {
   if (phase_ != Phase::lingering) return;
   if (half_closed_) return end();
@@ -218,15 +222,15 @@ void Connection::on_deadline() {
 void Connection::on_eof() {
   half_closed_ = true;
   if (phase_ == Phase::lingering && queued() > 0) return;  // the rest of the answer still has to go out
-  if (phase_ != Phase::exchange) return end();
+  if (phase_ != Phase::exchange) return nothing_more_comes();
   if (!request_complete_) return gone(Gone::closed);
   if (!response_begun_) loop().arm(deadline_, server_.options().half_close_probe);
 }
 
 // After the client's FIN: a request that is not complete never will be.
 void Connection::nothing_more_comes() {
-  if (phase_ == Phase::idle || phase_ == Phase::head) return end();
-  if (phase_ == Phase::exchange && !request_complete_) gone(Gone::closed);
+  if (phase_ == Phase::exchange && !request_complete_) return gone(Gone::closed);
+  if (phase_ != Phase::exchange && phase_ != Phase::closed) linger();  // an answer may still have to go out
 }
 
 void Connection::on_error(int) {
@@ -246,7 +250,7 @@ void Connection::gone(Gone why) {
 
 void Connection::close_when_idle() {
   draining_ = true;
-  if (phase_ == Phase::idle) end();
+  if (phase_ == Phase::idle) queued() > 0 ? linger() : end();
 }
 
 void Connection::end() {

@@ -43,7 +43,7 @@ void Server::adopt(int fd) {
 }
 
 void Server::remove(Connection& connection) {
-  connection.unlink();
+  connection.ListNode<ConnectionTag>::unlink();
   --count_;
   service_.on_connections_changed(-1);
   loop_.dispose(std::unique_ptr<net::Disposable>(&connection));

@@ -7,8 +7,9 @@
 namespace penstock::endpoints {
 namespace {
 
-std::string key_of(const std::string& name, const std::string& address) {
-  return name + '\n' + address;
+// A name never begins with a line feed, so a uid cannot be taken for one.
+std::string key_of(const std::string& name, const std::string& uid, const std::string& address) {
+  return uid.empty() ? name + '\n' + address : '\n' + uid + '\n' + address;
 }
 
 // Nobody refers to the state. Asked only when no shard can pick it any more, so the counters only fall, but for a
@@ -21,8 +22,9 @@ bool unused(const EndpointState& state) {
 }  // namespace
 
 EndpointState& EndpointRegistry::find_or_add(const std::string& name, const std::string& url,
-                                             const std::string& address, const std::string& host_header) {
-  const auto [place, added] = living_.try_emplace(key_of(name, address), nullptr);
+                                             const std::string& address, const std::string& host_header,
+                                             const std::string& uid) {
+  const auto [place, added] = living_.try_emplace(key_of(name, uid, address), nullptr);
   if (!added) return *place->second;
 
   auto state = std::make_unique<EndpointState>();
@@ -37,6 +39,7 @@ EndpointState& EndpointRegistry::find_or_add(const std::string& name, const std:
   }
   state->incarnation = next_incarnation_++;
   state->name = name;
+  state->uid = uid;
   state->url = url;
   state->address = address;
   state->host_header = host_header;
@@ -54,7 +57,7 @@ void EndpointRegistry::collect(const Snapshot& snapshot, uint64_t oldest_version
   for (Entry& entry : entries_) {
     if (entry.gone_since_version != 0 || listed.contains(entry.state.get())) continue;
     entry.gone_since_version = snapshot.version;
-    living_.erase(key_of(entry.state->name, entry.state->address));
+    living_.erase(key_of(entry.state->name, entry.state->uid, entry.state->address));
   }
   std::erase_if(entries_, [&](const Entry& entry) {
     const bool free =

@@ -9,6 +9,12 @@ namespace penstock::http {
 namespace {
 constexpr uint64_t kChunkMax = uint64_t{1} << 60;
 constexpr uint8_t kDigitsMax = 16;  // leading zeros included
+
+int hex_value(char c) {
+  if (is_digit(c)) return c - '0';
+  const char l = lower(c);
+  return l >= 'a' && l <= 'f' ? l - 'a' + 10 : -1;
+}
 }  // namespace
 
 ChunkGuard::Piece ChunkGuard::next(std::string_view bytes) {
@@ -24,6 +30,20 @@ ChunkGuard::Piece ChunkGuard::next(std::string_view bytes) {
     if (kind != Kind::framing) return {kind, i + 1};
   }
   return {Kind::framing, bytes.size()};
+}
+
+ChunkGuard::Whole ChunkGuard::whole(std::string_view bytes) const {
+  constexpr size_t digits_max = 7, line_end = 2;
+  if (state_ != State::size_first) return {};
+  const auto is_line_end = [&](size_t at) { return bytes[at] == '\r' && bytes[at + 1] == '\n'; };
+  size_t size = 0, at = 0;
+  for (int value; at < bytes.size() && (value = hex_value(bytes[at])) >= 0; ++at) {
+    size = size * 16 + static_cast<size_t>(value);
+    if (at == digits_max) return {};
+  }
+  if (size == 0 || bytes.size() - at < size + 2 * line_end) return {};
+  if (!is_line_end(at) || !is_line_end(at + line_end + size)) return {};
+  return {at + line_end, size};
 }
 
 // One byte of framing; `data` when chunk data begins behind it.
@@ -66,10 +86,9 @@ ChunkGuard::Kind ChunkGuard::step(char c) {
 }
 
 bool ChunkGuard::digit(char c) {
-  const char l = lower(c);
-  const bool letter = l >= 'a' && l <= 'f';
-  if (!is_digit(c) && !letter) return false;
-  left_ = left_ * 16 + static_cast<uint64_t>(letter ? l - 'a' + 10 : c - '0');
+  const int value = hex_value(c);
+  if (value < 0) return false;
+  left_ = left_ * 16 + static_cast<uint64_t>(value);
   return ++digits_ <= kDigitsMax && left_ <= kChunkMax;
 }
 

@@ -25,6 +25,14 @@ class ChunkGuard {
   };
   // The first piece of `bytes`, which must not be empty.
   Piece next(std::string_view bytes);
+  // A whole chunk at the front of `bytes`, its framing in the plain form that nearly all have: its size line, its data
+  // and the line end behind them. Nothing when next() must look. Leaves the guard as it is: behind a chunk as before
+  // it.
+  struct Whole {
+    size_t size_line = 0, data = 0;
+    size_t size() const { return size_line + data + 2; }
+  };
+  Whole whole(std::string_view bytes) const;
   bool between_chunks() const { return state_ == State::size_first; }
 
  private:

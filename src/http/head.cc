@@ -47,6 +47,8 @@ constexpr Name kNames[] = {
     {"x-llm-d-slo-ttft-ms", Field::x_slo_ttft_ms},
     {"x-llm-d-slo-tpot-ms", Field::x_slo_tpot_ms},
     {"x-prefiller-host-port", Field::x_prefiller_host_port},
+    {"x-encoder-hosts-ports", Field::x_encoder_hosts_ports},
+    {"x-data-parallel-host-port", Field::x_data_parallel_host_port},
     {"x-llm-d-model-name-rewrite", Field::x_gateway_model_name_rewrite},
     {"x-llm-d-inference-objective", Field::x_gateway_inference_objective},
     {"test-epp-endpoint-selection", Field::test_epp_endpoint_selection},
@@ -107,6 +109,14 @@ bool Head::named_by_connection(std::string_view name) const {
   return named;
 }
 
+std::string_view Head::lines(size_t first, size_t last) const {
+  if (first >= last) return {};
+  const char* const begin = headers_[first].name.data();
+  // Behind the last line stands only the empty one.
+  const char* const end = last < headers_.size() ? headers_[last].name.data() : storage_.data() + storage_.size() - 2;
+  return {begin, static_cast<size_t>(end - begin)};
+}
+
 void Head::clear() {
   storage_.clear();
   headers_.clear();
@@ -149,7 +159,8 @@ std::string_view path_of(std::string_view target) {
       target.remove_prefix(path);
     }
   }
-  return target.substr(0, target.find_first_of("?#"));
+  const auto end = std::find_if(target.begin(), target.end(), [](char c) { return c == '?' || c == '#'; });
+  return target.substr(0, static_cast<size_t>(end - target.begin()));
 }
 
 }  // namespace penstock::http

@@ -2,6 +2,9 @@
 
 #include <llhttp.h>
 
+#include <memory>
+#include <new>
+#include <type_traits>
 #include <vector>
 
 #include "bytes.h"
@@ -63,14 +66,20 @@ struct HeadBuilder::Engine {
   bool head_done = false, message_done = false;
 };
 
-HeadBuilder::HeadBuilder() : engine_(std::make_unique<Engine>(head_)) {
+HeadBuilder::HeadBuilder() {
+  static_assert(sizeof(Engine) <= engine_size && alignof(Engine) <= 8 && std::is_trivially_destructible_v<Engine>);
+  new (engine_.data()) Engine(head_);
   head_.storage_.reserve(kStorageReserve);
   head_.headers_.reserve(kHeadersReserve);
 }
 HeadBuilder::~HeadBuilder() = default;
 
+HeadBuilder::Engine& HeadBuilder::engine() {
+  return *std::launder(reinterpret_cast<Engine*>(engine_.data()));
+}
+
 bool HeadBuilder::build(const Known& known) {
-  Engine& e = *engine_;
+  Engine& e = engine();
   e.start(known);
   const llhttp_errno_t error = llhttp_execute(&e.parser, head_.storage_.data(), head_.storage_.size());
   // An upgrade stops llhttp behind the head; whether one happens is not for the codec to say.
@@ -80,7 +89,7 @@ bool HeadBuilder::build(const Known& known) {
 }
 
 bool HeadBuilder::body(std::string_view bytes, Expected expected) {
-  Engine& e = *engine_;
+  Engine& e = engine();
   PENSTOCK_ASSERT(e.head_done);
   e.body_bytes = 0;
   const llhttp_errno_t error = llhttp_execute(&e.parser, bytes.data(), bytes.size());
@@ -110,10 +119,10 @@ void HeadBuilder::interpret(const Known& known) {
   head_.has_content_length = known.framing.has_content_length;
   head_.content_length = known.framing.content_length;
   if (known.request) {
-    head_.method = method_of(engine_->parser.method);
+    head_.method = method_of(engine().parser.method);
     head_.method_text = std::string_view(head_.storage_).substr(0, head_.storage_.find(' '));
   } else {
-    head_.status = engine_->parser.status_code;
+    head_.status = engine().parser.status_code;
   }
   bool close = false, keep_alive = false, upgrade_listed = false, upgrade = false;
   for (const Header& header : head_.headers_) {

@@ -26,7 +26,7 @@ HeadGuard::Taken HeadGuard::take(std::string& storage, std::string_view bytes, c
   const size_t copied = used;
   while (used < bytes.size() && going()) {
     const size_t before = storage.size() + used - copied;
-    const Line first = first_line(bytes.substr(used, room(before, limits)));
+    const Line first = first_line({bytes.data() + used, std::min(bytes.size() - used, room(before, limits))});
     const size_t end = before + first.text.size();
     used += first.text.size();
     if (!first.whole) {
@@ -60,7 +60,7 @@ size_t HeadGuard::finish_line(std::string& storage, std::string_view bytes, cons
 HeadGuard::Line HeadGuard::first_line(std::string_view bytes) {
   size_t end = find_control(bytes);
   if (end + 1 < bytes.size() && bytes[end] == '\r' && bytes[end + 1] == '\n') {
-    return {.text = bytes.substr(0, end + 2), .whole = true, .clean = true};
+    return {.text = {bytes.data(), end + 2}, .whole = true, .clean = true};
   }
   end = bytes.find('\n', end);
   if (end == std::string_view::npos) return {.text = bytes};
@@ -142,14 +142,21 @@ ParseError HeadGuard::version(std::string_view text) {
 
 ParseError HeadGuard::field(std::string_view text, bool clean) {
   if (is_space(text[0])) return ParseError::smuggling;  // obs-fold, or a first field that hides behind the start line
-  size_t colon = 0;
-  while (colon < text.size() && is_token_char(text[colon])) ++colon;
+  const size_t colon = find_token_end(text);
   if (colon == text.size() || colon == 0) return ParseError::malformed;
   if (text[colon] != ':') return is_space(text[colon]) ? ParseError::smuggling : ParseError::malformed;
-  const std::string_view value = text.substr(colon + 1);
+  const std::string_view name(text.data(), colon), value(text.data() + colon + 1, text.size() - colon - 1);
   if (!clean && has_control(value)) return ParseError::smuggling;
-  if (colon != 4 && colon != 14 && colon != 17) return ParseError::none;  // as long as none of the names below
-  return framing_field(text.substr(0, colon), trim(value));
+  switch (name.size()) {  // a name is compared with the one that is as long
+    case 4:
+      return equals_lower(name, "host") ? host(trim(value)) : ParseError::none;
+    case 14:
+      return equals_lower(name, "content-length") ? content_length(trim(value)) : ParseError::none;
+    case 17:
+      return equals_lower(name, "transfer-encoding") ? transfer_encoding(trim(value)) : ParseError::none;
+    default:
+      return ParseError::none;
+  }
 }
 
 namespace {
@@ -167,21 +174,17 @@ bool is_host(std::string_view value) {
 }
 }  // namespace
 
-ParseError HeadGuard::framing_field(std::string_view name, std::string_view value) {
-  const bool host = equals_lower(name, "host");
-  const bool length = equals_lower(name, "content-length");
-  const bool coding = equals_lower(name, "transfer-encoding");
-  if (!host && !length && !coding) return ParseError::none;
+// A trailer that speaks of the host or of framing comes too late to be meant well.
+ParseError HeadGuard::host(std::string_view value) {
   if (block_ == Block::trailers) return ParseError::smuggling;
-  if (length) return content_length(value);
-  if (coding) return transfer_encoding(value);
   if (block_ == Block::response) return ParseError::none;
   if (++hosts_ > 1) return ParseError::smuggling;
   return is_host(value) ? ParseError::none : ParseError::malformed;
 }
 
 ParseError HeadGuard::content_length(std::string_view value) {
-  if (framing_.has_content_length || coding_ || value.empty()) return ParseError::smuggling;
+  if (block_ == Block::trailers || framing_.has_content_length || coding_ || value.empty())
+    return ParseError::smuggling;
   uint64_t length = 0;
   for (const char c : value) {
     if (!is_digit(c)) return ParseError::smuggling;
@@ -194,7 +197,8 @@ ParseError HeadGuard::content_length(std::string_view value) {
 }
 
 ParseError HeadGuard::transfer_encoding(std::string_view value) {
-  if (coding_ || framing_.has_content_length || framing_.minor_version == 0) return ParseError::smuggling;
+  if (block_ == Block::trailers || coding_ || framing_.has_content_length || framing_.minor_version == 0)
+    return ParseError::smuggling;
   coding_ = true;
   if (equals_lower(value, "chunked")) {
     framing_.chunked = true;

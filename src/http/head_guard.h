@@ -52,7 +52,7 @@ class HeadGuard {
   ParseError status_line(std::string_view text);
   ParseError version(std::string_view text);
   ParseError field(std::string_view text, bool clean);
-  ParseError framing_field(std::string_view name, std::string_view value);
+  ParseError host(std::string_view value);
   ParseError content_length(std::string_view value);
   ParseError transfer_encoding(std::string_view value);
   ParseError end() const;

@@ -81,6 +81,7 @@ Parser::FeedResult Parser::feed(std::string_view bytes) {
   State& s = *state_;
   s.stop = false;
   size_t used = 0, head = 0;
+  if (s.phase == State::Phase::chunks) s.message->prefetch();
   while (!s.stop) {
     const std::string_view rest = bytes.substr(used);
     if (s.phase == Phase::ending) {
@@ -202,6 +203,14 @@ size_t Parser::State::take_length(std::string_view bytes) {
 }
 
 size_t Parser::State::take_chunks(std::string_view bytes) {
+  if (const ChunkGuard::Whole whole = message->chunks.whole(bytes); whole.data > 0) {
+    if (!message->builder.body(bytes.substr(0, whole.size()), {.data = whole.data})) {
+      fail(ParseError::malformed);
+      return 0;
+    }
+    events.on_body(bytes.substr(whole.size_line, whole.data));
+    return whole.size();
+  }
   const ChunkGuard::Piece piece = message->chunks.next(bytes);
   const bool data = piece.kind == ChunkGuard::Kind::data;
   bytes = bytes.substr(0, piece.size);

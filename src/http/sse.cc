@@ -3,10 +3,13 @@
 #include <algorithm>
 #include <cstring>
 
+#include "bytes.h"
+
 namespace penstock::http {
 
 namespace {
 constexpr size_t kKept = 4 * 1024;  // of capacity between events: a stream with one huge line does not keep it
+constexpr std::string_view kPlainLead = "data: ", kPlainEnd = "\n\n";
 constexpr std::string_view kByteOrderMark = "\xef\xbb\xbf";
 
 const char* find(const char* begin, const char* end, char c) {
@@ -18,11 +21,25 @@ void release(std::string& text) {
   text.clear();
   if (text.capacity() > kKept) text = {};
 }
+
+// Whether `bytes` are one event of one line, as model servers send them: "data: ...", its line end and an empty line.
+bool is_plain_event(std::string_view bytes) {
+  if (!bytes.starts_with(kPlainLead) || !bytes.ends_with(kPlainEnd)) return false;
+  bytes.remove_suffix(kPlainEnd.size());
+  return !has_control(bytes);  // another line end among them
+}
 }  // namespace
 
 // Line ends are LF, CR or CRLF. The next LF is looked up once and remembered, so that a stream with CR alone is
 // not searched to its end again for every line.
 void SseScanner::feed(std::string_view bytes) {
+  const bool fresh = !in_event_ && !after_cr_ && carry_.empty();
+  if (fresh && bytes.size() <= carry_bytes_max && is_plain_event(bytes)) {
+    first_line_ = false;
+    ++event_count_;
+    return events_.on_sse_event({},
+                                bytes.substr(kPlainLead.size(), bytes.size() - kPlainLead.size() - kPlainEnd.size()));
+  }
   const char* at = bytes.data();
   const char* const end = at + bytes.size();
   const auto skip_lf = [&] {

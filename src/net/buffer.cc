@@ -121,14 +121,17 @@ bool BodyBuffer::append(std::string_view bytes, size_t expected) {
 }
 
 bool BodyBuffer::grow(size_t needed, size_t expected) {
-  // What is merely announced costs a client nothing: it gets 64 KiB for it, and from then on twice what it has sent.
-  size_t wanted = capacity_ > 0 ? capacity_ * 2 : std::clamp(expected, first_growth_min, first_growth_max);
+  // What is merely announced costs a client nothing: it gets 64 KiB for it, and from then on eight times what it has
+  // sent, or twice that without an announcement.
+  const size_t factor = expected >= needed ? 8 : 2;
+  size_t wanted = capacity_ > 0 ? capacity_ * factor : std::clamp(expected, first_growth_min, first_growth_max);
   if (expected >= needed) wanted = std::min(wanted, expected);
   wanted = std::max(wanted, needed);
   const size_t taken = capacity_ > 0 ? capacity_ + padding : 0;
   const size_t more = wanted + padding - taken;
   if (!budget_->try_take(more)) return false;
-  void* memory = std::realloc(data_, wanted + padding);
+  const size_t bytes = wanted + padding;
+  void* memory = data_ == nullptr ? std::malloc(bytes) : std::realloc(data_, bytes);
   if (memory == nullptr) {
     budget_->give_back(more);
     return false;

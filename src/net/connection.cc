@@ -1,6 +1,6 @@
 #include "penstock/net/connection.h"
 
-#include <cerrno>
+#include <algorithm>
 
 namespace penstock::net {
 
@@ -24,7 +24,7 @@ int Connection::connect(const Address& to) {
 
 void Connection::opened(SocketId socket) {
   socket_ = socket;
-  congested_ = recv_paused_ = finish_when_flushed_ = false;
+  congested_ = recv_paused_ = blocked_ = finish_when_flushed_ = false;
 }
 
 void Connection::close(bool reset) {
@@ -32,7 +32,8 @@ void Connection::close(bool reset) {
   loop_.ring().close(socket_, reset);
   socket_ = {};
   queue_.clear();
-  congested_ = false;
+  congested_ = blocked_ = false;
+  Flushable::unlink();
 }
 
 bool Connection::write(std::string_view bytes) {
@@ -44,27 +45,56 @@ bool Connection::write(std::string_view bytes) {
 bool Connection::write(std::span<const iovec> pieces) {
   if (!open()) return false;
   PENSTOCK_ASSERT(!finish_when_flushed_);
-  size_t sent = 0;
-  if (queue_.empty()) {
-    const ssize_t n = loop_.ring().send(socket_, pieces);
-    if (n < 0) return false;
-    sent = static_cast<size_t>(n);
+  size_t size = 0;
+  for (const iovec& piece : pieces) size += piece.iov_len;
+  const bool gather = queue_.size() + size <= gather_max;
+  const size_t queued = blocked_ || gather ? queue(pieces) : 0;
+  if (queued < size) return !blocked_ && write_now(pieces, queued);
+  if (blocked_) {
+    note_congestion();
+  } else if (size > 0) {
+    loop_.flush_later(*this);
   }
-  if (!queue_rest(pieces, sent)) return false;
+  return true;
+}
+
+// For what is large, and for what the budget would not queue: the kernel may take it. `skip` bytes are queued already.
+bool Connection::write_now(std::span<const iovec> pieces, size_t skip) {
+  if (send_queued() != 0) return false;
+  const bool at_once = queue_.empty() && skip == 0;
+  if (at_once) {
+    const ssize_t sent = loop_.ring().send(socket_, pieces);
+    if (sent < 0) return false;
+    skip = static_cast<size_t>(sent);
+  }
+  for (const iovec& piece : pieces) {
+    const size_t from = std::min(skip, piece.iov_len);
+    skip -= from;
+    const std::string_view rest(static_cast<const char*>(piece.iov_base) + from, piece.iov_len - from);
+    if (at_once ? !queue_.append(rest) : !send_or_queue(rest)) return false;
+  }
+  blocked_ = !queue_.empty();
   note_congestion();
   return true;
 }
 
-bool Connection::queue_rest(std::span<const iovec> pieces, size_t sent) {
-  for (const iovec& piece : pieces) {
-    if (sent >= piece.iov_len) {
-      sent -= piece.iov_len;
-      continue;
-    }
-    if (!queue_.append({static_cast<const char*>(piece.iov_base) + sent, piece.iov_len - sent})) return false;
-    sent = 0;
+bool Connection::send_or_queue(std::string_view bytes) {
+  ssize_t sent = 0;
+  if (queue_.empty() && !bytes.empty()) {
+    const iovec piece{const_cast<char*>(bytes.data()), bytes.size()};
+    sent = loop_.ring().send(socket_, {&piece, 1});
   }
-  return true;
+  return sent >= 0 && queue_.append(bytes.substr(static_cast<size_t>(sent)));
+}
+
+// Returns how many bytes were queued: fewer than all when the budget refused.
+size_t Connection::queue(std::span<const iovec> pieces) {
+  size_t queued = 0;
+  for (const iovec& piece : pieces) {
+    if (!queue_.append({static_cast<const char*>(piece.iov_base), piece.iov_len})) break;
+    queued += piece.iov_len;
+  }
+  return queued;
 }
 
 bool Connection::under_pressure() const {
@@ -95,28 +125,34 @@ void Connection::resume_recv() {
   loop_.ring().resume_recv(socket_);
 }
 
-bool Connection::send_queued() {
+int Connection::send_queued() {
   while (!queue_.empty()) {
     iovec pieces[16];
     const size_t count = queue_.pieces(pieces, std::size(pieces));
     size_t offered = 0;
     for (size_t i = 0; i < count; ++i) offered += pieces[i].iov_len;
     const ssize_t sent = loop_.ring().send(socket_, {pieces, count});
-    if (sent < 0) {
-      on_error(static_cast<int>(-sent));  // the ring leaves it to the caller of send() to tell
-      return false;
-    }
+    if (sent < 0) return static_cast<int>(-sent);  // the ring leaves it to the caller of send() to tell
     queue_.consume(static_cast<size_t>(sent));
-    if (static_cast<size_t>(sent) < offered) break;  // on_writable comes again
+    if (static_cast<size_t>(sent) < offered) break;  // on_writable comes
   }
-  return true;
+  return 0;
+}
+
+void Connection::flush() {
+  if (blocked_ || queue_.empty()) return;
+  if (const int error = send_queued(); error != 0) return on_error(error);
+  blocked_ = !queue_.empty();
+  if (!blocked_) return all_sent();
+  note_congestion();
+  on_blocked();
 }
 
 void Connection::on_writable() {
-  if (queue_.empty() || !send_queued()) return;
-  const bool flushed = queue_.empty();
-  if (flushed && finish_when_flushed_) loop_.ring().shutdown_send(socket_);
-  if (congested_ && queue_.size() < low_mark && (flushed || !under_pressure())) {
+  if (queue_.empty()) return;
+  if (const int error = send_queued(); error != 0) return on_error(error);
+  blocked_ = !queue_.empty();
+  if (congested_ && queue_.size() < low_mark && (!blocked_ || !under_pressure())) {
     congested_ = false;
     bool destroyed = false;
     destroyed_ = &destroyed;
@@ -125,7 +161,12 @@ void Connection::on_writable() {
     destroyed_ = nullptr;
   }
   // Whoever was told that the queue has drained may have filled it again, or closed.
-  if (flushed && open() && queue_.empty()) on_flushed();
+  if (open() && queue_.empty()) all_sent();
+}
+
+void Connection::all_sent() {
+  if (finish_when_flushed_) loop_.ring().shutdown_send(socket_);
+  on_flushed();
 }
 
 }  // namespace penstock::net

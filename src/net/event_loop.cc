@@ -52,11 +52,13 @@ void EventLoop::run_turn(Duration max_wait) {
   if (busy) run_deferred_once();
   if (run_mailbox()) busy = true;
   if (timers_.advance(now_) > 0) busy = true;
-  busy = busy || !deferred_.empty() || !disposed_.empty() || stop_requested_.load(std::memory_order_acquire);
+  busy = busy || !deferred_.empty() || !flushes_.empty() || !disposed_.empty() ||
+         stop_requested_.load(std::memory_order_acquire);
   const Duration wait = busy ? Duration{0} : shorter(max_wait, timers_.until_next(now_));
   waited_ = wait != Duration{0};
   ring_.turn(wait);
   run_deferred();
+  run_flushes();
   run_disposals();
   if (turn_hook_) turn_hook_();
   in_turn_ = false;
@@ -93,6 +95,14 @@ void EventLoop::run_deferred_once() {
 
 void EventLoop::run_deferred() {
   for (int i = 0; i < generations_max && !deferred_.empty(); ++i) run_deferred_once();
+}
+
+// A flush may end a connection, whose end may write to another and defer work; what that leaves waits for the next
+// turn, which does not sleep.
+void EventLoop::run_flushes() {
+  IntrusiveList<Flushable, FlushTag> now;
+  now.take_all(flushes_);
+  while (Flushable* sender = now.pop_front()) sender->flush();
 }
 
 // An object may still be known to work that was deferred before it was disposed of. When this turn could not run all

@@ -17,12 +17,13 @@
 namespace penstock::net {
 namespace {
 
-constexpr size_t max_events = 256;  // handled per turn
+constexpr size_t max_events = 256;   // handled per turn
+constexpr size_t handler_lines = 6;  // of a connection, prefetched
 constexpr unsigned trouble = POLLERR | POLLHUP;
 
 // Requests that a socket can have in flight, one of each at most; and two without a socket.
-enum class Op : uint8_t { receive, watch, connect, accept, cancel, wake };
-constexpr Op socket_ops[] = {Op::receive, Op::watch, Op::connect, Op::accept};
+enum class Op : uint8_t { receive, watch, connect, accept, cancel, wake, foreign };
+constexpr Op socket_ops[] = {Op::receive, Op::watch, Op::connect, Op::accept, Op::foreign};
 constexpr uint8_t bit(Op op) {
   return static_cast<uint8_t>(1u << static_cast<unsigned>(op));
 }
@@ -39,10 +40,11 @@ constexpr SocketId id_of(uint64_t user_data) {
 }
 
 struct Socket {
-  enum class State : uint8_t { free, listening, connecting, open, dead, closing };
+  enum class State : uint8_t { free, listening, connecting, open, dead, closing, watched };
 
   SocketEvents* events = nullptr;
   AcceptEvents* accept_events = nullptr;
+  ReadyEvents* ready_events = nullptr;
   int fd = -1;
   uint32_t generation = 0;
   uint32_t next_free = 0;
@@ -78,6 +80,8 @@ class UringRing final : public Ring {
   void close(SocketId id, bool reset) override;
   Result<SocketId> listen(const Address& at, bool reuse_port, AcceptEvents& events, Address* bound) override;
   void close_listener(SocketId id) override { close(id, false); }
+  Result<SocketId, int> watch(int fd, ReadyEvents& events) override;
+  void unwatch(SocketId id) override;
   size_t turn(Duration max_wait) override;
   void wake() override;
 
@@ -94,10 +98,12 @@ class UringRing final : public Ring {
   void wait(Duration limit);
   bool spin(Duration& limit);
   void feed_starved();
+  void prefetch(size_t next);
   void handle(const Completion& completion);
   void on_receive(SocketId id, const Completion& completion);
   void on_watch(SocketId id, const Completion& completion);
   void on_connect(SocketId id, const Completion& completion);
+  void on_foreign(SocketId id, const Completion& completion);
   void accept(SocketId id);
   void fail(SocketId id, int error);
 
@@ -144,7 +150,7 @@ UringRing::~UringRing() {
     }
   }
   for (uint32_t slot = 0; slot < sockets_.size(); ++slot) {
-    if (sockets_[slot].fd >= 0) ::close(sockets_[slot].fd);
+    if (sockets_[slot].fd >= 0 && sockets_[slot].ready_events == nullptr) ::close(sockets_[slot].fd);
   }
   if (wake_ >= 0) ::close(wake_);
 }
@@ -156,6 +162,7 @@ Socket* UringRing::find_live(SocketId id) {
     case State::listening:
     case State::connecting:
     case State::open:
+    case State::watched:
       return socket;
     default:
       return nullptr;
@@ -184,6 +191,7 @@ void UringRing::arm(Op op, SocketId id, Socket& socket) {
     case Op::connect:
       return queue_.poll_once(socket.fd, POLLOUT, user_data);
     case Op::accept:
+    case Op::foreign:
       return queue_.poll_once(socket.fd, POLLIN, user_data);
     case Op::cancel:
     case Op::wake:
@@ -236,6 +244,22 @@ Result<SocketId> UringRing::listen(const Address& at, bool reuse_port, AcceptEve
   return id;
 }
 
+Result<SocketId, int> UringRing::watch(int fd, ReadyEvents& events) {
+  const SocketId id = add(fd, State::watched);
+  sockets_[id.slot].ready_events = &events;
+  arm(Op::foreign, id, sockets_[id.slot]);
+  return id;
+}
+
+// The poll request holds its own reference to what the descriptor means, so the caller need not wait for its end.
+void UringRing::unwatch(SocketId id) {
+  Socket* socket = sockets_.find(id);
+  if (socket == nullptr || socket->state != State::watched) return;
+  socket->state = State::closing;
+  if (socket->has(Op::foreign)) queue_.cancel(pack(Op::foreign, id), pack(Op::cancel, {}));
+  release_when_idle(id.slot);
+}
+
 ssize_t UringRing::send(SocketId id, std::span<const iovec> pieces) {
   Socket* socket = find_live(id);
   if (socket == nullptr) return -EPIPE;
@@ -285,6 +309,7 @@ void UringRing::shutdown_send(SocketId id) {
 void UringRing::close(SocketId id, bool reset) {
   Socket* socket = sockets_.find(id);
   if (socket == nullptr || socket->state == State::free || socket->state == State::closing) return;
+  if (socket->state == State::watched) return;
   socket->state = State::closing;
   if (reset) arm_reset(socket->fd, stats_.syscalls);
   if (socket->in_flight != 0 && !reset) {
@@ -299,8 +324,10 @@ void UringRing::close(SocketId id, bool reset) {
 
 void UringRing::release_when_idle(uint32_t slot) {
   if (sockets_[slot].in_flight != 0) return;
-  stats_.syscalls.add();
-  ::close(sockets_[slot].fd);
+  if (sockets_[slot].ready_events == nullptr) {
+    stats_.syscalls.add();
+    ::close(sockets_[slot].fd);
+  }
   sockets_.release(slot);
   stats_.sockets.add(-1);
 }
@@ -317,7 +344,10 @@ size_t UringRing::turn(Duration max_wait) {
   wait(failed_.empty() ? backoff_.limit(max_wait) : Duration(0));
   completions_.clear();
   queue_.reap(completions_, max_events);
-  for (const Completion& completion : completions_) handle(completion);
+  for (size_t i = 0; i < completions_.size(); ++i) {
+    prefetch(i + 1);
+    handle(completions_[i]);
+  }
   for (size_t left = failed_.size(); left > 0; --left) {
     const SocketId id = failed_.pop();
     if (Socket* socket = find_live(id)) fail(id, socket->failure);
@@ -378,6 +408,19 @@ void UringRing::feed_starved() {
   }
 }
 
+// With many streams their handlers have left the cache: they come back while the completions before them are handled.
+void UringRing::prefetch(size_t next) {
+  if (next + 1 < completions_.size()) {
+    const uint32_t slot = id_of(completions_[next + 1].user_data).slot;
+    if (slot < sockets_.size()) __builtin_prefetch(&sockets_[slot]);
+  }
+  if (next >= completions_.size() || completions_[next].buffer < 0) return;
+  const Socket* const socket = sockets_.find(id_of(completions_[next].user_data));
+  if (socket == nullptr) return;
+  const char* const handler = reinterpret_cast<const char*>(socket->events);
+  for (size_t line = 0; line < handler_lines; ++line) __builtin_prefetch(handler + line * 64);
+}
+
 void UringRing::handle(const Completion& completion) {
   const Op op = op_of(completion.user_data);
   const SocketId id = id_of(completion.user_data);
@@ -406,6 +449,8 @@ void UringRing::handle(const Completion& completion) {
       return on_connect(id, completion);
     case Op::accept:
       return accept(id);
+    case Op::foreign:
+      return on_foreign(id, completion);
     case Op::cancel:
     case Op::wake:
       return;
@@ -474,6 +519,15 @@ void UringRing::on_connect(SocketId id, const Completion& completion) {
   receive_again(id);
   ++delivered_;
   socket->events->on_connected();
+}
+
+// One-shot, asked for again only after the owner has read: the kernel looks at the state when it gets the request, so
+// that what is left to be read completes the new one at once.
+void UringRing::on_foreign(SocketId id, const Completion& completion) {
+  PENSTOCK_ASSERT(completion.result != -EBADF);  // closed before unwatch()
+  ++delivered_;
+  sockets_[id.slot].ready_events->on_ready();
+  if (find_live(id) != nullptr) arm(Op::foreign, id, sockets_[id.slot]);
 }
 
 void UringRing::accept(SocketId id) {

@@ -9,15 +9,12 @@ namespace penstock::observability {
 DecisionLog::DecisionLog(net::Clock& clock, size_t capacity, Duration least_gap)
     : clock_(clock), least_gap_(least_gap), entries_(capacity) {}
 
-routing::Explanation* DecisionLog::slot() {
-  const Instant now = clock_.now();
+routing::Explanation* DecisionLog::slot(Instant now) {
   if (kept_any_ && now - last_kept_ < least_gap_) return nullptr;
   kept_any_ = true;
   last_kept_ = now;
   keep_next_ = true;
-  scratch_.scorers.clear();
-  scratch_.rows.clear();
-  scratch_.excluded.clear();
+  scratch_.clear();
   return &scratch_;
 }
 
@@ -31,8 +28,7 @@ void DecisionLog::record(Duration cost, const endpoints::EndpointState* endpoint
   entry.cost = cost;
   entry.endpoint = endpoint == nullptr ? std::string_view() : std::string_view(endpoint->name);
   entry.model = target_model.substr(0, 256);
-  if (scratch_.rows.size() > rows_max) scratch_.rows.resize(rows_max);
-  if (scratch_.excluded.size() > rows_max) scratch_.excluded.resize(rows_max);
+  scratch_.keep_best();
   entry.explained = !scratch_.rows.empty() || !scratch_.excluded.empty();
   std::swap(entry.explanation, scratch_);
   ++count_;
@@ -61,6 +57,18 @@ void DecisionLog::append_entry(std::string& out, const Entry& entry, size_t shar
   out += ",\"why\":";
   if (entry.explained) entry.explanation.append_json(out);
   else out += "null";
+  out += ",\"shadow\":";
+  if (entry.explanation.shadow.empty()) {
+    out += "null";
+  } else {
+    out += "{\"endpoint\":";
+    append_json_string(out, entry.explanation.shadow);
+    out += ",\"gain_s\":";
+    append_number(out, entry.explanation.shadow_gain_seconds);
+    out += '}';
+  }
+  out += ",\"inputs\":";
+  entry.explanation.inputs.append_json(out);
   out += '}';
 }
 

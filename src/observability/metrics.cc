@@ -10,8 +10,10 @@ void export_metrics(std::string& out, const ExportInput& input) {
   add_epp_objective_metrics(families, input);
   add_epp_pool_metrics(families, input);
   add_epp_extension_metrics(families, input);
+  add_flow_metrics(families, input);
   add_exchange_metrics(families, input);
   add_endpoint_metrics(families, input);
+  add_kube_metrics(families, input);
   add_process_metrics(families, input);
   families.write(out);
 }

@@ -130,6 +130,19 @@ void add_scheduler_attempts(Families& families, const ExportInput& input) {
                labels("failure", {}));
 }
 
+void add_rewrite_decisions(Families& families, const ExportInput& input) {
+  auto decisions = families.counter("inference_extension_model_rewrite_decisions_total",
+                                    alpha("Requests for a model that were led to another one, by rewrite."));
+  const NameTable& names = input.names->rewrites;
+  for (uint32_t i = 0, end = names.size(); i <= end; ++i) {
+    const double count = sum_over_shards(input, [&](const ShardStats& stats) { return stats.rewritten(i); });
+    if (count == 0) continue;
+    const NameTable::Name& name = names.name(i);
+    decisions.add(
+        count, {{"model_rewrite_name", name.parts[0]}, {"model_name", name.parts[1]}, {"target_model", name.parts[2]}});
+  }
+}
+
 }  // namespace
 
 void add_epp_objective_metrics(Families& families, const ExportInput& input) {
@@ -190,6 +203,7 @@ void add_epp_extension_metrics(Families& families, const ExportInput& input) {
       .add(merge_over_shards(
           input, [](const ShardStats& stats) -> auto& { return stats.decision_time(); }));
   add_scheduler_attempts(families, input);
+  add_rewrite_decisions(families, input);
   families.gauge("inference_extension_prefix_indexer_size", alpha("Entries of the index of cached prompt blocks."))
       .add(static_cast<double>(input.prefix_index_size));
   families

@@ -1,8 +1,10 @@
 // Our own metrics, all under penstock_.
+#include <algorithm>
 #include <map>
 #include <set>
 
 #include "metrics_parts.h"
+#include "penstock/routing/prefix_hash.h"
 
 namespace penstock::observability {
 namespace {
@@ -23,6 +25,8 @@ const char* stage_name(Stage stage) {
       return "first_byte";
     case Stage::relay:
       return "relay";
+    case Stage::hold:
+      return "hold";
   }
   return "";
 }
@@ -53,6 +57,47 @@ void add_attempts(Families& families, const ExportInput& input) {
   by_reason("penstock_attempt_failures_total", "Tries that failed, by reason.", &ShardStats::failures);
   by_reason("penstock_retries_total", "Failed tries that were followed by another one, by reason of the failure.",
             &ShardStats::retries);
+}
+
+// What the caches of all endpoints hold, in blocks of the index, as far as they say: with less room than that it
+// forgets before they do.
+double prefix_blocks_cached(const endpoints::Snapshot& snapshot) {
+  constexpr double block_tokens = routing::PrefixHashOptions{}.block_tokens;
+  std::map<const endpoints::EndpointState*, double> tokens;  // an endpoint may be in several pools
+  for (const endpoints::Pool& pool : snapshot.pools) {
+    for (const endpoints::EndpointView& endpoint : pool.endpoints) {
+      tokens[endpoint.state] =
+          static_cast<double>(endpoint.metrics.kv_blocks) * static_cast<double>(endpoint.metrics.block_size);
+    }
+  }
+  double sum = 0;
+  for (const auto& [state, count] : tokens) sum += count / block_tokens;
+  return sum;
+}
+
+void add_prefix_index(Families& families, const ExportInput& input) {
+  families.gauge("penstock_prefix_index_entries", "Blocks that the prefix index has room for.")
+      .add(static_cast<double>(input.prefix_index_entries));
+  if (input.snapshot == nullptr) return;
+  families.gauge("penstock_prefix_index_wanted_entries", "Blocks that the caches of all endpoints hold when full.")
+      .add(prefix_blocks_cached(*input.snapshot));
+}
+
+void add_shadow(Families& families, const ExportInput& input) {
+  if (input.shadow_policy.empty()) return;
+  const std::string& policy = input.shadow_policy;
+  auto decisions = families.counter("penstock_shadow_decisions_total",
+                                    "Decisions of the shadow policy, by whether it chose what was obeyed.");
+  decisions.add(sum_over_shards(input, [](const ShardStats& s) { return s.shadow_agreed(); }),
+                {{"policy", policy}, {"agrees", "true"}});
+  decisions.add(sum_over_shards(input, [](const ShardStats& s) { return s.shadow_differed(); }),
+                {{"policy", policy}, {"agrees", "false"}});
+  families
+      .counter("penstock_shadow_gain_seconds_total",
+               "Expected cost of what was obeyed less that of the shadow's choice, where the shadow's was cheaper.")
+      .add(sum_over_shards(input, [](const ShardStats& s) { return s.shadow_gain(); }), {{"policy", policy}});
+  families.counter("penstock_shadow_loss_seconds_total", "The same the other way round, where it was dearer.")
+      .add(sum_over_shards(input, [](const ShardStats& s) { return s.shadow_loss(); }), {{"policy", policy}});
 }
 
 void add_limits(Families& families, const ExportInput& input) {
@@ -147,16 +192,31 @@ void each_endpoint(Families::Family family, const endpoints::Snapshot& snapshot,
   }
 }
 
-void add_polls(Families& families, const ExportInput& input) {
-  auto ages = families.gauge("penstock_scrape_age_seconds", "Time since an endpoint's metrics were last read.");
+// Endpoints of different pools may have the same name; as one series they add up.
+std::map<std::string, discovery::PollStatus> polls_by_name(const ExportInput& input) {
+  std::map<std::string, discovery::PollStatus> out;
   for (const discovery::PollStatus& poll : input.polls) {
-    if (poll.ever) ages.add(to_seconds(input.now - poll.last_success), {{"endpoint", poll.endpoint}});
+    const auto [at, fresh] = out.emplace(poll.endpoint, poll);
+    if (fresh) continue;
+    discovery::PollStatus& sum = at->second;
+    if (poll.ever) sum.last_success = sum.ever ? std::min(sum.last_success, poll.last_success) : poll.last_success;
+    sum.ever |= poll.ever;
+    sum.scrapes += poll.scrapes;
+    sum.scrape_errors += poll.scrape_errors;
+    sum.probe_errors += poll.probe_errors;
+  }
+  return out;
+}
+
+void add_polls(Families& families, const ExportInput& input) {
+  const auto polls = polls_by_name(input);
+  auto ages = families.gauge("penstock_scrape_age_seconds", "Time since an endpoint's metrics were last read.");
+  for (const auto& [endpoint, poll] : polls) {
+    if (poll.ever) ages.add(to_seconds(input.now - poll.last_success), {{"endpoint", endpoint}});
   }
   const auto counter = [&](std::string_view name, std::string help, uint64_t discovery::PollStatus::*member) {
     auto family = families.counter(name, std::move(help));
-    for (const discovery::PollStatus& poll : input.polls) {
-      family.add(static_cast<double>(poll.*member), {{"endpoint", poll.endpoint}});
-    }
+    for (const auto& [endpoint, poll] : polls) family.add(static_cast<double>(poll.*member), {{"endpoint", endpoint}});
   };
   counter("penstock_scrapes_total", "Scrapes of an endpoint's metrics.", &discovery::PollStatus::scrapes);
   counter("penstock_scrape_errors_total", "Scrapes that failed.", &discovery::PollStatus::scrape_errors);
@@ -191,6 +251,8 @@ void add_exchange_metrics(Families& families, const ExportInput& input) {
   families.gauge("penstock_client_connections", "Open connections of clients.")
       .add(sum_over_shards(input, [](const ShardStats& s) { return s.client_connections(); }));
   add_limits(families, input);
+  add_prefix_index(families, input);
+  add_shadow(families, input);
 }
 
 void add_endpoint_metrics(Families& families, const ExportInput& input) {
@@ -199,6 +261,8 @@ void add_endpoint_metrics(Families& families, const ExportInput& input) {
     using View = endpoints::EndpointView;
     each_endpoint(families.gauge("penstock_endpoint_ready", "1 when the endpoint takes requests."), snapshot,
                   [](const View& e) { return e.readiness == endpoints::Readiness::ready ? 1 : 0; });
+    each_endpoint(families.gauge("penstock_endpoint_draining", "1 when the endpoint ends: it takes no new requests."),
+                  snapshot, [](const View& e) { return e.readiness == endpoints::Readiness::draining ? 1 : 0; });
     each_endpoint(families.gauge("penstock_endpoint_ejected", "1 while the endpoint is ejected for its failures."),
                   snapshot, [&](const View& e) {
                     return e.state->health.ejected_until_ns.load(std::memory_order_relaxed) >

@@ -10,11 +10,18 @@ namespace penstock::observability {
 void add_epp_objective_metrics(Families& families, const ExportInput& input);
 void add_epp_pool_metrics(Families& families, const ExportInput& input);
 void add_epp_extension_metrics(Families& families, const ExportInput& input);
+// Those of flow control, and ours of it (metrics_flow.cc).
+void add_flow_metrics(Families& families, const ExportInput& input);
 
 // Ours (metrics_own.cc).
 void add_exchange_metrics(Families& families, const ExportInput& input);
 void add_endpoint_metrics(Families& families, const ExportInput& input);
 void add_process_metrics(Families& families, const ExportInput& input);
+// Ours about the API server (metrics_kube.cc).
+void add_kube_metrics(Families& families, const ExportInput& input);
+// How old what we know of the cluster may be, in seconds: of its watches that were listed once, the one that has been
+// without news for the longest.
+double last_known_age(const discovery::ClusterStatus& cluster);
 
 template <typename Get>
 double sum_over_shards(const ExportInput& input, const Get& get) {

@@ -59,19 +59,21 @@ size_t NameTable::find(uint64_t hash, std::string_view a, std::string_view b, st
     const size_t at = (hash + probe) & (slot_count_ - 1);
     const Entry* const entry = slots_[at].load(std::memory_order_acquire);
     if (entry == nullptr) return at;
-    const auto& parts = entry->name.parts;
-    if (entry->hash == hash && parts[0] == a && parts[1] == b && parts[2] == c) return at;
+    if (entry->hash == hash && entry->name.is(a, b, c)) return at;
   }
   return slot_count_;
 }
 
-uint32_t NameTable::index_of(std::string_view a, std::string_view b, std::string_view c) {
+uint32_t NameTable::look_up(Recent& recent, std::string_view a, std::string_view b, std::string_view c) {
   if (a.size() > part_bytes_max || b.size() > part_bytes_max || c.size() > part_bytes_max) return other;
   const uint64_t hash = hash_text(hash_text(hash_text(seed_, a), b), c);
   const size_t at = find(hash, a, b, c);
   if (at == slot_count_) return other;
-  if (const Entry* const entry = slots_[at].load(std::memory_order_acquire)) return entry->index;
-  return size() == names_max_ ? other : insert(hash, a, b, c);
+  const Entry* entry = slots_[at].load(std::memory_order_acquire);
+  if (entry == nullptr && size() < names_max_) entry = insert(hash, a, b, c);
+  if (entry == nullptr) return other;
+  recent.entry_ = entry;
+  return entry->index;
 }
 
 uint32_t NameTable::index_if_known(std::string_view a, std::string_view b, std::string_view c) const {
@@ -81,18 +83,20 @@ uint32_t NameTable::index_if_known(std::string_view a, std::string_view b, std::
   return entry == nullptr ? other : entry->index;
 }
 
-uint32_t NameTable::insert(uint64_t hash, std::string_view a, std::string_view b, std::string_view c) {
-  if (!is_label_text(a) || !is_label_text(b) || !is_label_text(c)) return other;
+// Null when the name cannot be a label or has no place.
+const NameTable::Entry* NameTable::insert(uint64_t hash, std::string_view a, std::string_view b, std::string_view c) {
+  if (!is_label_text(a) || !is_label_text(b) || !is_label_text(c)) return nullptr;
   const std::lock_guard lock(inserting_);
   const size_t at = find(hash, a, b, c);  // another shard may have been faster
-  if (at == slot_count_) return other;
-  if (const Entry* const entry = slots_[at].load(std::memory_order_relaxed)) return entry->index;
+  if (at == slot_count_) return nullptr;
+  if (const Entry* const entry = slots_[at].load(std::memory_order_relaxed)) return entry;
   const uint32_t index = size() + 1;
-  if (index > names_max_) return other;
+  if (index > names_max_) return nullptr;
   entries_.push_back(std::make_unique<Entry>(Entry{hash, index, {{std::string(a), std::string(b), std::string(c)}}}));
-  slots_[at].store(entries_.back().get(), std::memory_order_release);
+  const Entry* const entry = entries_.back().get();
+  slots_[at].store(entry, std::memory_order_release);
   size_.store(index, std::memory_order_release);
-  return index;
+  return entry;
 }
 
 }  // namespace penstock::observability

@@ -1,5 +1,7 @@
 #include "penstock/observability/shard_stats.h"
 
+#include <cmath>
+
 #include "penstock/observability/access_log.h"
 #include "penstock/observability/decision_log.h"
 
@@ -56,9 +58,11 @@ ShardStats::ShardStats(Names& names, AccessLogWriter* access_log, DecisionLog* d
       decisions_(decisions),
       running_(std::make_unique<Gauge[]>(names.models.names_max() + 1)),
       scheduled_(std::make_unique<Counter[]>(names.scheduled.names_max() + 1)),
+      rewritten_(std::make_unique<Counter[]>(names.rewrites.names_max() + 1)),
       models_(std::make_unique<std::atomic<ModelStats*>[]>(names.model_pairs.names_max() + 1)) {
   // A limit that was never reached says so: its series is there from the start.
-  for (const char* name : {"header_bytes", "body_bytes", "connections", "requests_per_shard", "memory"}) {
+  for (const char* name : {"header_bytes", "body_bytes", "connections", "requests_per_shard", "memory", "descriptors",
+                           "saturation", "flow_control", "flow_control_ttl"}) {
     static_cast<void>(limit_named(name));
   }
 }
@@ -67,11 +71,11 @@ ShardStats::~ShardStats() = default;
 
 void ShardStats::running_changed(std::string_view model, int delta) {
   if (model.empty()) return;
-  running_[names_.models.index_of(model)].add(delta);
+  running_[names_.models.index_of(recent_model_, model)].add(delta);
 }
 
-routing::Explanation* ShardStats::explanation_slot() {
-  return decisions_ == nullptr ? nullptr : decisions_->slot();
+routing::Explanation* ShardStats::explanation_slot(Instant now) {
+  return decisions_ == nullptr ? nullptr : decisions_->slot(now);
 }
 
 void ShardStats::decision_made(Duration cost, bool found, const endpoints::EndpointState* endpoint,
@@ -81,11 +85,23 @@ void ShardStats::decision_made(Duration cost, bool found, const endpoints::Endpo
     const std::string_view address = endpoint->address;
     const size_t colon = address.rfind(':');
     const std::string_view port = colon == std::string_view::npos ? "" : address.substr(colon + 1);
-    scheduled_[names_.scheduled.index_of(target_model, endpoint->name, port)].add();
+    NameTable::Recent& recent = recent_scheduled_[endpoint->slot % recent_scheduled_.size()];
+    scheduled_[names_.scheduled.index_of(recent, target_model, endpoint->name, port)].add();
   } else {
     decisions_failed_.add();
   }
   if (decisions_ != nullptr) decisions_->record(cost, endpoint, target_model);
+}
+
+void ShardStats::shadow_decided(bool agrees, double gain_seconds) {
+  if (agrees) return shadow_agreed_.add();
+  shadow_differed_.add();
+  std::atomic<double>& sum = gain_seconds < 0 ? shadow_loss_ : shadow_gain_;
+  sum.store(sum.load(std::memory_order_relaxed) + std::abs(gain_seconds), std::memory_order_relaxed);
+}
+
+void ShardStats::model_rewritten(std::string_view rewrite, std::string_view model, std::string_view target_model) {
+  rewritten_[names_.rewrites.index_of(recent_rewrite_, rewrite, model, target_model)].add();
 }
 
 void ShardStats::attempt_failed(proxy::AttemptFailure failure, bool retried) {
@@ -163,7 +179,7 @@ ShardStats::Totals& ShardStats::Totals::operator+=(const Totals& other) {
 ModelStats& ShardStats::stats_of(const ExchangeRecord& record) {
   NameTable& pairs = names_.model_pairs;
   const uint32_t index = record.status == 404 ? pairs.index_if_known(record.model, record.target_model)
-                                              : pairs.index_of(record.model, record.target_model);
+                                              : pairs.index_of(recent_pair_, record.model, record.target_model);
   std::atomic<ModelStats*>& place = models_[index];
   ModelStats* stats = place.load(std::memory_order_relaxed);
   if (stats == nullptr) {
@@ -194,6 +210,7 @@ void ShardStats::count_stages(const ExchangeRecord& record) {
     stages_[i].record(to_seconds(record.stage[i]));
   };
   count(Stage::read);
+  if (record.stage[static_cast<size_t>(Stage::hold)] > Duration{0}) count(Stage::hold);
   if (record.endpoint == nullptr) return;
   count(Stage::route);
   count(Stage::connect);

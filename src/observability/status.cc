@@ -1,47 +1,13 @@
 #include <cmath>
 
+#include "json_writer.h"
 #include "penstock/observability/admin.h"
-#include "text.h"
+#include "status_parts.h"
 
 namespace penstock::observability {
 namespace {
 
 using proxy::Outcome;
-
-// Writes one JSON document; commas follow from what was written before.
-class Json {
- public:
-  explicit Json(std::string& out) : out_(out) {}
-
-  void open(char bracket) {
-    out_ += bracket;
-    first_ = true;
-  }
-  void close(char bracket) {
-    out_ += bracket;
-    first_ = false;
-  }
-  // An element of an array.
-  void element() {
-    if (!first_) out_ += ',';
-    first_ = false;
-  }
-  Json& key(std::string_view name) {
-    element();
-    append_json_string(out_, name);
-    out_ += ':';
-    return *this;
-  }
-  void text(std::string_view value) { append_json_string(out_, value); }
-  void number(double value) { append_number(out_, value); }
-  void count(uint64_t value) { out_ += std::to_string(value); }
-  void boolean(bool value) { out_ += value ? "true" : "false"; }
-  void null() { out_ += "null"; }
-
- private:
-  std::string& out_;
-  bool first_ = true;
-};
 
 const char* readiness_name(endpoints::Readiness readiness) {
   switch (readiness) {
@@ -88,6 +54,7 @@ void write_endpoint(Json& json, const endpoints::EndpointView& endpoint, const E
   json.key("url").text(state.url);
   json.key("address").text(state.address);
   json.key("state").text(readiness_name(endpoint.readiness));
+  json.key("last_resort").boolean(endpoint.last_resort);
   json.key("ejected_for_ms").number(ejected_for > 0 ? std::ceil(static_cast<double>(ejected_for) / 1e6) : 0);
   json.key("consecutive_failures").count(state.health.consecutive_failures.load(std::memory_order_relaxed));
   write_load(json, state);
@@ -110,12 +77,17 @@ void write_endpoint(Json& json, const endpoints::EndpointView& endpoint, const E
 void write_pools(Json& json, const ExportInput& input) {
   json.key("snapshot_version").count(input.snapshot == nullptr ? 0 : input.snapshot->version);
   json.key("pools").open('[');
+  const admission::SaturationDetector detector(input.detector);
   if (input.snapshot != nullptr) {
     for (const endpoints::Pool& pool : input.snapshot->pools) {
       json.element();
       json.open('{');
       json.key("name").text(pool.name);
       json.key("ready").count(pool.ready_count());
+      const FlowStats::Held held = input.flow == nullptr ? FlowStats::Held() : input.flow->held_in(pool.name);
+      json.key("held").number(static_cast<double>(held.requests));
+      json.key("held_bytes").number(static_cast<double>(held.bytes));
+      json.key("saturation").number(detector.saturation(pool, input.now));
       json.key("endpoints").open('[');
       for (const endpoints::EndpointView& endpoint : pool.endpoints) write_endpoint(json, endpoint, input);
       json.close(']');
@@ -242,6 +214,7 @@ std::string status_json(const ExportInput& input, std::string_view not_ready) {
   }
   write_totals(json, input);
   write_pools(json, input);
+  if (input.cluster.has_value()) write_cluster(json, *input.cluster);
   write_shards(json, input);
   json.close('}');
   out += '\n';

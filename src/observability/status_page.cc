@@ -45,6 +45,7 @@ std::string_view status_page() {
   </header>
   <div id="cards" class="cards"></div>
   <div id="pools"></div>
+  <div id="cluster"></div>
   <h2>How exchanges ended</h2>
   <div class="wrap"><table><tbody id="outcomes"></tbody></table></div>
   <h2>Shards</h2>
@@ -77,7 +78,8 @@ function state(e) {
 }
 function pool(p, old, seconds) {
   const head = make('h2', 'Pool ' + p.name + ' ');
-  head.append(make('span', p.ready + ' of ' + p.endpoints.length + ' ready', 'soft'));
+  head.append(make('span', p.ready + ' of ' + p.endpoints.length + ' ready' + (p.held > 0 ? ', ' + short(p.held) + ' requests wait (' + bytes(p.held_bytes) + ')' : '')
+    + (p.saturation >= 1 ? ', saturated' : ''), 'soft'));
   const table = make('table'), body = make('tbody'), top = make('tr');
   for (const name of ['endpoint', 'state', 'in flight', 'requests/s', 'waiting', 'running', 'KV cache', 'failures', 'models']) top.append(make('th', name, name === 'state' || name === 'models' ? 'left' : ''));
   const thead = make('thead'); thead.append(top);
@@ -86,6 +88,30 @@ function pool(p, old, seconds) {
     const m = e.metrics;
     body.append(row([e.name, state(e), short(e.in_flight), short(rate(e.picks, before && before.picks, seconds)), m ? short(m.waiting) : '–',
       m ? short(m.running) : '–', m ? bar(m.kv_usage) : '–', short(e.consecutive_failures), make('td', e.models.join(', ') || '–', 'left')]));
+  }
+  table.append(thead, body);
+  const wrap = make('div', undefined, 'wrap'); wrap.append(table);
+  return [head, wrap];
+}
+function cluster(k) {
+  if (!k) return [];
+  const head = make('h2', 'Kubernetes ');
+  head.append(make('span', k.server + ', ' + (k.synced ? 'known as of ' + time(k.last_known_age_s) + ' ago' : 'waiting for ' + k.waiting_for), 'soft'));
+  const table = make('table'), body = make('tbody'), top = make('tr');
+  for (const name of ['resource', 'state', 'objects', 'last byte', 'changes', 'restarts', 'full lists', 'unreadable', 'last error'])
+    top.append(make('th', name, name === 'state' || name === 'last error' ? 'left' : ''));
+  const thead = make('thead'); thead.append(top);
+  for (const w of k.watches) {
+    const td = make('td', undefined, 'left');
+    td.append(make('span', w.state, 'badge ' + (!w.last_error && w.synced ? 'good' : w.essential || w.synced ? 'bad' : 'warn')));
+    body.append(row([w.resource, td, short(w.objects), time(w.since_byte_s), short(w.events), short(w.restarts), short(w.relists),
+      short(w.undecodable), make('td', w.last_error || '–', 'left')]));
+  }
+  if (k.writes) {
+    const td = make('td', undefined, 'left'), refused = k.writes.statuses_forbidden || k.writes.events_forbidden;
+    td.append(make('span', refused ? 'forbidden' : 'writing', 'badge ' + (refused ? 'warn' : 'good')));
+    body.append(row(['statuses and Events', td, short(k.writes.statuses_written + k.writes.events_written), '–', '–',
+      short(k.writes.failures), '–', '–', make('td', k.writes.last_error || '–', 'left')]));
   }
   table.append(thead, body);
   const wrap = make('div', undefined, 'wrap'); wrap.append(table);
@@ -106,6 +132,7 @@ function show(s) {
     card('client connections', short(t.client_connections)),
     card('buffered of budget', s.memory ? bytes(s.memory.used_bytes) + ' / ' + bytes(s.memory.limit_bytes) : '–'));
   $('pools').replaceChildren(...s.pools.flatMap(p => pool(p, last && last.pools.find(q => q.name === p.name), seconds)));
+  $('cluster').replaceChildren(...cluster(s.kubernetes));
   $('outcomes').replaceChildren(...Object.entries(t.outcomes).filter(([n, c]) => c > 0 || n === 'ok').map(([n, c]) =>
     row([n.replaceAll('_', ' '), short(c), short(rate(c, o && o.outcomes[n], seconds)) + ' /s'])));
   $('shards').replaceChildren(...s.shards.map((x, i) => {

@@ -4,18 +4,13 @@
 #include <chrono>
 #include <cmath>
 
+#include "digits.h"
+
 namespace penstock::observability {
 namespace {
 
 bool is_continuation(char c) {
   return (static_cast<unsigned char>(c) & 0xC0) == 0x80;
-}
-
-void write_digits(char* out, int digits, int64_t value) {
-  for (int i = digits - 1; i >= 0; --i) {
-    out[i] = static_cast<char>('0' + value % 10);
-    value /= 10;
-  }
 }
 
 }  // namespace
@@ -80,14 +75,18 @@ void write_timestamp(char* out, int64_t wall_us) {
   const sys_time<microseconds> at{microseconds{wall_us}};
   const auto day = floor<days>(at);
   const year_month_day date{day};
-  const int64_t in_day = (at - day).count();
-  write_digits(out, 4, int{date.year()});
-  write_digits(out + 5, 2, unsigned{date.month()});
-  write_digits(out + 8, 2, unsigned{date.day()});
-  write_digits(out + 11, 2, in_day / 3'600'000'000);
-  write_digits(out + 14, 2, in_day / 60'000'000 % 60);
-  write_digits(out + 17, 2, in_day / 1'000'000 % 60);
-  write_digits(out + 20, 6, in_day % 1'000'000);
+  const auto year = static_cast<uint64_t>(int{date.year()}), in_day = static_cast<uint64_t>((at - day).count());
+  const uint64_t second = in_day / 1'000'000, us = in_day % 1'000'000;
+  write_pair(out, year / 100 % 100);
+  write_pair(out + 2, year % 100);
+  write_pair(out + 5, unsigned{date.month()});
+  write_pair(out + 8, unsigned{date.day()});
+  write_pair(out + 11, second / 3600);
+  write_pair(out + 14, second / 60 % 60);
+  write_pair(out + 17, second % 60);
+  write_pair(out + 20, us / 10'000);
+  write_pair(out + 22, us / 100 % 100);
+  write_pair(out + 24, us % 100);
   out[4] = out[7] = '-';
   out[10] = 'T';
   out[13] = out[16] = ':';

@@ -1,7 +1,10 @@
 #include "fields.h"
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
+#include <cstdint>
+#include <cstring>
 #include <iterator>
 
 namespace penstock::openai {
@@ -45,6 +48,27 @@ constexpr FieldName field_names[] = {
     {"metadata", Field::metadata, bit(Api::messages)},
 };
 
+// A look-up compares only with the names that are as long.
+constexpr auto names_by_length = [] {
+  std::array<FieldName, std::size(field_names)> names{};
+  std::copy(std::begin(field_names), std::end(field_names), names.begin());
+  std::sort(names.begin(), names.end(),
+            [](const FieldName& a, const FieldName& b) { return a.name.size() < b.name.size(); });
+  return names;
+}();
+constexpr size_t name_max = names_by_length.back().name.size();
+
+// For each length the first of names_by_length that is not shorter.
+constexpr auto first_of_length = [] {
+  std::array<uint8_t, name_max + 2> first{};
+  for (size_t length = 0; length < first.size(); ++length) {
+    while (first[length] < names_by_length.size() && names_by_length[first[length]].name.size() < length) {
+      ++first[length];
+    }
+  }
+  return first;
+}();
+
 // What a part of a message's content is called, or what it holds, when it is not text.
 constexpr std::string_view media_types[] = {
     "image_url", "input_image", "image",       "image_pil", "image_embeds", "input_audio",        "audio_url",
@@ -60,8 +84,11 @@ bool contains(const std::string_view (&list)[size], std::string_view word) {
 }  // namespace
 
 Field field_of(std::string_view key, Api api) {
-  for (const FieldName& entry : field_names) {
-    if (entry.name == key && (entry.apis & bit(api)) != 0) return entry.field;
+  if (key.size() > name_max) return Field::unknown;
+  for (size_t i = first_of_length[key.size()]; i < first_of_length[key.size() + 1]; ++i) {
+    const FieldName& entry = names_by_length[i];
+    const bool alike = entry.name[0] == key[0] && (entry.apis & bit(api)) != 0;
+    if (alike && std::memcmp(entry.name.data(), key.data(), key.size()) == 0) return entry.field;
   }
   return Field::unknown;
 }

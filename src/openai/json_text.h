@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstring>
 #include <string_view>
 
 namespace penstock::openai {
@@ -13,9 +14,37 @@ inline bool is_digit(char c) {
   return c >= '0' && c <= '9';
 }
 
+// Whether `text` is the word. It is compared in pieces of eight or four characters, which need no call; the last one
+// goes back a bit.
+template <size_t size>
+inline bool is_word(std::string_view text, const char (&word)[size]) {
+  constexpr size_t length = size - 1, piece = length < 8 ? 4 : 8;
+  static_assert(length >= piece);
+  if (text.size() != length) return false;
+  for (size_t i = 0; i + piece < length; i += piece) {
+    if (std::memcmp(text.data() + i, word + i, piece) != 0) return false;
+  }
+  return std::memcmp(text.data() + length - piece, word + length - piece, piece) == 0;
+}
+
 inline std::string_view trim_end(std::string_view text) {
   while (!text.empty() && is_space(text.back())) text.remove_suffix(1);
   return text;
+}
+
+inline std::string_view skip_space(std::string_view text) {
+  while (!text.empty() && is_space(text.front())) text.remove_prefix(1);
+  return text;
+}
+
+// `text` begins with `key` (which has its quotes) as the key of a field: the first character of its value; else 0.
+// Within a string a quote always follows a backslash, so a quote, a word, a quote and a colon can only be a key.
+inline char value_after_key(std::string_view text, std::string_view key) {
+  if (!text.starts_with(key)) return 0;
+  text = skip_space(text.substr(key.size()));
+  if (!text.starts_with(':')) return 0;
+  text = skip_space(text.substr(1));
+  return text.empty() ? '\0' : text.front();
 }
 
 // How many digits there are from `at` on.

@@ -24,23 +24,27 @@ Result<std::vector<std::string>> parse_models(std::string_view json) {
   return ids;
 }
 
+void append_model(std::string& out, const ModelInfo& model) {
+  out += R"({"id":)";
+  append_json_string(out, model.id);
+  out += R"(,"object":"model","created":)";
+  out += std::to_string(model.created);
+  out += R"(,"owned_by":)";
+  append_json_string(out, model.owned_by);
+  out += R"(,"root":)";
+  append_json_string_or_null(out, model.root);
+  out += R"(,"parent":)";
+  append_json_string_or_null(out, model.parent);
+  out += '}';
+}
+
 void append_models(std::string& out, std::span<const ModelInfo> models) {
   out += R"({"object":"list","data":[)";
   bool first = true;
   for (const ModelInfo& model : models) {
     if (!first) out += ',';
     first = false;
-    out += R"({"id":)";
-    append_json_string(out, model.id);
-    out += R"(,"object":"model","created":)";
-    out += std::to_string(model.created);
-    out += R"(,"owned_by":)";
-    append_json_string(out, model.owned_by);
-    out += R"(,"root":)";
-    append_json_string_or_null(out, model.root);
-    out += R"(,"parent":)";
-    append_json_string_or_null(out, model.parent);
-    out += '}';
+    append_model(out, model);
   }
   out += "]}";
 }

@@ -53,6 +53,7 @@ class Scan {
   bool stream_options(ondemand::value value);
   bool flag(ondemand::value value, std::string_view name, bool& to);
   bool count(ondemand::value value, std::optional<uint32_t>& to);
+  static std::optional<uint32_t> small_number(std::string_view token);
   bool text(ondemand::value value, std::string& to);
   bool optional_text(ondemand::value value, std::string& to);
   bool metadata(ondemand::value value);
@@ -277,11 +278,23 @@ bool Scan::stream_options(ondemand::value value) {
   });
 }
 
+// The usual way to write a number of tokens: a few digits, the first no zero.
+std::optional<uint32_t> Scan::small_number(std::string_view token) {
+  constexpr size_t digits_max = 9;  // as many as always fit
+  if (token.empty() || token.size() > digits_max || token.front() == '0') return std::nullopt;
+  uint32_t number = 0;
+  for (const char c : token) {
+    if (!is_digit(c)) return std::nullopt;
+    number = number * 10 + static_cast<uint32_t>(c - '0');
+  }
+  return number;
+}
+
 // A number of tokens or choices. Below zero (some clients mean "no limit") counts as not said.
 bool Scan::count(ondemand::value value, std::optional<uint32_t>& to) {
   const std::string_view token = token_of(value);
-  to.reset();
-  if (is_null(token)) return true;
+  to = small_number(token);
+  if (to || is_null(token)) return true;
   double number = 0;
   if (is_number(token) && value.get_double().get(number)) number = std::numeric_limits<double>::max();  // 1e999
   if (!is_number(token) || std::floor(number) != number) {

@@ -9,6 +9,11 @@
 #include <memory>
 #include <utility>
 
+#include "blocks.h"
+#include "completion_tail.h"
+#include "json_text.h"
+#include "plain_tail.h"
+
 namespace penstock::openai {
 namespace {
 
@@ -57,60 +62,42 @@ Scratch& scratch() {
   return instance;
 }
 
-bool is_space(char c) {
-  return c == ' ' || c == '\n' || c == '\r' || c == '\t';
-}
-
-std::string_view skip_space(std::string_view text) {
-  while (!text.empty() && is_space(text.front())) text.remove_prefix(1);
-  return text;
-}
-
-// `text` begins with `key` (which has its quotes) as the key of a field: the first character of its value; else 0.
-// Within a string a quote always follows a backslash, so a quote, a word, a quote and a colon can only be a key.
-char value_after_key(std::string_view text, std::string_view key) {
-  if (!text.starts_with(key)) return 0;
-  text = skip_space(text.substr(key.size()));
-  if (!text.starts_with(':')) return 0;
-  text = skip_space(text.substr(1));
-  return text.empty() ? '\0' : text.front();
-}
-
-bool begins_key(char quote, char letter) {
-  return quote == '"' && (letter == 'u' || letter == 'f' || letter == 'e');
-}
-
-// The next place at or after `from` where a key of interest might begin: a quote and its first letter.
-size_t find_candidate(std::string_view data, size_t from) {
-  using Block = unsigned char __attribute__((vector_size(16)));
-  const char* const bytes = data.data();
-  while (from + sizeof(Block) < data.size()) {
-    Block quotes, letters;
-    std::memcpy(&quotes, bytes + from, sizeof(Block));
-    std::memcpy(&letters, bytes + from + 1, sizeof(Block));
-    const auto hits = (quotes == '"') & ((letters == 'u') | (letters == 'f') | (letters == 'e'));
-    uint64_t halves[2];
-    static_assert(sizeof(halves) == sizeof(hits));
-    std::memcpy(halves, &hits, sizeof(halves));
-    if ((halves[0] | halves[1]) != 0) break;
-    from += sizeof(Block);
+// Whether `text` begins with a key and a value that say more than text does: usage, the end of a choice, an error.
+bool says_more(std::string_view text) {
+  switch (text[1]) {
+    case 'u':
+      return value_after_key(text, R"("usage")") == '{';
+    case 'f':
+      return value_after_key(text, R"("finish_reason")") == '"';
+    default: {
+      const char error = value_after_key(text, R"("error")");
+      return error == '{' || error == '"';
+    }
   }
-  for (; from + 1 < data.size(); ++from) {
-    if (begins_key(bytes[from], bytes[from + 1])) return from;
-  }
-  return std::string_view::npos;
 }
 
-// Whether an event has anything to be read but text: usage, the end of a choice, an error.
+// Whether an event has anything to be read but text. Looks only where there is a quote and one of three letters behind
+// it; the last block goes back a bit.
 bool worth_parsing(std::string_view data) {
   if (data.starts_with(R"({"object":"error")")) return true;
-  for (size_t at = find_candidate(data, 0); at != std::string_view::npos; at = find_candidate(data, at + 1)) {
-    const std::string_view rest = data.substr(at);
-    if (value_after_key(rest, R"("usage")") == '{' || value_after_key(rest, R"("finish_reason")") == '"') return true;
-    const char error = value_after_key(rest, R"("error")");
-    if (error == '{' || error == '"') return true;
+  constexpr size_t step = sizeof(Block);
+  if (data.size() <= step) {
+    for (size_t at = 0; at + 1 < data.size(); ++at) {
+      const char letter = data[at + 1];
+      if (data[at] == '"' && (letter == 'u' || letter == 'f' || letter == 'e') && says_more(data.substr(at)))
+        return true;
+    }
+    return false;
   }
-  return false;
+  const size_t last = data.size() - step - 1;
+  for (size_t at = 0;; at = std::min(at + step, last)) {
+    const Block quotes = block_at(data.data() + at), letters = block_at(data.data() + at + 1);
+    const auto hits = (quotes == '"') & ((letters == 'u') | (letters == 'f') | (letters == 'e'));
+    for (uint32_t bits = bits_of(hits); bits != 0; bits &= bits - 1) {
+      if (says_more(data.substr(at + static_cast<size_t>(std::countr_zero(bits))))) return true;
+    }
+    if (at == last) return false;
+  }
 }
 
 struct Seen {
@@ -266,6 +253,23 @@ bool read_tail(std::string_view tail, std::string_view key, std::optional<Usage>
   return false;
 }
 
+// An answer of the completions APIs, of which only the end is read. False, and nothing read, if that may not say all.
+bool read_completion_tail(std::string_view json, std::optional<Usage>& usage, std::string& reason) {
+  const std::string_view tail = completion_tail(json);
+  if (tail.empty()) return false;
+  if (const auto plain = read_plain_tail(tail)) {
+    usage = plain->usage;
+    reason = plain->finish_reason;
+    return true;
+  }
+  std::optional<Usage> found_usage;
+  std::string found_reason;
+  if (!Reader(found_usage, found_reason).read(completion_tail_lead, tail)) return false;
+  usage = found_usage;
+  reason = std::move(found_reason);
+  return true;
+}
+
 enum class Name { content, parse, finished, failed, stop, other, unknown };
 
 // The events of the responses and messages APIs.
@@ -304,7 +308,7 @@ void AnswerObserver::reset() {
 
 AnswerObserver::Kind AnswerObserver::on_event(std::string_view name, std::string_view data) {
   if (name.empty()) name = type_in(data);
-  const Name meaning = name_of(name);
+  const Name meaning = name.empty() ? Name::unknown : name_of(name);
   switch (meaning) {
     case Name::content:
       return Kind::content;
@@ -342,6 +346,8 @@ AnswerObserver::Kind AnswerObserver::on_event(std::string_view name, std::string
 
 void AnswerObserver::on_answer(std::string_view json) {
   if (json.size() <= answer_bytes_max) {
+    const bool nothing_known = !usage_ && finish_reason_.empty();
+    if (nothing_known && read_completion_tail(json, usage_, finish_reason_)) return;
     Reader(usage_, finish_reason_).read("", json);
   } else {
     const std::string_view tail = json.substr(json.size() - tail_bytes);

@@ -1,21 +1,8 @@
 #include "answer_watch.h"
 
-#include <strings.h>
+#include "heads.h"
 
 namespace penstock::proxy {
-
-namespace {
-
-bool has_content_encoding(const http::Head& head) {
-  constexpr std::string_view name = "content-encoding";
-  for (const http::Header& header : head.headers()) {
-    if (header.name.size() == name.size() && strncasecmp(header.name.data(), name.data(), name.size()) == 0)
-      return true;
-  }
-  return false;
-}
-
-}  // namespace
 
 void AnswerWatch::begin(const http::Head& answer, bool inference) {
   mode_ = Mode::ignore;

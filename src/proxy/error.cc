@@ -8,7 +8,9 @@ namespace penstock::proxy {
 
 namespace {
 
-constexpr std::string_view kInvalid = "invalid_request_error", kServer = "server_error", kOverload = "overloaded_error";
+constexpr std::string_view kInvalid = "invalid_request_error", kServer = "server_error", kOverload = "overloaded_error",
+                           kRate = "rate_limit_error",
+                           kNotFound = "NotFoundError";  // as vLLM calls it
 
 using enum ErrorCode;
 constexpr ErrorInfo table[error_code_count] = {
@@ -37,9 +39,12 @@ constexpr ErrorInfo table[error_code_count] = {
      "The gateway has as many client connections as limits.connections allows."},
     {memory_budget_exhausted, "memory_budget_exhausted", 503, kOverload, Outcome::overloaded, 1,
      "The gateway's memory budget (limits.memory) is used up."},
-    {no_endpoint, "no_endpoint", 503, kServer, Outcome::no_endpoint, 1, "No model server is ready to answer."},
+    {no_endpoint, "no_endpoint", 503, kServer, Outcome::no_endpoint, 1, "No model server is ready to answer.",
+     "rejected-no-endpoints"},
     {endpoints_unavailable, "endpoints_unavailable", 503, kServer, Outcome::upstream_failed, 1,
      "Every model server that could answer was tried and failed."},
+    {no_descriptor, "no_descriptor", 503, kOverload, Outcome::overloaded, 1,
+     "The gateway has no descriptor left for a connection to a model server (limit on open files)."},
     {connect_failed, "connect_failed", 502, kServer, Outcome::upstream_failed, 0,
      "The model server could not be reached."},
     {endpoint_closed, "endpoint_closed", 502, kServer, Outcome::upstream_failed, 0,
@@ -50,7 +55,20 @@ constexpr ErrorInfo table[error_code_count] = {
      "The model server's answer is not valid HTTP."},
     {stream_broken, "stream_broken", 502, kServer, Outcome::stream_broken, 0,
      "The model server failed in the middle of its answer."},
-    {shutting_down, "shutting_down", 503, kServer, Outcome::draining, 1, "The gateway is shutting down."},
+    {shutting_down, "shutting_down", 503, kServer, Outcome::draining, 1, "The gateway is shutting down.",
+     "rejected-shutting-down"},
+    {route_not_found, "route_not_found", 404, kNotFound, Outcome::client_error, 0, "No route matches this request."},
+    {no_backend, "no_backend", 500, kServer, Outcome::no_endpoint, 0,
+     "The route for this request leads to no model server."},
+    {model_not_found, "model_not_found", 404, kNotFound, Outcome::client_error, 0, "The model does not exist."},
+    {saturated, "saturated", 429, kRate, Outcome::overloaded, 1,
+     "All model servers are saturated, and requests of negative priority do not wait.", "rejected-saturated"},
+    {queue_full, "queue_full", 429, kRate, Outcome::overloaded, 1,
+     "As many requests wait for a model server as flow_control allows.", "rejected-saturated"},
+    {queue_timeout, "queue_timeout", 503, kOverload, Outcome::overloaded, 1,
+     "No model server had room for the request within flow_control.ttl.", "rejected-ttl-expired"},
+    {no_endpoint_fits, "no_endpoint_fits", 429, kOverload, Outcome::overloaded, 1,
+     "No model server passes the filters of the scheduling profile."},
 };
 
 constexpr bool table_is_in_order() {
@@ -100,6 +118,7 @@ std::string error_answer(ErrorCode code, std::string_view message, std::string_v
   head.field("content-type", "application/json");
   head.field("content-length", body.size());
   if (info.retry_after_s > 0) head.field("retry-after", info.retry_after_s);
+  if (!info.dropped_reason.empty()) head.field("x-llm-d-request-dropped-reason", info.dropped_reason);
   if (code == ErrorCode::method_not_supported) head.field("allow", "GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH");
   if (!request_id.empty()) head.field("x-request-id", request_id);
   head.field("connection", keep_alive ? "keep-alive" : "close");
@@ -170,6 +189,8 @@ const char* to_string(AttemptFailure failure) {
       return "reset_in_body";
     case AttemptFailure::closed_in_body:
       return "closed_in_body";
+    case AttemptFailure::no_socket:
+      return "no_socket";
   }
   return "bad_response";
 }

@@ -1,14 +1,18 @@
 #include "exchange.h"
 
 #include <algorithm>
-#include <charconv>
 
 #include "penstock/base/assert.h"
+#include "penstock/base/text.h"
 #include "penstock/openai/splice.h"
+#include "penstock/routing/session_token.h"
 
 namespace penstock::proxy {
 
 namespace {
+
+constexpr size_t small_body_max = 4 * 1024;
+constexpr size_t client_lines = (sizeof(downstream::Connection) + 63) / 64;
 
 AttemptFailure attempt_failure_of(upstream::Failure failure, bool in_body) {
   switch (failure) {
@@ -18,6 +22,8 @@ AttemptFailure attempt_failure_of(upstream::Failure failure, bool in_body) {
       return AttemptFailure::connect_timeout;
     case upstream::Failure::connect_failed:
       return AttemptFailure::connect_failed;
+    case upstream::Failure::no_socket:
+      return AttemptFailure::no_socket;
     case upstream::Failure::reset:
       return in_body ? AttemptFailure::reset_in_body : AttemptFailure::reset_before_response;
     case upstream::Failure::closed:
@@ -38,6 +44,8 @@ ErrorCode error_after(AttemptFailure failure) {
     case AttemptFailure::connect_timeout:
     case AttemptFailure::connect_failed:
       return ErrorCode::connect_failed;
+    case AttemptFailure::no_socket:
+      return ErrorCode::no_descriptor;
     case AttemptFailure::first_byte_timeout:
     case AttemptFailure::idle_timeout:
       return ErrorCode::endpoint_timeout;
@@ -71,9 +79,12 @@ routing::FailureKind kind_of(AttemptFailure failure) {
 Exchange::Exchange(Gateway& gateway, Context& context)
     : gateway_(gateway),
       context_(context),
+      watch_(context.budget, context.observer),
       total_deadline_(net::Timer::of<&Exchange::on_total_deadline>(this)),
       body_(context.budget),
-      watch_(context.budget, context.observer) {}
+      held_(*this),
+      hold_deadline_(net::Timer::of<&Exchange::on_hold_deadline>(this)),
+      gathered_(context.budget) {}
 
 Exchange::~Exchange() {
   PENSTOCK_ASSERT(stage_ == Stage::free);
@@ -84,7 +95,8 @@ Exchange::~Exchange() {
 //   head = read_head(client)                  begin(), called when the head is complete
 //   body = read_body(client)                  whole, within limits: it is hashed, and needed for retries
 //   request = parse(body)                     model, prompt, stream ... where the path is known and the body is JSON
-//   admit(request)
+//   pool = choose_pool(request)               by routes, or by model; and the name that its servers have for the model
+//   admit(request)                          waits while every endpoint is saturated, if flow control is on
 //   do {
 //     endpoint = route(request)               reserves load on the endpoint in the same instant
 //     answer = connect(endpoint, head, body)
@@ -103,6 +115,10 @@ void Exchange::advance() {
         break;
       case Stage::parse:
         progress = parse();
+        if (progress == Progress::ready) stage_ = Stage::choose_pool;
+        break;
+      case Stage::choose_pool:
+        progress = choose_pool();
         if (progress == Progress::ready) stage_ = Stage::admit;
         break;
       case Stage::admit:
@@ -136,6 +152,7 @@ bool Exchange::begin(downstream::Connection& client, const http::Head& head) {
   began_wall_us_ = context_.loop.clock().wall_time_us();
   context_.observer.exchange_started();
   client_ip_ = client.client_ip();
+  request_head_ = &head;  // it stays until the request has been read
   head_.assign(head, client_ip_, context_.random);
   head_request_ = head.method == http::Method::head;
   announced_body_ = head.content_length;
@@ -197,10 +214,6 @@ Exchange::Progress Exchange::read_body() {
 
 // Paths we do not know, and bodies that are not JSON, travel unread: an endpoint is chosen by load alone.
 Exchange::Progress Exchange::parse() {
-  if (answers_itself()) {
-    answer_models();
-    return Progress::ended;
-  }
   const openai::Api api = head_.method == "POST" ? openai::api_of(head_.path) : openai::Api::other;
   request_.clear();
   if (api == openai::Api::other || !head_.json || body_.empty()) return Progress::ready;
@@ -215,8 +228,6 @@ Exchange::Progress Exchange::parse() {
   }
   inference_ = true;
   target_model_ = head_.model_rewrite.empty() ? request_.model : head_.model_rewrite;
-  model_listed_ = gateway_.lists(target_model_);
-  prompt_tokens_ = estimate_tokens();
   return Progress::ready;
 }
 
@@ -228,52 +239,45 @@ uint32_t Exchange::estimate_tokens() const {
   return context_.tokens.estimate(target_model_, bytes);
 }
 
-// The list of models is the pool's, not one endpoint's, as soon as the endpoints have told their own.
-bool Exchange::answers_itself() {
-  if (head_.method != "GET" || http::path_of(head_.path) != "/v1/models") return false;
-  const endpoints::Pool* pool = gateway_.pool();
-  if (pool == nullptr) return false;
-  for (const endpoints::EndpointView& endpoint : pool->endpoints) {
-    if (!endpoint.models.empty()) return true;
-  }
-  return false;
-}
-
-// ---- admit ----
-
-Exchange::Progress Exchange::admit() {
-  if (gateway_.in_flight() > context_.options.requests_max) {
-    context_.observer.limit_hit("requests_per_shard");
-    refuse(ErrorCode::too_many_requests);
-    return Progress::ended;
-  }
-  context_.retries.on_request(context_.loop.now());
-  return Progress::ready;
-}
-
 // ---- route ----
 
 routing::Features Exchange::features() {
   routing::Features features;
   features.model = routed_model();
-  features.session = head_.session.empty() ? request_.session : head_.session;
+  features.session = session();
   features.fairness_id = head_.fairness_id;
+  features.priority = priority_;
   features.streaming = request_.stream;
+  features.multimodal = request_.multimodal;
+  features.test_endpoints = head_.test_endpoints;
+  features.planned = {planned_.data(), planned_count_};
   features.prompt_tokens = prompt_tokens_;
   features.max_tokens = request_.max_tokens.value_or(0);
   features.slo_ttft_ms = head_.slo_ttft_ms;
   features.slo_tpot_ms = head_.slo_tpot_ms;
-  features.block_tokens = context_.options.prefix.block_tokens;
+  features.block_tokens = block_tokens();
   if (!inference_ || !context_.hash_prompts) return features;
   context_.prompt.clear();
   for (const openai::Range& range : request_.prompt) context_.prompt.push_back(range.in(body_.view()));
-  routing::hash_prompt(target_model_, request_.cache_salt, context_.prompt, context_.options.prefix, context_.chain);
+  routing::PrefixHashOptions prefix = context_.options.prefix;
+  prefix.block_tokens = features.block_tokens;
+  if (const uint32_t most = context_.options.prefix_tokens_max; most > 0) {
+    prefix.blocks_max = std::max(most / prefix.block_tokens, 1u);
+  }
+  routing::hash_prompt(target_model_, request_.cache_salt, context_.prompt, prefix, context_.chain);
   features.blocks = context_.chain;
   return features;
 }
 
+uint32_t Exchange::block_tokens() const {
+  const uint32_t usual = context_.options.prefix.block_tokens;
+  if (!context_.options.tune_blocks || !pool_id_.has_value()) return usual;
+  const endpoints::Pool* const pool = gateway_.pool(*pool_id_);
+  return pool == nullptr ? usual : routing::tuned_block_tokens(*pool, usual);
+}
+
 routing::Decision Exchange::decide(const routing::Features& wanted, Instant now, routing::Explanation* why) {
-  const endpoints::Pool* pool = gateway_.pool();
+  const endpoints::Pool* pool = pool_id_.has_value() ? gateway_.pool(*pool_id_) : nullptr;
   if (pool == nullptr) return {.why_none = routing::NoEndpoint::pool_empty};
   return context_.router.decide(wanted, *pool, now, {tried_.data(), tried_count_}, why);
 }
@@ -289,26 +293,69 @@ Exchange::Progress Exchange::route() {
   const Instant now = context_.loop.now();
   const routing::Features wanted = features();
   routing::Explanation why;
-  const routing::Decision decision = decide(wanted, now, head_.explain ? &why : context_.observer.explanation_slot());
+  const routing::Decision decision =
+      decide(wanted, now, head_.explain ? &why : context_.observer.explanation_slot(now));
   if (decision.endpoint != nullptr) {
     endpoint_ = decision.endpoint;
-    matched_blocks_ = decision.matched_blocks;
-    prompt_blocks_ = static_cast<uint32_t>(wanted.blocks.size());
-    const uint32_t cached = std::min(prompt_tokens_, matched_blocks_ * wanted.block_tokens);
-    const uint32_t output = request_.max_tokens.value_or(context_.options.output_tokens_guess);
-    reservation_ = routing::Reservation(*endpoint_, prompt_tokens_ - cached, prompt_tokens_, output, now);
-    if (!wanted.blocks.empty()) context_.index.record(wanted.blocks, endpoint_->slot);
+    reserve(decision, wanted, now);
+    plan(decision);
+    context_.router.picked(decision);
+    if (const auto& shadow = decision.shadow; shadow.has_value()) {
+      context_.observer.shadow_decided(shadow->agrees, shadow->gain_seconds);
+    }
+    leave_queue(HoldOutcome::dispatched);
   }
   const Duration cost = clock.now() - before;
   route_cost_ += cost;
   context_.observer.decision_made(cost, decision.endpoint != nullptr, decision.endpoint, routed_model());
   if (decision.endpoint == nullptr) {
-    refuse(tried_count_ > 0 ? last_failure_ : ErrorCode::no_endpoint);
+    const bool filtered = decision.why_none == routing::NoEndpoint::filtered;
+    refuse(tried_count_ > 0 ? last_failure_ : filtered ? ErrorCode::no_endpoint_fits : ErrorCode::no_endpoint);
     return Progress::ended;
   }
   if (head_.explain) explanation_ = why.to_header();
   ++attempts_;
   return Progress::ready;
+}
+
+// What the decision costs is reserved in the same instant, for every shard to see.
+void Exchange::reserve(const routing::Decision& decision, const routing::Features& wanted, Instant now) {
+  matched_blocks_ = decision.matched_blocks;
+  prompt_blocks_ = static_cast<uint32_t>(wanted.blocks.size());
+  prompt_block_tokens_ = wanted.block_tokens;
+  const auto uncached = [&](uint32_t matched_blocks) {
+    return prompt_tokens_ - std::min(prompt_tokens_, matched_blocks * wanted.block_tokens);
+  };
+  const uint32_t output = request_.max_tokens.value_or(context_.options.output_tokens_guess);
+  const bool elsewhere = decision.prefill != nullptr;
+  reservation_ = routing::Reservation(*endpoint_, elsewhere ? 0 : uncached(matched_blocks_), prompt_tokens_, output,
+                                      now, request_.stream);
+  if (elsewhere) {
+    reservation_.prefilled_elsewhere();
+    prefill_reservation_ = routing::Reservation(*decision.prefill, uncached(decision.prefill_matched_blocks),
+                                                prompt_tokens_, 0, now, request_.stream);
+  }
+  if (wanted.blocks.empty()) return;
+  context_.index.record(wanted.blocks, endpoint_->slot);
+  if (elsewhere) context_.index.record(wanted.blocks, decision.prefill->slot);
+}
+
+// What else the decision says: where to go if this endpoint fails, and who does what for it.
+void Exchange::plan(const routing::Decision& decision) {
+  if (!decision.next.empty()) {
+    planned_count_ = static_cast<uint32_t>(std::min(decision.next.size(), planned_.size()));
+    std::copy_n(decision.next.begin(), planned_count_, planned_.begin());
+  }
+  stage_fields_.clear();
+  if (decision.prefill != nullptr) {
+    append_all(stage_fields_, {"x-prefiller-host-port: ", decision.prefill->address, "\r\n"});
+  }
+  if (decision.encode.empty()) return;
+  stage_fields_ += "x-encoder-hosts-ports: ";
+  for (const endpoints::EndpointState* const encoder : decision.encode) {
+    append_all(stage_fields_, {encoder == decision.encode.front() ? "" : ",", encoder->address});
+  }
+  stage_fields_ += "\r\n";
 }
 
 // ---- connect and send ----
@@ -326,7 +373,12 @@ void Exchange::build_attempt() {
   attempt_head_.clear();
   const bool has_body = !body.empty() || head_.method == "POST" || head_.method == "PUT" || head_.method == "PATCH";
   append_request_head(attempt_head_, head_, endpoint_->host_header, has_body,
-                      before.size() + value.size() + after.size());
+                      before.size() + value.size() + after.size(), stage_fields_);
+  // To the kernel one piece is cheaper than several, as long as putting it together costs next to nothing.
+  if (body.size() <= small_body_max) {
+    append_all(attempt_head_, {before, value, after});
+    before = value = after = {};
+  }
   attempt_request_ = {
       .method = head_request_ ? http::Method::head : http::Method::other,
       .pieces = {attempt_head_, before, value, after},
@@ -373,29 +425,32 @@ void Exchange::on_response_head(http::Head& head) {
   first_byte_ = context_.loop.now();
   status_ = head.status;
   framing_ = framing_for(head, head_request_, client_->client_minor_version());
+  restoring_ = restores_model(head);
+  if (restoring_) begin_restoring(head);
   answer_keep_alive_ = client_->can_keep_alive() && framing_ != Framing::until_close;
+  session_token_.clear();
+  if (context_.gives_session_tokens) routing::append_session_token(session_token_, endpoint_->name);
   append_answer_head(answer_head_, head,
                      {.framing = framing_,
                       .keep_alive = answer_keep_alive_,
                       .client_minor_version = client_->client_minor_version(),
-                      .endpoint = endpoint_->address,
+                      .endpoint = endpoint_->name,
                       .request_id = head_.request_id,
-                      .explanation = explanation_});
+                      .explanation = explanation_,
+                      .session_token = session_token_});
+  if (!answer_changes_.empty()) change_answer_head(answer_head_, answer_changes_);
   watch_.begin(head, inference_);
 }
 
 void Exchange::on_response_data(std::string_view decoded) {
   response_bytes_ += decoded.size();
-  watch_.feed(decoded, context_.loop.now());
-  if (framing_ == Framing::until_close) {
-    static_cast<void>(relay({}, decoded, {}));
-  } else if (framing_ == Framing::chunked) {
-    char size_line[20];
-    char* end = std::to_chars(size_line, size_line + 16, decoded.size(), 16).ptr;
-    *end++ = '\r';
-    *end++ = '\n';
-    static_cast<void>(relay({size_line, static_cast<size_t>(end - size_line)}, decoded, "\r\n"));
+  // What relay() will write to is fetched while the piece is looked at.
+  for (size_t line = 0; line < client_lines; ++line) {
+    __builtin_prefetch(reinterpret_cast<const char*>(client_) + line * 64, 1);
   }
+  if (framing_ == Framing::whole) return gather(decoded);
+  watch_.feed(decoded, context_.loop.now());
+  if (framing_ == Framing::until_close || framing_ == Framing::chunked) relay_reframed(decoded);
 }
 
 void Exchange::on_response_raw(std::string_view raw) {
@@ -423,7 +478,12 @@ bool Exchange::relay(std::string_view before, std::string_view body, std::string
 void Exchange::first_byte_relayed() {
   answer_started_ = true;
   first_byte_ = context_.loop.now();
-  reservation_.first_token();
+  if (status_ < 400) {
+    reservation_.first_token(first_byte_);
+    prefill_reservation_.first_token(first_byte_);
+    gateway_.room_made();
+  }
+  prefill_reservation_.release();
   answer_head_.clear();
   if (attempt_ == nullptr || attempt_->request_sent()) body_.reset();
 }
@@ -434,11 +494,7 @@ void Exchange::on_drained() {
 
 void Exchange::on_response_end() {
   attempt_ = nullptr;
-  if (framing_ == Framing::chunked) {
-    if (!relay({}, "0\r\n\r\n", {})) return;
-  } else if (!answer_started_ && !relay({}, {}, {})) {
-    return;
-  }
+  if (!relay_end()) return;
   watch_.end();
   downstream::Connection& client = *client_;
   client_ = nullptr;
@@ -463,6 +519,8 @@ void Exchange::on_response_failed(upstream::Failure failure, bool received, bool
   }
   const AttemptFailure reason = attempt_failure_of(failure, answer_started_);
   if (answer_started_) return break_stream(reason, whole_chunks);
+  if (error_after(reason) == ErrorCode::connect_failed) gateway_.report_unreachable(*endpoint_);
+  if (reason == AttemptFailure::no_socket) context_.observer.limit_hit("descriptors");
   if (try_again(reason, kind_of(reason))) return;
   refuse(last_failure_);
 }
@@ -477,13 +535,14 @@ void Exchange::penalise(routing::FailureKind kind) {
 bool Exchange::anybody_left() {
   routing::Features any;
   any.model = routed_model();
+  any.test_endpoints = head_.test_endpoints;
   return decide(any, context_.loop.now(), nullptr).endpoint != nullptr;
 }
 
 // An attempt failed before the first body byte: moves to the next-best endpoint if attempts and budget allow.
 // False: it may not, and nothing of the attempt was undone but its penalty. True: the exchange goes on or has ended.
 bool Exchange::try_again(AttemptFailure failure, routing::FailureKind kind) {
-  penalise(kind);
+  if (failure != AttemptFailure::no_socket) penalise(kind);  // another endpoint may have an idle connection for us
   last_failure_ = error_after(failure);
   tried_[tried_count_++] = endpoint_;
   const bool again =
@@ -493,8 +552,12 @@ bool Exchange::try_again(AttemptFailure failure, routing::FailureKind kind) {
   if (attempt_ != nullptr) attempt_->cancel();
   attempt_ = nullptr;
   reservation_.release();
+  prefill_reservation_.release();
+  gateway_.room_made();
   fresh_connection_ = false;
   answer_head_.clear();
+  watch_.reset();
+  gathered_.reset();
   stage_ = Stage::route;
   advance();
   return true;

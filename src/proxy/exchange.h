@@ -6,6 +6,7 @@
 #pragma once
 
 #include <array>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -13,10 +14,21 @@
 #include "answer_watch.h"
 #include "heads.h"
 #include "penstock/net/buffer.h"
+#include "penstock/openai/model_restorer.h"
 #include "penstock/proxy/error.h"
 #include "penstock/proxy/gateway.h"
+#include "penstock/proxy/hold_queue.h"
 
 namespace penstock::proxy {
+
+class Exchange;
+
+// What the hold queue knows an exchange by, and what its gateway finds it by while it is held.
+struct HeldExchange final : Held, ListNode<HeldHereTag> {
+  explicit HeldExchange(Exchange& of) : exchange(of) {}
+  Exchange& exchange;
+  std::string pool;  // its name
+};
 
 class Exchange final : public net::Disposable, public downstream::RequestHandler, private upstream::ResponseSink {
  public:
@@ -25,9 +37,12 @@ class Exchange final : public net::Disposable, public downstream::RequestHandler
 
   // Begins the journey. False when it is already over (the request was refused by its head alone).
   [[nodiscard]] bool begin(downstream::Connection& client, const http::Head& head);
+  // Of one that is held: it may go now; it ends, for the gateway does.
+  void on_room();
+  void turn_away();
 
  private:
-  enum class Stage : uint8_t { free, read_body, parse, admit, route, connect, await_answer, relay };
+  enum class Stage : uint8_t { free, read_body, parse, choose_pool, admit, route, connect, await_answer, relay };
   enum class Progress : uint8_t {
     ready,    // the stage is done: on to the next
     pending,  // an event will call advance() again
@@ -37,7 +52,13 @@ class Exchange final : public net::Disposable, public downstream::RequestHandler
   void advance();
   Progress read_body();
   Progress parse();
+  Progress choose_pool();
   Progress admit();
+  Progress find_room();
+  void weigh(const endpoints::Pool& pool, Instant now);
+  Progress wait_for_room(const endpoints::Pool& pool, Duration time_to_live);
+  void on_hold_deadline();
+  void leave_queue(HoldOutcome outcome);
   Progress route();
   Progress connect();
 
@@ -59,14 +80,22 @@ class Exchange final : public net::Disposable, public downstream::RequestHandler
   std::string body_limit_message() const;
   uint32_t estimate_tokens() const;
   routing::Features features();
+  uint32_t block_tokens() const;
+  void reserve(const routing::Decision& decision, const routing::Features& wanted, Instant now);
+  void plan(const routing::Decision& decision);
   routing::Decision decide(const routing::Features& wanted, Instant now, routing::Explanation* why);
   bool anybody_left();
   std::string_view routed_model() const;
   // The client's name for the model, for gauges; names that nobody serves must not become labels.
   std::string_view counted_model() const { return model_listed_ ? std::string_view(request_.model) : ""; }
-  bool answers_itself();
-  void answer_models();
   void build_attempt();
+  bool restores_model(const http::Head& answer) const;
+  void begin_restoring(const http::Head& answer);
+  void relay_reframed(std::string_view decoded);
+  bool relay_chunk(std::string_view bytes, std::string_view after);
+  void gather(std::string_view decoded);
+  bool relay_whole();
+  bool relay_end();
   bool try_again(AttemptFailure failure, routing::FailureKind kind);
   void penalise(routing::FailureKind kind);
   bool relay(std::string_view before, std::string_view body, std::string_view after);
@@ -74,6 +103,20 @@ class Exchange final : public net::Disposable, public downstream::RequestHandler
   void break_stream(AttemptFailure failure, bool whole_chunks);
   std::string error_event() const;
   void on_total_deadline();
+
+  // Of choose_pool().
+  Progress refused(ErrorCode code);
+  Progress refuse_model(std::string_view model);
+  void follow(const std::shared_ptr<const objects::RouteTable>& table, const objects::Route& route);
+  const endpoints::Pool* pick_pool(const endpoints::Snapshot& snapshot, const objects::Route* route,
+                                   ErrorCode* refusal);
+  std::string_view model_for_pool();
+  std::string_view session() const;
+  uint64_t choice_number(uint64_t purpose);
+  void name_model(const endpoints::Pool& pool);
+  void rewrite_model(const endpoints::Pool& pool);
+  bool answers_models(const endpoints::Snapshot& snapshot, const objects::Route* route);
+  void answer_json(std::string_view body);
 
   // The ends. Each is the last thing its caller does.
   void refuse(ErrorCode code, std::string_view message = {}, std::string_view param = {});
@@ -87,9 +130,20 @@ class Exchange final : public net::Disposable, public downstream::RequestHandler
   Stage stage_ = Stage::free;
   downstream::Connection* client_ = nullptr;  // null once it is gone or answered
   upstream::Connection* attempt_ = nullptr;   // null while no attempt is under way
+
+  // What each chunk of the answer needs stands together: with thousands of streams it comes from memory each time.
+  Framing framing_ = Framing::same;
+  bool answer_started_ = false;  // a byte of the answer has gone to the client
+  bool answer_keep_alive_ = false, running_ = false;
+  bool restoring_ = false;  // the answer calls the model otherwise than the client does
+  uint16_t status_ = 0;
+  uint64_t response_bytes_ = 0;
+  AnswerWatch watch_;
+  std::string answer_head_;  // held back until the first body byte, so that we can still retry
   net::Timer total_deadline_;
 
   // The request.
+  const http::Head* request_head_ = nullptr;  // until the pool is chosen
   ForwardedHead head_;
   std::string client_ip_;
   bool head_request_ = false, request_complete_ = false, inference_ = false;
@@ -100,32 +154,43 @@ class Exchange final : public net::Disposable, public downstream::RequestHandler
   std::string target_model_;    // after a rewrite
   uint32_t prompt_tokens_ = 0;  // estimate
 
+  // Where it goes. A pool keeps its id from snapshot to snapshot.
+  std::optional<uint32_t> pool_id_;
+  int priority_ = 0;
+  std::shared_ptr<const objects::RouteTable> route_table_;  // holds answer_changes_
+  std::span<const objects::HeaderChange> answer_changes_;
+
+  // While it is held.
+  HeldExchange held_;
+  net::Timer hold_deadline_;
+
   // The attempts.
   std::string attempt_head_, spliced_model_;
+  std::string stage_fields_;   // who prefills and encodes, for the endpoint; "" when it does all itself
+  std::string session_token_;  // for the client
   upstream::Request attempt_request_;
   routing::Reservation reservation_;
+  routing::Reservation prefill_reservation_;      // where the prompt is computed, when not on `endpoint_`
   endpoints::EndpointState* endpoint_ = nullptr;  // of the current or last attempt
   std::array<endpoints::EndpointState*, attempts_limit> tried_{};
-  uint32_t attempts_ = 0, tried_count_ = 0;
+  std::array<endpoints::EndpointState*, attempts_limit> planned_{};  // where to go next; only compared with candidates
+  uint32_t attempts_ = 0, tried_count_ = 0, planned_count_ = 0;
   bool fresh_connection_ = false;  // after a reuse race
-  uint32_t matched_blocks_ = 0, prompt_blocks_ = 0;
+  uint32_t matched_blocks_ = 0, prompt_blocks_ = 0, prompt_block_tokens_ = 0;
   std::string explanation_;
   ErrorCode last_failure_ = ErrorCode::no_endpoint;
 
-  // The answer.
-  std::string answer_head_;  // held back until the first body byte, so that we can still retry
-  Framing framing_ = Framing::same;
-  bool answer_started_ = false;  // a byte of the answer has gone to the client
-  bool answer_keep_alive_ = false, running_ = false;
-  uint16_t status_ = 0;
-  AnswerWatch watch_;
+  // An answer in which the client's name for the model is restored.
+  openai::ModelRestorer restorer_;
+  net::BodyBuffer gathered_;  // Framing::whole: the body so far
+  uint64_t announced_answer_ = 0;
 
   // For the record.
   std::string_view reason_;
   Instant began_{}, request_read_{}, attempt_began_{}, attempt_sent_{}, first_byte_{};
   int64_t began_wall_us_ = 0;
-  Duration route_cost_{0}, connect_time_{0};
-  uint64_t request_bytes_ = 0, response_bytes_ = 0;
+  Duration route_cost_{0}, connect_time_{0}, hold_time_{0};
+  uint64_t request_bytes_ = 0;
 };
 
 }  // namespace penstock::proxy

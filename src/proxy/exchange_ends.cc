@@ -1,24 +1,12 @@
 // The ways in which an exchange ends. Each of these functions is the last thing that its caller does with the exchange.
-#include <algorithm>
-
 #include "exchange.h"
 #include "penstock/base/assert.h"
 #include "penstock/http/writer.h"
 #include "penstock/openai/error_body.h"
-#include "penstock/openai/models.h"
 
 namespace penstock::proxy {
 
-void Exchange::answer_models() {
-  std::vector<openai::ModelInfo> models;
-  for (const endpoints::EndpointView& endpoint : gateway_.pool()->endpoints) {
-    for (const std::string& name : endpoint.models) {
-      const bool known = std::any_of(models.begin(), models.end(), [&](const auto& m) { return m.id == name; });
-      if (!known) models.push_back({.id = name, .owned_by = "penstock"});
-    }
-  }
-  std::string body;
-  openai::append_models(body, models);
+void Exchange::answer_json(std::string_view body) {
   std::string answer;
   http::HeadWriter head(answer);
   const bool keep_alive = client_->can_keep_alive();
@@ -107,12 +95,18 @@ void Exchange::finish(Outcome outcome) {
   const Instant now = context_.loop.now();
   if (attempt_ != nullptr) attempt_->cancel();
   attempt_ = nullptr;
+  leave_queue(outcome == Outcome::client_gone ? HoldOutcome::evicted_cancelled : HoldOutcome::evicted_other);
   if (running_) context_.observer.running_changed(counted_model(), -1);
   const std::optional<openai::Usage>& usage = watch_.answer().usage();
   const bool text = inference_ && !request_.multimodal && request_.prompt_token_ids == 0;
   if (text && usage.has_value()) context_.tokens.learn(target_model_, request_.prompt_bytes, usage->prompt_tokens);
+  // Without usage, a chunk of a stream is about a token.
+  const uint64_t tokens = usage.has_value() ? usage->completion_tokens : watch_.event_stream() ? watch_.chunks() : 0;
+  if (usage.has_value() && usage->cached_tokens.has_value()) reservation_.cached(*usage->cached_tokens);
+  if (outcome == Outcome::ok) reservation_.finished(now, static_cast<uint32_t>(tokens));
   report(outcome, now);
   reset();
+  gateway_.room_made();
   gateway_.release(*this);
 }
 
@@ -124,6 +118,7 @@ void Exchange::report(Outcome outcome, Instant now) {
   record.stage[static_cast<size_t>(proxy::Stage::read)] = request_read_ - began_;
   record.stage[static_cast<size_t>(proxy::Stage::route)] = route_cost_;
   record.stage[static_cast<size_t>(proxy::Stage::connect)] = connect_time_;
+  record.stage[static_cast<size_t>(proxy::Stage::hold)] = hold_time_;
   if (answer_started_) {
     record.stage[static_cast<size_t>(proxy::Stage::first_byte)] = first_byte_ - attempt_sent_;
     record.stage[static_cast<size_t>(proxy::Stage::relay)] = now - first_byte_;
@@ -156,7 +151,8 @@ void Exchange::report(Outcome outcome, Instant now) {
   record.finish_reason = watch_.answer().finish_reason();
   record.matched_blocks = matched_blocks_;
   record.prompt_blocks = prompt_blocks_;
-  record.block_bytes = context_.options.prefix.block_tokens * context_.options.prefix.bytes_per_token;
+  record.priority = priority_;
+  record.block_bytes = prompt_block_tokens_ * context_.options.prefix.bytes_per_token;
   context_.observer.finished(record);
 }
 
@@ -165,24 +161,31 @@ void Exchange::reset() {
   stage_ = Stage::free;
   total_deadline_.cancel();
   reservation_.release();
+  prefill_reservation_.release();
   body_.reset();
   request_.clear();
   watch_.reset();
   for (std::string* text :
-       {&target_model_, &spliced_model_, &explanation_, &answer_head_, &attempt_head_, &client_ip_}) {
+       {&target_model_, &spliced_model_, &explanation_, &answer_head_, &attempt_head_, &client_ip_, &stage_fields_}) {
     text->clear();
   }
   head_.clear();
+  request_head_ = nullptr;
+  pool_id_.reset();
+  route_table_.reset();
+  answer_changes_ = {};
+  gathered_.reset();
+  priority_ = 0;
   head_request_ = request_complete_ = inference_ = fresh_connection_ = model_listed_ = false;
-  answer_started_ = answer_keep_alive_ = running_ = false;
+  answer_started_ = answer_keep_alive_ = running_ = restoring_ = false;
   endpoint_ = nullptr;
-  attempts_ = tried_count_ = matched_blocks_ = prompt_blocks_ = 0;
-  announced_body_ = request_bytes_ = response_bytes_ = 0;
+  attempts_ = tried_count_ = planned_count_ = matched_blocks_ = prompt_blocks_ = prompt_block_tokens_ = 0;
+  announced_body_ = announced_answer_ = request_bytes_ = response_bytes_ = 0;
   last_failure_ = ErrorCode::no_endpoint;
   framing_ = Framing::same;
   status_ = 0;
   reason_ = {};
-  route_cost_ = connect_time_ = Duration{0};
+  route_cost_ = connect_time_ = hold_time_ = Duration{0};
 }
 
 }  // namespace penstock::proxy

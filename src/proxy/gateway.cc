@@ -1,7 +1,5 @@
 #include "penstock/proxy/gateway.h"
 
-#include <algorithm>
-
 #include "exchange.h"
 #include "penstock/base/assert.h"
 #include "penstock/proxy/error.h"
@@ -53,24 +51,55 @@ void Gateway::on_connections_changed(int delta) {
   context_.observer.client_connections_changed(delta);
 }
 
-const endpoints::Pool* Gateway::pool() {
-  const endpoints::Snapshot* snapshot = context_.snapshots.get();
-  return snapshot == nullptr || snapshot->pools.empty() ? nullptr : &snapshot->pools.front();
+// ---- held requests ----
+
+void Gateway::room_made() {
+  if (!context_.options.flow.enabled || context_.hold == nullptr || !context_.hold->anybody()) return;
+  const endpoints::Snapshot* const snapshot = context_.snapshots.get();
+  if (snapshot != nullptr) context_.hold->room_made(*snapshot, context_.loop.now());
 }
 
-bool Gateway::lists(std::string_view model) {
-  const endpoints::Pool* served_by = pool();
-  if (served_by == nullptr) return false;
-  return std::any_of(
-      served_by->endpoints.begin(), served_by->endpoints.end(), [&](const endpoints::EndpointView& view) {
-        return view.models.empty() || std::find(view.models.begin(), view.models.end(), model) != view.models.end();
-      });
+void Gateway::wake() {
+  context_.loop.post([this] { take_granted(); });
+}
+
+void Gateway::take_granted() {
+  while (Held* const held = context_.hold->take(*this)) static_cast<HeldExchange*>(held)->exchange.on_room();
+}
+
+void Gateway::add_held(HeldExchange& held) {
+  held_.push_back(held);
+}
+
+void Gateway::turn_away_held() {
+  while (!held_.empty()) held_.front().exchange.turn_away();
+}
+
+const endpoints::Pool* Gateway::pool(uint32_t id) {
+  const endpoints::Snapshot* snapshot = context_.snapshots.get();
+  if (snapshot == nullptr) return nullptr;
+  for (const endpoints::Pool& pool : snapshot->pools) {
+    if (pool.id == id) return &pool;
+  }
+  return nullptr;
+}
+
+void Gateway::report_unreachable(const endpoints::EndpointState& endpoint) {
+  constexpr Duration pause = seconds(1);
+  if (!context_.endpoint_unreachable) return;
+  Place& place = places_[endpoint.slot];  // made by target_of() before anybody could connect
+  const Instant now = context_.loop.now();
+  if (place.unreachable_at != Instant{} && now - place.unreachable_at < pause) return;
+  place.unreachable_at = now;
+  context_.endpoint_unreachable(endpoint);
 }
 
 upstream::Target Gateway::target_of(endpoints::EndpointState& endpoint) {
-  if (targets_.size() <= endpoint.slot) targets_.resize(endpoint.slot + 1);
-  upstream::Target& target = targets_[endpoint.slot];
+  if (places_.size() <= endpoint.slot) places_.resize(endpoint.slot + 1);
+  Place& place = places_[endpoint.slot];
+  upstream::Target& target = place.target;
   if (target.incarnation != endpoint.incarnation) {
+    place.unreachable_at = {};
     target.key = endpoint.slot;
     target.incarnation = endpoint.incarnation;
     const auto address = net::Address::parse(endpoint.address);

@@ -1,7 +1,10 @@
 #include "heads.h"
 
+#include <strings.h>
+
 #include <charconv>
 
+#include "penstock/base/text.h"
 #include "penstock/http/writer.h"
 
 namespace penstock::proxy {
@@ -13,7 +16,7 @@ using http::Field;
 constexpr std::string_view kVia = "1.1 penstock";
 
 void append_field(std::string& out, std::string_view name, std::string_view value) {
-  out.append(name).append(": ").append(value).append("\r\n");
+  append_all(out, {name, ": ", value, "\r\n"});
 }
 
 // Fields that steer the gateway, that it writes itself, or that end at this hop: never forwarded from a client.
@@ -34,6 +37,8 @@ bool is_for_gateway(Field field) {
     case Field::x_gateway_destination_endpoint_subset:
     case Field::x_gateway_destination_endpoint_served:
     case Field::x_prefiller_host_port:
+    case Field::x_encoder_hosts_ports:
+    case Field::x_data_parallel_host_port:
     case Field::x_slo_ttft_ms:
     case Field::x_slo_tpot_ms:
     case Field::x_penstock_explain:
@@ -45,18 +50,40 @@ bool is_for_gateway(Field field) {
   }
 }
 
+// Copies field lines as they were received, whole runs of them at once.
+class LineCopier {
+ public:
+  LineCopier(std::string& out, const http::Head& head) : out_(out), head_(head) {}
+  void take(size_t index) {
+    if (index != end_) flush(index);
+    end_ = index + 1;
+  }
+  void finish() { flush(end_); }
+
+ private:
+  void flush(size_t next) {
+    if (end_ > begin_) out_.append(head_.lines(begin_, end_));
+    begin_ = end_ = next;
+  }
+  std::string& out_;
+  const http::Head& head_;
+  size_t begin_ = 0, end_ = 0;
+};
+
 // A random UUID (RFC 9562, version 4).
-std::string make_request_id(Random& random) {
+void assign_request_id(std::string& id, Random& random) {
   static constexpr char digits[] = "0123456789abcdef";
   uint64_t bits[2] = {random.next(), random.next()};
   bits[0] = (bits[0] & ~0xf000ull) | 0x4000ull;
   bits[1] = (bits[1] & ~(0xc0ull << 56)) | (0x80ull << 56);
-  std::string id(36, '-');
-  for (int i = 0, at = 0; i < 32; ++i) {
-    if (i == 8 || i == 12 || i == 16 || i == 20) ++at;
-    id[static_cast<size_t>(at++)] = digits[(bits[i / 16] >> (60 - 4 * (i % 16))) & 15];
+  id.assign(36, '-');
+  char* at = id.data();
+  for (int byte = 0; byte < 16; ++byte) {
+    if (byte == 4 || byte == 6 || byte == 8 || byte == 10) ++at;
+    const auto value = static_cast<uint8_t>(bits[byte / 8] >> (56 - 8 * (byte % 8)));
+    *at++ = digits[value >> 4];
+    *at++ = digits[value & 15];
   }
-  return id;
 }
 
 double number_of(std::string_view text) {
@@ -78,11 +105,36 @@ bool says_json(std::string_view content_type) {
   return content_type.empty() || content_type.find("json") != std::string_view::npos;
 }
 
+bool same_name(std::string_view a, std::string_view b) {
+  return a.size() == b.size() && strncasecmp(a.data(), b.data(), a.size()) == 0;
+}
+
+// Removes the lines "name: ..." between `first` and the last `behind` bytes.
+void remove_lines(std::string& text, size_t first, size_t behind, std::string_view name) {
+  for (size_t at = first; at < text.size() - behind;) {
+    const size_t next = text.find('\n', at) + 1;
+    const std::string_view line = std::string_view(text).substr(at, next - at);
+    if (same_name(line.substr(0, line.find(':')), name)) {
+      text.erase(at, next - at);
+    } else {
+      at = next;
+    }
+  }
+}
+
+void change_line(std::string& text, size_t first, size_t behind, const objects::HeaderChange& change) {
+  if (change.op != objects::HeaderChange::Op::add) remove_lines(text, first, behind, change.name);
+  if (change.op == objects::HeaderChange::Op::remove) return;
+  std::string line;
+  append_field(line, change.name, change.value);
+  text.insert(text.size() - behind, line);
+}
+
 }  // namespace
 
 void ForwardedHead::clear() {
-  for (std::string* text :
-       {&fields, &method, &path, &request_id, &host, &session, &fairness_id, &objective, &model_rewrite}) {
+  for (std::string* text : {&fields, &method, &path, &request_id, &host, &session, &fairness_id, &objective,
+                            &model_rewrite, &test_endpoints}) {
     text->clear();
   }
   json = explain = false;
@@ -93,46 +145,83 @@ void ForwardedHead::assign(const http::Head& head, std::string_view client_ip, R
   clear();
   method = head.method_text;
   path = origin_form(head.target);
-  host = head.get(Field::host);
   json = says_json(head.get(Field::content_type));
   fields.reserve(head.bytes() + 160);
   std::string_view forwarded_for, via;
-  for (const http::Header& header : head.headers()) {
-    if (header.field == Field::x_forwarded_for) forwarded_for = header.value;
-    if (header.field == Field::via) via = header.value;
-    if (!is_for_gateway(header.field) && !is_hop_by_hop(head, header)) append_field(fields, header.name, header.value);
+  LineCopier copier(fields, head);
+  for (size_t i = 0; i < head.headers().size(); ++i) {
+    const http::Header& header = head.headers()[i];
+    if (header.field == Field::x_forwarded_for) {
+      forwarded_for = header.value;
+    } else if (header.field == Field::via) {
+      via = header.value;
+    } else if (is_for_gateway(header.field)) {
+      obey(header);
+    } else if (!is_hop_by_hop(head, header)) {
+      copier.take(i);
+    }
   }
-  session = head.get(Field::x_session_token);
-  fairness_id = head.get(Field::x_gateway_inference_fairness_id);
-  objective = head.get(Field::x_gateway_inference_objective);
-  model_rewrite = head.get(Field::x_gateway_model_name_rewrite);
-  slo_ttft_ms = number_of(head.get(Field::x_slo_ttft_ms));
-  slo_tpot_ms = number_of(head.get(Field::x_slo_tpot_ms));
-  explain = head.get(Field::x_penstock_explain) == "1";
-  request_id = head.get(Field::x_request_id);
-  if (request_id.empty()) request_id = make_request_id(random);
+  copier.finish();
+  if (request_id.empty()) assign_request_id(request_id, random);
+  append_all(fields,
+             {"x-forwarded-for: ", forwarded_for, forwarded_for.empty() ? "" : ", ",
+              client_ip.empty() ? std::string_view("unknown") : client_ip, "\r\nx-forwarded-proto: http\r\nvia: ", via,
+              via.empty() ? "" : ", ", kVia, "\r\nx-request-id: ", request_id, "\r\n"});
+}
 
-  fields.append("x-forwarded-for: ");
-  if (!forwarded_for.empty()) fields.append(forwarded_for).append(", ");
-  fields.append(client_ip.empty() ? std::string_view("unknown") : client_ip).append("\r\n");
-  append_field(fields, "x-forwarded-proto", "http");
-  fields.append("via: ");
-  if (!via.empty()) fields.append(via).append(", ");
-  fields.append(kVia).append("\r\n");
-  append_field(fields, "x-request-id", request_id);
+// Host is no forwarded field: it stands in front of them.
+void ForwardedHead::change(std::span<const objects::HeaderChange> changes) {
+  for (const objects::HeaderChange& change : changes) {
+    if (!same_name(change.name, "host")) change_line(fields, 0, 0, change);
+    else if (change.op == objects::HeaderChange::Op::set) host = change.value;
+  }
+}
+
+// Takes what a field for the gateway says. Of two with the same meaning the first one counts, but an x-llm-d- name wins
+// over an x-gateway- one, as it does in the EPP.
+void ForwardedHead::obey(const http::Header& header) {
+  const bool wins = header.name.size() > 2 && (header.name[2] == 'l' || header.name[2] == 'L');
+  const auto take = [&](std::string& to) {
+    if (to.empty() || wins) to = header.value;
+  };
+  const auto take_number = [&](double& to) {
+    if (to == 0 || wins) to = number_of(header.value);
+  };
+  switch (header.field) {
+    case Field::host:
+      return take(host);
+    case Field::x_session_token:
+      return take(session);
+    case Field::x_gateway_inference_fairness_id:
+      return take(fairness_id);
+    case Field::x_gateway_inference_objective:
+      return take(objective);
+    case Field::x_gateway_model_name_rewrite:
+      return take(model_rewrite);
+    case Field::x_request_id:
+      return take(request_id);
+    case Field::test_epp_endpoint_selection:
+      return take(test_endpoints);
+    case Field::x_slo_ttft_ms:
+      return take_number(slo_ttft_ms);
+    case Field::x_slo_tpot_ms:
+      return take_number(slo_tpot_ms);
+    case Field::x_penstock_explain:
+      explain = header.value == "1";
+      return;
+    default:  // written anew, or for somebody before us
+      return;
+  }
 }
 
 void append_request_head(std::string& out, const ForwardedHead& head, std::string_view endpoint_host, bool has_body,
-                         uint64_t body_bytes) {
-  out.append(head.method).append(" ").append(head.path).append(" HTTP/1.1\r\nhost: ");
-  out.append(head.host.empty() ? endpoint_host : std::string_view(head.host)).append("\r\n");
-  out.append(head.fields);
-  if (has_body) {
-    char digits[20];
-    const auto end = std::to_chars(digits, digits + sizeof digits, body_bytes).ptr;
-    append_field(out, "content-length", {digits, static_cast<size_t>(end - digits)});
-  }
-  out.append("\r\n");
+                         uint64_t body_bytes, std::string_view more) {
+  char digits[20];
+  const auto end = std::to_chars(digits, digits + sizeof digits, body_bytes).ptr;
+  const std::string_view length(digits, static_cast<size_t>(end - digits));
+  append_all(out, {head.method, " ", head.path, " HTTP/1.1\r\nhost: ",
+                   head.host.empty() ? endpoint_host : std::string_view(head.host), "\r\n", head.fields, more,
+                   has_body ? "content-length: " : "", has_body ? length : "", has_body ? "\r\n\r\n" : "\r\n"});
 }
 
 Framing framing_for(const http::Head& answer, bool head_request, uint8_t client_minor_version) {
@@ -145,27 +234,52 @@ Framing framing_for(const http::Head& answer, bool head_request, uint8_t client_
 void append_answer_head(std::string& out, const http::Head& answer, const AnswerContext& context) {
   http::HeadWriter head(out);
   head.status_line(answer.status, answer.reason);
-  bool has_via = false;
-  for (const http::Header& header : answer.headers()) {
+  std::string_view via;
+  LineCopier copier(out, answer);
+  for (size_t i = 0; i < answer.headers().size(); ++i) {
+    const http::Header& header = answer.headers()[i];
     if (header.field == Field::x_request_id || header.field == Field::x_penstock_endpoint) continue;
-    if (header.field == Field::content_length && context.framing == Framing::chunked) continue;
+    if (header.field == Field::x_session_token && !context.session_token.empty()) continue;
+    if (header.field == Field::content_length && context.framing != Framing::same && context.framing != Framing::none)
+      continue;
     if (is_hop_by_hop(answer, header)) continue;
     if (header.field == Field::via) {
-      has_via = true;
-      out.append("via: ").append(header.value).append(", ").append(kVia).append("\r\n");
-      continue;
+      via = header.value;
+    } else {
+      copier.take(i);
     }
-    append_field(out, header.name, header.value);
   }
-  if (!has_via) append_field(out, "via", kVia);
-  append_field(out, "x-request-id", context.request_id);
-  append_field(out, "x-penstock-endpoint", context.endpoint);
+  copier.finish();
+  append_all(out, {"via: ", via, via.empty() ? "" : ", ", kVia, "\r\nx-request-id: ", context.request_id,
+                   "\r\nx-penstock-endpoint: ", context.endpoint, "\r\n"});
+  if (!context.session_token.empty()) append_field(out, "x-session-token", context.session_token);
   if (!context.explanation.empty()) append_field(out, "x-penstock-explain", context.explanation);
   const bool chunked = context.framing == Framing::chunked || (context.framing == Framing::same && answer.chunked);
   if (chunked) append_field(out, "transfer-encoding", "chunked");
   if (!context.keep_alive) append_field(out, "connection", "close");
   else if (context.client_minor_version == 0) append_field(out, "connection", "keep-alive");
   head.end();
+}
+
+constexpr size_t head_end = 2;  // the empty line
+
+void append_length(std::string& head, uint64_t bytes) {
+  head.resize(head.size() - head_end);
+  http::HeadWriter writer(head);
+  writer.field("content-length", bytes);
+  writer.end();
+}
+
+void change_answer_head(std::string& head, std::span<const objects::HeaderChange> changes) {
+  const size_t first = head.find('\n') + 1;
+  for (const objects::HeaderChange& change : changes) change_line(head, first, head_end, change);
+}
+
+bool has_content_encoding(const http::Head& head) {
+  for (const http::Header& header : head.headers()) {
+    if (same_name(header.name, "content-encoding")) return true;
+  }
+  return false;
 }
 
 }  // namespace penstock::proxy

@@ -2,6 +2,7 @@
 #include <cstdarg>
 #include <cstdio>
 
+#include "penstock/base/text.h"
 #include "penstock/routing/router.h"
 
 namespace penstock::routing {
@@ -33,19 +34,12 @@ void append_ascii(std::string& out, std::string_view text) {
   for (const char c : text) out += c > ' ' && c < 0x7f && c != ';' ? c : '?';
 }
 
-void append_json_string(std::string& out, std::string_view text) {
-  out += '"';
-  for (const char c : text) {
-    if (c == '"' || c == '\\') {
-      out += '\\';
-      out += c;
-    } else if (static_cast<unsigned char>(c) < 0x20) {
-      append(out, "\\u%04x", static_cast<unsigned>(c));
-    } else {
-      out += c;
-    }
+void append_names(std::string& out, std::string_view before, const std::vector<std::string>& names) {
+  out += before;
+  for (size_t i = 0; i < names.size(); ++i) {
+    if (i > 0) out += ',';
+    append_json_string(out, names[i]);
   }
-  out += '"';
 }
 
 // Adds ", part" as a whole or not at all; false when the header is full.
@@ -62,6 +56,24 @@ bool add_part(std::string& header, std::string_view part) {
 
 }  // namespace
 
+void Explanation::clear() {
+  profile.clear();
+  scorers.clear();
+  terms.clear();
+  rows.clear();
+  excluded.clear();
+  stages.clear();
+  shadow.clear();
+  shadow_gain_seconds = 0;
+  inputs.whole = false;
+  inputs.endpoints.clear();
+}
+
+void Explanation::keep_best() {
+  if (rows.size() > shown_max) rows.resize(shown_max);
+  if (excluded.size() > shown_max) excluded.resize(shown_max);
+}
+
 std::string Explanation::to_header() const {
   std::string header, part;
   for (const Row& row : rows) {
@@ -76,6 +88,16 @@ std::string Explanation::to_header() const {
     append(part, " matched=%u waiting=%.4g kv=", row.matched_blocks, row.waiting);
     append_known(part, "?", row.kv_usage);
     append(part, " in-flight=%lld", static_cast<long long>(row.in_flight));
+    for (size_t i = 0; i < row.terms.size() && i < terms.size(); ++i) {
+      part += ' ';
+      append_ascii(part, terms[i]);
+      append(part, "=%.4g", row.terms[i]);
+    }
+    if (!add_part(header, part)) return header;
+  }
+  for (const auto& [stage, endpoint] : stages) {
+    part = stage + ": ";
+    append_ascii(part, endpoint);
     if (!add_part(header, part)) return header;
   }
   for (const auto& [endpoint, why] : excluded) {
@@ -84,15 +106,19 @@ std::string Explanation::to_header() const {
     part += " excluded: " + why;
     if (!add_part(header, part)) return header;
   }
+  if (shadow.empty()) return header;
+  part = "shadow: ";
+  append_ascii(part, shadow);
+  append(part, " gain_s=%.4g", shadow_gain_seconds);
+  add_part(header, part);
   return header;
 }
 
 void Explanation::append_json(std::string& out) const {
-  out += "{\"scorers\":[";
-  for (size_t i = 0; i < scorers.size(); ++i) {
-    if (i > 0) out += ',';
-    append_json_string(out, scorers[i]);
-  }
+  out += "{\"profile\":";
+  append_json_string(out, profile);
+  append_names(out, ",\"scorers\":[", scorers);
+  append_names(out, "],\"terms\":[", terms);
   out += "],\"candidates\":[";
   for (size_t i = 0; i < rows.size(); ++i) {
     const Row& row = rows[i];
@@ -102,7 +128,9 @@ void Explanation::append_json(std::string& out) const {
     for (size_t s = 0; s < row.scores.size(); ++s) append(out, s > 0 ? ",%.6g" : "%.6g", row.scores[s]);
     append(out, "],\"matched_blocks\":%u,\"waiting\":%.6g,\"kv_usage\":", row.matched_blocks, row.waiting);
     append_known(out, "null", row.kv_usage);
-    append(out, ",\"in_flight\":%lld}", static_cast<long long>(row.in_flight));
+    append(out, ",\"in_flight\":%lld,\"terms\":[", static_cast<long long>(row.in_flight));
+    for (size_t t = 0; t < row.terms.size(); ++t) append(out, t > 0 ? ",%.6g" : "%.6g", row.terms[t]);
+    out += "]}";
   }
   out += "],\"excluded\":[";
   for (size_t i = 0; i < excluded.size(); ++i) {
@@ -112,7 +140,15 @@ void Explanation::append_json(std::string& out) const {
     append_json_string(out, excluded[i].second);
     out += '}';
   }
-  out += "]}";
+  out += ']';
+  for (size_t i = 0; i < stages.size(); ++i) {
+    out += i > 0 ? ",{\"stage\":" : ",\"stages\":[{\"stage\":";
+    append_json_string(out, stages[i].first);
+    out += ",\"endpoint\":";
+    append_json_string(out, stages[i].second);
+    out += i + 1 < stages.size() ? "}" : "}]";
+  }
+  out += '}';
 }
 
 }  // namespace penstock::routing

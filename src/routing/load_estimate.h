@@ -31,4 +31,25 @@ inline double in_engine(const Inputs& in, const Candidate& candidate) {
   return std::max(own, metrics.waiting + metrics.running + since);
 }
 
+// Requests that other gateways have in the engine.
+inline double foreign_of(const endpoints::EngineMetrics& metrics) {
+  const double ours = static_cast<double>(metrics.requests_at_scrape);
+  return std::max(0.0, metrics.waiting + metrics.running - ours);
+}
+
+// Fewer is better: 1 for the least, 0 for the most, 1 for all when they are equal. `scores` holds the counts on entry.
+inline void fewest_first(std::span<double> scores) {
+  if (scores.empty()) return;
+  double low = scores.front(), high = low;
+  for (const double score : scores) {
+    low = score < low ? score : low;
+    high = score > high ? score : high;
+  }
+  if (high > low) {
+    for (double& score : scores) score = (high - score) / (high - low);
+  } else {
+    std::fill(scores.begin(), scores.end(), 1.0);
+  }
+}
+
 }  // namespace penstock::routing

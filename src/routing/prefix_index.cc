@@ -1,10 +1,10 @@
 #include "penstock/routing/prefix_index.h"
 
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <array>
 #include <bit>
-#include <cstdlib>
-#include <cstring>
 
 #include "penstock/base/assert.h"
 
@@ -40,9 +40,19 @@ constexpr size_t lines_max = 20;
 static_assert(PrefixIndex::holders_max * 5 <= lines_max * spill_at * 4);
 
 constexpr size_t prefetch_distance = 16;
+// Blocks from one look at a chain to the next, and how many such looks are prefetched.
+constexpr uint32_t stride = 32;
+constexpr uint32_t strides_ahead = 12;
 
 uint64_t tag_of(uint64_t word) {
   return word >> tag_shift;
+}
+// `difference`: of a word and another word, or the hash of a block, by exclusive or.
+bool same_tag(uint64_t difference) {
+  return difference < uint64_t{1} << tag_shift;
+}
+bool same_tag_and_slot(uint64_t difference) {
+  return difference < uint64_t{1} << stamp_bits;
 }
 uint32_t slot_of(uint64_t word) {
   return static_cast<uint32_t>((word >> stamp_bits) & slot_mask);
@@ -59,9 +69,35 @@ uint64_t age_of(uint64_t word, uint64_t counter) {
 
 // What a reader needs to judge words of one endpoint, read once per call.
 struct View {
-  uint64_t counter = 0;
-  uint64_t span = 0;  // words of this age and more are void
+  uint64_t counter;
+  uint64_t span;  // words of this age and more are void
   bool live(uint64_t word) const { return age_of(word, counter) < span; }
+};
+
+// The same, for many words. Counted from a stamp that is ahead by the most, ages do not wrap for those that are ahead,
+// and one comparison does.
+struct Judge {
+  uint64_t newest;
+  uint64_t span;  // 0: nothing is live
+  explicit Judge(const View& view)
+      : newest(view.counter + ahead_max), span(view.span == 0 ? 0 : view.span + ahead_max) {}
+  Judge() {}  // in an array, of which only some are used
+  bool live(uint64_t word) const { return ((newest - word) & stamp_mask) < span; }
+};
+
+// How far each endpoint has been followed along a chain. Indexed by slot; only those of the candidates are read.
+struct Followed {
+  static constexpr uint32_t nobody = UINT32_MAX;
+  std::array<uint32_t, PrefixIndex::endpoint_slots_max> reached;  // blocks held so far; nobody: not a candidate
+  std::array<Judge, PrefixIndex::endpoint_slots_max> judges;
+  uint32_t slot_end = 0;  // after the last candidate's
+};
+
+// What recording a chain has done so far. (The table's own counters are touched once for a chain: a locked instruction
+// for each block would cost more than the block.)
+struct Recorded {
+  uint64_t fresh = 0;  // blocks that were not held
+  int64_t filled = 0;  // words that were empty
 };
 
 struct alignas(64) EndpointSlot {
@@ -83,7 +119,7 @@ struct alignas(64) EndpointSlot {
 // that sees an old word sees a state the table was in; a writer that overwrites another's word costs that one a hit.
 struct PrefixIndex::Table {
   explicit Table(size_t entries);
-  ~Table() { std::free(memory); }
+  ~Table() { ::munmap(memory, memory_bytes); }
   Table(const Table&) = delete;
   Table& operator=(const Table&) = delete;
 
@@ -92,16 +128,20 @@ struct PrefixIndex::Table {
     return words + ((hash + step * stride) & line_mask) * words_per_line;
   }
   void prefetch(uint64_t hash) const { __builtin_prefetch(line(hash, 0)); }
+  void prefetch_to_write(uint64_t hash) const { __builtin_prefetch(line(hash, 0), 1); }
 
-  uint64_t touch(uint64_t hash, uint32_t slot, const View& own, uint64_t& fresh);
+  uint64_t touch(uint64_t hash, uint32_t slot, const View& own, Recorded& done);
   size_t place_in(const uint64_t* line, bool last) const;
-  void erase(uint64_t* word, uint64_t expected);
-  void forget_block(uint64_t hash, uint32_t slot);
+  bool erase(uint64_t* word, uint64_t expected);
+  int64_t forget_block(uint64_t hash, uint32_t slot);
   void sweep(uint64_t recorded);
-  void match_group(std::span<const uint64_t> chain, std::span<const uint32_t> slots, std::span<uint32_t> matched) const;
+  size_t advance(uint64_t hash, uint32_t from, uint32_t to, size_t wanted, Followed& followed) const;
+  void find_ends(std::span<const uint64_t> chain, uint32_t from, uint32_t to, size_t lost, Followed& followed) const;
+  void follow(std::span<const uint64_t> chain, size_t candidates, Followed& followed) const;
 
   void* memory;
-  uint64_t* words;  // aligned to a cache line
+  size_t memory_bytes;
+  uint64_t* words;  // aligned to a huge page
   uint64_t line_mask;
   std::atomic<uint64_t> recorded_total{0};  // drives the sweep
   std::atomic<int64_t> used{0};             // words that are not zero
@@ -116,18 +156,31 @@ uint64_t load(const uint64_t* word) {
 void store(uint64_t* word, uint64_t value) {
   Word(*word).store(value, std::memory_order_relaxed);
 }
+bool full(const uint64_t* line) {
+  for (size_t i = 0; i < words_per_line; ++i) {
+    if (load(line + i) == 0) return false;
+  }
+  return true;
+}
 }  // namespace
 
 PrefixIndex::Table::Table(size_t entries) {
   // At least a few lines per sequence of lines_max.
   const size_t lines = std::bit_ceil(std::max(entries, size_t{32} * words_per_line)) / words_per_line;
   line_mask = lines - 1;
-  // calloc, because large zeroed memory is not touched (and so not resident) before it is used.
-  const size_t line_bytes = words_per_line * sizeof(uint64_t);
-  memory = std::calloc(lines + 1, line_bytes);
-  PENSTOCK_ASSERT(memory != nullptr);
+  // Blocks lie all over it, so that with small pages nearly every look-up would also miss the TLB: at 220 KB a prompt a
+  // third of a shard's time went here. Huge pages are taken now and not by whoever meets them first: the kernel may
+  // move memory about for tens of milliseconds to make one. A very large table stays on small pages, resident as it is
+  // used.
+  constexpr size_t huge_page = size_t{2} << 20, huge_table_max = size_t{256} << 20;
+  const size_t bytes = lines * words_per_line * sizeof(uint64_t);
+  memory_bytes = bytes + huge_page;
+  memory = ::mmap(nullptr, memory_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  PENSTOCK_ASSERT(memory != MAP_FAILED);
   const auto address = reinterpret_cast<uintptr_t>(memory);
-  words = reinterpret_cast<uint64_t*>((address + line_bytes - 1) / line_bytes * line_bytes);
+  words = reinterpret_cast<uint64_t*>((address + huge_page - 1) / huge_page * huge_page);
+  if (bytes < huge_page || bytes > huge_table_max || ::madvise(words, bytes, MADV_HUGEPAGE) != 0) return;
+  for (size_t at = 0; at < bytes / sizeof(uint64_t); at += huge_page / sizeof(uint64_t)) store(words + at, 0);
 }
 
 PrefixIndex::PrefixIndex(size_t entries) : table_(std::make_unique<Table>(entries)) {}
@@ -136,61 +189,76 @@ PrefixIndex::~PrefixIndex() = default;
 void PrefixIndex::match(std::span<const uint64_t> chain, std::span<const uint32_t> slots,
                         std::span<uint32_t> matched_blocks) const {
   PENSTOCK_ASSERT(slots.size() == matched_blocks.size());
-  // One machine word of endpoints at a time; the lines that the first group read are in the cache for the next.
-  constexpr size_t group = 64;
-  for (size_t at = 0; at < slots.size(); at += group) {
-    const size_t count = std::min(group, slots.size() - at);
-    table_->match_group(chain, slots.subspan(at, count), matched_blocks.subspan(at, count));
+  Followed followed;
+  for (const uint32_t slot : slots) {
+    if (slot < endpoint_slots_max) followed.slot_end = std::max(followed.slot_end, slot + 1);
+  }
+  std::fill_n(followed.reached.begin(), followed.slot_end, Followed::nobody);
+  size_t candidates = 0;
+  for (const uint32_t slot : slots) {
+    if (slot >= endpoint_slots_max || followed.reached[slot] == 0) continue;
+    followed.reached[slot] = 0;
+    followed.judges[slot] = Judge(table_->slots[slot].view());
+    ++candidates;
+  }
+  table_->follow(chain, candidates, followed);
+  for (size_t i = 0; i < slots.size(); ++i) {
+    matched_blocks[i] = slots[i] < endpoint_slots_max ? followed.reached[slots[i]] : 0;
   }
 }
 
-void PrefixIndex::Table::match_group(std::span<const uint64_t> chain, std::span<const uint32_t> group,
-                                     std::span<uint32_t> matched) const {
-  constexpr uint8_t nobody = 0xff;
-  std::array<View, 64> views;
-  std::array<uint8_t, endpoint_slots_max> position;  // of a slot in `group`; written up to slot_end only
-  uint32_t slot_end = 0;
-  for (const uint32_t slot : group) {
-    if (slot < endpoint_slots_max) slot_end = std::max(slot_end, slot + 1);
+// All candidates at once, in strides: who holds the last block of a stride holds the stride, since caches and this
+// index lose the tail of a chain before its head.
+void PrefixIndex::Table::follow(std::span<const uint64_t> chain, size_t candidates, Followed& followed) const {
+  if (chain.empty()) return;
+  const auto size = static_cast<uint32_t>(chain.size());
+  for (uint32_t at = 0, ahead = 0; ahead < strides_ahead && at < size; ++ahead, at += stride) prefetch(chain[at]);
+  uint32_t at = 1;
+  size_t active = advance(chain[0], 0, 1, candidates, followed);
+  while (active > 0 && at < size) {
+    const uint32_t to = std::min(at + stride, size);
+    const size_t ahead = size_t{to} - 1 + strides_ahead * stride;
+    if (ahead < size) prefetch(chain[ahead]);
+    const size_t kept = advance(chain[to - 1], at, to, active, followed);
+    find_ends(chain, at, to, active - kept, followed);
+    active = kept;
+    at = to;
   }
-  std::memset(position.data(), nobody, slot_end);
-  uint64_t active = 0;  // endpoints that hold all blocks so far
-  for (size_t i = 0; i < group.size(); ++i) {
-    matched[i] = 0;
-    if (group[i] >= endpoint_slots_max) continue;
-    position[group[i]] = static_cast<uint8_t>(i);
-    views[i] = slots[group[i]].view();
-    active |= uint64_t{1} << i;
-  }
+}
 
-  for (size_t i = 0; i < std::min(prefetch_distance, chain.size()); ++i) prefetch(chain[i]);
-  for (size_t block = 0; block < chain.size() && active != 0; ++block) {
-    if (block + prefetch_distance < chain.size()) prefetch(chain[block + prefetch_distance]);
-    const uint64_t hash = chain[block];
-    uint64_t holders = 0;
-    for (size_t step = 0; step < lines_max; ++step) {
-      const uint64_t* words_of_line = line(hash, step);
-      unsigned of_block = 0;
-      bool full = true;
-      for (size_t i = 0; i < words_per_line; ++i) {
-        const uint64_t word = load(words_of_line + i);
-        full = full && word != 0;
-        if (tag_of(word) != tag_of(hash) || word == 0) continue;
-        ++of_block;
-        const uint32_t slot = slot_of(word);
-        if (slot >= slot_end || position[slot] == nobody) continue;
-        if (views[position[slot]].live(word)) holders |= uint64_t{1} << position[slot];
-      }
-      if ((active & ~holders) == 0 || !(full || of_block >= follow_at)) break;
-    }
-    for (uint64_t lost = active & ~holders; lost != 0; lost &= lost - 1) {
-      matched[static_cast<size_t>(std::countr_zero(lost))] = static_cast<uint32_t>(block);
-    }
-    active &= holders;
+// `lost` endpoints were followed to `from` and do not hold the last block before `to`: where between do they end?
+void PrefixIndex::Table::find_ends(std::span<const uint64_t> chain, uint32_t from, uint32_t to, size_t lost,
+                                   Followed& followed) const {
+  while (lost > 0 && to - from > 1) {
+    const uint32_t middle = from + (to - from) / 2;
+    prefetch(chain[from + (middle - from) / 2]);
+    prefetch(chain[middle + (to - middle) / 2 - 1]);
+    const size_t kept = advance(chain[middle - 1], from, middle, lost, followed);
+    find_ends(chain, middle, to, kept, followed);
+    lost -= kept;
+    to = middle;
   }
-  for (; active != 0; active &= active - 1) {
-    matched[static_cast<size_t>(std::countr_zero(active))] = static_cast<uint32_t>(chain.size());
+}
+
+// Those that were followed to `from` and hold the block `hash` have reached `to`. Returns how many; `wanted` at most.
+size_t PrefixIndex::Table::advance(uint64_t hash, uint32_t from, uint32_t to, size_t wanted, Followed& followed) const {
+  size_t found = 0;
+  for (size_t step = 0; step < lines_max; ++step) {
+    const uint64_t* words_of_line = line(hash, step);
+    unsigned of_block = 0;
+#pragma GCC unroll 8
+    for (size_t i = 0; i < words_per_line; ++i) {
+      const uint64_t word = load(words_of_line + i);
+      if (!same_tag(word ^ hash) || word == 0) continue;
+      ++of_block;
+      const uint32_t slot = slot_of(word);
+      if (slot >= followed.slot_end || followed.reached[slot] != from || !followed.judges[slot].live(word)) continue;
+      followed.reached[slot] = to;
+      ++found;
+    }
+    if (found == wanted || !(of_block >= follow_at || full(words_of_line))) break;
   }
+  return found;
 }
 
 void PrefixIndex::record(std::span<const uint64_t> chain, uint32_t slot) {
@@ -199,42 +267,45 @@ void PrefixIndex::record(std::span<const uint64_t> chain, uint32_t slot) {
   EndpointSlot& endpoint = table_->slots[slot];
   const View own = endpoint.view();
   // Tail first: model servers evict the tail of a chain before its head, and the head is what all matches need.
-  uint64_t fresh = 0, ages = 0;
+  Recorded done;
+  uint64_t ages = 0;
   for (size_t i = chain.size(); i-- > 0;) {
-    if (i >= prefetch_distance) table_->prefetch(chain[i - prefetch_distance]);
-    ages += table_->touch(chain[i], slot, own, fresh);
+    if (i >= prefetch_distance) table_->prefetch_to_write(chain[i - prefetch_distance]);
+    ages += table_->touch(chain[i], slot, own, done);
   }
   // A new block pushes every other one step towards eviction. One that was held already, at age a, pushes only the
   // blocks younger than it: a/span of them. The counter moves by the mean push.
-  const uint64_t pushed = fresh + ages / std::max<uint64_t>(own.span, 1);
+  if (done.filled > 0) table_->used.fetch_add(done.filled, std::memory_order_relaxed);
+  const uint64_t pushed = done.fresh + ages / std::max<uint64_t>(own.span, 1);
   if (pushed == 0) return;
   endpoint.counter.fetch_add(pushed, std::memory_order_relaxed);
   table_->sweep(pushed);
 }
 
-// Stamps the block as the newest of the endpoint. Returns the age it had; 0, and one more in `fresh`, if it was not
-// held.
-uint64_t PrefixIndex::Table::touch(uint64_t hash, uint32_t slot, const View& own, uint64_t& fresh) {
+// Stamps the block as the newest of the endpoint. Returns the age it had; 0, and one more that is fresh, if it was
+// not held.
+uint64_t PrefixIndex::Table::touch(uint64_t hash, uint32_t slot, const View& own, Recorded& done) {
+  const uint64_t wanted = make_word(hash, slot, 0);
   for (size_t step = 0;; ++step) {
     uint64_t* words_of_line = line(hash, step);
     unsigned of_block = 0;
     for (size_t i = 0; i < words_per_line; ++i) {
       const uint64_t word = load(words_of_line + i);
-      if (tag_of(word) != tag_of(hash) || word == 0) continue;
+      if (!same_tag(word ^ wanted) || word == 0) continue;
       ++of_block;
-      if (slot_of(word) != slot) continue;
+      if (!same_tag_and_slot(word ^ wanted)) continue;
       const uint64_t age = age_of(word, own.counter);
       const bool held = age < own.span;
-      fresh += held ? 0 : 1;
-      store(words_of_line + i, make_word(hash, slot, own.counter + fresh));
+      done.fresh += held ? 0 : 1;
+      store(words_of_line + i, make_word(hash, slot, own.counter + done.fresh));
       return held ? age : 0;
     }
     const bool last = step + 1 == lines_max;
     const size_t place = of_block < spill_at || last ? place_in(words_of_line, last) : words_per_line;
     if (place == words_per_line) continue;
-    ++fresh;
-    if (load(words_of_line + place) == 0) used.fetch_add(1, std::memory_order_relaxed);
-    store(words_of_line + place, make_word(hash, slot, own.counter + fresh));
+    ++done.fresh;
+    if (load(words_of_line + place) == 0) ++done.filled;
+    store(words_of_line + place, make_word(hash, slot, own.counter + done.fresh));
     return 0;
   }
 }
@@ -264,13 +335,14 @@ size_t PrefixIndex::Table::place_in(const uint64_t* words_of_line, bool last) co
   return oldest;
 }
 
-void PrefixIndex::Table::erase(uint64_t* place, uint64_t expected) {
-  if (Word(*place).compare_exchange_strong(expected, 0, std::memory_order_relaxed)) {
-    used.fetch_sub(1, std::memory_order_relaxed);
-  }
+// The caller takes it off `used`.
+bool PrefixIndex::Table::erase(uint64_t* place, uint64_t expected) {
+  return Word(*place).compare_exchange_strong(expected, 0, std::memory_order_relaxed);
 }
 
-void PrefixIndex::Table::forget_block(uint64_t hash, uint32_t slot) {
+// Returns how many words were erased.
+int64_t PrefixIndex::Table::forget_block(uint64_t hash, uint32_t slot) {
+  int64_t erased = 0;
   for (size_t step = 0; step < lines_max; ++step) {
     uint64_t* words_of_line = line(hash, step);
     unsigned of_block = 0;
@@ -280,10 +352,11 @@ void PrefixIndex::Table::forget_block(uint64_t hash, uint32_t slot) {
       full = full && word != 0;
       if (tag_of(word) != tag_of(hash) || word == 0) continue;
       ++of_block;
-      if (slot_of(word) == slot) erase(words_of_line + i, word);
+      if (slot_of(word) == slot && erase(words_of_line + i, word)) ++erased;
     }
-    if (!full && of_block < follow_at) return;
+    if (!full && of_block < follow_at) break;
   }
+  return erased;
 }
 
 // Erases void words in the share of the table that is due for `recorded` more blocks. The total is the cursor.
@@ -294,21 +367,25 @@ void PrefixIndex::Table::sweep(uint64_t recorded) {
     return line_bits <= sweep_period_bits ? total >> (sweep_period_bits - line_bits)
                                           : total << (line_bits - sweep_period_bits);
   };
+  int64_t erased = 0;
   for (uint64_t at = cursor(before), end = cursor(before + recorded); at != end; ++at) {
     uint64_t* words_of_line = line(at, 0);
     for (size_t i = 0; i < words_per_line; ++i) {
       const uint64_t word = load(words_of_line + i);
-      if (word != 0 && !slots[slot_of(word)].view().live(word)) erase(words_of_line + i, word);
+      if (word != 0 && !slots[slot_of(word)].view().live(word) && erase(words_of_line + i, word)) ++erased;
     }
   }
+  if (erased > 0) used.fetch_sub(erased, std::memory_order_relaxed);
 }
 
 void PrefixIndex::forget_tail(std::span<const uint64_t> chain, uint32_t slot, size_t kept_blocks) {
   if (slot >= endpoint_slots_max) return;
+  int64_t erased = 0;
   for (size_t i = kept_blocks; i < chain.size(); ++i) {
     if (i + prefetch_distance < chain.size()) table_->prefetch(chain[i + prefetch_distance]);
-    table_->forget_block(chain[i], slot);
+    erased += table_->forget_block(chain[i], slot);
   }
+  if (erased > 0) table_->used.fetch_sub(erased, std::memory_order_relaxed);
 }
 
 void PrefixIndex::forget_endpoint(uint32_t slot) {
@@ -341,8 +418,12 @@ size_t PrefixIndex::size() const {
   return static_cast<size_t>(std::max<int64_t>(table_->used.load(std::memory_order_relaxed), 0));
 }
 
+size_t PrefixIndex::entries() const {
+  return (table_->line_mask + 1) * words_per_line;
+}
+
 size_t PrefixIndex::bytes() const {
-  return (table_->line_mask + 1) * words_per_line * sizeof(uint64_t) + sizeof(Table);
+  return entries() * sizeof(uint64_t) + sizeof(Table);
 }
 
 }  // namespace penstock::routing

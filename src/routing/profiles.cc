@@ -8,30 +8,65 @@
 namespace penstock::routing {
 namespace {
 
-// The highest score; among equals each is as likely.
-class MaxScorePicker final : public Picker {
+// One that makes up to `choices` of them, in order; each by choose(), which puts its choice at the front of what is
+// left.
+template <typename Rule>
+class OrderedPicker final : public Picker {
  public:
-  std::string_view type() const override { return "max-score-picker"; }
+  explicit OrderedPicker(size_t choices) : choices_(choices) {}
+  std::string_view type() const override { return Rule::type; }
+  size_t choices() const override { return choices_; }
   void pick(const Inputs& in, std::vector<Candidate>& candidates) const override {
-    size_t best = 0;
+    const size_t count = std::min(choices_, candidates.size());
+    for (size_t i = 0; i < count; ++i) Rule::choose(in, std::span(candidates).subspan(i));
+  }
+
+ private:
+  size_t choices_;
+};
+
+// The highest score; of equals the one that a filter put first, else each is as likely.
+struct MaxScore {
+  static constexpr std::string_view type = "max-score-picker";
+  static void choose(const Inputs& in, std::span<Candidate> candidates) {
+    Candidate* best = &candidates.front();
     uint64_t equals = 1;
-    for (size_t i = 1; i < candidates.size(); ++i) {
-      if (candidates[i].score > candidates[best].score) {
-        best = i;
+    for (Candidate& candidate : candidates.subspan(1)) {
+      if (candidate.score > best->score || (candidate.score == best->score && candidate.order < best->order)) {
+        best = &candidate;
         equals = 1;
-      } else if (candidates[i].score == candidates[best].score && in.random.below(++equals) == 0) {
-        best = i;
+      } else if (candidate.score == best->score && candidate.order == best->order && in.random.below(++equals) == 0) {
+        best = &candidate;
       }
     }
-    std::swap(candidates.front(), candidates[best]);
+    std::swap(candidates.front(), *best);
   }
 };
 
-class RandomPicker final : public Picker {
- public:
-  std::string_view type() const override { return "random-picker"; }
-  void pick(const Inputs& in, std::vector<Candidate>& candidates) const override {
+struct AnyOne {
+  static constexpr std::string_view type = "random-picker";
+  static void choose(const Inputs& in, std::span<Candidate> candidates) {
     std::swap(candidates.front(), candidates[in.random.below(candidates.size())]);
+  }
+};
+
+// With a chance proportional to its score; when all are 0, any. Several draws without putting back give the order that
+// the Endpoint Picker gets from keys U^(1/score) (A-Res, Efraimidis and Spirakis 2006).
+struct WeightedRandom {
+  static constexpr std::string_view type = "weighted-random-picker";
+  static void choose(const Inputs& in, std::span<Candidate> candidates) {
+    double sum = 0;
+    for (const Candidate& candidate : candidates) sum += std::max(candidate.score, 0.0);
+    if (sum <= 0) return AnyOne::choose(in, candidates);
+    double left = in.random.unit() * sum;
+    Candidate* chosen = nullptr;
+    for (Candidate& candidate : candidates) {
+      if (candidate.score <= 0) continue;
+      chosen = &candidate;  // the last one also takes what rounding left over
+      left -= candidate.score;
+      if (left < 0) break;
+    }
+    std::swap(candidates.front(), *chosen);
   }
 };
 
@@ -60,7 +95,8 @@ class RoundRobinPicker final : public Picker {
   mutable std::atomic<uint32_t> last_slot_{UINT32_MAX};
 };
 
-constexpr std::array<std::string_view, 4> names = {"epp-default", "random", "round-robin", "least-load"};
+constexpr std::array<std::string_view, 5> names = {"epp-default", "random", "round-robin", "least-load",
+                                                   "expected-cost"};
 
 void add_scorer(Profile& profile, std::string_view type, double weight) {
   profile.scorers.push_back({make_scorer(type), weight});
@@ -80,15 +116,17 @@ bool parse_policy(std::string_view name, Policy* out) {
   return true;
 }
 
-std::unique_ptr<Picker> make_picker(std::string_view type) {
-  if (type == "max-score-picker") return std::make_unique<MaxScorePicker>();
-  if (type == "random-picker") return std::make_unique<RandomPicker>();
+std::unique_ptr<Picker> make_picker(std::string_view type, size_t choices) {
+  if (type == MaxScore::type) return std::make_unique<OrderedPicker<MaxScore>>(choices);
+  if (type == AnyOne::type) return std::make_unique<OrderedPicker<AnyOne>>(choices);
+  if (type == WeightedRandom::type) return std::make_unique<OrderedPicker<WeightedRandom>>(choices);
   if (type == "round-robin-picker") return std::make_unique<RoundRobinPicker>();
   return nullptr;
 }
 
 std::unique_ptr<Profile> make_profile(Policy policy) {
   auto profile = std::make_unique<Profile>();
+  profile->name = names[static_cast<size_t>(policy)];
   switch (policy) {
     case Policy::epp_default:
       add_scorer(*profile, "queue-scorer", 2);
@@ -106,6 +144,11 @@ std::unique_ptr<Profile> make_profile(Policy policy) {
     case Policy::least_load:
       add_scorer(*profile, "least-load-scorer", 1);
       profile->picker = make_picker("max-score-picker");
+      break;
+    case Policy::expected_cost:
+      add_scorer(*profile, "expected-cost-scorer", 1);
+      profile->picker = make_picker("max-score-picker");
+      profile->uses_prefix = true;
       break;
   }
   return profile;

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <cstdio>
 
+#include "decisions.h"
+#include "expected_cost.h"
 #include "load_estimate.h"
 #include "penstock/base/assert.h"
 
@@ -39,20 +41,30 @@ const char* reason(Excluded excluded) {
 }
 
 bool contains(std::span<EndpointState* const> list, const EndpointState* state) {
-  return std::find(list.begin(), list.end(), state) != list.end();
+  for (const EndpointState* one : list) {
+    if (one == state) return true;
+  }
+  return false;
 }
 
-bool serves(const EndpointView& view, std::string_view model) {
-  if (model.empty() || view.models.empty()) return true;
-  return std::find(view.models.begin(), view.models.end(), model) != view.models.end();
+// But for its readiness.
+Excluded judge_usable(const EndpointView& view, const Features& features, Instant now,
+                      std::span<EndpointState* const> tried) {
+  if (!serves(view, features.model)) return Excluded::other_model;
+  if (contains(tried, view.state)) return Excluded::tried;
+  return ejected(*view.state, now) ? Excluded::ejected : Excluded::no;
 }
 
 Excluded judge(const EndpointView& view, const Features& features, Instant now, std::span<EndpointState* const> tried) {
   if (view.readiness == Readiness::not_ready) return Excluded::not_ready;
   if (view.readiness == Readiness::draining) return Excluded::draining;
-  if (!serves(view, features.model)) return Excluded::other_model;
-  if (contains(tried, view.state)) return Excluded::tried;
-  return ejected(*view.state, now) ? Excluded::ejected : Excluded::no;
+  return judge_usable(view, features, now, tried);
+}
+
+// It is not excluded after all.
+void readmit(Explanation* why, const EndpointView& view) {
+  if (why == nullptr) return;
+  std::erase_if(why->excluded, [&](const auto& entry) { return entry.first == view.state->name; });
 }
 
 // When the endpoint may be used again; one whose probe fails comes after all that merely serve a penalty.
@@ -74,40 +86,96 @@ struct Router::State {
   std::vector<const EndpointView*> ejected_ones;
   std::vector<uint32_t> slots, matched;
   std::vector<double> scores;  // one row per scorer
+  std::vector<EndpointState*> next, encode;
+  // Of the shadow policy: all candidates, those that it considers, their scores.
+  std::vector<Candidate> offered, shadowed;
+  std::vector<double> shadow_scores;
 
+  void gather_ready(const Features& features, const endpoints::Pool& pool, Instant now,
+                    std::span<EndpointState* const> tried, Explanation* why, bool* any_usable);
+  void gather_last_resort(const Features& features, const endpoints::Pool& pool, Instant now,
+                          std::span<EndpointState* const> tried, Explanation* why);
   NoEndpoint gather(const Features& features, const endpoints::Pool& pool, Instant now,
                     std::span<EndpointState* const> tried, Explanation* why);
   void panic(Explanation* why);
   void thin_recovering(Instant now, Explanation* why);
   void match_prefix(const Features& features);
-  void score(const Inputs& in);
+  void note_choices(Decision& decision);
+  bool keep_planned(std::span<EndpointState* const> planned);
+  bool filter(const Profile& by, const Inputs& in, Explanation* why);
+  void run_stages(const Inputs& in, const endpoints::Pool& pool, Decision& decision, Explanation* why);
+  bool run_stage(const Profile::Stage& stage, const Inputs& in, const endpoints::Pool& pool, const Decision& decision);
   void explain(const Inputs& in, Explanation& why) const;
+  void explain_terms(const Inputs& in, Explanation& why) const;
+  std::optional<Decision::Shadow> decide_shadow(Inputs in, const EndpointState* chosen);
 };
 
+uint32_t tuned_block_tokens(const endpoints::Pool& pool, uint32_t otherwise) {
+  for (const EndpointView& endpoint : pool.endpoints) {
+    if (endpoint.metrics.block_size != 0) return std::clamp(endpoint.metrics.block_size, 16u, 1024u);
+  }
+  return otherwise;
+}
+
 Router::Router(const Profile& profile, PrefixIndex& index, uint64_t seed, const RouterOptions& options)
-    : state_(std::make_unique<State>(State{profile, index, Random(seed), options, {}, {}, {}, {}, {}})) {
+    : state_(std::make_unique<State>(
+          State{profile, index, Random(seed), options, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}})) {
   PENSTOCK_ASSERT(profile.picker != nullptr);
 }
 
 Router::~Router() = default;
 
+namespace {
+
+void score_all(const Profile& profile, const Inputs& in, std::span<Candidate> all, std::vector<double>& scores) {
+  scores.resize(profile.scorers.size() * all.size());
+  double* row = scores.data();
+  for (const WeightedScorer& weighted : profile.scorers) {
+    weighted.scorer->score(in, all, {row, all.size()});
+    const double weight = weighted.weight;
+    for (Candidate& candidate : all) {
+      const double score = std::clamp(double{*row}, 0.0, 1.0);
+      candidate.score += weight * score;
+      *row++ = score;
+    }
+  }
+}
+
+// The choice first, also among equals.
+void put_first(Explanation& why, const EndpointState& chosen) {
+  const auto row = std::find_if(why.rows.begin(), why.rows.end(),
+                                [&](const Explanation::Row& r) { return r.endpoint == chosen.name; });
+  PENSTOCK_ASSERT(row != why.rows.end());
+  std::rotate(why.rows.begin(), row, row + 1);
+}
+
+}  // namespace
+
 Decision Router::decide(const Features& features, const endpoints::Pool& pool, Instant now,
                         std::span<EndpointState* const> tried, Explanation* why) {
   State& state = *state_;
   Decision decision;
-  if (why != nullptr) *why = {};
+  const Profile* const shadow = state.options.shadow;
+  if (why != nullptr) {
+    why->clear();
+    why->profile = state.profile.name;
+    record_inputs(features, pool, now, tried, state.options, state.random, why->inputs);
+  }
   decision.why_none = state.gather(features, pool, now, tried, why);
   if (state.candidates.empty()) return decision;
-  if (state.profile.uses_prefix && !features.blocks.empty()) state.match_prefix(features);
+  const bool uses_prefix = state.profile.uses_prefix || (shadow != nullptr && shadow->uses_prefix);
+  if (uses_prefix && !features.blocks.empty()) state.match_prefix(features);
+  if (why != nullptr) record_matches(state.candidates, pool, why->inputs);
+  if (shadow != nullptr) state.offered = state.candidates;
+  Random shadow_random = state.random;
 
   const Inputs in{features, now, state.random, state.options.metrics_stale_after};
-  for (const auto& filter : state.profile.filters) {
-    filter->filter(in, state.candidates);
-    if (!state.candidates.empty()) continue;
-    decision.why_none = NoEndpoint::all_ejected_or_tried;
+  const bool planned = !features.planned.empty() && state.keep_planned(features.planned);
+  if (!planned && !state.profile.filters.empty() && !state.filter(state.profile, in, why)) {
+    decision.why_none = NoEndpoint::filtered;
     return decision;
   }
-  state.score(in);
+  score_all(state.profile, in, state.candidates, state.scores);
   if (why != nullptr) state.explain(in, *why);
   decision.candidates = static_cast<uint32_t>(state.candidates.size());
   state.profile.picker->pick(in, state.candidates);
@@ -116,13 +184,142 @@ Decision Router::decide(const Features& features, const endpoints::Pool& pool, I
   decision.endpoint = chosen.endpoint->state;
   decision.matched_blocks = chosen.matched_blocks;
   decision.score = chosen.score;
+  state.note_choices(decision);
+  if (shadow != nullptr) {
+    decision.shadow = state.decide_shadow({features, now, shadow_random, in.metrics_stale_after}, decision.endpoint);
+  }
   if (why != nullptr) {
-    const auto row = std::find_if(why->rows.begin(), why->rows.end(),
-                                  [&](const Explanation::Row& r) { return r.endpoint == decision.endpoint->name; });
-    PENSTOCK_ASSERT(row != why->rows.end());
-    std::rotate(why->rows.begin(), row, row + 1);  // the choice first, also among equals
+    put_first(*why, *decision.endpoint);
+    if (decision.shadow.has_value()) {
+      why->shadow = decision.shadow->endpoint->name;
+      why->shadow_gain_seconds = decision.shadow->gain_seconds;
+    }
+  }
+  if (state.profile.prefill.profile != nullptr || state.profile.encode.profile != nullptr) {
+    state.run_stages(in, pool, decision, why);
   }
   return decision;
+}
+
+void Router::picked(const Decision& decision) const {
+  for (const Scorer* scorer : state_->profile.listeners) {
+    scorer->picked(*decision.endpoint, decision.cold);
+    if (decision.prefill != nullptr) scorer->picked(*decision.prefill, decision.cold);
+  }
+}
+
+// What the candidates, the choices in front, say beyond the first of them.
+void Router::State::note_choices(Decision& decision) {
+  if (!profile.listeners.empty()) {
+    decision.cold = std::all_of(candidates.begin(), candidates.end(),
+                                [](const Candidate& candidate) { return candidate.matched_blocks == 0; });
+  }
+  const size_t choices = std::min(profile.picker->choices(), candidates.size());
+  if (choices <= 1) return;
+  next.clear();
+  for (size_t i = 1; i < choices; ++i) next.push_back(candidates[i].endpoint->state);
+  decision.next = next;
+}
+
+// True: the first of them that is a candidate is now the only one.
+bool Router::State::keep_planned(std::span<EndpointState* const> planned) {
+  for (const EndpointState* const state : planned) {
+    const auto found = std::find_if(candidates.begin(), candidates.end(),
+                                    [state](const Candidate& candidate) { return candidate.endpoint->state == state; });
+    if (found == candidates.end()) continue;
+    std::swap(candidates.front(), *found);
+    candidates.resize(1, Candidate{nullptr});
+    return true;
+  }
+  return false;
+}
+
+// False: nobody is left.
+bool Router::State::filter(const Profile& by, const Inputs& in, Explanation* why) {
+  std::vector<Candidate> before;
+  for (size_t i = 0; i < by.filters.size() && !candidates.empty(); ++i) {
+    if (why != nullptr) before = candidates;
+    by.filters[i]->filter(in, candidates);
+    for (const Candidate& candidate : before) {
+      const bool kept = std::any_of(candidates.begin(), candidates.end(),
+                                    [&](const Candidate& c) { return c.endpoint == candidate.endpoint; });
+      if (kept) continue;
+      const std::string name(i < by.filter_names.size() ? by.filter_names[i] : by.filters[i]->type());
+      why->excluded.emplace_back(candidate.endpoint->state->name, "filtered by " + name);
+    }
+  }
+  return !candidates.empty();
+}
+
+void Router::State::run_stages(const Inputs& in, const endpoints::Pool& pool, Decision& decision, Explanation* why) {
+  if (run_stage(profile.encode, in, pool, decision)) {
+    encode.clear();
+    const size_t choices = std::min(profile.encode.profile->picker->choices(), candidates.size());
+    for (size_t i = 0; i < choices; ++i) encode.push_back(candidates[i].endpoint->state);
+    decision.encode = encode;
+    for (const EndpointState* const state : encode) {
+      if (why != nullptr) why->stages.emplace_back("encode", state->name);
+    }
+  }
+  if (run_stage(profile.prefill, in, pool, decision)) {
+    decision.prefill = candidates.front().endpoint->state;
+    decision.prefill_matched_blocks = candidates.front().matched_blocks;
+    if (why != nullptr) why->stages.emplace_back("prefill", decision.prefill->name);
+  }
+}
+
+// True: the stage runs, and its choices stand in front of the candidates.
+bool Router::State::run_stage(const Profile::Stage& stage, const Inputs& in, const endpoints::Pool& pool,
+                              const Decision& decision) {
+  if (stage.profile == nullptr) return false;
+  switch (stage.rule.when) {
+    case StageRule::When::never:
+      return false;
+    case StageRule::When::always:
+      break;
+    case StageRule::When::multimodal:
+      if (!in.features.multimodal) return false;
+      break;
+    case StageRule::When::uncached: {
+      const uint64_t cached = uint64_t{decision.matched_blocks} * in.features.block_tokens;
+      if (stage.rule.uncached_tokens == 0 || cached + stage.rule.uncached_tokens > in.features.prompt_tokens) {
+        return false;
+      }
+    }
+  }
+  gather(in.features, pool, in.now, {}, nullptr);
+  if (candidates.empty()) return false;
+  const Profile& by = *stage.profile;
+  if (by.uses_prefix && !in.features.blocks.empty()) match_prefix(in.features);
+  if (!filter(by, in, nullptr)) return false;
+  score_all(by, in, candidates, scores);
+  by.picker->pick(in, candidates);
+  return true;
+}
+
+void Router::set_random(const Random::State& state) {
+  state_->random = Random(state);
+}
+
+// What options.shadow makes of the candidates that were offered; nothing when its filters leave none.
+std::optional<Decision::Shadow> Router::State::decide_shadow(Inputs in, const EndpointState* chosen) {
+  shadowed = offered;
+  for (const auto& filter : options.shadow->filters) {
+    filter->filter(in, shadowed);
+    if (shadowed.empty()) return std::nullopt;
+  }
+  score_all(*options.shadow, in, shadowed, shadow_scores);
+  options.shadow->picker->pick(in, shadowed);
+  Decision::Shadow out{shadowed.front().endpoint->state, shadowed.front().endpoint->state == chosen, 0};
+  if (out.agrees) return out;
+  std::vector<double>& costs = shadow_scores;
+  costs.resize(offered.size());
+  if (!ExpectedCostScorer().costs(in, offered, costs)) return out;
+  for (size_t i = 0; i < offered.size(); ++i) {
+    if (offered[i].endpoint->state == chosen) out.gain_seconds += costs[i];
+    if (offered[i].endpoint->state == out.endpoint) out.gain_seconds -= costs[i];
+  }
+  return out;
 }
 
 // Fills `candidates`; says why there is none.
@@ -131,6 +328,21 @@ NoEndpoint Router::State::gather(const Features& features, const endpoints::Pool
   candidates.clear();
   ejected_ones.clear();
   bool any_usable = false;
+  gather_ready(features, pool, now, tried, why, &any_usable);
+  if (!candidates.empty()) {
+    thin_recovering(now, why);
+  } else if (!ejected_ones.empty()) {
+    panic(why);
+  } else {
+    gather_last_resort(features, pool, now, tried, why);
+  }
+  if (!candidates.empty()) return NoEndpoint::none;
+  if (pool.endpoints.empty()) return NoEndpoint::pool_empty;
+  return any_usable ? NoEndpoint::all_ejected_or_tried : NoEndpoint::none_ready;
+}
+
+void Router::State::gather_ready(const Features& features, const endpoints::Pool& pool, Instant now,
+                                 std::span<EndpointState* const> tried, Explanation* why, bool* any_usable) {
   for (const EndpointView& view : pool.endpoints) {
     const Excluded excluded = judge(view, features, now, tried);
     if (excluded == Excluded::no) {
@@ -138,17 +350,20 @@ NoEndpoint Router::State::gather(const Features& features, const endpoints::Pool
       continue;
     }
     if (excluded == Excluded::ejected) ejected_ones.push_back(&view);
-    if (excluded == Excluded::ejected || excluded == Excluded::tried) any_usable = true;
+    if (excluded == Excluded::ejected || excluded == Excluded::tried) *any_usable = true;
     if (why != nullptr) why->excluded.emplace_back(view.state->name, reason(excluded));
   }
-  if (!candidates.empty()) {
-    thin_recovering(now, why);
-  } else if (!ejected_ones.empty()) {
-    panic(why);
+}
+
+// No ready endpoint is left to try: those that drain but still serve are better than an error.
+void Router::State::gather_last_resort(const Features& features, const endpoints::Pool& pool, Instant now,
+                                       std::span<EndpointState* const> tried, Explanation* why) {
+  for (const EndpointView& view : pool.endpoints) {
+    if (!view.last_resort || view.readiness != Readiness::draining) continue;
+    if (judge_usable(view, features, now, tried) != Excluded::no) continue;
+    candidates.push_back({&view});
+    readmit(why, view);
   }
-  if (!candidates.empty()) return NoEndpoint::none;
-  if (pool.endpoints.empty()) return NoEndpoint::pool_empty;
-  return any_usable ? NoEndpoint::all_ejected_or_tried : NoEndpoint::none_ready;
 }
 
 void Router::State::panic(Explanation* why) {
@@ -157,7 +372,7 @@ void Router::State::panic(Explanation* why) {
   for (const EndpointView* view : ejected_ones) {
     if (back_at(*view) - first > panic_window.count()) continue;
     candidates.push_back({view});
-    if (why != nullptr) std::erase_if(why->excluded, [&](const auto& e) { return e.first == view->state->name; });
+    readmit(why, *view);
   }
 }
 
@@ -166,9 +381,11 @@ void Router::State::thin_recovering(Instant now, Explanation* why) {
   size_t kept = 0;
   for (size_t i = 0; i < candidates.size(); ++i) {
     const double share = slow_start_share(*candidates[i].endpoint->state, now, options.slow_start);
-    if (share >= 1 || random.chance(share)) std::swap(candidates[kept++], candidates[i]);
+    if (share < 1 && !random.chance(share)) continue;
+    if (kept != i) std::swap(candidates[kept], candidates[i]);
+    ++kept;
   }
-  if (kept == 0) return;
+  if (kept == 0 || kept == candidates.size()) return;
   if (why != nullptr) {
     for (size_t i = kept; i < candidates.size(); ++i) {
       why->excluded.emplace_back(candidates[i].endpoint->state->name, "slow start");
@@ -183,7 +400,8 @@ void Router::State::match_prefix(const Features& features) {
     const EndpointState& endpoint = *candidate.endpoint->state;
     const endpoints::EngineMetrics& metrics = candidate.endpoint->metrics;
     index.bind(endpoint.slot, endpoint.incarnation);
-    const uint64_t capacity = metrics.kv_blocks * metrics.block_size / std::max(features.block_tokens, 1u);
+    uint64_t capacity = metrics.kv_blocks * metrics.block_size / std::max(features.block_tokens, 1u);
+    if (capacity == 0 || !profile.prefix.from_metrics) capacity = profile.prefix.capacity_blocks;
     if (capacity != 0) index.set_capacity(endpoint.slot, capacity);
     slots.push_back(endpoint.slot);
   }
@@ -192,26 +410,12 @@ void Router::State::match_prefix(const Features& features) {
   for (size_t i = 0; i < candidates.size(); ++i) candidates[i].matched_blocks = matched[i];
 }
 
-void Router::State::score(const Inputs& in) {
-  const size_t count = candidates.size();
-  scores.assign(profile.scorers.size() * count, 0.0);
-  std::span<double> row(scores);
-  for (const WeightedScorer& weighted : profile.scorers) {
-    const std::span<double> own = row.first(count);
-    row = row.subspan(count);
-    weighted.scorer->score(in, candidates, own);
-    for (size_t i = 0; i < count; ++i) {
-      own[i] = std::clamp(own[i], 0.0, 1.0);
-      candidates[i].score += weighted.weight * own[i];
-    }
-  }
-}
-
 void Router::State::explain(const Inputs& in, Explanation& why) const {
   for (const WeightedScorer& weighted : profile.scorers) {
     char weight[32];
     std::snprintf(weight, sizeof weight, "*%g", weighted.weight);
-    why.scorers.push_back(std::string(weighted.scorer->type()) + weight);
+    const std::string_view name = weighted.name.empty() ? weighted.scorer->type() : weighted.name;
+    why.scorers.push_back(std::string(name) + weight);
   }
   const size_t count = candidates.size();
   for (size_t i = 0; i < count; ++i) {
@@ -225,7 +429,26 @@ void Router::State::explain(const Inputs& in, Explanation& why) const {
     row.kv_usage = known(in, candidate) ? candidate.endpoint->metrics.kv_usage : std::nan("");
     row.in_flight = candidate.endpoint->state->load.requests.load(std::memory_order_relaxed);
   }
+  explain_terms(in, why);
   std::stable_sort(why.rows.begin(), why.rows.end(), [](const auto& a, const auto& b) { return a.total > b.total; });
+}
+
+// One row of `why` for each candidate, in their order.
+void Router::State::explain_terms(const Inputs& in, Explanation& why) const {
+  std::vector<double> values;
+  for (const WeightedScorer& weighted : profile.scorers) {
+    const auto names = weighted.scorer->term_names();
+    if (names.empty()) continue;
+    why.terms.insert(why.terms.end(), names.begin(), names.end());
+    values.assign(names.size() * candidates.size(), 0);
+    weighted.scorer->terms(in, candidates, values);
+    auto value = values.begin();
+    for (Explanation::Row& row : why.rows) {
+      const auto end = value + static_cast<std::ptrdiff_t>(names.size());
+      row.terms.insert(row.terms.end(), value, end);
+      value = end;
+    }
+  }
 }
 
 }  // namespace penstock::routing

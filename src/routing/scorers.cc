@@ -3,19 +3,12 @@
 #include <algorithm>
 #include <array>
 
+#include "expected_cost.h"
 #include "load_estimate.h"
 #include "penstock/routing/router.h"
 
 namespace penstock::routing {
 namespace {
-
-// Fewer is better: 1 for the least, 0 for the most, 1 for all when they are equal. `scores` holds the counts on entry.
-void fewest_first(std::span<double> scores) {
-  if (scores.empty()) return;
-  const auto [least, most] = std::minmax_element(scores.begin(), scores.end());
-  const double low = *least, high = *most;
-  for (double& score : scores) score = high > low ? (high - score) / (high - low) : 1.0;
-}
 
 class QueueScorer final : public Scorer {
  public:
@@ -109,12 +102,12 @@ std::unique_ptr<Scorer> make() {
   return std::make_unique<T>();
 }
 
-constexpr std::array<std::string_view, 6> types = {"queue-scorer",         "kv-cache-utilization-scorer",
-                                                   "prefix-cache-scorer",  "running-requests-size-scorer",
-                                                   "lora-affinity-scorer", "least-load-scorer"};
+constexpr std::array<std::string_view, 7> types = {
+    "queue-scorer",         "kv-cache-utilization-scorer", "prefix-cache-scorer", "running-requests-size-scorer",
+    "lora-affinity-scorer", "least-load-scorer",           "expected-cost-scorer"};
 constexpr std::array<std::unique_ptr<Scorer> (*)(), types.size()> makers = {
-    make<QueueScorer>,           make<KvCacheUtilizationScorer>, make<PrefixCacheScorer>,
-    make<RunningRequestsScorer>, make<LoraAffinityScorer>,       make<LeastLoadScorer>};
+    make<QueueScorer>,        make<KvCacheUtilizationScorer>, make<PrefixCacheScorer>, make<RunningRequestsScorer>,
+    make<LoraAffinityScorer>, make<LeastLoadScorer>,          make<ExpectedCostScorer>};
 
 }  // namespace
 

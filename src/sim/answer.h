@@ -8,7 +8,7 @@
 #include <string_view>
 #include <vector>
 
-#include "sim/engine.h"
+#include "sim/engine_names.h"
 #include "sim/request.h"
 
 namespace penstock::sim {

@@ -10,7 +10,7 @@
 #include "penstock/base/intrusive_list.h"
 #include "penstock/downstream/connection.h"
 #include "sim/answer.h"
-#include "sim/engine.h"
+#include "sim/engine_names.h"
 #include "sim/fault.h"
 #include "sim/request.h"
 

@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "sim/engine.h"
+#include "sim/engine_names.h"
 
 namespace penstock::sim {
 

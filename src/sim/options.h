@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "penstock/net/ring.h"
-#include "sim/engine.h"
+#include "sim/engine_names.h"
 #include "sim/fault.h"
 
 namespace penstock::sim {

@@ -34,7 +34,7 @@ Connection* Client::take_idle(const Target& target) {
       youngest.end(/*reset=*/false);
       continue;
     }
-    youngest.unlink();
+    youngest.ListNode<ConnectionTag>::unlink();
     --list.count;
     stats_.idle.add(-1);
     return &youngest;
@@ -45,7 +45,7 @@ Connection* Client::take_idle(const Target& target) {
 void Client::keep(Connection& connection) {
   IdleList& list = idle_[connection.target_.key];
   if (list.count >= options_.idle_max) list.connections.back().end(/*reset=*/false);
-  connection.unlink();
+  connection.ListNode<ConnectionTag>::unlink();
   list.connections.push_front(connection);
   ++list.count;
   stats_.idle.add(1);
@@ -57,7 +57,7 @@ void Client::forget(Connection& connection) {
     stats_.idle.add(-1);
     stats_.idle_closed.add();
   }
-  connection.unlink();
+  connection.ListNode<ConnectionTag>::unlink();
   loop_.dispose(std::unique_ptr<net::Disposable>(&connection));
 }
 

@@ -8,6 +8,7 @@ namespace penstock::upstream {
 namespace {
 // How long an answer is waited for on a connection that takes no more of the request.
 constexpr Duration kReadAfterBrokenSend = milliseconds(5);
+constexpr size_t kSinkLines = 6;  // that an exchange needs for a piece of its answer
 }  // namespace
 
 Connection::Codec::Codec(Connection& connection)
@@ -34,7 +35,7 @@ void Connection::begin(const Request& request, ResponseSink& sink, bool reused) 
   // Everything starts in an event of its own, so that the caller holds its handle before the sink hears of it.
   if (reused) {
     phase_ = Phase::exchange;
-    return send_request();
+    return client_.loop().flush_later(*this);
   }
   const auto connecting = client_.loop().ring().connect(target_.address, *this);
   if (connecting.ok()) socket_ = *connecting;
@@ -44,12 +45,16 @@ void Connection::begin(const Request& request, ResponseSink& sink, bool reused) 
 
 void Connection::on_connected() {
   phase_ = Phase::exchange;
-  deadline_.cancel();
+  cancel_deadline();
   sink_->on_connected();
-  if (phase_ == Phase::exchange) send_request();
+  if (phase_ == Phase::exchange) client_.loop().flush_later(*this);
 }
 
 // ---- the request out ----
+
+void Connection::flush() {
+  if (phase_ == Phase::exchange && !send_blocked_ && !send_broken_) send_request();
+}
 
 void Connection::send_request() {
   while (sent_piece_ < request_.pieces.size()) {
@@ -65,6 +70,7 @@ void Connection::send_request() {
     if (sent < 0) {
       // The endpoint may have answered (413, say) before it closed: what it said is still to be read.
       send_broken_ = true;
+      cancel_deadline();
       return client_.loop().arm(deadline_, kReadAfterBrokenSend);
     }
     size_t left = static_cast<size_t>(sent);
@@ -94,6 +100,8 @@ void Connection::on_writable() {
 void Connection::on_bytes(std::span<char> bytes) {
   if (phase_ != Phase::exchange) return end(/*reset=*/true);  // nobody asked for these
   received_ = true;
+  // As the ring does with this.
+  for (size_t line = 0; line < kSinkLines; ++line) __builtin_prefetch(reinterpret_cast<const char*>(sink_) + line * 64);
   receive({bytes.data(), bytes.size()});
 }
 
@@ -136,6 +144,7 @@ void Connection::complete() {
     if (paused_) resume();
     phase_ = Phase::idle;
     client_.keep(*this);
+    chunk_deadline_ = {};
     client_.loop().arm(deadline_, client_.options().idle_timeout);
   }
   sink.on_response_end();
@@ -158,24 +167,31 @@ void Connection::on_error(int error) {
 }
 
 void Connection::on_deadline() {
+  if (chunk_deadline_ > client_.loop().now()) return client_.loop().arm_at(deadline_, chunk_deadline_);
   if (phase_ == Phase::idle) return end(/*reset=*/false);
-  if (phase_ == Phase::connecting) return fail(socket_ ? Failure::connect_timeout : Failure::connect_failed);
+  if (phase_ == Phase::connecting) return fail(socket_ ? Failure::connect_timeout : Failure::no_socket);
   if (send_broken_) return fail(Failure::reset);
   fail(received_ ? Failure::idle_timeout : Failure::first_byte_timeout);
 }
 
+// With each chunk the deadline moves, but not the timer: moving it would touch its neighbours in the wheel, which are
+// other streams. When it fires too early it is armed again for the rest.
 void Connection::arm_chunk_idle() {
-  if (request_.chunk_idle_timeout > Duration{0}) {
-    client_.loop().arm(deadline_, request_.chunk_idle_timeout);
-  } else {
-    deadline_.cancel();
-  }
+  if (request_.chunk_idle_timeout <= Duration{0}) return deadline_.cancel();
+  const bool armed = chunk_deadline_ != Instant{} && deadline_.armed();
+  chunk_deadline_ = client_.loop().now() + request_.chunk_idle_timeout;
+  if (!armed) client_.loop().arm_at(deadline_, chunk_deadline_);
+}
+
+void Connection::cancel_deadline() {
+  chunk_deadline_ = {};
+  deadline_.cancel();
 }
 
 void Connection::pause() {
   if (paused_ || phase_ != Phase::exchange) return;
   paused_ = true;
-  deadline_.cancel();  // the endpoint is not to blame for the client's pace
+  cancel_deadline();  // the endpoint is not to blame for the client's pace
   client_.loop().ring().pause_recv(socket_);
 }
 
@@ -204,11 +220,11 @@ void Connection::fail(Failure failure) {
 
 void Connection::end(bool reset) {
   if (phase_ == Phase::closed) return;
-  deadline_.cancel();
+  cancel_deadline();
   if (socket_) client_.loop().ring().close(socket_, reset);
   socket_ = {};
   client_.stats_.connections.add(-1);
-  if (target_.open_connections != nullptr) target_.open_connections->fetch_sub(1, std::memory_order_relaxed);
+  if (target_.open_connections != nullptr) target_.open_connections->fetch_sub(1, std::memory_order_release);
   client_.forget(*this);  // while the phase still says in which list this is
   phase_ = Phase::closed;
 }

@@ -210,6 +210,8 @@ class Heads(E2E):
             "x-gateway-destination-endpoint-subset",
             "x-gateway-destination-endpoint-served",
             "x-prefiller-host-port",
+            "x-encoder-hosts-ports",
+            "x-data-parallel-host-port",
             "x-slo-ttft-ms",
             "x-slo-tpot-ms",
             "x-llm-d-inference-objective",

@@ -29,6 +29,7 @@ class Answer final : public downstream::RequestHandler, public net::Disposable {
     if (at == std::string::npos) world_.network.fail("an endpoint got a request that nobody sent");
     id_ = static_cast<uint32_t>(std::strtoul(request_.c_str() + at + 4, nullptr, 10));
     body_ = answer_body(id_);
+    if (request_.find(other_model) != std::string::npos) rename_model();
     const EndpointFaults& faults = world_.endpoint_faults;
     Random& random = world_.random;
     if (random.chance(faults.close_unanswered)) return cut();
@@ -39,6 +40,12 @@ class Answer final : public downstream::RequestHandler, public net::Disposable {
                                                                     : Framing::length;
     if (random.chance(faults.slow_head)) return wait(milliseconds(static_cast<int64_t>(random.below(5000))));
     go_on();
+  }
+
+  void rename_model() {
+    constexpr std::string_view name = R"("model":"m")";
+    const std::string other = R"("model":")" + std::string(other_model) + '"';
+    for (size_t at = body_.find(name); at != npos; at = body_.find(name, at + 1)) body_.replace(at, name.size(), other);
   }
 
   void go_on() {
@@ -59,7 +66,7 @@ class Answer final : public downstream::RequestHandler, public net::Disposable {
     std::string text;
     http::HeadWriter head(text);
     head.status_line(200);
-    head.field("content-type", answer_streams(id_) ? "text/event-stream" : "text/plain");
+    head.field("content-type", answer_streams(id_) ? "text/event-stream" : "application/json");
     if (framing_ == Framing::length) head.field("content-length", body_.size());
     if (framing_ == Framing::chunked) head.field("transfer-encoding", "chunked");
     if (framing_ == Framing::until_close) head.field("connection", "close");

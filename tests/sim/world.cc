@@ -10,16 +10,17 @@ namespace penstock::test {
 std::string answer_body(uint32_t id) {
   Random random(id);
   std::string body;
+  if (!answer_streams(id)) body = R"({"model":"m","text":")";
   const size_t events = 1 + random.below(12);
   for (size_t i = 0; i < events; ++i) {
     const std::string text(random.below(random.chance(0.1) ? 30'000 : 300), static_cast<char>('a' + random.below(26)));
     if (answer_streams(id)) {
-      body += R"(data: {"choices":[{"index":0,"text":")" + text + "\",\"finish_reason\":null}]}\n\n";
+      body += R"(data: {"model":"m","choices":[{"index":0,"text":")" + text + "\",\"finish_reason\":null}]}\n\n";
     } else {
       body += text;
     }
   }
-  if (answer_streams(id)) body += "data: [DONE]\n\n";
+  body += answer_streams(id) ? "data: [DONE]\n\n" : "\"}";
   return body;
 }
 
@@ -33,6 +34,8 @@ std::string request_bytes(uint32_t id, bool last) {
   const std::string body = R"({"model":"m","prompt":"id )" + std::to_string(id) + " " + prompt + R"(","stream":)" +
                            (answer_streams(id) ? "true}" : "false}");
   std::string head = "POST /v1/completions HTTP/1.1\r\nHost: sim\r\nContent-Type: application/json\r\n";
+  if (random.chance(0.3)) head += "x-gateway-model-name-rewrite: " + std::string(other_model) + "\r\n";
+  if (id % 3 != 0) head += "x-gateway-inference-fairness-id: tenant-" + std::to_string(id % 3) + "\r\n";
   if (last) head += "Connection: close\r\n";
   if (random.chance(0.5)) return head + "Content-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body;
   head += "Transfer-Encoding: chunked\r\n\r\n";
@@ -60,14 +63,14 @@ EndpointFaults EndpointFaults::swarm(Random& random) {
   return faults;
 }
 
-World::World(uint64_t seed, const SimFaults& network_faults, size_t endpoint_count)
+World::World(uint64_t seed, const SimFaults& network_faults, size_t endpoint_count, const proxy::Options& options)
     : network(seed, network_faults), random(seed ^ 0x5eed) {
   for (size_t i = 0; i < endpoint_count; ++i) {
     endpoints_.push_back(std::make_unique<FakeEndpoint>(*this, static_cast<uint16_t>(9000 + i)));
   }
   std::vector<net::Address> addresses;
   for (const auto& endpoint : endpoints_) addresses.push_back(endpoint->address());
-  shard_ = std::make_unique<SimShard>(network, addresses, observer);
+  shard_ = std::make_unique<SimShard>(network, addresses, observer, options);
 }
 
 World::~World() = default;

@@ -20,6 +20,8 @@
 
 namespace penstock::test {
 
+// Some requests are for model "m" by this name at the model server, which then uses it in its answer.
+inline constexpr std::string_view other_model = "served/other-name";
 // What a model server answers to request `id`: a function of the id alone, so that every part of the test knows it.
 std::string answer_body(uint32_t id);
 bool answer_streams(uint32_t id);
@@ -39,9 +41,13 @@ class CountingObserver final : public proxy::ExchangeObserver {
   void inter_token(Duration) override {}
   void finished(const proxy::ExchangeRecord& record) override { ++outcomes[static_cast<size_t>(record.outcome)]; }
   void client_connections_changed(int delta) override { connections += delta; }
-  void limit_hit(std::string_view) override {}
+  void limit_hit(std::string_view name) override {
+    if (name == "flow_control") ++queue_full;
+    if (name == "flow_control_ttl") ++queue_timeouts;
+  }
 
   uint64_t finished_count() const;
+  uint64_t queue_full = 0, queue_timeouts = 0;
   uint64_t started = 0, retries = 0, ejections = 0;
   int64_t running = 0, connections = 0;
   uint64_t outcomes[proxy::outcome_count] = {};
@@ -59,13 +65,16 @@ class FakeClient;
 
 class World {
  public:
-  World(uint64_t seed, const SimFaults& network_faults, size_t endpoint_count);
+  World(uint64_t seed, const SimFaults& network_faults, size_t endpoint_count, const proxy::Options& options = {});
   ~World();
 
   // One client that sends `requests` one after the other or all at once, and behaves as the seed says.
   void add_client(uint32_t first_id, uint32_t requests, bool well_behaved);
   bool clients_done() const;
+  bool anybody_held() const { return shard_->hold().anybody(); }
   void stop_faults();
+  // As at the end of a drain: who is held is answered.
+  void end_gateway() { shard_->end(); }
   // Tears the gateway down and checks that nothing is left.
   void finish_and_check();
 

@@ -175,6 +175,14 @@ void SimRing::close_listener(SocketId id) {
   free_slot(id);
 }
 
+Result<SocketId, int> SimRing::watch(int, net::ReadyEvents&) {
+  network_.fail("the simulation has no foreign descriptors");
+}
+
+void SimRing::unwatch(SocketId) {
+  network_.fail("the simulation has no foreign descriptors");
+}
+
 // ---- events ----
 
 void SimRing::note(const SocketPtr& socket) {

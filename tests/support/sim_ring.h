@@ -32,6 +32,8 @@ class SimRing final : public net::Ring {
   Result<net::SocketId> listen(const net::Address& at, bool reuse_port, net::AcceptEvents& events,
                                net::Address* bound) override;
   void close_listener(net::SocketId id) override;
+  Result<net::SocketId, int> watch(int fd, net::ReadyEvents& events) override;
+  void unwatch(net::SocketId id) override;
   size_t turn(Duration max_wait) override;
   void wake() override { woken_ = true; }
 

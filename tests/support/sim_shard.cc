@@ -1,5 +1,7 @@
 #include "tests/support/sim_shard.h"
 
+#include <algorithm>
+
 namespace penstock::test {
 
 SimShard::SimShard(SimNetwork& network, const std::vector<net::Address>& endpoint_addresses,
@@ -9,10 +11,11 @@ SimShard::SimShard(SimNetwork& network, const std::vector<net::Address>& endpoin
       publisher_(1),
       reader_(publisher_, 0),
       index_(1 << 12),
-      profile_(routing::make_profile(routing::Policy::epp_default)),
+      profile_(routing::make_profile(routing::Policy::expected_cost)),
       router_(*profile_, index_, network.seed()),
       random_(network.seed()),
       retries_({}),
+      hold_(options.flow, sim_.loop().clock()),
       context_{.loop = sim_.loop(),
                .client = client_,
                .router = router_,
@@ -24,7 +27,8 @@ SimShard::SimShard(SimNetwork& network, const std::vector<net::Address>& endpoin
                .observer = observer,
                .retries = retries_,
                .snapshots = reader_,
-               .options = options},
+               .options = options,
+               .hold = &hold_},
       gateway_(context_),
       server_(sim_.loop(), sim_.pool(), gateway_, {}) {
   sim_.loop().set_turn_hook([this] { reader_.end_turn(); });
@@ -32,20 +36,56 @@ SimShard::SimShard(SimNetwork& network, const std::vector<net::Address>& endpoin
   snapshot->pools.push_back({.name = "sim"});
   for (const net::Address& at : endpoint_addresses) {
     const std::string address = at.to_string();
-    states_.push_back(&registry_.find_or_add(address, "http://" + address, address, address));
-    snapshot->pools.front().endpoints.push_back({.state = states_.back()});
+    snapshot->pools.front().endpoints.push_back({.state = state_of(address, address)});
   }
   publisher_.publish(std::move(snapshot));
   if (!server_.listen(address(), true).ok()) network.fail("the gateway cannot listen");
 }
 
-void SimShard::close_and_check(SimNetwork& network) {
+endpoints::EndpointState* SimShard::state_of(const std::string& name, const std::string& address) {
+  endpoints::EndpointState* const state = &registry_.find_or_add(name, "http://" + address, address, address);
+  if (std::find(states_.begin(), states_.end(), state) == states_.end()) states_.push_back(state);
+  return state;
+}
+
+void SimShard::publish(const objects::Desired& desired, const Models& models) {
+  auto snapshot = std::make_unique<endpoints::Snapshot>();
+  snapshot->routes = desired.routes;
+  for (const auto& wanted : desired.pools) {
+    const auto id = pool_ids_.try_emplace(wanted->id, static_cast<uint32_t>(pool_ids_.size()) + 1).first->second;
+    endpoints::Pool& pool = snapshot->pools.emplace_back();
+    pool.id = id;
+    pool.name = wanted->id.label();
+    pool.rewrites = wanted->rewrites;
+    pool.objectives = wanted->objectives;
+    for (const auto& endpoint : wanted->endpoints) {
+      const std::string address = endpoint->ip + ':' + std::to_string(endpoint->port);
+      const auto known = models.find(endpoint->name);
+      pool.endpoints.push_back({.state = state_of(endpoint->name, address),
+                                .models = known == models.end() ? std::vector<std::string>() : known->second});
+    }
+  }
+  for (const objects::PoolId& id : desired.routes->pools()) {
+    const auto at =
+        std::find_if(desired.pools.begin(), desired.pools.end(), [&](const auto& p) { return p->id == id; });
+    snapshot->route_pools.push_back(static_cast<uint32_t>(at - desired.pools.begin()));
+  }
+  publisher_.publish(std::move(snapshot));
+}
+
+void SimShard::end() {
   server_.stop_listening();
+  gateway_.turn_away_held();
+}
+
+void SimShard::close_and_check(SimNetwork& network) {
+  end();
   server_.cut_all();
   client_.drop_all_idle();
   network.run_for(seconds(10));
   if (server_.connections() != 0) network.fail("a client connection is left");
   if (gateway_.in_flight() != 0) network.fail("an exchange is left");
+  if (hold_.anybody()) network.fail("a request is still held");
   if (sim_.budget().used() != 0) network.fail("memory budget is not given back");
   for (const endpoints::EndpointState* state : states_) {
     const endpoints::LoadCounters& load = state->load;

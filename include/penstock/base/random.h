@@ -2,6 +2,7 @@
 // seeded by SplitMix64). Not for secrets. One per thread or per test; passed in, never global.
 #pragma once
 
+#include <array>
 #include <cstdint>
 
 namespace penstock {
@@ -17,6 +18,11 @@ class Random {
       word = z ^ (z >> 31);
     }
   }
+
+  // To go on from where another one stood.
+  using State = std::array<uint64_t, 4>;
+  explicit Random(const State& state) : state_(state) {}
+  const State& state() const { return state_; }
 
   uint64_t next() {
     const uint64_t result = rotl(state_[1] * 5, 7) * 9;
@@ -39,7 +45,7 @@ class Random {
  private:
   __extension__ using Wide = unsigned __int128;
   static uint64_t rotl(uint64_t x, int k) { return (x << k) | (x >> (64 - k)); }
-  uint64_t state_[4];
+  State state_;
 };
 
 }  // namespace penstock

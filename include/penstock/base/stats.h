@@ -40,13 +40,12 @@ class Histogram {
   static constexpr std::span<const double> bounds() { return Bounds; }
 
   void record(double value) {
-    size_t low = 0, high = bound_count;
-    while (low < high) {  // first bound that is not below the value
-      const size_t middle = (low + high) / 2;
-      if (Bounds[middle] < value) low = middle + 1;
-      else high = middle;
-    }
-    buckets_[low].add();
+    // The first bound that is not below the value, sought from where the last one was: most are near.
+    size_t at = last_;
+    while (at < bound_count && Bounds[at] < value) ++at;
+    while (at > 0 && !(Bounds[at - 1] < value)) --at;
+    last_ = at;
+    buckets_[at].add();
     sum_.store(sum_.load(std::memory_order_relaxed) + value, std::memory_order_relaxed);
   }
   // Not cumulative: observations in (bounds[i-1], bounds[i]]; i == bound_count is +Inf.
@@ -56,6 +55,7 @@ class Histogram {
  private:
   std::array<Counter, bound_count + 1> buckets_;
   std::atomic<double> sum_{0};
+  size_t last_ = 0;  // the writer's own
 };
 
 }  // namespace penstock

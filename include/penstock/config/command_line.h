@@ -4,6 +4,7 @@
 #include <string>
 
 #include "penstock/config/load.h"
+#include "penstock/replay/options.h"
 
 namespace penstock::config {
 
@@ -12,12 +13,15 @@ constexpr int exit_ok = 0, exit_bad_config = 1, exit_bad_usage = 2;
 struct Command {
   enum class Kind {
     serve,     // run with `options`; reload with load(source)
+    replay,    // replay traces as `replay` says
     version,   // print what was built and probed
     finished,  // nothing to run: print `output` (or `error`) and exit with `exit_code` (help, check, any mistake)
   };
   Kind kind = Kind::finished;
   Source source;
   Options options;
+  std::vector<Problem> notes;  // to be logged
+  replay::Options replay;
   std::string output;  // for stdout
   std::string error;   // for stderr
   int exit_code = exit_ok;

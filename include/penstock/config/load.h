@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "penstock/config/options.h"
+#include "penstock/objects/manifest.h"
 
 namespace penstock::config {
 
@@ -20,7 +21,9 @@ std::string to_string(const Problem& problem);  // "gateway.yaml:12: timeouts.co
 
 struct LoadResult {
   Options options;                // usable only when there are no problems
+  objects::Manifests manifests;   // what options.manifests names; its problems are among `problems`
   std::vector<Problem> problems;  // in the order of the file
+  std::vector<Problem> notes;     // no mistakes, but not what somebody may expect: settings without effect
   bool ok() const { return problems.empty(); }
 };
 

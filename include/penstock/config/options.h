@@ -4,14 +4,18 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
+#include "penstock/admission/options.h"
 #include "penstock/base/log.h"
 #include "penstock/base/time.h"
 #include "penstock/net/ring.h"
 
 namespace penstock::config {
+
+struct EndpointPicker;  // endpoint_picker.h
 
 struct Timeouts {                        // 0 = none
   Duration client_header = seconds(30);  // timeouts.client_header: first byte of a head to its end
@@ -66,13 +70,32 @@ struct AccessLog {
   std::string path = "-";  // "-": stdout
 };
 
+// Where endpoints come from on a cluster. What says which objects count is also obeyed with `manifests`.
+struct Kubernetes {
+  bool enabled = false;                  // kubernetes.enabled, --kubernetes; implied by `api`
+  std::vector<std::string> pools;        // InferencePools, "[NAMESPACE/]NAME"; the pool's name with a selector
+  std::vector<std::string> namespaces;   // the first is home; "*" alone: all; empty: the credentials' own
+  std::string endpoint_selector;         // "app=vllm,tier=gpu": a pool without an InferencePool
+  std::vector<uint16_t> endpoint_ports;  // of that pool, 1 to 8
+  std::vector<std::string> services;     // "[NAMESPACE/]NAME[:PORT]": pools from EndpointSlices
+  std::string api;                       // URL, without credentials (kubectl proxy)
+  std::string kubeconfig, context;       // "": $KUBECONFIG, the service account, ~/.kube/config
+  bool write = true;                     // status and Events
+  bool gateway_api = true;               // read Gateways and HTTPRoutes
+  std::string gateway_address;           // for the status of Gateways; "": not known
+  std::string controller = "penstock.dev/gateway";
+  std::string own_service = "penstock";  // parent in the status of pools without a route; "": none is written
+};
+
 struct Options {
   std::string listen = "0.0.0.0:8080";
   std::string admin = "0.0.0.0:9090";
   std::string pool_name = "default";
   std::vector<EndpointEntry> endpoints;
-  uint32_t shards = 0;  // 0: CPUs it may use
-  bool pin = true;      // pin shards to CPUs
+  Kubernetes kubernetes;
+  std::string manifests;  // folder or file with Kubernetes objects; "": none
+  uint32_t shards = 0;    // 0: CPUs it may use
+  bool pin = true;        // pin shards to CPUs
   net::RingOptions ring;
   log::Level log_level = log::Level::info;
   log::Format log_format = log::Format::text;
@@ -82,10 +105,15 @@ struct Options {
   Retry retry;
   Ejection ejection;
   Metrics metrics;
-  std::string policy = "epp-default";
-  size_t prefix_index_entries = 1 << 22;  // 8 bytes each
-  Duration drain_delay = seconds(5);      // lifecycle.drain_delay: readiness false until accepting stops
-  Duration drain_limit = seconds(600);    // lifecycle.drain_limit: streams still running then are cut
+  admission::FlowOptions flow;  // flow_control; metrics_stale_after is app's to fill in
+  std::string policy = "expected-cost";
+  std::string shadow_policy = "none";
+  std::string epp_config;                                 // file of an EndpointPickerConfig; "": none
+  std::shared_ptr<const EndpointPicker> endpoint_picker;  // what that file says, or the configuration itself; instead
+                                                          // of `policy`. Null: none
+  size_t prefix_index_entries = 1 << 22;                  // 8 bytes each
+  Duration drain_delay = seconds(5);    // lifecycle.drain_delay: readiness false until accepting stops
+  Duration drain_limit = seconds(600);  // lifecycle.drain_limit: streams still running then are cut
 };
 
 }  // namespace penstock::config

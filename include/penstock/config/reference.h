@@ -28,6 +28,8 @@ bool reload_needs_restart(std::string_view key);
 // What differs, one line each, for the log of a reload: "timeouts.connect: 1s -> 2s", "endpoints: added ...".
 // Both sides as loaded, before resolve_defaults(): otherwise a derived value looks like a change.
 std::vector<std::string> diff(const Options& from, const Options& to);
+// The profiles of the EndpointPickerConfig, one line each; none without one.
+std::vector<std::string> describe_picker(const Options& options);
 // Those of the changed keys that need a restart.
 std::vector<std::string> changes_needing_restart(const Options& from, const Options& to);
 

@@ -1,11 +1,16 @@
-// The control thread's knowledge of the pool: which endpoints there are, whether they live, what they serve and how
+// The control thread's knowledge of the pools: which endpoints there are, whether they live, what they serve and how
 // loaded they say they are. Polls each endpoint over one keep-alive connection (metrics, health, models), and publishes
 // what it learns as snapshots. A change of readiness is published in the event that brings it; metrics are batched.
+//
+// Who says that an endpoint is ready: of a static endpoint, our health probe alone, once it was answered. Of one that
+// the API server (or a manifest) knows, the API server, from its first word on; our probe can only take it out.
 // Thread: control. Lifetime: outlives its client's connections; stop() ends all polling.
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "penstock/endpoints/snapshot.h"
@@ -33,7 +38,29 @@ struct EndpointSpec {
   std::string host;  // name or numeric
   uint16_t port = 0;
   std::string engine;  // metrics preset: vllm, sglang, trtllm-serve, triton-tensorrt-llm
+  // Of endpoints that Kubernetes knows:
+  std::string uid;                                // of the pod: another one at the same address is another endpoint
+  bool numeric = false;                           // `host` is an IP address: no name is looked up, ever
+  std::optional<endpoints::Readiness> readiness;  // what the API server says; nothing: it knows nothing of it
+  bool last_resort = false;                       // as in EndpointView
+  std::shared_ptr<const objects::Labels> labels;  // of the pod; null: none
   bool operator==(const EndpointSpec&) const = default;
+};
+
+// One pool and everything that is said of it. An endpoint that did not change should keep its pointer from one call to
+// the next: it then costs next to nothing.
+struct PoolSpec {
+  objects::PoolId id;  // who it is: the same id is the same pool
+  std::string name;    // what metrics call it
+  std::vector<std::shared_ptr<const EndpointSpec>> endpoints;
+  std::shared_ptr<const objects::Rewrites> rewrites;      // null: none
+  std::shared_ptr<const objects::Objectives> objectives;  // null: none
+};
+
+struct PoolsSpec {
+  std::vector<PoolSpec> pools;
+  std::shared_ptr<const objects::RouteTable> routes;  // null: pools[0] answers everything
+  std::vector<uint32_t> route_pools;                  // as in Snapshot
 };
 
 // How polling of one endpoint goes; for the exporter, on the control thread.
@@ -49,6 +76,11 @@ class DirectoryEvents {
  public:
   // What was believed of its caches is void: it left, or it came back and is likely another process.
   virtual void on_caches_lost(const endpoints::EndpointState& endpoint) = 0;
+  // It gets no new request from now on (it is draining, or gone): idle connections to it should be closed, on every
+  // shard. Requests that are under way go on. Once for each endpoint, before its state can be freed.
+  virtual void on_draining(const endpoints::EndpointState& endpoint) = 0;
+  // A new snapshot is there; valid during the call.
+  virtual void on_published(const endpoints::Snapshot& snapshot) {}
 
  protected:
   ~DirectoryEvents() = default;
@@ -59,24 +91,46 @@ class EndpointPoller;
 class Directory {
  public:
   Directory(net::EventLoop& loop, upstream::Client& client, endpoints::SnapshotPublisher& publisher,
-            endpoints::EndpointRegistry& registry, DirectoryEvents& events, std::string pool_name,
-            const PollOptions& options);
+            endpoints::EndpointRegistry& registry, DirectoryEvents& events, const PollOptions& options);
   ~Directory();
 
-  // Replaces the set of endpoints: those that stay keep their state. Names are resolved here (start-up and reload
-  // only); an endpoint whose name does not resolve is reported and left out until the next call.
-  std::vector<std::string> set_endpoints(const std::vector<EndpointSpec>& specs);
+  // Replaces the pools and their endpoints: those that stay keep their state, and the difference is published before
+  // this returns. Names are resolved here (static endpoints, at start-up and reload); an endpoint whose name does not
+  // resolve is reported and left out until the next call.
+  std::vector<std::string> set_pools(PoolsSpec spec);
+  // One pool without routes, from configuration.
+  std::vector<std::string> set_endpoints(const std::string& pool_name, const std::vector<EndpointSpec>& specs);
   void set_options(const PollOptions& options) { options_ = options; }
   void stop();
 
-  // Of every endpoint it is known whether it lives, and of the living ones their models and metrics were asked for:
-  // what /readyz waits for.
+  // There were pools, of each of their endpoints it was known whether it lives, and of the living ones models and
+  // metrics were asked for: what /readyz waits for. Once true it stays so, whatever endpoints come later.
   bool synced() const;
   std::vector<PollStatus> status() const;
   Instant published_at() const { return published_at_; }  // of the current snapshot
 
  private:
   friend class EndpointPoller;
+  // An endpoint's place in a pool: pools may see the same endpoint differently.
+  struct Member {
+    std::shared_ptr<const EndpointSpec> spec;
+    EndpointPoller* poller;
+  };
+  struct PoolState {
+    objects::PoolId id;
+    uint32_t number = 0;  // its id in snapshots
+    std::string name;
+    std::vector<Member> members;
+    std::shared_ptr<const objects::Rewrites> rewrites;
+    std::shared_ptr<const objects::Objectives> objectives;
+  };
+  using KnownSpecs = std::unordered_map<const EndpointSpec*, EndpointPoller*>;
+
+  KnownSpecs known_specs() const;
+  Result<EndpointPoller*> poller_of(const EndpointSpec& spec);
+  uint32_t number_of(const objects::PoolId& id);
+  void settle_pollers();
+  Duration scrape_interval(bool traffic) const;
   void on_tick();
   bool traffic_flows();
   void changed(bool at_once);
@@ -87,10 +141,16 @@ class Directory {
   endpoints::SnapshotPublisher& publisher_;
   endpoints::EndpointRegistry& registry_;
   DirectoryEvents& events_;
-  std::string pool_name_;
   PollOptions options_;
-  std::vector<std::unique_ptr<EndpointPoller>> pollers_;
+  std::vector<PoolState> pools_;
+  uint32_t next_pool_ = 0;
+  std::unordered_map<std::string, std::unique_ptr<EndpointPoller>> pollers_;  // by who the endpoint is
+  std::shared_ptr<const objects::RouteTable> routes_;
+  std::vector<uint32_t> route_pools_;
+  uint64_t round_ = 0;  // of set_pools()
+  mutable bool synced_ = false;
   net::Timer tick_, publish_timer_;
+  int scraping_ = 0;  // pollers that wait for metrics
   uint64_t picks_seen_ = 0;
   Instant traffic_until_{}, published_at_{};
 };

@@ -114,6 +114,7 @@ class Connection final : public net::Connection, public net::Disposable, public 
   void on_eof() override;
   void on_error(int error) override;
   void on_drained() override;
+  void on_blocked() override;
   void on_flushed() override;
   void on_deadline();
 

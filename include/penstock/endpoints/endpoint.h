@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "penstock/base/time.h"
+#include "penstock/objects/types.h"
 
 namespace penstock::endpoints {
 
@@ -24,8 +25,10 @@ struct alignas(64) LoadCounters {
   std::atomic<int64_t> prefill_tokens{0};  // uncached prompt tokens waiting for their first token (estimate)
   std::atomic<int64_t> kv_tokens{0};       // prompt + expected output tokens held by exchanges in flight (estimate)
   std::atomic<int64_t> decoding{0};        // exchanges past their first token
-  std::atomic<uint64_t> picks{0};          // ever
-  std::atomic<int64_t> last_pick_ns{0};    // Instant of the last pick, as nanoseconds
+  // Exchanges that do not stream: their first token is not seen, so their share of prefill_tokens stays until they end.
+  std::atomic<int64_t> unseen{0}, unseen_tokens{0};
+  std::atomic<uint64_t> picks{0};        // ever
+  std::atomic<int64_t> last_pick_ns{0};  // Instant of the last pick, as nanoseconds
 };
 
 // Passive outlier ejection, written by the shard that sees the failure, read by every pick.
@@ -37,15 +40,35 @@ struct alignas(64) HealthState {
   std::atomic<bool> probe_failed{false};    // the control thread's health probe says no
 };
 
+// What answers have taught about an endpoint's speed: sums in which older observations fade. Written by the shard that
+// sees the answer, one shard at a time (`busy`; one that finds another at it drops its observation), read by every
+// pick.
+struct alignas(64) Pace {
+  std::atomic<bool> busy{false};
+  // Times between first tokens, and the uncached prompt tokens computed in them; with the sums of squares and products
+  // of the tokens they are a line.
+  std::atomic<double> prefill_seconds{0}, prefill_tokens{0}, prefills{0}, prefill_xx{0}, prefill_xy{0};
+  // Time per output token (y, seconds) against the tokens held by all exchanges in flight (x): sums for a line.
+  std::atomic<double> decodes{0}, decode_x{0}, decode_y{0}, decode_xx{0}, decode_xy{0};
+  // Prompt tokens that the prefix index believed to be cached, and how many of them answers said were.
+  std::atomic<double> believed_tokens{0}, cached_tokens{0};
+  std::atomic<double> answers{0}, output_tokens{0};
+  std::atomic<int64_t> last_first_token_ns{0};
+  // When the prefills of exchanges that do not stream are expected to be over.
+  std::atomic<int64_t> unseen_until_ns{0};
+};
+
 struct EndpointState {
   uint32_t slot = 0;         // small number, unique among living endpoints: index into per-endpoint tables
   uint32_t incarnation = 0;  // rises when a slot is used again
   std::string name;          // pod or rank name; for static endpoints host:port
+  std::string uid;           // of the pod; "" for static endpoints
   std::string url;           // http://host:port
   std::string address;       // numeric ip:port ("[::1]:80"), what connects and what x-penstock-endpoint shows
   std::string host_header;   // authority for the Host field
   LoadCounters load;
   HealthState health;
+  Pace pace;
   std::atomic<int64_t> connections{0};  // open upstream connections of all shards
 };
 
@@ -70,12 +93,14 @@ inline bool fresh(const EngineMetrics& metrics, Instant now, Duration stale_afte
   return metrics.known && now - metrics.scraped_at <= stale_after;
 }
 
-enum class Readiness : uint8_t { ready, not_ready, draining };
+using objects::Readiness;  // ready, not_ready, draining
 
 // One endpoint in one snapshot. Immutable once published.
 struct EndpointView {
   EndpointState* state = nullptr;
   Readiness readiness = Readiness::ready;
+  bool last_resort = false;  // draining but still serving: may be used while no endpoint of the pool is ready
+  std::shared_ptr<const objects::Labels> labels;  // of the pod; null: static
   EngineMetrics metrics;
   std::vector<std::string> models;  // served model names, from /v1/models; empty: unknown, serves all
 

@@ -12,18 +12,26 @@
 
 #include "penstock/base/time.h"
 #include "penstock/endpoints/endpoint.h"
+#include "penstock/objects/desired.h"
 
 namespace penstock::endpoints {
 
 struct Pool {
+  uint32_t id = 0;   // the same from snapshot to snapshot; never given to another pool
   std::string name;  // label `name` of the inference_pool_* metrics
   std::vector<EndpointView> endpoints;
-  size_t ready_count() const;  // readiness == ready
+  std::shared_ptr<const objects::Rewrites> rewrites;      // null: none
+  std::shared_ptr<const objects::Objectives> objectives;  // null: none
+  size_t ready_count() const;                             // readiness == ready
 };
 
 struct Snapshot {
   uint64_t version = 0;
-  std::vector<Pool> pools;  // routes, rewrites and objectives come with the Kubernetes issue
+  std::vector<Pool> pools;
+  // Which pool answers a request; null: pools[0] answers all of them (static endpoints).
+  std::shared_ptr<const objects::RouteTable> routes;
+  // route_pools[i]: index in `pools` of what the table calls pool i.
+  std::vector<uint32_t> route_pools;
 };
 
 // Publication and reclamation. One writer (control thread), `readers` shards.
@@ -65,10 +73,11 @@ class SnapshotPublisher {
 // Owns every EndpointState. Control thread only.
 class EndpointRegistry {
  public:
-  // The living state with this name and address, or a new one. A state that was marked as gone does not come back: the
-  // process behind the address may be another one.
+  // The living state of this endpoint, or a new one. Who it is: the uid and the address, or the name and the address
+  // where there is no uid. A state that was marked as gone does not come back: the process behind the address may be
+  // another one.
   EndpointState& find_or_add(const std::string& name, const std::string& url, const std::string& address,
-                             const std::string& host_header);
+                             const std::string& host_header, const std::string& uid = "");
   // Marks all states not in `snapshot` as gone; frees those that nobody refers to, given that versions below
   // `oldest_version_in_use` are no longer used. `snapshot` is the published one (it has its version).
   void collect(const Snapshot& snapshot, uint64_t oldest_version_in_use);
@@ -83,7 +92,7 @@ class EndpointRegistry {
     uint64_t gone_since_version = 0;  // first version that does not list it; 0: living
   };
   std::vector<Entry> entries_;
-  std::unordered_map<std::string, EndpointState*> living_;  // by name and address
+  std::unordered_map<std::string, EndpointState*> living_;  // by who it is
   std::vector<uint32_t> free_slots_;
   uint32_t next_slot_ = 0, next_incarnation_ = 1;
 };

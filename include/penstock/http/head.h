@@ -44,6 +44,8 @@ enum class Field : uint8_t {
   x_gateway_destination_endpoint_subset,
   x_gateway_destination_endpoint_served,
   x_prefiller_host_port,
+  x_encoder_hosts_ports,
+  x_data_parallel_host_port,
   x_slo_ttft_ms,
   x_slo_tpot_ms,
   x_penstock_explain,
@@ -83,6 +85,8 @@ class Head {
   bool has(Field field) const;
   // True when the Connection header lists this name (such fields are hop-by-hop).
   bool named_by_connection(std::string_view name) const;
+  // The lines of headers() [first, last), each with its line end, as received.
+  std::string_view lines(size_t first, size_t last) const;
   size_t bytes() const { return storage_.size(); }  // size of the head on the wire, roughly
   void clear();
 

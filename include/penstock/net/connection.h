@@ -1,5 +1,5 @@
-// A byte connection on a ring: sends at once, queues what the kernel does not take, tells when the
-// queue has drained. Base of the downstream (client side) and upstream (endpoint side) connections.
+// A byte connection on a ring: gathers what is written in a turn and sends it at the turn's end (large writes at once),
+// queues what the kernel does not take, tells when the queue has drained. Base of the connections on the client side.
 // Thread: its loop's. Lifetime: owned by its derived class's owner; close() ends all events.
 #pragma once
 
@@ -11,8 +11,10 @@
 
 namespace penstock::net {
 
-class Connection : public SocketEvents {
+class Connection : public SocketEvents, private Flushable {
  public:
+  // Writes are gathered up to this many bytes; copying more would cost more than the system call that it saves.
+  static constexpr size_t gather_max = 16 * 1024;
   // Above `high_mark` queued bytes the source of those bytes should pause (see congested()).
   static constexpr size_t high_mark = 256 * 1024, low_mark = 64 * 1024;
 
@@ -22,13 +24,14 @@ class Connection : public SocketEvents {
   EventLoop& loop() { return loop_; }
   bool open() const { return static_cast<bool>(socket_); }
   SocketId socket() const { return socket_; }
-  size_t queued() const { return queue_.size(); }
+  size_t queued() const { return queue_.size(); }  // whether the kernel refused them or the turn's end will send them
+  bool blocked() const { return blocked_; }        // the kernel has refused some; on_flushed() ends it
   // True while the source should not produce: the queue passed the high mark (or, under memory
   // pressure, is not empty) and has not yet fallen below the low mark. on_drained() ends it.
   bool congested() const { return congested_; }
 
-  // Sends or queues all pieces, in order. False: the connection is dead or the budget refused to
-  // queue; the caller must close it. Never calls back. Not after finish_sending().
+  // Takes all pieces, in order. False: the connection is dead or the budget refused to queue; the caller must close it.
+  // Never calls back. Not after finish_sending(). That it is dead may also come out at the turn's end, as on_error().
   [[nodiscard]] bool write(std::span<const iovec> pieces);
   [[nodiscard]] bool write(std::string_view bytes);
   // FIN once everything queued has gone out.
@@ -47,16 +50,22 @@ class Connection : public SocketEvents {
 
   // The queue fell below the low mark after congested() was true.
   virtual void on_drained() = 0;
+  // At the turn's end the kernel did not take everything that was written.
+  virtual void on_blocked() {}
   // The last queued byte has gone out, and FIN if finish_sending() asked for it. After congestion on_drained
-  // comes first. Not called for bytes that the kernel took at once. Default: nothing.
+  // comes first. Not called for large writes that the kernel took at once. Default: nothing.
   virtual void on_flushed() {}
 
   void on_writable() final;
 
  private:
-  bool queue_rest(std::span<const iovec> pieces, size_t sent);
+  void flush() final;
+  bool write_now(std::span<const iovec> pieces, size_t skip);
+  bool send_or_queue(std::string_view bytes);
+  size_t queue(std::span<const iovec> pieces);
   void note_congestion();
-  bool send_queued();  // false: on_error was called, `this` may be gone
+  void all_sent();
+  int send_queued();  // errno of a dead socket, else 0
   bool under_pressure() const;
   void opened(SocketId socket);
 
@@ -64,7 +73,7 @@ class Connection : public SocketEvents {
   SocketId socket_;
   OutQueue queue_;
   bool* destroyed_ = nullptr;  // on the stack of on_writable(): set by the destructor
-  bool congested_ = false, recv_paused_ = false;
+  bool congested_ = false, recv_paused_ = false, blocked_ = false;
   bool finish_when_flushed_ = false;  // finish_sending() was called; once the queue is empty: FIN was sent
 };
 

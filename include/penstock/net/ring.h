@@ -66,12 +66,23 @@ class AcceptEvents {
   ~AcceptEvents() = default;
 };
 
+// For a descriptor that somebody else reads and writes (a library's epoll set, a child's pipe).
+class ReadyEvents {
+ public:
+  // It can be read, or has ended or failed: reading tells which. Level triggered: comes again, turn after turn, for as
+  // long as that is so.
+  virtual void on_ready() = 0;
+
+ protected:
+  ~ReadyEvents() = default;
+};
+
 struct RingStats {
   Counter turns, waits, events, syscalls;  // syscalls: every kernel entry the ring makes
   Counter bytes_received, bytes_sent;
   Counter buffer_starvations;    // receive slots ran out (io_uring)
   Counter completion_overflows;  // kernel completion queue overflowed (io_uring): a sizing bug
-  Gauge sockets;                 // open or closing
+  Gauge sockets;                 // open or closing; watched descriptors count too
 };
 
 class Ring {
@@ -100,6 +111,12 @@ class Ring {
   virtual Result<SocketId> listen(const Address& at, bool reuse_port, AcceptEvents& events, Address* bound) = 0;
   // Stops accepting and closes the listening socket.
   virtual void close_listener(SocketId id) = 0;
+
+  // Tells when `fd`, which stays the caller's, can be read. It must be one that can be polled, and stay open until
+  // unwatch(). An errno value when the kernel refuses it.
+  virtual Result<SocketId, int> watch(int fd, ReadyEvents& events) = 0;
+  // No further event, and the descriptor may be closed at once (what it refers to may live until the next turn).
+  virtual void unwatch(SocketId id) = 0;
 
   // One turn: waits up to max_wait for events (0: only polls; negative: no limit), delivers a bounded
   // number of them, and returns how many.

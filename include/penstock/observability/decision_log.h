@@ -16,13 +16,11 @@ namespace penstock::observability {
 
 class DecisionLog {
  public:
-  static constexpr size_t rows_max = 16;  // best candidates kept of each decision
-
   explicit DecisionLog(net::Clock& clock, size_t capacity = 256, Duration least_gap = milliseconds(10));
 
   // ---- the shard's thread ----
   // Before a decision: where to explain it when it is to be kept, else null. The next record() is of this decision.
-  routing::Explanation* slot();
+  routing::Explanation* slot(Instant now);
   void record(Duration cost, const endpoints::EndpointState* endpoint, std::string_view target_model);
 
   // ---- any thread ----

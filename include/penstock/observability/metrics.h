@@ -4,14 +4,17 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "penstock/base/memory_budget.h"
+#include "penstock/discovery/cluster.h"
 #include "penstock/discovery/directory.h"
 #include "penstock/endpoints/snapshot.h"
 #include "penstock/net/ring.h"
 #include "penstock/observability/access_log.h"
+#include "penstock/observability/flow_stats.h"
 #include "penstock/observability/shard_stats.h"
 #include "penstock/upstream/client.h"
 
@@ -44,8 +47,12 @@ struct ExportInput {
   Instant snapshot_at{};                          // when it was published
   Duration metrics_stale_after = seconds(5);      // older scrapes do not count in the pool's averages
   std::vector<discovery::PollStatus> polls;
+  std::optional<discovery::ClusterStatus> cluster;  // nothing: endpoints do not come from one
+  const FlowStats* flow = nullptr;
+  admission::DetectorOptions detector;  // of flow control
   const MemoryBudget* memory = nullptr;
-  size_t prefix_index_size = 0;
+  size_t prefix_index_size = 0, prefix_index_entries = 0;
+  std::string shadow_policy;  // "": none
   uint64_t reloads = 0, reloads_failed = 0;
   const AccessLog* access_log = nullptr;
 };

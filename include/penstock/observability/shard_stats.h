@@ -26,6 +26,7 @@ struct Names {
   NameTable models{1000};       // model
   NameTable model_pairs{1000};  // model, target model
   NameTable scheduled{4000};    // target model, endpoint, port
+  NameTable rewrites{1000};     // InferenceModelRewrite, model, target model
 };
 
 // The error codes of the Endpoint Picker: values of the label error_code.
@@ -65,6 +66,8 @@ class ShardStats final : public proxy::ExchangeObserver {
   void running_changed(std::string_view model, int delta) override;
   void decision_made(Duration cost, bool found, const endpoints::EndpointState* endpoint,
                      std::string_view target_model) override;
+  void shadow_decided(bool agrees, double gain_seconds) override;
+  void model_rewritten(std::string_view rewrite, std::string_view model, std::string_view target_model) override;
   void attempt_failed(proxy::AttemptFailure failure, bool retried) override;
   void endpoint_ejected(const endpoints::EndpointState& endpoint) override;
   void inter_token(Duration gap) override { inter_token_.record(to_seconds(gap)); }
@@ -73,7 +76,7 @@ class ShardStats final : public proxy::ExchangeObserver {
   void limit_hit(std::string_view limit_name) override;
 
   // Before a decision: where the router should explain it, when this one is to be kept for /debug/decisions; else null.
-  routing::Explanation* explanation_slot() override;
+  routing::Explanation* explanation_slot(Instant now) override;
 
   // ---- for the exporter, any thread ----
   struct Limit {
@@ -106,10 +109,16 @@ class ShardStats final : public proxy::ExchangeObserver {
   const Histogram<epp_decision_seconds>& decision_time() const { return decision_time_; }
   const Histogram<epp_hit_ratio>& hit_ratio() const { return hit_ratio_; }
   const Histogram<epp_hit_bytes>& hit_bytes() const { return hit_bytes_; }
+  // The shadow policy's decisions; the seconds by which its choices were predicted to be better, and worse.
+  uint64_t shadow_agreed() const { return shadow_agreed_.get(); }
+  uint64_t shadow_differed() const { return shadow_differed_.get(); }
+  double shadow_gain() const { return shadow_gain_.load(std::memory_order_relaxed); }
+  double shadow_loss() const { return shadow_loss_.load(std::memory_order_relaxed); }
   uint64_t decisions_failed() const { return decisions_failed_.get(); }
   const Names& names() const { return names_; }
   int64_t running(uint32_t model) const { return running_[model].get(); }
   uint64_t scheduled(uint32_t name) const { return scheduled_[name].get(); }
+  uint64_t rewritten(uint32_t name) const { return rewritten_[name].get(); }
   const ModelStats* model(uint32_t pair) const { return models_[pair].load(std::memory_order_acquire); }
 
  private:
@@ -139,14 +148,19 @@ class ShardStats final : public proxy::ExchangeObserver {
   Histogram<inter_token_seconds> inter_token_;
   std::array<Histogram<stage_seconds>, proxy::stage_count> stages_;
   Histogram<epp_decision_seconds> decision_time_;
+  Counter shadow_agreed_, shadow_differed_;
+  std::atomic<double> shadow_gain_{0}, shadow_loss_{0};
   Histogram<epp_hit_ratio> hit_ratio_;
   Histogram<epp_hit_bytes> hit_bytes_;
 
   // Arrays over the numbers of a NameTable; [0] is "other".
   std::unique_ptr<Gauge[]> running_;
-  std::unique_ptr<Counter[]> scheduled_;
+  std::unique_ptr<Counter[]> scheduled_, rewritten_;
   std::unique_ptr<std::atomic<ModelStats*>[]> models_;  // each made when first needed
   std::vector<std::unique_ptr<ModelStats>> owned_models_;
+  // The shard's own. Those of `scheduled` by slot of the endpoint: a model's requests go to all of them in turn.
+  NameTable::Recent recent_model_, recent_pair_, recent_rewrite_;
+  std::array<NameTable::Recent, 64> recent_scheduled_;
   std::array<std::atomic<EndpointBlock*>, block_count> endpoints_{};
   std::vector<std::unique_ptr<EndpointBlock>> owned_endpoints_;
 };

@@ -26,6 +26,8 @@ inline constexpr size_t models_max = 16 * 1024;
 
 // The ids of {"object":"list","data":[{"id":...},...]}, in order. Needs no padding behind `json`.
 Result<std::vector<std::string>> parse_models(std::string_view json);
+// Appends {"id":...,"object":"model",...}.
+void append_model(std::string& out, const ModelInfo& model);
 // Appends {"object":"list","data":[...]}.
 void append_models(std::string& out, std::span<const ModelInfo> models);
 

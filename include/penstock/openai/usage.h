@@ -32,7 +32,8 @@ class AnswerObserver {
   enum class Kind : uint8_t { content, usage_only, done, error, other };
   Kind on_event(std::string_view name, std::string_view data);
   // A complete JSON answer that did not stream; needs no padding. Beyond 1 MiB only its last 64 KiB are looked at, for
-  // usage and stop_reason at the top level: the reason of a choice is then not known.
+  // usage and stop_reason at the top level: the reason of a choice is then not known. Of a completion usually only the
+  // head and the end are parsed: what is broken between them is then not noticed.
   void on_answer(std::string_view json);
 
   // The last usage seen (continuous_usage_stats sends many: only the last counts).

@@ -29,14 +29,22 @@ enum class ErrorCode : uint8_t {
   memory_budget_exhausted,
   no_endpoint,
   endpoints_unavailable,
+  no_descriptor,
   connect_failed,
   endpoint_closed,
   endpoint_timeout,
   bad_endpoint_response,
   stream_broken,
   shutting_down,
+  route_not_found,
+  no_backend,
+  model_not_found,
+  saturated,
+  queue_full,
+  queue_timeout,
+  no_endpoint_fits,
 };
-constexpr size_t error_code_count = 22;
+constexpr size_t error_code_count = 30;
 
 struct ErrorInfo {
   ErrorCode code;
@@ -46,6 +54,8 @@ struct ErrorInfo {
   Outcome outcome;
   uint32_t retry_after_s;    // 0: no Retry-After
   std::string_view message;  // the default sentence
+  // Of requests that no endpoint was asked to answer: x-llm-d-request-dropped-reason. "": no such header
+  std::string_view dropped_reason = {};
 };
 const ErrorInfo& info_of(ErrorCode code);
 

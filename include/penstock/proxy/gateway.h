@@ -4,16 +4,19 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "penstock/admission/options.h"
 #include "penstock/admission/retry_budget.h"
 #include "penstock/base/memory_budget.h"
 #include "penstock/base/random.h"
 #include "penstock/downstream/connection.h"
 #include "penstock/endpoints/snapshot_reader.h"
 #include "penstock/openai/request.h"
+#include "penstock/proxy/hold_queue.h"
 #include "penstock/proxy/observer.h"
 #include "penstock/routing/prefix_hash.h"
 #include "penstock/routing/router.h"
@@ -31,7 +34,10 @@ struct Options {
   uint32_t attempts_max = 3;
   routing::EjectionOptions ejection;
   routing::PrefixHashOptions prefix;
+  bool tune_blocks = false;            // blocks as long as the engines' own, where they say how long
+  uint32_t prefix_tokens_max = 0;      // the reach of prefix matching, if given in tokens; 0: prefix.blocks_max
   uint32_t output_tokens_guess = 256;  // reserved for a request that names no limit
+  admission::FlowOptions flow;
 };
 constexpr uint32_t attempts_limit = 8;  // the most that retry.attempts may say
 
@@ -39,7 +45,8 @@ struct Context {
   net::EventLoop& loop;
   upstream::Client& client;
   routing::Router& router;
-  bool hash_prompts;  // the policy looks at prefixes
+  bool hash_prompts;                  // the policy looks at prefixes
+  bool gives_session_tokens = false;  // answers say how to come back to their endpoint
   routing::PrefixIndex& index;
   routing::TokenEstimator& tokens;
   MemoryBudget& budget;
@@ -48,19 +55,28 @@ struct Context {
   admission::RetryBudget& retries;
   endpoints::SnapshotReader& snapshots;
   Options options;
+  // An endpoint could not be connected to: it may be gone, and the control thread should look. Called on the shard's
+  // thread, at most once a second for each endpoint; the state is valid during the call. May be empty.
+  std::function<void(const endpoints::EndpointState&)> endpoint_unreachable{};
+  HoldQueue* hold = nullptr;  // of the process; null: no request ever waits, or is shed
   openai::RequestScanner scanner{};
   std::vector<uint64_t> chain{};           // scratch: hashes of the prompt being routed
   std::vector<std::string_view> prompt{};  // scratch: the pieces of that prompt
+  std::string piece{};                     // scratch: a piece of an answer in which a name was restored
 };
 
 class Exchange;
+struct HeldExchange;
+struct HeldHereTag {};
 
-class Gateway final : public downstream::Service {
+class Gateway final : public downstream::Service, private HoldHome {
  public:
   explicit Gateway(Context& context);
   ~Gateway();
 
   size_t in_flight() const { return in_flight_; }
+  // The requests that wait for room here are answered: the gateway ends (503).
+  void turn_away_held();
 
  private:
   friend class Exchange;
@@ -68,18 +84,30 @@ class Gateway final : public downstream::Service {
   void on_bad_head(downstream::Connection& connection, const downstream::RequestFailure& failure) override;
   void on_connections_changed(int delta) override;
   void release(Exchange& exchange);
-  // The pool that answers, as this turn's snapshot has it; null when there is none. Valid for this turn.
-  const endpoints::Pool* pool();
-  // An endpoint lists this model, or there is one of which nobody knows yet what it serves.
-  bool lists(std::string_view model);
+  // HoldHome
+  void wake() override;
+  void take_granted();
+  void add_held(HeldExchange& held);
+  // Load has shrunk: somebody who waits may go, on whatever shard. One atomic load while nobody does, and nothing at
+  // all with flow control off: who waited when that was said has been let go.
+  void room_made();
+  // The pool of this id, as this turn's snapshot has it; null when it is gone. Valid for this turn.
+  const endpoints::Pool* pool(uint32_t id);
+  // Tells Context::endpoint_unreachable, unless it was told of this endpoint a moment ago.
+  void report_unreachable(const endpoints::EndpointState& endpoint);
   // Where an endpoint is reached; its address is parsed once.
   upstream::Target target_of(endpoints::EndpointState& endpoint);
 
   static constexpr size_t spare_max = 256;  // finished exchanges kept for reuse
   Context& context_;
   std::vector<std::unique_ptr<Exchange>> spare_;
-  std::vector<upstream::Target> targets_;  // by endpoint slot
+  struct Place {
+    upstream::Target target;
+    Instant unreachable_at{};  // when that was reported
+  };
+  std::vector<Place> places_;  // by endpoint slot
   size_t in_flight_ = 0;
+  IntrusiveList<HeldExchange, HeldHereTag> held_;
 };
 
 }  // namespace penstock::proxy

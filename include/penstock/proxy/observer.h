@@ -22,7 +22,7 @@ enum class Outcome : uint8_t {
   client_error,      // we refused: 4xx (malformed, too large, unknown ...)
   client_gone,       // the client left before the answer was complete
   overloaded,        // we refused: limit or memory budget (429, 503)
-  no_endpoint,       // nothing could be tried (503)
+  no_endpoint,       // nothing could be tried (500, 503)
   upstream_failed,   // every attempt failed before the first body byte (502, 504)
   stream_broken,     // the endpoint failed after the first body byte
   timed_out_client,  // the client was too slow to send (408) or to read
@@ -50,12 +50,13 @@ enum class AttemptFailure : uint8_t {
   total_timeout,
   reset_in_body,
   closed_in_body,
+  no_socket,  // not the endpoint's fault
 };
-constexpr size_t attempt_failure_count = 16;
+constexpr size_t attempt_failure_count = 17;
 const char* to_string(AttemptFailure failure);
 
-enum class Stage : uint8_t { read, route, connect, first_byte, relay };  // gateway time per stage
-constexpr size_t stage_count = 5;
+enum class Stage : uint8_t { read, route, connect, first_byte, relay, hold };  // gateway time per stage
+constexpr size_t stage_count = 6;
 
 // Everything known at the end of an exchange. Views are valid during the call.
 struct ExchangeRecord {
@@ -92,7 +93,11 @@ class ExchangeObserver {
   virtual void decision_made(Duration cost, bool found, const endpoints::EndpointState* endpoint,
                              std::string_view target_model) = 0;
   // Where the next decision should be explained, when it is to be kept for /debug/decisions; null most of the time.
-  virtual routing::Explanation* explanation_slot() { return nullptr; }
+  virtual routing::Explanation* explanation_slot(Instant now) { return nullptr; }
+  // What the shadow policy made of the decision that was just obeyed (routing::Decision::Shadow).
+  virtual void shadow_decided(bool agrees, double gain_seconds) {}
+  // A rule of this InferenceModelRewrite has led a request for `model` to `target_model`.
+  virtual void model_rewritten(std::string_view rewrite, std::string_view model, std::string_view target_model) {}
   virtual void attempt_failed(AttemptFailure failure, bool retried) = 0;
   virtual void endpoint_ejected(const endpoints::EndpointState& endpoint) = 0;
   virtual void inter_token(Duration gap) = 0;

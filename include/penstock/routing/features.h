@@ -5,6 +5,10 @@
 #include <span>
 #include <string_view>
 
+namespace penstock::endpoints {
+struct EndpointState;
+}
+
 namespace penstock::routing {
 
 struct Features {
@@ -13,6 +17,11 @@ struct Features {
   std::string_view fairness_id;
   int priority = 0;
   bool streaming = false;
+  bool multimodal = false;  // images, audio or video in the prompt
+  // Where an earlier decision wanted to go next: the first of these that may answer is taken. Only compared with
+  // candidates, so they may be gone.
+  std::span<endpoints::EndpointState* const> planned;
+  std::string_view test_endpoints;          // test-epp-endpoint-selection: addresses in order, with commas
   uint32_t prompt_tokens = 0;               // estimate (or exact for token-id prompts)
   uint32_t max_tokens = 0;                  // 0: not said
   double slo_ttft_ms = 0, slo_tpot_ms = 0;  // 0: none

@@ -1,5 +1,5 @@
-// The chain of block hashes of a prompt. h0 = XXH3(model, cache salt); h_i = XXH3(block_i, seed h_{i-1}); the partial
-// tail is not hashed, h0 is not part of the chain. A block is `block_tokens` tokens of `bytes_per_token` bytes;
+// The chain of block hashes of a prompt. h0 = XXH3(model, cache salt); h_i = h_{i-1} mixed with XXH3(block_i); the
+// partial tail is not hashed, h0 is not part of the chain. A block is `block_tokens` tokens of `bytes_per_token` bytes;
 // token-id prompts (arrays of 32-bit ids) are bytes like any other, and exact with 4 bytes per token. Pure.
 #pragma once
 

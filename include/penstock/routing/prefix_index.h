@@ -27,7 +27,10 @@ class PrefixIndex {
   explicit PrefixIndex(size_t entries);
   ~PrefixIndex();
 
-  // For each endpoint slot in `slots`, the number of leading blocks of `chain` it is believed to hold without a gap.
+  // For each endpoint slot in `slots`, the number of leading blocks of `chain` it is believed to hold. A cache that
+  // holds a block of a chain holds what stands before it, so not every block is looked up: an entry that this table
+  // lost in the middle may go unnoticed, which is nearer to the truth than a gap. Looks at one block in 32 and,
+  // where a match ends, at a few between; once for all endpoints.
   void match(std::span<const uint64_t> chain, std::span<const uint32_t> slots,
              std::span<uint32_t> matched_blocks) const;
   // The endpoint is about to compute (and so hold) these blocks.
@@ -45,6 +48,7 @@ class PrefixIndex {
   // Entries written and not known to be void; approximate. For inference_extension_prefix_indexer_size.
   size_t size() const;
   size_t bytes() const;
+  size_t entries() const;  // that there is room for
 
  private:
   struct Table;

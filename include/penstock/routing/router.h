@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -14,6 +15,7 @@
 #include "penstock/base/random.h"
 #include "penstock/base/time.h"
 #include "penstock/endpoints/snapshot.h"
+#include "penstock/routing/decision_inputs.h"
 #include "penstock/routing/features.h"
 #include "penstock/routing/prefix_index.h"
 
@@ -23,7 +25,8 @@ namespace penstock::routing {
 struct Candidate {
   const endpoints::EndpointView* endpoint;
   uint32_t matched_blocks = 0;
-  double score = 0;  // weighted sum, higher is better
+  uint32_t order = 0;  // where a filter wants it among equals: lower first
+  double score = 0;    // weighted sum, higher is better
 };
 
 struct Inputs {
@@ -39,6 +42,13 @@ class Scorer {
   virtual ~Scorer() = default;
   virtual std::string_view type() const = 0;  // "queue-scorer"
   virtual void score(const Inputs& in, std::span<const Candidate> candidates, std::span<double> scores) const = 0;
+  // For explanations: what the score is made of, where that is more than one thing. Names with their unit
+  // ("backlog_s"), and for each candidate one value for each name.
+  virtual std::span<const std::string_view> term_names() const { return {}; }
+  virtual void terms(const Inputs& in, std::span<const Candidate> candidates, std::span<double> values) const {}
+  // The request goes to this endpoint; `cold`: no candidate held any of its prompt. For scorers that remember, and only
+  // called for those that Profile::listeners lists. Any shard.
+  virtual void picked(const endpoints::EndpointState& endpoint, bool cold) const {}
 };
 // A scorer by its type name ("queue-scorer"); null when there is none of that name.
 std::unique_ptr<Scorer> make_scorer(std::string_view type);
@@ -50,30 +60,55 @@ class Filter {
   virtual std::string_view type() const = 0;
   virtual void filter(const Inputs& in, std::vector<Candidate>& candidates) const = 0;
 };
-// Moves its choice to the front; the order of the others does not matter.
+// Moves its choices to the front, best first; the order of the others does not matter.
 class Picker {
  public:
   virtual ~Picker() = default;
   virtual std::string_view type() const = 0;
   virtual void pick(const Inputs& in, std::vector<Candidate>& candidates) const = 0;
+  virtual size_t choices() const { return 1; }  // how many it makes, where there are as many candidates
 };
 struct WeightedScorer {
   std::unique_ptr<Scorer> scorer;
   double weight = 1;
+  std::string name = {};  // shown in explanations; "": the scorer's type
+};
+
+// When another stage (prefill, encode) runs elsewhere than the decode.
+struct StageRule {
+  enum class When : uint8_t { never, always, uncached, multimodal };
+  When when = When::never;
+  uint32_t uncached_tokens = 0;  // `uncached`: at least this many prompt tokens are not cached where it will decode
 };
 struct Profile {
+  // Each is decided after the endpoint itself, over the same pool, by its own filters, scorers and picker.
+  struct Stage {
+    std::unique_ptr<Profile> profile;  // null: none
+    StageRule rule;
+  };
+  struct Prefix {
+    bool from_metrics = true;    // capacity of an endpoint's cache: what the engine says, where it does
+    uint64_t capacity_blocks{};  // else this many blocks; 0: unlimited
+  };
+
   std::string name = "default";
   std::vector<std::unique_ptr<Filter>> filters;
+  std::vector<std::string> filter_names;  // for explanations, beside `filters`; missing: the filter's type
   std::vector<WeightedScorer> scorers;
   std::unique_ptr<Picker> picker;
   bool uses_prefix = false;  // a part of it reads matched_blocks
+  std::vector<const Scorer*> listeners = {};
+  bool gives_session_tokens = false;  // answers carry one (session_token.h)
+  Prefix prefix = {};
+  Stage prefill = {}, encode = {};
 };
 
-enum class Policy : uint8_t { epp_default, random, round_robin, least_load };
-std::span<const std::string_view> policy_names();  // "epp-default", "random", "round-robin", "least-load"
+enum class Policy : uint8_t { epp_default, random, round_robin, least_load, expected_cost };
+std::span<const std::string_view> policy_names();  // "epp-default", "random", "round-robin", ...
 bool parse_policy(std::string_view name, Policy* out);
-std::unique_ptr<Picker> make_picker(
-    std::string_view type);  // "max-score-picker", "random-picker", "round-robin-picker"
+// "max-score-picker", "random-picker", "weighted-random-picker", "round-robin-picker"; null: no such type. `choices`:
+// endpoints in order (not of round-robin-picker, which makes one choice).
+std::unique_ptr<Picker> make_picker(std::string_view type, size_t choices = 1);
 std::unique_ptr<Profile> make_profile(Policy policy);
 
 // Why: filled only when asked for.
@@ -86,26 +121,55 @@ struct Explanation {
     double waiting = 0;
     double kv_usage = 0;  // NaN: unknown
     int64_t in_flight = 0;
+    std::vector<double> terms;  // of the scorers that have any
   };
+  std::string profile;                                        // its name
   std::vector<std::string> scorers;                           // "queue-scorer*2"
+  std::vector<std::string> terms;                             // "backlog_s"
   std::vector<Row> rows;                                      // best first
   std::vector<std::pair<std::string, std::string>> excluded;  // endpoint, reason
-  std::string to_header() const;  // one line, ASCII, for x-penstock-explain; bounded to 2 KiB
+  std::string shadow;                                         // what the shadow policy would have chosen; "": none
+  double shadow_gain_seconds = 0;                             // as Decision::Shadow has it
+  DecisionInputs inputs;
+  static constexpr size_t shown_max = 16;
+  void clear();                                             // keeps memory
+  void keep_best();                                         // the first `shown_max` rows and exclusions
+  std::vector<std::pair<std::string, std::string>> stages;  // disaggregation: "prefill", and who does it
+  std::string to_header() const;                            // one line, ASCII, for x-penstock-explain; bounded to 2 KiB
   void append_json(std::string& out) const;
 };
 
-enum class NoEndpoint : uint8_t { none, pool_empty, none_ready, all_ejected_or_tried };
+enum class NoEndpoint : uint8_t { none, pool_empty, none_ready, all_ejected_or_tried, filtered };
 struct Decision {
   endpoints::EndpointState* endpoint = nullptr;  // null: see why_none
   NoEndpoint why_none = NoEndpoint::none;
   uint32_t matched_blocks = 0;  // believed cached on the chosen endpoint
   uint32_t candidates = 0;
   double score = 0;
+
+  // What the shadow policy would have done.
+  struct Shadow {
+    endpoints::EndpointState* endpoint = nullptr;
+    bool agrees = false;
+    // Seconds by which the expected cost of its choice is below that of ours: what obeying it was predicted to gain;
+    // negative: to lose. 0 while costs are not learnt.
+    double gain_seconds = 0;
+  };
+  std::optional<Shadow> shadow;
+  bool cold = false;  // no candidate is believed to hold any of the prompt
+  // A picker of several choices: where to go next if `endpoint` fails. Valid until the router decides again.
+  std::span<endpoints::EndpointState* const> next = {};
+  // Disaggregation: who computes the prompt, and with how much of it cached; who encodes its media.
+  endpoints::EndpointState* prefill = nullptr;
+  uint32_t prefill_matched_blocks = 0;
+  std::span<endpoints::EndpointState* const> encode = {};  // valid as `next`
 };
 
 struct RouterOptions {
   Duration metrics_stale_after = seconds(2);  // older metrics count as unknown
   Duration slow_start = seconds(10);          // the same as EjectionOptions::slow_start
+  // Decides too, among the same candidates and with the same luck, and is not obeyed. Outlives the router; null: none.
+  const Profile* shadow = nullptr;
 };
 
 // `profile` and `index` outlive the router.
@@ -115,36 +179,63 @@ class Router {
   ~Router();
 
   // `tried`: endpoints this exchange has already failed on (never chosen again). When every ready endpoint is ejected,
-  // those whose ejection ends first are considered again (panic) rather than failing all traffic. An endpoint that
+  // those whose ejection ends first are considered again (panic) rather than failing all traffic; when no ready one is
+  // left, those that drain but still serve (EndpointView::last_resort). An endpoint that
   // comes back from an ejection is offered a share of the decisions that grows linearly over `slow_start`.
   // Reserves nothing: make a Reservation, and record the prompt's blocks, in the same loop turn. No allocation once
   // warm, unless `why` is given (it is cleared first).
   Decision decide(const Features& features, const endpoints::Pool& pool, Instant now,
                   std::span<endpoints::EndpointState* const> tried, Explanation* why = nullptr);
+  // The random source goes on from here.
+  void set_random(const Random::State& state);
+  // The decision is followed: for scorers that remember what they did.
+  void picked(const Decision& decision) const;
 
  private:
   struct State;
   std::unique_ptr<State> state_;
 };
 
+// The same decision again, by the same code, from what it was made from. `again` is explained as it was then, but for
+// its inputs. Nothing that a profile remembers between decisions is recorded: round-robin begins anew.
+struct DecidedAgain {
+  std::string endpoint;  // "": none was found
+  Explanation again;
+};
+DecidedAgain decide_again(const Profile& profile, const DecisionInputs& inputs);
+// Tokens in a KV block of the first of the pool's endpoints that says, at least 16 (an engine whose blocks are single
+// tokens would fill the index) and at most 1024; `otherwise` when nobody does.
+uint32_t tuned_block_tokens(const endpoints::Pool& pool, uint32_t otherwise);
+
 // The load an exchange has reserved on its endpoint. Move-only; gives back what is still reserved when destroyed.
-// It also keeps the EndpointState alive: report failures and successes before releasing it.
+// It also keeps the EndpointState alive: report failures and successes before releasing it. What it is told also
+// teaches the endpoint's pace, which the expected cost reads.
 class Reservation {
  public:
   Reservation() = default;
+  // `streaming` false: the first token will not be seen, so the prefill is taken to be over when it should be.
   Reservation(endpoints::EndpointState& endpoint, uint32_t uncached_tokens, uint32_t prompt_tokens,
-              uint32_t output_tokens, Instant now);
+              uint32_t output_tokens, Instant now, bool streaming = true);
   Reservation(Reservation&& other) noexcept;
   Reservation& operator=(Reservation&& other) noexcept;
   ~Reservation() { release(); }
-  void first_token();  // prefill is over: releases prefill tokens, counts as decoding
+  void prefilled_elsewhere() { elsewhere_ = true; }  // its first token teaches nothing about prefill here
+  void first_token(Instant now);                     // prefill is over: releases prefill tokens, counts as decoding
+  // The answer says that so many of the prompt's tokens were cached.
+  void cached(uint32_t tokens);
+  // The answer came whole and had this many tokens (0: unknown). Then release().
+  void finished(Instant now, uint32_t output_tokens);
   void release();
   endpoints::EndpointState* endpoint() const { return endpoint_; }
 
  private:
   endpoints::EndpointState* endpoint_ = nullptr;
   int64_t prefill_tokens_ = 0, kv_tokens_ = 0;
+  int64_t believed_tokens_ = 0;  // to be cached
+  Instant began_, first_token_;  // the latter expected, when it is not seen
   bool decoding_ = false;
+  bool unseen_ = false;
+  bool elsewhere_ = false;
 };
 
 // Passive ejection. Called by shards on what they see; by value of `now` only.

@@ -24,8 +24,9 @@ enum class Failure : uint8_t {
   connect_refused,
   connect_timeout,
   connect_failed,
-  reset,   // connection reset or another socket error
-  closed,  // EOF before the answer was complete
+  no_socket,  // ours: the process has no descriptor left
+  reset,      // connection reset or another socket error
+  closed,     // EOF before the answer was complete
   first_byte_timeout,
   idle_timeout,
   bad_response,  // not HTTP, or framing we refuse
@@ -37,7 +38,9 @@ struct Target {
   uint32_t key = 0;
   uint32_t incarnation = 0;
   net::Address address;
-  std::atomic<int64_t>* open_connections = nullptr;  // kept up to date while connections live; may be null
+  // Kept up to date while connections live; may be null. The last touch of a connection is its decrement, with release
+  // order: whoever reads zero with acquire order may free the counter.
+  std::atomic<int64_t>* open_connections = nullptr;
 };
 
 struct Request {
@@ -68,7 +71,10 @@ class ResponseSink {
 struct ConnectionTag {};
 
 // One connection. Callers hold it as the handle of their attempt.
-class Connection final : public net::SocketEvents, public net::Disposable, public ListNode<ConnectionTag> {
+class Connection final : public net::SocketEvents,
+                         public net::Disposable,
+                         private net::Flushable,
+                         public ListNode<ConnectionTag> {
  public:
   Connection(Client& client, const Target& target);
   ~Connection() override;
@@ -104,18 +110,21 @@ class Connection final : public net::SocketEvents, public net::Disposable, publi
   void on_error(int error) override;
   void on_deadline();
 
+  void flush() override;
   void send_request();
   void receive(std::string_view bytes);
   void complete();
   void fail(Failure failure);
   void end(bool reset);
   void arm_chunk_idle();
+  void cancel_deadline();
 
   Client& client_;
   net::SocketId socket_;
   Codec codec_;
   ResponseSink* sink_ = nullptr;
   net::Timer deadline_;
+  Instant chunk_deadline_{};  // zero, or when the next chunk must be there: the timer fires at it or earlier
   Target target_;
   Request request_;
   size_t sent_piece_ = 0, sent_in_piece_ = 0;  // how far request_.pieces has gone out

@@ -37,6 +37,25 @@ TEST_CASE("an observation falls into the first bucket whose bound is not below i
   CHECK(histogram.bucket(3) == 3);
 }
 
+TEST_CASE("the bucket of an observation does not depend on the one before") {
+  constexpr std::array<double, 9> values{-1.0, 0.1, 0.100001, 1.0, 1.5, 10.0, 10.1, 1e9, 0.0};
+  for (const double before : values) {
+    for (const double value : values) {
+      Histogram<kBounds> alone, after;
+      alone.record(value);
+      after.record(before);
+      const size_t counted = after.bucket(0) + after.bucket(1) + after.bucket(2) + after.bucket(3);
+      REQUIRE(counted == 1);
+      size_t was = 0, is = 0;
+      while (after.bucket(was) == 0) ++was;
+      while (alone.bucket(is) == 0) ++is;
+      after.record(value);
+      INFO(before << " then " << value);
+      CHECK(after.bucket(is) == (was == is ? 2 : 1));
+    }
+  }
+}
+
 TEST_CASE("a histogram with one bound has two buckets") {
   Histogram<kOneBound> histogram;
   histogram.record(5);

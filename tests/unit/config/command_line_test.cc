@@ -46,7 +46,9 @@ TEST_CASE("serve without any endpoint explains what to give") {
   const Command bare = run({"serve"});
   CHECK(bare.kind == Command::Kind::finished);
   CHECK(bare.exit_code == exit_bad_usage);
-  CHECK(bare.error.find("--endpoint http://HOST:PORT") != std::string::npos);
+  for (const char* way : {"--endpoint http://HOST:PORT", "--kubernetes", "--manifests DIR"}) {
+    CHECK(bare.error.find(way) != std::string::npos);
+  }
 }
 
 TEST_CASE("a bad flag value is bad usage and names the flag") {
@@ -58,17 +60,71 @@ TEST_CASE("a bad flag value is bad usage and names the flag") {
 }
 
 TEST_CASE("flags that do not exist, and commands that do not exist, are errors") {
-  for (const char* flag : {"--manifests", "--kubernetes", "--pool", "--namespace"}) {
+  for (const char* flag : {"--manifest", "--kube", "--pools", "--all-namespaces"}) {
     const Command command = run({"serve", "--endpoint", "http://h:1", flag, "x"});
     INFO(flag);
     CHECK(command.exit_code == exit_bad_usage);
     CHECK(command.error.find(flag) != std::string::npos);
   }
-  CHECK(run({"replay", "--trace", "x"}).exit_code == exit_bad_usage);
   CHECK(run({"serv"}).error.find("did you mean serve?") != std::string::npos);
   CHECK(run({}).exit_code == exit_bad_usage);
   CHECK(run({"serve", "extra"}).exit_code == exit_bad_usage);
   CHECK(run({"serve", "--shards", "1", "--shards", "2", "--endpoint", "http://h:1"}).exit_code == exit_bad_usage);
+}
+
+TEST_CASE("every flag of Kubernetes mode reaches its option, and --kube-api implies the mode") {
+  const Command command = run({"serve", "--kubernetes", "--pool", "a", "--pool=team-b/b", "--namespace", "team-a",
+                               "--namespace=team-c", "--service", "vllm:8000", "--service", "sglang", "--kubeconfig",
+                               "/k", "--kube-context", "c", "--kube-write=false", "--gateway-api=false"});
+  REQUIRE_MESSAGE(command.kind == Command::Kind::serve, command.error);
+  const Kubernetes& k = command.options.kubernetes;
+  CHECK(k.enabled);
+  CHECK(k.pools == std::vector<std::string>{"a", "team-b/b"});
+  CHECK(k.namespaces == std::vector<std::string>{"team-a", "team-c"});
+  CHECK(k.services == std::vector<std::string>{"vllm:8000", "sglang"});
+  CHECK(k.kubeconfig == "/k");
+  CHECK(k.context == "c");
+  CHECK_FALSE(k.write);
+  CHECK_FALSE(k.gateway_api);
+  const Command plain = run({"serve", "--kube-api", "http://127.0.0.1:8001", "--endpoint-selector", "app=vllm,tier=gpu",
+                             "--endpoint-ports", "8000,8001"});
+  REQUIRE_MESSAGE(plain.kind == Command::Kind::serve, plain.error);
+  CHECK(plain.options.kubernetes.enabled);
+  CHECK(plain.options.kubernetes.api == "http://127.0.0.1:8001");
+  CHECK(plain.options.kubernetes.endpoint_selector == "app=vllm,tier=gpu");
+  CHECK(plain.options.kubernetes.endpoint_ports == std::vector<uint16_t>{8000, 8001});
+  CHECK(plain.options.kubernetes.write);
+  CHECK(load(plain.source).options.kubernetes.enabled);
+  CHECK(run({"serve", "--kubernetes", "--kubernetes"}).exit_code == exit_bad_usage);
+  CHECK(run({"serve", "--kubernetes", "--kube-write=no"}).exit_code == exit_bad_usage);
+}
+
+TEST_CASE("serve with manifests has their objects, and their problems end it") {
+  const std::string good = source_file("tests/golden/config/manifests"),
+                    bad = source_file("tests/golden/config/bad-manifests");
+  const Command fine = run({"serve", "--manifests", good.c_str()});
+  REQUIRE_MESSAGE(fine.kind == Command::Kind::serve, fine.error);
+  CHECK(load(fine.source).manifests.objects.size() == 2);
+  const Command wrong = run({"serve", "--manifests", bad.c_str()});
+  CHECK(wrong.kind == Command::Kind::finished);
+  CHECK(wrong.exit_code == exit_bad_config);
+}
+
+TEST_CASE("check reads manifests, alone or beside a configuration") {
+  const std::string good = source_file("tests/golden/config/manifests"),
+                    bad = source_file("tests/golden/config/bad-manifests"),
+                    full = source_file("tests/golden/config/full.yaml");
+  const Command fine = run({"check", "--manifests", good.c_str()});
+  CHECK(fine.exit_code == exit_ok);
+  CHECK(fine.output.find("manifests: no problems, 2 objects in ") != std::string::npos);
+  CHECK(fine.output.find("skipped: ") != std::string::npos);
+  const Command wrong = run({"check", "--manifests", bad.c_str()});
+  CHECK(wrong.exit_code == exit_bad_config);
+  CHECK(wrong.error.find("pool.yaml:6: spec.selector") != std::string::npos);
+  CHECK(wrong.error.find("rewrite.yaml:") != std::string::npos);
+  CHECK(run({"check", "--manifests", "/nowhere"}).exit_code == exit_bad_config);
+  CHECK(run({"check", "--config", full.c_str(), "--manifests", good.c_str()}).error.find("already come from") !=
+        std::string::npos);
 }
 
 TEST_CASE("check exits with 0 or 1 and lists all problems") {
@@ -95,4 +151,25 @@ TEST_CASE("help is shown for each command and is no error") {
   }
   CHECK(run({"serve", "--help"}).output.find("--endpoint http://127.0.0.1:8001") != std::string::npos);
   CHECK(run({"version"}).kind == Command::Kind::version);
+}
+
+TEST_CASE("replay: flags become options; an engine's figures may be replaced; mistakes are named") {
+  const Command command =
+      run({"replay", "--trace", "a", "--trace", "b", "--policy", "dynamo", "--speed", "1.5", "--engine", "h200-32b",
+           "--kv-blocks", "1000", "--scrape-ms", "200", "--seeds", "3", "--slo-ttft-s", "2"});
+  REQUIRE(command.kind == Command::Kind::replay);
+  const replay::Options& o = command.replay;
+  CHECK(o.traces == std::vector<std::string>{"a", "b"});
+  CHECK(o.policies == std::vector<std::string>{"dynamo"});
+  CHECK(o.setup.speed == 1.5);
+  CHECK(o.setup.engine.kv_blocks == 1000);
+  CHECK(o.setup.engine.decode_ms == 10);
+  CHECK(o.setup.scrape == milliseconds(200));
+  CHECK(o.slo.ttft == seconds(2));
+  CHECK(o.seeds == 3);
+  CHECK(run({"replay", "--trace", "a"}).replay.policies == std::vector<std::string>{"expected-cost"});
+  CHECK(run({"replay", "--trace", "a", "--compare"}).replay.policies.size() == replay::contestants().size());
+  CHECK(run({"replay"}).exit_code == exit_bad_usage);
+  CHECK(run({"replay", "--trace", "a", "--policy", "coin"}).error.find("coin") != std::string::npos);
+  CHECK(run({"replay", "--trace", "a", "--slow-engines", "9"}).exit_code == exit_bad_usage);
 }

@@ -98,7 +98,7 @@ TEST_CASE("zeros become what the machine allows, and numbers stay") {
   resolve_defaults(options, machine);
   CHECK(options.shards == 3);
   CHECK(options.limits.memory_bytes == 600'000'000);
-  CHECK(options.limits.connections == 10000);
+  CHECK(options.limits.connections == 15000);
 
   machine.cpus = {4, 5};
   machine.cgroup = {};
@@ -107,7 +107,7 @@ TEST_CASE("zeros become what the machine allows, and numbers stay") {
   resolve_defaults(options, machine);
   CHECK(options.shards == 2);
   CHECK(options.limits.memory_bytes == 9'600'000'000);
-  CHECK(options.limits.connections == 384);
+  CHECK(options.limits.connections == 576);
 
   options = Options{.shards = 7};
   options.limits.memory_bytes = 5;

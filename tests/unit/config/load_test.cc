@@ -82,6 +82,26 @@ TEST_CASE("every key of the file reaches its option") {
   CHECK(o.drain_limit == seconds(30));
 }
 
+TEST_CASE("every key of the Kubernetes section reaches its option") {
+  const LoadResult result = load_file(source_file("tests/golden/config/full.yaml"));
+  REQUIRE_MESSAGE(result.ok(), problems_of(result));
+  const Kubernetes& k = result.options.kubernetes;
+  CHECK_FALSE(k.enabled);
+  CHECK(k.pools == std::vector<std::string>{"llama", "team-b/qwen"});
+  CHECK(k.namespaces == std::vector<std::string>{"team-a"});
+  CHECK(k.endpoint_selector == "app=vllm,tier=gpu");
+  CHECK(k.endpoint_ports == std::vector<uint16_t>{8000, 65535});
+  CHECK(k.services == std::vector<std::string>{"vllm", "team-b/sglang:http"});
+  CHECK(k.api == "http://127.0.0.1:8001/prefix");
+  CHECK(k.kubeconfig == "/etc/kubeconfig");
+  CHECK(k.context == "kind");
+  CHECK_FALSE(k.write);
+  CHECK_FALSE(k.gateway_api);
+  CHECK(k.gateway_address == "203.0.113.7");
+  CHECK(k.controller == "example.com/gateway");
+  CHECK(k.own_service == "edge/gate");
+}
+
 TEST_CASE("every problem of a bad file is reported at once with its line and what would be right") {
   const std::string text = read_whole(source_file("tests/golden/config/bad.yaml"));
   check_golden("tests/golden/config/bad.txt", problems_of(load_text(text, "bad.yaml")));
@@ -122,8 +142,18 @@ TEST_CASE("problems that only the whole shows point at a line of the file or at 
   CHECK(problems_of(load_text("kind: GatewayConfig\nlimits:\n  memory: 1MiB\n", "f")) ==
         "f:3: limits.memory: is smaller than limits.body_bytes (64MiB): the largest request could never be held\n");
   CHECK(problems_of(load(Source{.flags = {{"--admin", "admin", "0.0.0.0:8080"}}})) ==
-        "command line: admin: is the same address as listen\n");
+        "command line: --admin: is the same address as listen\n");
   const LoadResult twice =
       load(Source{.flags = {{"--endpoint", "endpoints", "http://h:1"}, {"--endpoint", "endpoints", "http://h:1/"}}});
   CHECK(problems_of(twice) == "command line: --endpoint: \"http://h:1\" is listed twice\n");
+}
+
+TEST_CASE("an endpoint's name is one visible word") {
+  for (const char* name : {"\"two words\"", "\"a\\nb\"", "\"\\x7f\""}) {
+    const LoadResult result = load_text(
+        "kind: GatewayConfig\nendpoints:\n- {url: \"http://h:1\", name: " + std::string(name) + "}\n", "f.yaml");
+    REQUIRE(result.problems.size() == 1);
+    CHECK(result.problems[0].line == 3);
+    CHECK(result.problems[0].key == "endpoints[0].name");
+  }
 }

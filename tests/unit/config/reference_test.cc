@@ -38,20 +38,27 @@ TEST_CASE("a diff names each changed key and endpoint, and equal options have no
   to.endpoints = {{"http://b:2", "b", ""}, {"http://c:1", "c", "sglang"}};
   to.timeouts.connect = seconds(2);
   to.timeouts.total = seconds(60);
+  to.kubernetes.endpoint_ports = {8000, 8001};
+  to.kubernetes.api = "http://h";
   CHECK(diff(from, to) == std::vector<std::string>{
+                              "kubernetes.endpoint_ports: [] -> 8000, 8001",
+                              "kubernetes.api: none -> http://h",
                               "timeouts.connect: 1s -> 2s",
                               "timeouts.total: none -> 1m",
                               "endpoints: removed a (http://a:1)",
                               "endpoints: b (http://b:1) -> b (http://b:2)",
                               "endpoints: added c (http://c:1, sglang)",
                           });
-  CHECK(changes_needing_restart(from, to).empty());
+  CHECK(changes_needing_restart(from, to) == std::vector<std::string>{"kubernetes.endpoint_ports", "kubernetes.api"});
 }
 
 TEST_CASE("listen, admin, shards, ring and the prefix index need a restart, timeouts do not") {
   for (const char* key : {"listen", "admin", "shards", "pin", "ring.engine", "ring.spin_us", "pool", "routing.policy",
-                          "routing.prefix_index_entries"}) {
+                          "routing.shadow_policy", "routing.prefix_index_entries"}) {
     CHECK(reload_needs_restart(key));
+  }
+  for (const Key& key : table()) {
+    if (key.name.starts_with("kubernetes.") || key.name == "manifests") CHECK(key.needs_restart);
   }
   for (const char* key : {"timeouts.connect", "limits.body_bytes", "access_log.path", "endpoints", "no.such"}) {
     CHECK_FALSE(reload_needs_restart(key));
@@ -68,5 +75,10 @@ TEST_CASE("the policies that can be named are those that routing has") {
   REQUIRE(key != nullptr);
   const auto names = routing::policy_names();
   CHECK(std::vector<std::string_view>(key->words.begin(), key->words.end()) ==
+        std::vector<std::string_view>(names.begin(), names.end()));
+  const Key* const shadow = find_key("routing.shadow_policy");
+  REQUIRE(shadow != nullptr);
+  CHECK(shadow->words.front() == "none");
+  CHECK(std::vector<std::string_view>(shadow->words.begin() + 1, shadow->words.end()) ==
         std::vector<std::string_view>(names.begin(), names.end()));
 }

@@ -28,6 +28,24 @@ TEST_CASE("control characters are found wherever they stand, and nothing else is
   }
 }
 
+TEST_CASE("names are equal in either case of their letters, and with no other byte anywhere") {
+  for (const std::string name : {"", "a", "te", "via", "host", "close", "x-0_z.9", "sixteen-", "x-request-id-azk",
+                                 "content-length", "transfer-encoding", "x-gateway-destination-endpoint-subset"}) {
+    CAPTURE(name);
+    CHECK(equals_lower(name, name));
+    CHECK_FALSE(equals_lower(name + "x", name));
+    CHECK_FALSE(equals_lower(name, name + "x"));
+    for (size_t at = 0; at < name.size(); ++at) {
+      for (int byte = 0; byte < 256; ++byte) {
+        std::string other = name;
+        other[at] = static_cast<char>(byte);
+        CAPTURE(other);
+        REQUIRE(equals_lower(other, name) == (lower(other[at]) == name[at]));
+      }
+    }
+  }
+}
+
 TEST_CASE("the elements of a list come trimmed and the empty ones not at all") {
   std::string seen;
   for_each_in_list(" a ,, b\t,c d, ,", [&](std::string_view token) { seen.append("<").append(token).append(">"); });

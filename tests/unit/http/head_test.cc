@@ -80,6 +80,8 @@ TEST_CASE("every field that has a name is found by it") {
                                "x-gateway-destination-endpoint-subset",
                                "x-gateway-destination-endpoint-served",
                                "x-prefiller-host-port",
+                               "x-encoder-hosts-ports",
+                               "x-data-parallel-host-port",
                                "x-slo-ttft-ms",
                                "x-slo-tpot-ms",
                                "x-penstock-explain",

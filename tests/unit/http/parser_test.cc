@@ -75,7 +75,7 @@ TEST_CASE("a pause in on_body stops behind that chunk") {
   std::string_view rest = kChunked;
   rest.remove_prefix(r.parser.feed(rest).consumed);
   CHECK(r.body == "abc");
-  CHECK(rest.substr(0, 2) == "\r\n");
+  CHECK(rest.starts_with("2\r\n"));  // the line end belongs to the chunk
   rest.remove_prefix(r.parser.feed(rest).consumed);
   CHECK(r.body == "abcde");
   CHECK(r.log == "head body body ");

@@ -84,14 +84,52 @@ struct Pair {
   std::unique_ptr<TestConnection> connection;
 };
 
-TEST_CASE("what the kernel takes at once is not queued, and nothing is told") {
+TEST_CASE("small writes of one turn go out together at its end") {
   Pair pair;
-  REQUIRE(pair.connection->write("hello"));
+  const uint64_t before = pair.sim.loop().ring().stats().syscalls.get();
+  REQUIRE(pair.connection->write("hel"));
+  REQUIRE(pair.connection->write("lo"));
+  CHECK(pair.connection->queued() == 5);
+  CHECK_FALSE(pair.connection->blocked());
+  CHECK(pair.sim.loop().ring().stats().syscalls.get() == before);
+  REQUIRE(pair.network.run_until([&] { return pair.peer().received() == "hello"; }));
   CHECK(pair.connection->queued() == 0);
   CHECK(pair.sim.budget().used() == 0);
-  REQUIRE(pair.network.run_until([&] { return pair.peer().received() == "hello"; }));
-  CHECK(pair.connection->flushed == 0);
+  CHECK(pair.connection->flushed == 1);
   CHECK(pair.connection->drained == 0);
+}
+
+TEST_CASE("what the kernel takes of a large write at once is not queued, and nothing is told") {
+  Pair pair(/*slow=*/false, 64 * 1024 * 1024, /*socket_buffer=*/100'000);
+  const std::string large(Connection::gather_max + 1, 'x');
+  REQUIRE(pair.connection->write("first"));
+  REQUIRE(pair.connection->write(large));
+  CHECK(pair.connection->queued() == 0);
+  CHECK(pair.sim.budget().used() == 0);
+  REQUIRE(pair.network.run_until([&] { return pair.peer().received() == "first" + large; }));
+  CHECK(pair.connection->flushed == 0);
+}
+
+TEST_CASE("with no memory to gather in, the kernel still takes what it can") {
+  Pair pair(/*slow=*/false, /*budget=*/64 * 1024);
+  pair.sim.budget().take_anyway(64 * 1024);
+  REQUIRE(pair.connection->write("sorry"));
+  CHECK(pair.connection->queued() == 0);
+  REQUIRE(pair.network.run_until([&] { return pair.peer().received() == "sorry"; }));
+  pair.sim.budget().give_back(64 * 1024);
+}
+
+TEST_CASE("that the peer is gone comes out once, whether the ring or the flush finds it") {
+  for (uint64_t seed = 0; seed < 50; ++seed) {
+    Pair pair;
+    pair.network.random() = Random(seed);
+    pair.connection->error_hook = [&] { pair.connection->close(); };
+    pair.peer().close(/*reset=*/true);
+    for (int i = 0; i < 50 && pair.connection->write("x"); ++i) pair.network.run_for(microseconds(20));
+    REQUIRE(pair.network.run_until([&] { return pair.connection->error != 0; }));
+    CHECK_FALSE(pair.connection->open());
+    CHECK(pair.sim.budget().used() == 0);
+  }
 }
 
 TEST_CASE("pieces cut in the middle by the kernel go on where they were cut") {

@@ -34,6 +34,8 @@ struct ScriptedRing final : Ring {
   void close(SocketId, bool) override {}
   Result<SocketId> listen(const Address&, bool, AcceptEvents&, Address*) override { return SocketId{}; }
   void close_listener(SocketId) override {}
+  Result<SocketId, int> watch(int, ReadyEvents&) override { return ENOTSUP; }
+  void unwatch(SocketId) override {}
   size_t turn(Duration max_wait) override {
     waits.push_back(max_wait);
     if (on_turn) {

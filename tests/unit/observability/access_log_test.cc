@@ -93,6 +93,49 @@ TEST_CASE("what a client controls cannot add a line, a member or bytes that are 
   CHECK(std::count(json.begin(), json.end(), '\n') == 1);
 }
 
+TEST_CASE("one byte that needs an escape or quotes is found wherever it stands") {
+  for (size_t size = 1; size <= 40; ++size) {
+    for (size_t at = 0; at < size; ++at) {
+      const std::string before(at, 'a'), after(size - at - 1, 'z');
+      const auto member = [&](log::Format how, std::string_view middle) {
+        const std::string value = before + std::string(middle) + after;
+        proxy::ExchangeRecord record;
+        record.model = value;
+        const std::string line = format(how, record);
+        const size_t from = line.find("model"), to = line.find("target_model");
+        return line.substr(from, to - from);
+      };
+      INFO(size << " bytes, at " << at);
+      CHECK(member(log::Format::text, "~") == "model=" + before + "~" + after + " ");
+      CHECK(member(log::Format::text, " ") == "model=\"" + before + " " + after + "\" ");
+      CHECK(member(log::Format::text, "=") == "model=\"" + before + "=" + after + "\" ");
+      CHECK(member(log::Format::text, "\x7f") == "model=\"" + before + "\\u007f" + after + "\" ");
+      CHECK(member(log::Format::json, " ") == "model\":\"" + before + " " + after + "\",\"");
+      CHECK(member(log::Format::json, "\"") == "model\":\"" + before + "\\\"" + after + "\",\"");
+      CHECK(member(log::Format::json, "\x1f") == "model\":\"" + before + "\\u001f" + after + "\",\"");
+      CHECK(member(log::Format::json, "\x80") == "model\":\"" + before + "\\ufffd" + after + "\",\"");
+    }
+  }
+}
+
+TEST_CASE("numbers of every length") {
+  proxy::ExchangeRecord record;
+  const auto check = [&](uint64_t value) {
+    record.request_bytes = value;
+    record.total = microseconds(value % 1'000'000'000'000);
+    const std::string line = format(log::Format::text, record);
+    CHECK(line.find(" request_bytes=" + std::to_string(value) + " ") != std::string::npos);
+    const uint64_t us = value % 1'000'000'000'000;
+    const std::string rest = std::to_string(1000 + us % 1000).substr(1);
+    CHECK(line.find(" duration_ms=" + std::to_string(us / 1000) + "." + rest + " ") != std::string::npos);
+  };
+  for (uint64_t power = 1;; power *= 10) {
+    for (const uint64_t value : {power - 1, power, power + 1, power * 5 / 3}) check(value);
+    if (power > UINT64_MAX / 10) break;
+  }
+  check(UINT64_MAX);
+}
+
 TEST_CASE("the longest names still make one bounded line") {
   const std::string quotes(100'000, '"'), wide(100'000, '\x01');
   endpoints::EndpointState endpoint;

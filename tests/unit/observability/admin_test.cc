@@ -81,7 +81,7 @@ TEST_CASE("decisions of all shards are one list") {
   } clock;
   DecisionLog first(clock), silent(clock), last(clock);
   for (DecisionLog* log : {&first, &last}) {
-    REQUIRE(log->slot() != nullptr);
+    REQUIRE(log->slot(gateway.input.now) != nullptr);
     log->record(microseconds(1), &gateway.states[0], "m");
   }
   AdminContext context = context_of(gateway);
@@ -90,7 +90,7 @@ TEST_CASE("decisions of all shards are one list") {
   const std::string body = handle_admin("GET", "/debug/decisions", context).body;
   const auto line = [](int shard) {
     return R"({"time":"1970-01-01T00:00:00.000000Z","shard":)" + std::to_string(shard) +
-           R"(,"model":"m","endpoint":"pod-a","cost_us":1,"why":null})";
+           R"(,"model":"m","endpoint":"pod-a","cost_us":1,"why":null,"shadow":null,"inputs":null})";
   };
   CHECK(body == "{\"decisions\":[\n" + line(0) + ",\n" + line(2) + "]}\n");
 }

@@ -31,9 +31,9 @@ TEST_CASE("decisions are kept no more often than the gap says, newest first, up 
   endpoints::EndpointState endpoint;
   endpoint.name = "pod-a";
   for (int i = 0; i < 5; ++i) {
-    REQUIRE(log.slot() != nullptr);
+    REQUIRE(log.slot(clock.now()) != nullptr);
     log.record(microseconds(2), &endpoint, "model-" + std::to_string(i));
-    CHECK(log.slot() == nullptr);
+    CHECK(log.slot(clock.now()) == nullptr);
     log.record(microseconds(2), &endpoint, "too soon");
     clock.advance(milliseconds(10));
   }
@@ -45,13 +45,14 @@ TEST_CASE("decisions are kept no more often than the gap says, newest first, up 
   CHECK(json.find("model-3") < json.find("model-2"));
   CHECK(json.find("model-1") == std::string::npos);
   CHECK(json.starts_with(
-      R"({"time":"2025-01-31T23:59:59.123456Z","shard":1,"model":"model-4","endpoint":"pod-a","cost_us":2,"why":null})"));
+      R"({"time":"2025-01-31T23:59:59.123456Z","shard":1,"model":"model-4","endpoint":"pod-a","cost_us":2,"why":null,)"
+      R"("shadow":null,"inputs":null})"));
 }
 
 TEST_CASE("an explained decision shows its candidates, and only the best of very many") {
   ManualClock clock;
   DecisionLog log(clock);
-  routing::Explanation* why = log.slot();
+  routing::Explanation* why = log.slot(clock.now());
   REQUIRE(why != nullptr);
   why->scorers = {"queue-scorer*2"};
   for (int i = 0; i < 100; ++i)
@@ -65,6 +66,34 @@ TEST_CASE("an explained decision shows its candidates, and only the best of very
   CHECK(json.find("pod-16") == std::string::npos);
 }
 
+TEST_CASE("a decision shows what the shadow policy would have done and what it was made from") {
+  ManualClock clock;
+  DecisionLog log(clock);
+  routing::Explanation* why = log.slot(clock.now());
+  REQUIRE(why != nullptr);
+  why->rows.push_back({.endpoint = "pod-0"});
+  why->shadow = "pod-1";
+  why->shadow_gain_seconds = 0.5;
+  why->inputs.whole = true;
+  why->inputs.model = "a\"b";
+  why->inputs.endpoints.push_back({.name = "pod-0", .decode_x = 0.1});
+  log.record(microseconds(7), nullptr, "m");
+  std::string json;
+  log.append_json(json, 0);
+  CHECK(json.find(R"("shadow":{"endpoint":"pod-1","gain_s":0.5},"inputs":{"now_ns":0,)") != std::string::npos);
+  CHECK(json.find(R"("model":"a\"b")") != std::string::npos);
+  CHECK(json.find(R"("endpoints":[{"name":"pod-0",)") != std::string::npos);
+  CHECK(json.find(R"("decode_x":0.1,)") != std::string::npos);
+
+  clock.advance(seconds(1));
+  REQUIRE(log.slot(clock.now()) != nullptr);  // the next one has nothing of it
+  log.record(microseconds(7), nullptr, "next");
+  json.clear();
+  log.append_json(json, 0);
+  CHECK(json.find(R"("model":"next","endpoint":null,"cost_us":7,"why":null,"shadow":null,"inputs":null})") !=
+        std::string::npos);
+}
+
 TEST_CASE("nothing kept is nothing written, and the shard's statistics hand the slot on") {
   ManualClock clock;
   DecisionLog log(clock);
@@ -74,8 +103,8 @@ TEST_CASE("nothing kept is nothing written, and the shard's statistics hand the 
 
   Names names;
   ShardStats without(names), with(names, nullptr, &log);
-  CHECK(without.explanation_slot() == nullptr);
-  CHECK(with.explanation_slot() != nullptr);
+  CHECK(without.explanation_slot(clock.now()) == nullptr);
+  CHECK(with.explanation_slot(clock.now()) != nullptr);
   with.decision_made(microseconds(1), false, nullptr, "m");
   log.append_json(json, 0);
   CHECK(count_of(json, "\"model\":\"m\"") == 1);

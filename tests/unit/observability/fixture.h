@@ -45,6 +45,7 @@ inline proxy::ExchangeRecord streamed_answer(const endpoints::EndpointState& end
   r.stage[2] = microseconds(300);
   r.stage[3] = milliseconds(299);
   r.stage[4] = milliseconds(1000);
+  r.stage[5] = milliseconds(700);  // waited for room
   r.outcome = proxy::Outcome::ok;
   r.status = 200;
   r.method = "POST";
@@ -78,6 +79,7 @@ struct Gateway {
   endpoints::EndpointState states[3];
   endpoints::Snapshot snapshot;
   MemoryBudget memory{1 << 30};
+  FlowStats flow;
   ExportInput input;
 
   Gateway() {
@@ -107,15 +109,88 @@ struct Gateway {
     input.snapshot = &snapshot;
     input.snapshot_at = Instant(seconds(99));
     input.memory = &memory;
+    input.shadow_policy = "expected-cost";
+    input.flow = &flow;
+  }
+
+  // A second pool, which has an endpoint in common with the first one and one that is on its way out.
+  void second_pool() {
+    endpoints::Pool& pool = snapshot.pools.emplace_back();
+    pool.id = 1;
+    pool.name = "team-b/llama";
+    pool.endpoints = {snapshot.pools[0].endpoints[0], snapshot.pools[0].endpoints[1]};
+    pool.endpoints[1].readiness = endpoints::Readiness::draining;
+    pool.endpoints[1].last_resort = true;
+  }
+
+  // Watches in good health, in trouble, and of what is not there.
+  void on_a_cluster() {
+    discovery::ClusterStatus& cluster = input.cluster.emplace();
+    cluster.server = "https://10.96.0.1:443";
+    cluster.synced = true;
+    cluster.writes = true;
+    const auto watch = [&](const char* name, kube::ReflectorState state, bool synced) -> kube::ReflectorStatus& {
+      discovery::WatchStatus& status = cluster.watches.emplace_back();
+      status.name = name;
+      status.essential = cluster.watches.size() < 3;
+      status.watch.state = state;
+      status.watch.synced = synced;
+      return status.watch;
+    };
+    kube::ReflectorStatus& pods = watch("pods in team-a", kube::ReflectorState::watching, true);
+    pods.seconds_since_byte = pods.seconds_since_sync = 1.5;
+    pods.objects = 3;
+    pods.events = 40;
+    pods.relists[0] = 1;
+    pods.restarts[0] = 2;
+    pods.undecodable = 1;
+    cluster.watches.back().undecodable = 2;
+    kube::ReflectorStatus& pools = watch("inferencepools in team-a", kube::ReflectorState::waiting, true);
+    pools.seconds_since_byte = 200;
+    pools.seconds_since_sync = 210.25;
+    pools.restarts[static_cast<size_t>(kube::Restart::connect)] = 7;
+    pools.last_error = "connection refused";
+    kube::ReflectorStatus& rewrites = watch("inferencemodelrewrites in team-a", kube::ReflectorState::forbidden, false);
+    rewrites.seconds_since_byte = 3;
+    rewrites.seconds_since_sync = 5000;
+    rewrites.last_error = "403 Forbidden";
+    kube::WriterStatus& writer = cluster.writer;
+    writer.patches_written = 4;
+    writer.patches_unchanged = 1;
+    writer.patches_coalesced = 2;
+    writer.events_written = 3;
+    writer.events_repeated = 9;
+    writer.failures = 5;
+    writer.patches_waiting = 1;
+    writer.events_forbidden = true;
+    writer.last_error = "events: 403 Forbidden";
+  }
+
+  // Three requests came to the hold queue: one waits, one was let go, one found it full.
+  void hold() {
+    const proxy::HeldLabels tenant = {
+        .fairness_id = "tenant-a", .pool = "default", .model = "llama", .target_model = "llama-8b", .priority = 10};
+    flow.offered(tenant, 4000, true, microseconds(3));
+    flow.offered(tenant, 1000, true, microseconds(2));
+    flow.left(tenant, 1000, proxy::HoldOutcome::dispatched, milliseconds(700));
+    flow.offered(tenant, 9000, false, microseconds(1));
+    flow.cycle(microseconds(250));
   }
 
   // What the golden page shows.
   void live() {
+    on_a_cluster();
+    hold();
     auto& views = snapshot.pools[0].endpoints;
     views[0].metrics = {
         .known = true, .scraped_at = Instant(milliseconds(99'950)), .waiting = 3, .running = 8, .kv_usage = 0.5};
-    views[1].metrics = {
-        .known = true, .scraped_at = Instant(milliseconds(99'900)), .waiting = 0, .running = 4, .kv_usage = 0.25};
+    views[1].metrics = {.known = true,
+                        .scraped_at = Instant(milliseconds(99'900)),
+                        .waiting = 0,
+                        .running = 4,
+                        .kv_usage = 0.25,
+                        .block_size = 32,
+                        .kv_blocks = 1000};
     views[2].readiness = endpoints::Readiness::not_ready;
     states[2].health.ejected_until_ns = duration_cast<nanoseconds>(seconds(103)).count();
     states[0].load.requests = 2;
@@ -123,6 +198,7 @@ struct Gateway {
     states[0].connections = 4;
     input.polls = {{"pod-a", Instant(milliseconds(99'950)), true, 100, 1, 0}, {"pod-c", Instant{}, false, 9, 9, 3}};
     input.prefix_index_size = 1234;
+    input.prefix_index_entries = 4096;
     input.reloads = 2;
     input.reloads_failed = 1;
     REQUIRE(memory.try_take(4096));
@@ -138,6 +214,9 @@ struct Gateway {
     shard.client_connections_changed(+3);
     shard.decision_made(microseconds(150), true, &states[0], "llama-8b");
     shard.decision_made(microseconds(5), false, nullptr, "llama-8b");
+    shard.shadow_decided(true, 0);
+    shard.shadow_decided(false, 0.25);
+    shard.shadow_decided(false, -0.125);
     shard.running_changed("llama", +1);
     shard.running_changed("llama", +1);
     shard.running_changed("llama", -1);
@@ -145,6 +224,7 @@ struct Gateway {
     shard.attempt_failed(proxy::AttemptFailure::connect_refused, true);
     shard.endpoint_ejected(states[2]);
     shard.limit_hit("body_bytes");
+    shard.model_rewritten("aliases", "chat", "llama-8b");
     shard.finished(streamed_answer(states[0]));
 
     proxy::ExchangeRecord refused;

@@ -140,6 +140,49 @@ TEST_CASE("ready pods follow the snapshot at once, and averages leave out what i
             .empty());
 }
 
+TEST_CASE("each pool has its series, and what two pools have in common is in both") {
+  Gateway gateway;
+  gateway.live();
+  gateway.second_pool();
+  gateway.input.polls.push_back({"pod-a", Instant(seconds(90)), true, 5, 2, 1});  // of the same name elsewhere
+  const std::string page = page_of(gateway);
+  const auto value = [&](const std::string& series) {
+    const std::string line = line_of(page, series);
+    return line.empty() ? "none" : line.substr(series.size() + 1);
+  };
+  CHECK(value(R"(inference_pool_ready_pods{name="default"})") == "2");
+  CHECK(value(R"(inference_pool_ready_pods{name="team-b/llama"})") == "1");
+  CHECK(value(R"(inference_pool_average_queue_size{name="team-b/llama"})") == "3");
+  CHECK(value(R"(inference_pool_per_pod_queue_size{name="default",model_server_pod="pod-a"})") == "3");
+  CHECK(value(R"(inference_pool_per_pod_queue_size{name="team-b/llama",model_server_pod="pod-a"})") == "3");
+  CHECK(value(R"(penstock_endpoint_ready{pool="default",endpoint="pod-b"})") == "1");
+  CHECK(value(R"(penstock_endpoint_ready{pool="team-b/llama",endpoint="pod-b"})") == "0");
+  CHECK(value(R"(penstock_endpoint_draining{pool="team-b/llama",endpoint="pod-b"})") == "1");
+  CHECK(value(R"(penstock_scrapes_total{endpoint="pod-a"})") == "105");
+  CHECK(value(R"(penstock_scrape_age_seconds{endpoint="pod-a"})") == "10");
+  std::set<std::string> series;
+  std::istringstream lines(page);
+  for (std::string line; std::getline(lines, line);) {
+    if (line.starts_with('#')) continue;
+    INFO(line);
+    CHECK(series.insert(line.substr(0, line.rfind(' '))).second);
+  }
+}
+
+TEST_CASE("what is known is as old as the oldest of what was ever listed") {
+  Gateway gateway;
+  gateway.on_a_cluster();
+  CHECK(line_of(page_of(gateway), "penstock_kube_last_known_age_seconds ") ==
+        "penstock_kube_last_known_age_seconds 210.25");
+  gateway.input.cluster->watches[1].watch.seconds_since_sync = 0.5;
+  CHECK(line_of(page_of(gateway), "penstock_kube_last_known_age_seconds ") ==
+        "penstock_kube_last_known_age_seconds 1.5");
+  gateway.input.cluster->writes = false;
+  CHECK(line_of(page_of(gateway), "penstock_kube_writes_total").empty());
+  gateway.input.cluster.reset();
+  CHECK(line_of(page_of(gateway), "penstock_kube").empty());
+}
+
 TEST_CASE("a page without snapshot, polls or traffic has no series that would mislead") {
   Gateway gateway;
   gateway.input.snapshot = nullptr;

@@ -18,6 +18,20 @@ TEST_CASE("a name keeps its number, and different parts make different names") {
   CHECK(table.size() == 4);
 }
 
+TEST_CASE("who remembers the last name gets the same numbers") {
+  NameTable table(2);
+  NameTable::Recent recent;
+  const uint32_t one = table.index_of(recent, "a", "b");
+  CHECK(one == table.index_of("a", "b"));
+  CHECK(table.index_of(recent, "a", "b") == one);
+  const uint32_t two = table.index_of(recent, "a", "bc");
+  CHECK(two != one);
+  CHECK(table.index_of(recent, "a", "bc") == two);
+  CHECK(table.index_of(recent, "a", "b", "c") == NameTable::other);  // full
+  CHECK(table.index_of(recent, "a", "bc") == two);
+  CHECK(table.index_of(recent, "a", "b") == one);
+}
+
 TEST_CASE("names beyond the limit are other, those within it stay") {
   NameTable table(1000);
   for (int i = 0; i < 5000; ++i) table.index_of("model-" + std::to_string(i));

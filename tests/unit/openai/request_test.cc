@@ -4,6 +4,8 @@
 #include <simdjson.h>
 
 #include <array>
+#include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -35,6 +37,29 @@ TEST_CASE("an API is known by the end of its path, without query and one trailin
                            "/v1/messages/count_tokens", "/tokenize", "/x?/v1/completions"}) {
     CAPTURE(path);
     CHECK(api_of(path) == Api::other);
+  }
+}
+
+TEST_CASE("numbers of tokens are read however they are written") {
+  struct Row {
+    const char* text;
+    std::optional<uint32_t> expected;
+  };
+  for (const Row& row :
+       {Row{"0", 0}, Row{"7", 7}, Row{"100", 100}, Row{"999999999", 999999999}, Row{"1000000000", 1000000000},
+        Row{"4294967295", 4294967295}, Row{"4294967296", 4294967295}, Row{"1e3", 1000}, Row{"5.0", 5},
+        Row{"-1", std::nullopt}, Row{"-0", 0}, Row{"null", std::nullopt}, Row{"1e999", 4294967295}}) {
+    CAPTURE(row.text);
+    Request request;
+    const std::string body = std::string(R"({"model":"m","prompt":"p","max_tokens":)") + row.text + " }";
+    REQUIRE(scan(Api::completions, body, request).error == ScanError::none);
+    CHECK(request.max_tokens == row.expected);
+  }
+  for (const char* text : {"007", "5.5", "1x", "\"5\"", "true", "[]", "1-", "99999999x", "+1", ".5"}) {
+    CAPTURE(text);
+    Request request;
+    const std::string body = std::string(R"({"model":"m","prompt":"p","max_tokens":)") + text + "}";
+    CHECK(scan(Api::completions, body, request).error != ScanError::none);
   }
 }
 

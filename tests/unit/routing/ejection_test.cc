@@ -111,8 +111,8 @@ TEST_CASE("a reservation counts at the pick, moves at the first token and gives 
     CHECK(load.picks == 1);
     CHECK(load.last_pick_ns == 42'000'000);
 
-    reservation.first_token();
-    reservation.first_token();
+    reservation.first_token(at_ms(50));
+    reservation.first_token(at_ms(50));
     CHECK(load.prefill_tokens == 0);
     CHECK(load.decoding == 1);
     CHECK(load.kv_tokens == 1200);
@@ -136,13 +136,13 @@ TEST_CASE("a reservation counts at the pick, moves at the first token and gives 
 TEST_CASE("an empty or released reservation does nothing") {
   EndpointState endpoint;
   Reservation empty;
-  empty.first_token();
+  empty.first_token(at_ms(1));
   empty.release();
   CHECK(empty.endpoint() == nullptr);
   Reservation reservation(endpoint, 1, 2, 3, at_ms(0));
   reservation.release();
   reservation.release();
-  reservation.first_token();
+  reservation.first_token(at_ms(50));
   CHECK(endpoint.load.requests == 0);
   CHECK(endpoint.load.decoding == 0);
 }
@@ -154,7 +154,7 @@ TEST_CASE("reservations of many threads add up to nothing in the end") {
     threads.emplace_back([&endpoint] {
       for (int i = 0; i < 1000; ++i) {
         Reservation reservation(endpoint, 10, 20, 30, at_ms(i));
-        if (i % 2 == 0) reservation.first_token();
+        if (i % 2 == 0) reservation.first_token(at_ms(50));
       }
     });
   }

@@ -105,7 +105,8 @@ TEST_CASE("no candidates: only the excluded are explained") {
   const Explanation why = explained(builder);
   CHECK(why.rows.empty());
   CHECK(why.to_header() == "a excluded: not ready");
-  CHECK(json_of(why) == R"(before:{"scorers":[],"candidates":[],"excluded":[{"endpoint":"a","reason":"not ready"}]})");
+  CHECK(json_of(why) == R"(before:{"profile":"epp-default","scorers":[],"terms":[],"candidates":[],)"
+                        R"("excluded":[{"endpoint":"a","reason":"not ready"}]})");
 }
 
 TEST_CASE("the header is one line of ASCII within 2 KiB, cut between endpoints") {
@@ -124,8 +125,52 @@ TEST_CASE("the header is one line of ASCII within 2 KiB, cut between endpoints")
 TEST_CASE("JSON escapes names") {
   PoolBuilder builder;
   builder.add("a\"\\\n");
-  CHECK(json_of(explained(builder)) ==
-        R"(before:{"scorers":["queue-scorer*2","kv-cache-utilization-scorer*2","prefix-cache-scorer*3"],)"
-        R"("candidates":[{"endpoint":"a\"\\\u000a","total":4,"scores":[1,1,0],"matched_blocks":0,"waiting":0,)"
-        R"("kv_usage":0,"in_flight":0}],"excluded":[]})");
+  CHECK(
+      json_of(explained(builder)) ==
+      R"(before:{"profile":"epp-default",)"
+      R"("scorers":["queue-scorer*2","kv-cache-utilization-scorer*2","prefix-cache-scorer*3"],"terms":[],"candidates":[{"endpoint":"a\"\\\u000a","total":4,"scores":[1,1,0],"matched_blocks":0,"waiting":0,)"
+      R"("kv_usage":0,"in_flight":0,"terms":[]}],"excluded":[]})");
+}
+
+TEST_CASE("the expected cost shows its terms, in seconds, and what they add up to decides") {
+  PoolBuilder builder(2);
+  for (auto& state : builder.states) {
+    state.pace.prefill_seconds = 50;
+    state.pace.prefill_tokens = 50'000;
+    state.pace.prefills = 50;
+    state.pace.prefill_xx = 50'000'000;
+    state.pace.prefill_xy = 50'000;
+  }
+  builder.state(0).load.requests = 1;
+  builder.state(0).load.prefill_tokens = 700;
+  const auto profile = make_profile(Policy::expected_cost);
+  PrefixIndex index(256);
+  Router router(*profile, index, 5);
+  Explanation why;
+  Features features;
+  features.prompt_tokens = 1600;
+  REQUIRE(router.decide(features, builder.pool, at_ms(1), {}, &why).endpoint->name == "b");
+  CHECK(why.terms == std::vector<std::string>{"backlog_s", "foreign_s", "prefill_s", "stall_s", "decode_s", "room_s"});
+  REQUIRE(why.rows.size() == 2);
+  CHECK(why.rows[0].terms[0] == 0);
+  CHECK(why.rows[0].terms[2] == doctest::Approx(1.6));
+  CHECK(why.rows[1].terms[0] == doctest::Approx(0.7));
+  CHECK(why.to_header().find("b total=1 expected-cost-scorer*1=1 matched=0 waiting=0 kv=0 in-flight=0 backlog_s=0 "
+                             "foreign_s=0 prefill_s=1.6 stall_s=0") == 0);
+}
+
+TEST_CASE("of pools too large nothing is recorded, and an explanation that is used again forgets") {
+  const auto profile = make_profile(Policy::least_load);
+  PrefixIndex index(256);
+  Router router(*profile, index, 5);
+  PoolBuilder builder(DecisionInputs::endpoints_max);
+  Explanation why;
+  router.decide({}, builder.pool, at_ms(0), {}, &why);
+  CHECK(why.inputs.whole);
+  CHECK(why.inputs.endpoints.size() == DecisionInputs::endpoints_max);
+  builder.add("one too many");
+  router.decide({}, builder.pool, at_ms(0), {}, &why);
+  CHECK_FALSE(why.inputs.whole);
+  CHECK(why.inputs.endpoints.empty());
+  CHECK(why.rows.size() == builder.pool.endpoints.size());
 }

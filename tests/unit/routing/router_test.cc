@@ -39,7 +39,7 @@ using Counts = std::map<std::string, int>;
 }  // namespace
 
 TEST_CASE("policies have names and profiles") {
-  CHECK(policy_names().size() == 4);
+  CHECK(policy_names().size() == 5);
   for (const std::string_view name : policy_names()) {
     Policy policy{};
     REQUIRE(parse_policy(name, &policy));
@@ -98,6 +98,29 @@ TEST_CASE("only ready endpoints that serve the model, are not ejected and were n
     REQUIRE(decision.endpoint == &builder.state(4));
     REQUIRE(decision.candidates == 1);
   }
+}
+
+TEST_CASE("when no ready endpoint is left, those that drain but still serve are used") {
+  Bench bench;
+  PoolBuilder builder(4);
+  for (size_t i = 1; i < 4; ++i) builder.view(i).readiness = Readiness::draining;
+  builder.view(1).last_resort = builder.view(2).last_resort = true;
+  builder.view(2).models = {"other"};
+  Features features;
+  features.model = "m";
+  CHECK(bench.router.decide(features, builder.pool, at_ms(0), {}).endpoint == &builder.state(0));
+  builder.view(0).readiness = Readiness::not_ready;
+  Explanation why;
+  const Decision decision = bench.router.decide(features, builder.pool, at_ms(0), {}, &why);
+  CHECK(decision.endpoint == &builder.state(1));
+  CHECK(decision.candidates == 1);
+  CHECK(why.excluded.size() == 3);
+  EndpointState* tried[] = {&builder.state(1)};
+  CHECK(bench.router.decide(features, builder.pool, at_ms(0), tried).endpoint == nullptr);
+  // A ready one that was tried in vain is no reason to fail while another still serves.
+  builder.view(0).readiness = Readiness::ready;
+  EndpointState* ready_tried[] = {&builder.state(0)};
+  CHECK(bench.router.decide(features, builder.pool, at_ms(0), ready_tried).endpoint == &builder.state(1));
 }
 
 TEST_CASE("when all are ejected, those whose ejection ends first are tried again") {
@@ -299,5 +322,56 @@ TEST_CASE("filters and scorers of a profile apply, and a filter that leaves noth
   CHECK(decision.endpoint->name == "c");
   CHECK(decision.score == 0.5);  // scores are cut to [0, 1]
   only.name = "x";
-  CHECK(router.decide({}, builder.pool, at_ms(0), {}).why_none == NoEndpoint::all_ejected_or_tried);
+  CHECK(router.decide({}, builder.pool, at_ms(0), {}).why_none == NoEndpoint::filtered);
+}
+
+TEST_CASE("a shadow of the same policy always agrees, and no shadow changes what is decided") {
+  for (const std::string_view name : policy_names()) {
+    CAPTURE(name);
+    Policy policy{};
+    REQUIRE(parse_policy(name, &policy));
+    const auto same = make_profile(policy);
+    const auto cost = make_profile(Policy::expected_cost);
+    Bench plain(policy), with_same(policy, 1, {.shadow = same.get()}), with_cost(policy, 1, {.shadow = cost.get()});
+    PoolBuilder builder(6);
+    for (size_t i = 0; i < 6; ++i) builder.view(i).metrics.waiting = static_cast<double>(i % 3);
+    for (int i = 0; i < 200; ++i) {
+      const Decision decision = plain.router.decide({}, builder.pool, at_ms(0), {});
+      CHECK_FALSE(decision.shadow.has_value());
+      const Decision agreed = with_same.router.decide({}, builder.pool, at_ms(0), {});
+      CHECK(agreed.endpoint == decision.endpoint);
+      REQUIRE(agreed.shadow.has_value());
+      if (policy != Policy::round_robin) CHECK(agreed.shadow->agrees);  // it has its own turn
+      CHECK(with_cost.router.decide({}, builder.pool, at_ms(0), {}).endpoint == decision.endpoint);
+    }
+  }
+}
+
+TEST_CASE("where a shadow differs, what it would gain is the difference of the expected costs") {
+  PoolBuilder builder(2);
+  for (EndpointState& state : builder.states) {
+    state.pace.prefill_seconds = 10;
+    state.pace.prefill_tokens = 10'000;
+    state.pace.prefills = 10;
+  }
+  builder.state(0).load.requests = 1;
+  builder.state(0).load.prefill_tokens = 5000;  // five seconds at 1 ms each
+  builder.state(1).load.requests = 2;
+  Features features;
+  features.prompt_tokens = 100;
+  const auto cost = make_profile(Policy::expected_cost), least = make_profile(Policy::least_load);
+  Bench obeys_least(Policy::least_load, 1, {.shadow = cost.get()});
+  const Decision decision = obeys_least.router.decide(features, builder.pool, at_ms(0), {});
+  CHECK(decision.endpoint == &builder.state(0));
+  REQUIRE(decision.shadow.has_value());
+  CHECK(decision.shadow->endpoint == &builder.state(1));
+  CHECK_FALSE(decision.shadow->agrees);
+  CHECK(decision.shadow->gain_seconds == doctest::Approx(5));
+  Bench obeys_cost(Policy::expected_cost, 1, {.shadow = least.get()});
+  Explanation why;
+  CHECK(obeys_cost.router.decide(features, builder.pool, at_ms(0), {}, &why).shadow->gain_seconds ==
+        doctest::Approx(-5));
+  CHECK(why.shadow == "a");
+  CHECK(why.shadow_gain_seconds == doctest::Approx(-5));
+  CHECK(why.to_header().find("shadow: a gain_s=-5") != std::string::npos);
 }

@@ -1,0 +1,108 @@
+// The requests of one pool that wait for room, and which of them is next: bands by priority, strictly the highest
+// first; in a band one flow for each fairness id; in a flow the order that its ordering policy says. Capacity by count
+// and bytes. Pure: time is passed in, one caller at a time (proxy::HoldQueue has the lock; `penstock replay` needs
+// none).
+//
+// Late binding: a waiting request has no endpoint. It leaves the queue when the detector sees room for it, and is
+// routed then.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <set>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "penstock/admission/options.h"
+#include "penstock/admission/saturation.h"
+#include "penstock/base/intrusive_list.h"
+
+namespace penstock::admission {
+
+struct Band;
+struct Flow;
+
+// One waiting request: a part of its owner, who fills it in, must not change it while it waits, and removes it from the
+// controller before it goes.
+struct Waiter {
+  std::string_view fairness_id;
+  int priority = 0;
+  uint64_t bytes = 0;    // what holding it costs
+  Demand demand;         // what it needs
+  Duration work{0};      // seconds of prefill that it will cost where it is best off: least_work
+  Instant arrived{};     // least_work, slo_deadline
+  Instant deadline{};    // end of its time to live, Instant::max() without: edf. The owner keeps the time
+  double slo_ttft_ms{};  // slo_deadline; 0: none
+  bool waiting() const { return flow_ != nullptr; }
+
+ private:
+  friend class FlowController;
+  friend struct Earlier;
+  Flow* flow_ = nullptr;
+  int64_t key_ = 0;      // its place by the ordering policy
+  uint64_t number_ = 0;  // among equals: first come, first served
+};
+
+struct Earlier {
+  bool operator()(const Waiter* a, const Waiter* b) const {
+    return a->key_ != b->key_ ? a->key_ < b->key_ : a->number_ < b->number_;
+  }
+};
+
+struct TurnTag {};
+// What one fairness id has waiting at one priority; gone when that is nothing.
+struct Flow : ListNode<TurnTag> {
+  explicit Flow(Band& of) : band(of) {}
+  Band& band;
+  std::map<std::string, Flow, std::less<>>::iterator self;
+  std::set<Waiter*, Earlier> waiters;
+};
+struct Band {
+  BandOptions options;
+  size_t requests = 0;
+  uint64_t bytes = 0;
+  std::map<std::string, Flow, std::less<>> flows;
+  IntrusiveList<Flow, TurnTag> turns;  // whose turn is next at the front
+};
+
+class FlowController {
+ public:
+  explicit FlowController(const FlowOptions& options);
+  ~FlowController();
+  FlowController(const FlowController&) = delete;
+
+  // Who waits goes on waiting, in the new order, also beyond new limits.
+  void set_options(const FlowOptions& options);
+
+  // False: a limit is reached, and it does not wait.
+  bool offer(Waiter& waiter);
+  // Takes the next one that may go out of the queue; null: none may. `on_their_way` were taken before and have not
+  // reserved their load yet: each is taken to need the room of one. Without a pool (null: it is gone) and with flow
+  // control off everyone may go: the router knows what to say.
+  Waiter* next(const endpoints::Pool* pool, Instant now, uint32_t on_their_way);
+  // It does not wait any more: it timed out, or its client left.
+  void remove(Waiter& waiter);
+
+  size_t requests() const { return requests_; }
+  uint64_t bytes() const { return bytes_; }
+
+ private:
+  using Bands = std::map<int, Band, std::greater<>>;  // highest first
+
+  BandOptions options_of(int priority) const;
+  int64_t key_of(const Waiter& waiter, Ordering ordering) const;
+  void insert(Waiter& waiter, Band& band);
+  Waiter* next_of(Band& band, const endpoints::Pool* pool, Instant now, uint32_t on_their_way);
+  bool may_go(const Waiter& waiter, const endpoints::Pool* pool, Instant now, uint32_t on_their_way);
+
+  FlowOptions options_;
+  SaturationDetector detector_;
+  Bands bands_;
+  size_t requests_ = 0;
+  uint64_t bytes_ = 0, numbers_ = 0;
+  std::vector<std::string_view> full_;  // scratch: models that the pool has no room for
+};
+
+}  // namespace penstock::admission

@@ -1,0 +1,44 @@
+// Is there room in a pool? The three detectors of DetectorOptions over endpoints' load counters, which every shard's
+// reservations are in at once, and their last scrape. Pure; any thread; no allocation. With late_binding, asking costs
+// one look at one endpoint as long as the first one that is asked has room.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+
+#include "penstock/admission/options.h"
+#include "penstock/endpoints/snapshot.h"
+
+namespace penstock::admission {
+
+// What a request needs.
+struct Demand {
+  std::string_view model;        // an endpoint must serve it; "": any will do
+  uint32_t uncached_tokens = 0;  // prompt tokens that are not cached where it would go
+  uint32_t max_tokens = 0;       // of its answer; 0: not said
+};
+
+struct Room {
+  bool any_endpoint = false;  // there is one that could be picked, saturated or not
+  uint32_t requests = 0;      // such requests that may go now; 0: saturated
+};
+
+class SaturationDetector {
+ public:
+  explicit SaturationDetector(const DetectorOptions& options) : options_(options) {}
+
+  // Counts no further than `enough`.
+  Room room(const endpoints::Pool& pool, const Demand& demand, Instant now, uint32_t enough = 1) const;
+  // 1 and more: saturated. For people: late_binding says how full the least full endpoint is, the others the mean. 1
+  // when there is no endpoint.
+  double saturation(const endpoints::Pool& pool, Instant now) const;
+
+ private:
+  double fullness(const endpoints::EndpointView& endpoint, const Demand& demand, Instant now) const;
+  double late_binding(const endpoints::EndpointView& endpoint, const Demand& demand, Instant now) const;
+  double utilization(const endpoints::EndpointView& endpoint, Instant now) const;
+
+  DetectorOptions options_;
+};
+
+}  // namespace penstock::admission

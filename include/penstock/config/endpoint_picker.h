@@ -1,0 +1,23 @@
+// An EndpointPickerConfig (apiVersion inference.networking.x-k8s.io/v1alpha1 or llm-d.ai/v1alpha1), the union of what
+// the Endpoint Picker 1.4 and 1.5 and llm-d's read, as values. Parsed by config::load(), which reports what it does not
+// understand; what it understands and needs not, it notes.
+#pragma once
+
+#include <string>
+
+#include "penstock/admission/options.h"
+#include "penstock/routing/plugin.h"
+
+namespace penstock::config {
+
+struct EndpointPicker {
+  routing::SchedulingSpec scheduling;
+  // `saturationDetector` and `flowControl`: they are obeyed instead of flow_control.* of our own configuration, unless
+  // only that one turns flow control on. What is not given is as in the Endpoint Picker: the utilization detector, no
+  // time to live, strict priority of requests over flows, first come, first served.
+  admission::FlowOptions flow;
+  std::string source;  // the file, or where it is embedded
+  std::string canon;   // the configuration without comments and layout: equal when nothing changed
+};
+
+}  // namespace penstock::config

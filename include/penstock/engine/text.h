@@ -1,0 +1,60 @@
+// Tokens and text of the simulated model. One token is four bytes: of the prompt's text, of the piece that the model
+// says next, or of a token id (little endian), so that a token count is bytes / 4 rounded up and a prompt given as
+// text or as the ids that /tokenize returns is the same prompt. What comes next is a pure function of the seed and of
+// all bytes so far: the same prompt gives the same answer on every server with the same seed and block size, and a
+// prompt that ends in half an answer is continued with the other half. Pure; one thread.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace penstock::engine {
+
+constexpr size_t bytes_per_token = 4;
+
+// What a token looks like: four characters that need no escaping in JSON.
+using Piece = std::array<char, bytes_per_token>;
+
+// Mixes two values into one; for seeds and salts.
+uint64_t mix(uint64_t a, uint64_t b);
+uint64_t hash_of(std::string_view bytes);
+
+// A growing run of bytes, kept only as the chain of hashes of its full blocks and the unfinished rest.
+class TokenStream {
+ public:
+  explicit TokenStream(uint32_t block_tokens = 16) : block_bytes_(block_tokens * bytes_per_token) {}
+
+  void append(std::string_view bytes);
+  void append_token_id(uint32_t id);
+  // Appends full blocks of which only the hashes are known (element i stands for all up to it). Only at the end of a
+  // block.
+  void append_blocks(std::span<const uint64_t> hashes);
+  // The piece that follows, before it is appended. `seed` tells apart servers, requests and choices.
+  struct Next {
+    Piece piece;
+    uint32_t chance;  // uniform; decides whether the answer ends here
+  };
+  Next next(uint64_t seed) const;
+  void append(const Piece& piece) { append({piece.data(), piece.size()}); }
+
+  uint64_t bytes() const { return chain_.size() * block_bytes_ + rest_.size(); }
+  uint32_t tokens() const { return static_cast<uint32_t>((bytes() + bytes_per_token - 1) / bytes_per_token); }
+  // Element i stands for blocks 0 to i.
+  const std::vector<uint64_t>& chain() const { return chain_; }
+  // Stands for all bytes so far.
+  uint64_t digest() const;
+  // Empties it and keeps the memory.
+  void clear();
+
+ private:
+  uint64_t parent() const { return chain_.empty() ? 0 : chain_.back(); }
+  size_t block_bytes_;
+  std::vector<uint64_t> chain_;
+  std::string rest_;  // always shorter than a block
+};
+
+}  // namespace penstock::engine

@@ -1,0 +1,69 @@
+// Writes back to the API server: status by server-side apply, and Events. Everything is queued, only changes are
+// written, one call at a time. Whoever may not write loses nothing but that: one warning, then a try every ten minutes.
+// Control thread.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "penstock/base/random.h"
+#include "penstock/kube/transport.h"
+
+namespace penstock::kube {
+
+struct WriterOptions {
+  std::string field_manager = "penstock";
+  std::string reporting_controller = "penstock.dev/penstock";
+  std::string reporting_instance;     // the pod's name; at most 128 bytes are sent
+  Duration pause = milliseconds(50);  // between two writes
+  Duration call_timeout = seconds(10);
+  Duration backoff_first = milliseconds(800), backoff_most = seconds(30);
+  Duration retry_after_most = seconds(60);
+  Duration forbidden_retry = seconds(600);      // after 403, for that kind of write
+  Duration event_repeat = seconds(600);         // the same event is not written again within this time
+  size_t patches_max = 2000, events_max = 256;  // waiting; beyond that the oldest event, or the new patch, is dropped
+  size_t answer_bytes_max = 64 * 1024;          // how much of an answer is kept
+};
+
+// What an operator should know about an object. Texts longer than the API allows are cut.
+struct Event {
+  std::string api_version, kind, ns, name, uid;  // regarding; ns empty: cluster-scoped, the event goes to "default"
+  bool warning = false;
+  std::string reason;  // CamelCase, one word
+  std::string action;  // what we did or tried, CamelCase
+  std::string note;    // a sentence
+};
+
+struct WriterStatus {
+  uint64_t patches_written = 0, patches_unchanged = 0, patches_coalesced = 0, patches_dropped = 0;
+  uint64_t events_written = 0, events_repeated = 0, events_dropped = 0;
+  uint64_t failures = 0;  // answers and connections that failed, retried or not
+  size_t patches_waiting = 0, events_waiting = 0;
+  bool patches_forbidden = false, events_forbidden = false;
+  std::string last_error;
+};
+
+class WriterImpl;
+
+class Writer {
+ public:
+  Writer(net::EventLoop& loop, Transport& transport, Random& random, WriterOptions options);
+  ~Writer();
+  Writer(const Writer&) = delete;
+
+  // `path` is the object's status subresource ("/apis/G/V/namespaces/NS/PLURAL/NAME/status"), `body` the JSON to apply:
+  // apiVersion, kind, metadata.name (and namespace), status. The last body for a path wins; one equal to what was last
+  // written is not written again.
+  void apply_status(std::string path, std::string body);
+  // The object is gone, or its status was changed by another: forget what was written and what waits.
+  void forget(std::string_view path);
+  void event(Event event);
+
+  WriterStatus status() const;
+
+ private:
+  std::unique_ptr<WriterImpl> impl_;
+};
+
+}  // namespace penstock::kube

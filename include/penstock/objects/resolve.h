@@ -1,0 +1,72 @@
+// From the store to what the gateway should do. The result depends only on the store's content, the options and the
+// time (which goes into statuses): never on the order of events. Work follows what changed: an event of one pod touches
+// the pools that select it. One thread.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "penstock/base/result.h"
+#include "penstock/objects/desired.h"
+#include "penstock/objects/store.h"
+
+namespace penstock::objects {
+
+// A pool from flags, without an InferencePool.
+struct SelectorPool {
+  std::string ns, name;
+  Labels selector;
+  std::vector<uint16_t> ports;  // 1 to 8
+  bool operator==(const SelectorPool&) const = default;
+};
+// A pool from a Service's EndpointSlices.
+struct ServicePool {
+  std::string ns, name;
+  std::string port;  // number or name; "": the only one, or the one called http
+  bool operator==(const ServicePool&) const = default;
+};
+struct PoolName {
+  std::string ns, name;
+  bool operator==(const PoolName&) const = default;
+};
+
+struct ResolveOptions {
+  std::vector<std::string> namespaces;  // whose objects count; empty: all
+  bool inference_pools = true;          // false: none of them, only the pools below
+  std::vector<PoolName> pools;          // InferencePools to serve; empty: all in `namespaces`
+  std::vector<SelectorPool> selector_pools;
+  std::vector<ServicePool> service_pools;
+  std::string controller = "penstock.dev/gateway";  // GatewayClass.spec.controllerName, and who writes statuses
+  std::string gateway_address;                      // for the status of Gateways: an IP or a hostname; "": not known
+  // HTTPRoutes whose Gateway is not in the store count as attached to one that lets everything in: for manifests.
+  bool implicit_gateway = false;
+  // Parent in the status of pools that no route leads to: the gateway's own Service. name "": none is written.
+  ParentRef self{.group = "", .kind = "Service"};
+  bool prefer_ipv6 = false;  // of Services with both families
+  bool operator==(const ResolveOptions&) const = default;
+};
+
+// "app=vllm,tier=prod" (also "=="). Only equality: what a pool's selector can say.
+Result<Labels> parse_selector(std::string_view text);
+
+class Resolver {
+ public:
+  // The store must outlive the resolver, which is the only taker of its changes.
+  Resolver(Store& store, ResolveOptions options);
+  ~Resolver();
+
+  void set_options(ResolveOptions options);
+  // Brings the result up to date with the store. `now_seconds`: since 1970, for conditions that change.
+  const Desired& update(int64_t now_seconds);
+  const Desired& desired() const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace penstock::objects

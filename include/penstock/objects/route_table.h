@@ -1,0 +1,87 @@
+// Which pool answers a request, compiled from HTTPRoutes. Immutable; any thread. match() allocates nothing.
+#pragma once
+
+#include <compare>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "penstock/base/time.h"
+#include "penstock/objects/types.h"
+
+namespace penstock::objects {
+
+enum class Source : uint8_t { inference_pool, selector, service };
+
+// Names a pool among all of them.
+struct PoolId {
+  Source source = Source::inference_pool;
+  std::string ns, name;
+  std::string port;  // Services: number or name of the port; "" when there is but one. Else "".
+  auto operator<=>(const PoolId&) const = default;
+  // What metrics and logs call it: "gaie-sim", "vllm:8000".
+  std::string label() const { return port.empty() ? name : name + ':' + port; }
+};
+
+struct RouteBackend {
+  int32_t pool = -1;  // index into RouteTable::pools(); -1: the reference leads nowhere, answer 500
+  uint32_t weight = 0;
+};
+
+// One rule of one HTTPRoute.
+struct Route {
+  std::string name;  // "namespace/name[rule]"
+  std::vector<RouteBackend> backends;
+  uint64_t total_weight = 0;  // 0: there is no backend, answer 500
+  std::vector<HeaderChange> request_headers, response_headers;
+  Duration timeout{0};  // of the whole request; 0: none
+  // The backend for this request, or null when there is none; `random` is uniform over 64 bits.
+  const RouteBackend* pick(uint64_t random) const;
+};
+
+// What a request looks like to a route table. The views need to live only during the call.
+struct RouteQuery {
+  std::string_view host;  // value of Host: case, port and a final dot do not matter
+  std::string_view path;  // as received, without query
+  std::string_view query;
+  std::string_view method;  // "POST"
+  // Value of the first header field of this name (lower case), or nothing. Called only for rules that look at headers.
+  std::optional<std::string_view> (*header)(const void* context, std::string_view name) = nullptr;
+  const void* context = nullptr;
+};
+
+enum class RoutingMode : uint8_t {
+  nothing,   // no pool at all: 503
+  one_pool,  // pools()[0] answers everything
+  by_model,  // several pools and no Gateway: pool_of_model(), then what the pools' servers list
+  routes,    // match(); no match is 404
+};
+
+class RouteTable {
+ public:
+  RoutingMode mode() const { return mode_; }
+  std::span<const PoolId> pools() const { return pools_; }
+
+  // The rule with the highest precedence that matches, or null. Only in mode routes.
+  const Route* match(const RouteQuery& query) const;
+  // The pool whose rewrites name this model (as what clients ask for, or as what they are led to), or -1. Only in mode
+  // by_model.
+  int32_t pool_of_model(std::string_view model) const;
+
+  std::string describe() const;  // for people and tests: everything, a line for each entry in order of precedence
+
+  struct Compiled;  // private to the layer
+  RouteTable(RoutingMode mode, std::vector<PoolId> pools, std::shared_ptr<const Compiled> compiled);
+  ~RouteTable();
+
+ private:
+  RoutingMode mode_;
+  std::vector<PoolId> pools_;
+  std::shared_ptr<const Compiled> compiled_;
+};
+
+}  // namespace penstock::objects

@@ -1,0 +1,64 @@
+// Statistics of the hold queue: what waits now, how long requests have waited and how that ended, for each fairness id,
+// priority, pool and model. Written by whichever shard moves a request, read by the exporter: under a lock, since only
+// requests that have to wait come here. Fairness ids are the clients': after series_max combinations, new ones are
+// counted under the fairness id and model "other".
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <map>
+#include <mutex>
+#include <string>
+#include <string_view>
+
+#include "penstock/base/stats.h"
+#include "penstock/observability/buckets.h"
+#include "penstock/proxy/hold_queue.h"
+
+namespace penstock::observability {
+
+class FlowStats final : public proxy::HoldObserver {
+ public:
+  static constexpr size_t series_max = 1000;
+  static constexpr size_t label_bytes_max = 256;  // a longer fairness id is "other"
+
+  void offered(const proxy::HeldLabels& labels, uint64_t bytes, bool in, Duration cost) override;
+  void left(const proxy::HeldLabels& labels, uint64_t bytes, proxy::HoldOutcome outcome, Duration waited) override;
+  void cycle(Duration cost) override;
+
+  // ---- for the exporter; references are valid during the visit ----
+  struct Series {
+    std::string fairness_id, pool, model, target_model;
+    int priority = 0;
+    Gauge requests, bytes;
+    std::array<Histogram<epp_flow_queue_seconds>, proxy::hold_outcome_count> waited;
+    // By whether it came in.
+    std::array<Histogram<epp_decision_seconds>, 2> offered;
+  };
+  template <typename Visit>
+  void each(const Visit& visit) const {
+    const std::lock_guard lock(mutex_);
+    for (const auto& [key, series] : series_) visit(series);
+  }
+  template <typename Visit>
+  void cycles(const Visit& visit) const {
+    const std::lock_guard lock(mutex_);
+    visit(cycles_);
+  }
+  struct Held {
+    int64_t requests = 0, bytes = 0;
+  };
+  Held held_in(std::string_view pool) const;
+
+ private:
+  Series& series_of(const proxy::HeldLabels& labels);
+  Series& series_named(std::string_view fairness_id, int priority, std::string_view pool, std::string_view model,
+                       std::string_view target_model);
+
+  mutable std::mutex mutex_;
+  std::map<std::string, Series, std::less<>> series_;
+  Histogram<epp_decision_seconds> cycles_;
+  std::string key_;  // scratch
+};
+
+}  // namespace penstock::observability

@@ -1,0 +1,121 @@
+// The process's one queue of requests that wait for room (late binding): admission::FlowController for each pool,
+// behind one lock. Order and fairness hold across shards because there is nothing of it in a shard.
+//
+// Why a lock and not an owner with mailboxes: it is taken only while somebody waits, for some hundred nanoseconds, once
+// for a request that has to wait and once for each end of a prefill or of an answer; a saturated pool has thousands of
+// those in a second, not millions. An owner would need the same number of messages, and every one would wait for its
+// turn. While nobody waits, all that is done is one atomic load (anybody()).
+//
+// Nobody looks at the queue from time to time: whoever makes room looks (room_made), that is the shard whose exchange
+// saw a first token or an end, and the control thread with each new snapshot. What is let go is told to its shard
+// (HoldHome::wake), which routes it there; until it has reserved its load it counts as on its way.
+//
+// Threads: any, but for what is said to be a home's own.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string_view>
+
+#include "penstock/admission/flow_controller.h"
+#include "penstock/base/intrusive_list.h"
+#include "penstock/endpoints/snapshot.h"
+#include "penstock/net/clock.h"
+
+namespace penstock::proxy {
+
+// How a request left the queue, or that it did not come in. The Endpoint Picker's names.
+enum class HoldOutcome : uint8_t { dispatched, rejected_capacity, evicted_ttl, evicted_cancelled, evicted_other };
+constexpr size_t hold_outcome_count = 5;
+const char* to_string(HoldOutcome outcome);
+
+// What statistics may know of a held request.
+struct HeldLabels {
+  std::string_view fairness_id, pool, model, target_model;
+  int priority = 0;
+};
+
+// Told of what happens in the queue, under its lock, on any thread: it must be quick. Views are valid during the call.
+class HoldObserver {
+ public:
+  virtual ~HoldObserver() = default;
+  // `in`: it waits now. Else it was refused for lack of capacity.
+  virtual void offered(const HeldLabels& labels, uint64_t bytes, bool in, Duration cost) = 0;
+  virtual void left(const HeldLabels& labels, uint64_t bytes, HoldOutcome outcome, Duration waited) = 0;
+  virtual void cycle(Duration cost) = 0;  // one look for requests that may go
+};
+
+struct GrantedTag {};
+
+// One request in the queue: a part of its exchange, which takes it out (leave) before it goes.
+class Held : public admission::Waiter, public ListNode<GrantedTag> {
+ public:
+  HeldLabels labels;
+  // It waits, or is on its way. For the exchange's own thread.
+  bool here() const { return home_ != nullptr; }
+
+ private:
+  friend class HoldQueue;
+  class HoldHome* home_ = nullptr;
+  uint32_t pool_id_ = 0;
+};
+
+// A shard, as the queue knows it. All the requests that it offered have left when it is destroyed.
+class HoldHome {
+ public:
+  // Under the queue's lock, on any thread: take() has something now.
+  virtual void wake() = 0;
+
+ protected:
+  ~HoldHome() = default;
+
+ private:
+  friend class HoldQueue;
+  IntrusiveList<Held, GrantedTag> granted_;
+};
+
+class HoldQueue {
+ public:
+  HoldQueue(const admission::FlowOptions& options, net::Clock& clock, HoldObserver* observer = nullptr);
+  ~HoldQueue();
+
+  // False: nobody waits, and there is nothing to do for anyone who makes room.
+  bool anybody() const {
+    // With the fence in offer(): either we see who waits, or it sees the room that we have made.
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+    return waiting_.load(std::memory_order_relaxed) != 0;
+  }
+
+  // It waits from now on; false: a limit is reached. Call room_made() then, for room may have come just before.
+  bool offer(Held& held, HoldHome& home, uint32_t pool_id);
+  // Load has shrunk, or endpoints have changed. `snapshot` must stay valid during the call.
+  void room_made(const endpoints::Snapshot& snapshot, Instant now);
+  // The home's own thread: the next of its requests that may go; null: none. Its exchange says leave() when it is gone.
+  Held* take(HoldHome& home);
+  // It has reserved its load (dispatched), or has ended, wherever it stood. Then call room_made().
+  void leave(Held& held, HoldOutcome outcome, Instant now);
+  // Control thread. Then call room_made(): more may be allowed to go.
+  void set_options(const admission::FlowOptions& options);
+
+ private:
+  struct Queue {
+    explicit Queue(const admission::FlowOptions& options) : flow(options) {}
+    admission::FlowController flow;
+    uint32_t on_their_way = 0;  // let go, not routed yet
+  };
+
+  void let_go(Queue& queue, const endpoints::Pool* pool, Instant now);
+  void drop_if_empty(uint32_t pool_id);
+
+  net::Clock& clock_;
+  HoldObserver* const observer_;
+  std::atomic<size_t> waiting_{0};  // in all queues; not those on their way
+  std::mutex mutex_;
+  admission::FlowOptions options_;                     // under mutex_
+  std::map<uint32_t, std::unique_ptr<Queue>> queues_;  // by pool, while it has any; under mutex_
+};
+
+}  // namespace penstock::proxy

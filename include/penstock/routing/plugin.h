@@ -1,0 +1,101 @@
+// The plugins of an EndpointPickerConfig, as data: what there is, by which names, with which parameters; and from what
+// a configuration says of them to a Profile. Names, parameters and defaults are those of the Gateway API Inference
+// Extension's Endpoint Picker (1.4, 1.5) and of llm-d's (0.8); docs/SCHEDULING.md lists where we differ. Start-up only.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "penstock/objects/types.h"
+#include "penstock/routing/router.h"
+
+namespace penstock::routing {
+
+enum class PluginKind : uint8_t {
+  scorer,
+  filter,
+  scorer_and_filter,  // filters when a parameter says so
+  picker,
+  profile_handler,
+  decider,      // whether a stage runs
+  detector,     // of saturation; in a profile it filters
+  saturation,   // of saturation only
+  flow,         // a policy of flow control
+  built_in,     // what the gateway does anyway: accepted, without effect
+  unsupported,  // known, but not here: `note` says why and what to use instead
+};
+std::string_view to_string(PluginKind kind);  // "scorer"
+
+enum class ParameterType : uint8_t { boolean, integer, number, duration, text, choice, texts, selector };
+
+struct ParameterInfo {
+  std::string_view name;
+  ParameterType type;
+  double least = 0, most = 0;                    // of integers and numbers; seconds
+  std::span<const std::string_view> words = {};  // choice
+  bool required = false;
+  std::string_view note = {};  // it is accepted and has no effect, for this reason
+};
+
+struct PluginInfo {
+  std::string_view type;
+  PluginKind kind;
+  std::span<const ParameterInfo> parameters = {};
+  std::string_view note = {};
+  bool reads_prefix = false;
+};
+std::span<const PluginInfo> plugin_types();
+const PluginInfo* find_plugin_type(std::string_view type);  // also by an older name; null: there is none
+bool runs_in_profile(PluginKind kind);
+
+// Booleans, numbers (durations: seconds), text, lists of text.
+using ParameterValue = std::variant<bool, double, std::string, std::vector<std::string>>;
+
+struct PluginSpec {
+  std::string name;
+  const PluginInfo* info = nullptr;
+  std::vector<std::pair<std::string, ParameterValue>> parameters;  // checked against `info`
+  objects::LabelSelector selector;                                 // of by-label-selector
+
+  bool has(std::string_view parameter) const;
+  bool flag(std::string_view parameter, bool otherwise) const;
+  double number(std::string_view parameter, double otherwise) const;
+  std::string text(std::string_view parameter, std::string_view otherwise = {}) const;
+  std::vector<std::string> texts(std::string_view parameter) const;
+};
+
+struct ProfileSpec {
+  struct Use {
+    PluginSpec plugin;
+    double weight = 1;
+  };
+  std::string name = "default";
+  std::vector<Use> plugins;  // filters and scorers in their order, at most one picker
+};
+
+// How the prompt is cut into blocks, and how much of each endpoint's cache is believed in.
+struct PrefixSpec {
+  bool auto_tune = true;       // block size and capacity as the engines say, where they do
+  uint32_t block_tokens = 16;  // else these
+  uint64_t capacity_blocks = 31'250;
+  uint32_t blocks_max = 0;  // the reach; 0: PrefixHashOptions::blocks_max
+  uint32_t tokens_max = 0;  // the reach in tokens; 0: not said
+  bool operator==(const PrefixSpec&) const = default;
+};
+
+struct SchedulingSpec {
+  ProfileSpec primary;  // the only one, or that of the decode
+  std::optional<ProfileSpec> prefill, encode;
+  StageRule prefill_rule, encode_rule;
+  PrefixSpec prefix;
+};
+std::unique_ptr<Profile> make_profile(const SchedulingSpec& spec);
+
+}  // namespace penstock::routing

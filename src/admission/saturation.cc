@@ -1,0 +1,107 @@
+#include "penstock/admission/saturation.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "penstock/routing/backlog.h"
+
+namespace penstock::admission {
+namespace {
+
+using endpoints::EndpointView;
+using endpoints::EngineMetrics;
+
+// Of an answer's length, room for so many tokens is asked for ahead; what comes later finds what others have left.
+constexpr double answer_tokens_ahead = 500;
+
+double in_flight(const EndpointView& endpoint) {
+  return static_cast<double>(std::max<int64_t>(endpoint.state->load.requests.load(std::memory_order_relaxed), 0));
+}
+
+double tokens_in_flight(const EndpointView& endpoint) {
+  return static_cast<double>(std::max<int64_t>(endpoint.state->load.kv_tokens.load(std::memory_order_relaxed), 0));
+}
+
+// The share of its KV cache that would be taken with the request, over the limit. 0: not known.
+double kv_fullness(const EndpointView& endpoint, const Demand& demand, bool known, double limit) {
+  const EngineMetrics& metrics = endpoint.metrics;
+  const auto capacity = static_cast<double>(metrics.kv_blocks * metrics.block_size);
+  if (capacity <= 0 || limit <= 0) return 0;
+  const endpoints::LoadCounters& load = endpoint.state->load;
+  double answer = std::min(routing::answer_tokens(*endpoint.state), answer_tokens_ahead);
+  if (demand.max_tokens > 0) answer = std::min(answer, static_cast<double>(demand.max_tokens));
+  // The gauge does not show yet what is still to be computed; without one, all that we hold there counts.
+  const double taken =
+      known ? metrics.kv_usage * capacity + routing::tokens_to_compute(load) : tokens_in_flight(endpoint);
+  return (taken + demand.uncached_tokens + answer) / (limit * capacity);
+}
+
+}  // namespace
+
+// An endpoint with nothing to do is never full: whatever it is that we believe of it, nobody would come to correct it.
+double SaturationDetector::late_binding(const EndpointView& endpoint, const Demand& demand, Instant now) const {
+  const EngineMetrics& metrics = endpoint.metrics;
+  const bool known = endpoints::fresh(metrics, now, options_.metrics_stale_after);
+  const bool idle = in_flight(endpoint) == 0 && !(known && metrics.waiting + metrics.running > 0);
+  if (idle || options_.hold <= Duration::zero()) return 0;
+  const routing::Backlog backlog = routing::backlog_of(endpoint, now, options_.metrics_stale_after);
+  const double before = backlog.confirmed ? backlog.seconds / to_seconds(options_.hold) : 0;
+  return std::max(before, kv_fullness(endpoint, demand, known, options_.kv_limit));
+}
+
+// Unknown metrics must not look idle, nor stop all traffic: what we have in flight there counts as waiting.
+double SaturationDetector::utilization(const EndpointView& endpoint, Instant now) const {
+  if (!endpoints::fresh(endpoint.metrics, now, options_.metrics_stale_after)) {
+    return in_flight(endpoint) / options_.queue_depth;
+  }
+  return std::max(endpoint.waiting_now() / options_.queue_depth, endpoint.metrics.kv_usage / options_.kv_usage_max);
+}
+
+double SaturationDetector::fullness(const EndpointView& endpoint, const Demand& demand, Instant now) const {
+  switch (options_.detector) {
+    case Detector::late_binding:
+      return late_binding(endpoint, demand, now);
+    case Detector::utilization:
+      return utilization(endpoint, now);
+    case Detector::concurrency:
+      return options_.by_tokens ? tokens_in_flight(endpoint) / options_.tokens
+                                : in_flight(endpoint) / options_.concurrency;
+  }
+  return 0;
+}
+
+Room SaturationDetector::room(const endpoints::Pool& pool, const Demand& demand, Instant now, uint32_t enough) const {
+  Room room;
+  double sum = 0;
+  uint32_t count = 0;
+  for (const EndpointView& endpoint : pool.endpoints) {
+    if (!routing::usable(endpoint, demand.model, now)) continue;
+    room.any_endpoint = true;
+    const double full = fullness(endpoint, demand, now);
+    ++count;
+    sum += full;
+    if (options_.detector == Detector::late_binding && full < 1 && ++room.requests >= enough) return room;
+  }
+  if (options_.detector == Detector::late_binding || count == 0) return room;
+  // Means: what is left of the whole pool. A request takes a whole endpoint's unit at most, so one always fits below
+  // the limit.
+  const bool counted = options_.detector == Detector::concurrency && !options_.by_tokens;
+  const double left = (count * options_.usage_limit - sum) * (counted ? options_.concurrency : 1);
+  if (left > 0) room.requests = static_cast<uint32_t>(std::min(std::ceil(left - 1e-9), static_cast<double>(enough)));
+  return room;
+}
+
+double SaturationDetector::saturation(const endpoints::Pool& pool, Instant now) const {
+  double least = INFINITY, sum = 0, count = 0;
+  for (const EndpointView& endpoint : pool.endpoints) {
+    if (!routing::usable(endpoint, "", now)) continue;
+    const double full = fullness(endpoint, {}, now);
+    least = std::min(least, full);
+    sum += full;
+    ++count;
+  }
+  if (count == 0) return 1;
+  return options_.detector == Detector::late_binding ? least : sum / count / options_.usage_limit;
+}
+
+}  // namespace penstock::admission

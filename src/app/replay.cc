@@ -1,0 +1,131 @@
+#include "replay.h"
+
+#include <array>
+#include <cstdio>
+#include <fstream>
+#include <iostream>
+
+#include "penstock/net/clock.h"
+#include "penstock/replay/decisions.h"
+#include "penstock/replay/trace.h"
+
+namespace penstock::app {
+namespace {
+
+using replay::Figures;
+using replay::Summary;
+using replay::Trace;
+
+Result<Trace> read(const std::string& path) {
+  if (path == "-") return replay::read_trace(std::cin, "stdin");
+  std::ifstream in(path);
+  if (!in) return Message{path + ": cannot be read"};
+  return replay::read_trace(in, path);
+}
+
+Result<Trace> read_all(const replay::Options& options) {
+  std::vector<Trace> traces;
+  for (const std::string& path : options.traces) {
+    Result<Trace> trace = read(path);
+    if (!trace.ok()) return trace;
+    traces.push_back(std::move(*trace));
+  }
+  Trace all = replay::merge(traces);
+  replay::cut(all, options.limit);
+  return all;
+}
+
+std::string headline(const Trace& trace, const replay::Options& options) {
+  char text[256];
+  const double hours = to_seconds(trace.length()) / 3600 / options.setup.speed;
+  std::snprintf(text, sizeof text, "%zu requests in %.2f h (speed %g), %u engines, scrape %lld ms, seeds %llu to %llu",
+                trace.requests.size(), hours, options.setup.speed, options.setup.endpoints,
+                static_cast<long long>(to_ms(options.setup.scrape)), static_cast<unsigned long long>(options.seed),
+                static_cast<unsigned long long>(options.seed + options.seeds - 1));
+  return text;
+}
+
+Summary run(const Trace& trace, const replay::Options& options, const std::string& policy, size_t* too_long) {
+  std::vector<Figures> figures;
+  for (uint32_t i = 0; i < options.seeds; ++i) {
+    const replay::RunResult result =
+        replay::simulate(trace, options.setup, replay::make_contestant(policy), options.seed + i);
+    figures.push_back(replay::figures_of(result, options.slo));
+    *too_long = result.too_long;
+  }
+  return replay::summarize(policy, figures);
+}
+
+bool write(const std::string& path, const std::string& text) {
+  std::ofstream out(path);
+  out << text;
+  out.close();
+  if (out) return true;
+  std::fprintf(stderr, "penstock: %s: cannot be written\n", path.c_str());
+  return false;
+}
+
+Result<std::string> read_page(const std::string& path) {
+  std::ifstream file;
+  if (path != "-") file.open(path);
+  std::istream& in = path == "-" ? std::cin : file;
+  if (!in) return Message{path + ": cannot be read"};
+  return std::string(std::istreambuf_iterator<char>(in), {});
+}
+
+// 0: all that were recorded are the same, or another policy was asked for.
+int decide_again(const replay::Options& options) {
+  const Result<std::string> page = read_page(options.decisions);
+  const auto decisions = page.ok() ? replay::read_decisions(*page, options.decisions) : page.error();
+  if (!decisions.ok()) {
+    std::fprintf(stderr, "penstock: %s\n", decisions.error().text.c_str());
+    return 1;
+  }
+  const std::string policy = options.policies.empty() ? "" : options.policies.front();
+  std::array<size_t, 4> counts{};
+  size_t elsewhere = 0;
+  for (size_t i = 0; i < decisions->size(); ++i) {
+    std::string now;
+    const std::string& then = (*decisions)[i].endpoint;
+    const replay::Verdict verdict = replay::decide_again((*decisions)[i], policy, &now);
+    ++counts[static_cast<size_t>(verdict)];
+    if (verdict != replay::Verdict::differs || (!policy.empty() && now == then)) continue;
+    ++elsewhere;
+    std::printf("decision %zu: then %s, now %s%s\n", i + 1, then.empty() ? "none" : then.c_str(),
+                now.empty() ? "none" : now.c_str(), now == then ? ", for other reasons" : "");
+  }
+  const auto count = [&](replay::Verdict verdict) { return counts[static_cast<size_t>(verdict)]; };
+  std::printf("%zu decisions: %zu differ; %zu without inputs, %zu of an unknown policy\n", decisions->size(), elsewhere,
+              count(replay::Verdict::not_recorded), count(replay::Verdict::unknown_policy));
+  return policy.empty() && elsewhere > 0 ? 1 : 0;
+}
+
+}  // namespace
+
+int replay(const replay::Options& options) {
+  if (!options.decisions.empty()) return decide_again(options);
+  const Result<Trace> trace = read_all(options);
+  if (!trace.ok()) {
+    std::fprintf(stderr, "penstock: %s\n", trace.error().text.c_str());
+    return 1;
+  }
+  const std::string title = headline(*trace, options);
+  std::printf("%s\n", title.c_str());
+  if (trace->left_out > 0) std::printf("%zu records without token counts were left out\n", trace->left_out);
+  net::Clock& clock = net::system_clock();
+  const Instant before = clock.now();
+  std::vector<Summary> summaries;
+  size_t too_long = 0;
+  for (const std::string& policy : options.policies) {
+    summaries.push_back(run(*trace, options, policy, &too_long));
+    if (!options.compare) std::printf("%s", replay::format_summary(summaries.back()).c_str());
+    std::fflush(stdout);
+  }
+  if (options.compare) std::printf("%s", replay::format_table(summaries).c_str());
+  if (too_long > 0) std::printf("%zu requests are longer than an engine can hold and were left out\n", too_long);
+  std::fprintf(stderr, "took %.1f s\n", to_seconds(clock.now() - before));
+  if (!options.plot.empty() && !write(options.plot, replay::draw(summaries, title))) return 1;
+  return 0;
+}
+
+}  // namespace penstock::app

@@ -1,0 +1,124 @@
+#include "sources.h"
+
+#include "penstock/base/log.h"
+#include "penstock/base/text.h"
+#include "penstock/config/kubernetes.h"
+
+namespace penstock::app {
+
+namespace {
+
+// Host and port of a URL that config has validated: http://host:port, http://[::1]:port.
+std::pair<std::string, uint16_t> host_and_port(std::string_view url) {
+  std::string_view authority = url.substr(url.find("://") + 3);
+  const size_t colon = authority.rfind(':');
+  PENSTOCK_ASSERT(colon != std::string_view::npos);
+  std::string_view host = authority.substr(0, colon);
+  if (host.starts_with('[')) host = host.substr(1, host.size() - 2);
+  return {std::string(host), static_cast<uint16_t>(std::stoi(std::string(authority.substr(colon + 1))))};
+}
+
+std::vector<discovery::EndpointSpec> specs_of(const config::Options& options) {
+  std::vector<discovery::EndpointSpec> specs;
+  for (const config::EndpointEntry& entry : options.endpoints) {
+    const auto [host, port] = host_and_port(entry.url);
+    specs.push_back({.name = entry.name.empty() ? entry.url.substr(entry.url.find("://") + 3) : entry.name,
+                     .url = entry.url,
+                     .host = host,
+                     .port = port,
+                     .engine = entry.engine.empty() ? options.metrics.engine : entry.engine});
+  }
+  return specs;
+}
+
+}  // namespace
+
+bool Sources::start(const config::Options& options) {
+  pools_ = discovery::DesiredPools(options.metrics.engine);
+  if (options.kubernetes.enabled) return start_cluster(options);
+  if (!options.manifests.empty()) {
+    manifests_ = std::make_unique<discovery::ManifestFolder>(
+        options.manifests, config::resolve_options(options, config::pod_identity()), config::home_namespace(options));
+    return load_manifests();
+  }
+  set_endpoints(options);
+  return true;
+}
+
+bool Sources::start_cluster(const config::Options& options) {
+  auto client = kube::load_config(config::kube_sources(options));
+  if (!client.ok()) {
+    log::error("cannot tell where the API server is", {{"error", client.error().text}});
+    return false;
+  }
+  const config::PodIdentity pod = config::pod_identity();
+  discovery::ClusterOptions cluster;
+  cluster.resolve = config::resolve_options(options, pod, client->ns);
+  cluster.gateway_api = options.kubernetes.gateway_api;
+  cluster.write = options.kubernetes.write;
+  cluster.pod_name = pod.name;
+  log::info("cluster", {{"server", client->server}, {"credentials", client->source}});
+  cluster.client = std::move(*client);
+  cluster_ = std::make_unique<discovery::Cluster>(loop_, std::move(cluster), *this);
+  const auto problem = cluster_->start();
+  if (problem.has_value()) log::error("cannot watch the cluster", {{"error", problem->text}});
+  return !problem.has_value();
+}
+
+bool Sources::reload(const config::Options& options) {
+  if (cluster_ != nullptr) return true;  // it tells by itself
+  if (manifests_ != nullptr) return load_manifests();
+  set_endpoints(options);
+  return true;
+}
+
+void Sources::set_endpoints(const config::Options& options) {
+  for (const std::string& problem : directory_.set_endpoints(options.pool_name, specs_of(options))) log::warn(problem);
+}
+
+bool Sources::load_manifests() {
+  const auto problems = manifests_->load(net::system_clock().wall_time_us() / 1'000'000);
+  for (const objects::ManifestProblem& problem : problems) log::error("manifests: " + objects::to_string(problem));
+  if (!problems.empty()) return false;
+  for (const objects::ManifestProblem& other : manifests_->skipped()) {
+    log::info("manifests: not for the gateway: " + objects::to_string(other));
+  }
+  for (const objects::Notice& notice : manifests_->desired().notices) {
+    log::warn("manifests: " + notice.message, {{"object", notice.ns + '/' + notice.name}, {"reason", notice.reason}});
+  }
+  on_desired(manifests_->desired());
+  return true;
+}
+
+void Sources::on_desired(const objects::Desired& desired) {
+  had_pool_ = had_pool_ || !desired.pools.empty();
+  for (const std::string& problem : directory_.set_pools(pools_.convert(desired))) log::warn(problem);
+}
+
+void Sources::stop() {
+  if (cluster_ != nullptr) cluster_->stop();
+}
+
+std::string Sources::not_ready() const {
+  if (cluster_ == nullptr) return "";
+  if (!cluster_->synced()) return "waiting for the first list of " + cluster_->status().waiting_for;
+  return had_pool_ ? "" : "there is no pool yet";
+}
+
+std::optional<discovery::ClusterStatus> Sources::cluster() const {
+  if (cluster_ == nullptr) return std::nullopt;
+  return cluster_->status();
+}
+
+void Sources::unreachable(const std::string& address) {
+  if (cluster_ == nullptr) return;
+  for (const auto& pool : cluster_->desired().pools) {
+    for (const auto& endpoint : pool->endpoints) {
+      if (endpoint->pod_name.empty() || authority_of(endpoint->ip, endpoint->port) != address) continue;
+      static_cast<void>(cluster_->endpoint_unreachable(endpoint->pod_ns, endpoint->pod_name));
+      return;
+    }
+  }
+}
+
+}  // namespace penstock::app

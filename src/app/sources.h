@@ -1,0 +1,48 @@
+// Where the endpoints come from: the configuration, a folder of manifests, or a Kubernetes cluster. Tells the directory
+// what there is. Thread: control.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "penstock/config/options.h"
+#include "penstock/discovery/cluster.h"
+#include "penstock/discovery/desired_pools.h"
+#include "penstock/discovery/directory.h"
+#include "penstock/discovery/manifests.h"
+
+namespace penstock::app {
+
+class Sources final : public discovery::ClusterEvents {
+ public:
+  Sources(net::EventLoop& loop, discovery::Directory& directory) : loop_(loop), directory_(directory) {}
+
+  // False: it cannot be done; why is in the log.
+  bool start(const config::Options& options);
+  // Takes over what a reload may change: the list of endpoints, what the manifests say. False: nothing changed, why is
+  // in the log.
+  bool reload(const config::Options& options);
+  void stop();
+
+  // "" when what there is is known: the first lists have come, and a pool was among them. Once so it stays so.
+  std::string not_ready() const;
+  std::optional<discovery::ClusterStatus> cluster() const;
+  // Nobody answers at this address: if it is a pod's, its object is looked at again.
+  void unreachable(const std::string& address);
+
+ private:
+  bool start_cluster(const config::Options& options);
+  bool load_manifests();
+  void on_desired(const objects::Desired& desired) override;
+  void set_endpoints(const config::Options& options);
+
+  net::EventLoop& loop_;
+  discovery::Directory& directory_;
+  discovery::DesiredPools pools_;
+  std::unique_ptr<discovery::ManifestFolder> manifests_;
+  std::unique_ptr<discovery::Cluster> cluster_;
+  bool had_pool_ = false;
+};
+
+}  // namespace penstock::app

@@ -1,0 +1,69 @@
+#include "check.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "values.h"
+
+namespace penstock::config {
+namespace {
+
+std::string quoted(std::string_view text) {
+  return '"' + std::string(text) + '"';
+}
+
+void check_together(LoadResult& result, const Places& places, const std::string& file) {
+  const Options& o = result.options;
+  const auto complain = [&](const std::string& key, std::string message) {
+    result.problems.push_back(problem_of(places, file, key, std::move(message)));
+  };
+  if (o.metrics.interval > o.metrics.idle_interval) {
+    complain("metrics.interval",
+             "is longer than metrics.idle_interval (" + format_duration(o.metrics.idle_interval) + ")");
+  }
+  if (o.ejection.base_penalty > o.ejection.max_penalty) {
+    complain("ejection.base_penalty",
+             "is longer than ejection.max_penalty (" + format_duration(o.ejection.max_penalty) + ")");
+  }
+  if (o.limits.memory_bytes != 0 && o.limits.memory_bytes < o.limits.body_bytes) {
+    complain("limits.memory", "is smaller than limits.body_bytes (" + format_size(o.limits.body_bytes) +
+                                  "): the largest request could never be held");
+  }
+  if (o.listen == o.admin && !o.listen.ends_with(":0")) complain("admin", "is the same address as listen");
+}
+
+void check_endpoint_names(LoadResult& result, const Places& places) {
+  std::map<std::string, size_t> names, urls;
+  for (size_t i = 0; i < result.options.endpoints.size(); ++i) {
+    const EndpointEntry& entry = result.options.endpoints[i];
+    const auto complain = [&](const std::string& what, size_t other) {
+      const EndpointPlace& first = places.endpoints[other];
+      const std::string where = first.line == 0 ? "" : " (also in line " + std::to_string(first.line) + ")";
+      result.problems.push_back({places.file, places.endpoints[i].line, places.endpoints[i].key, what + where});
+    };
+    if (const auto [at, added] = urls.emplace(entry.url, i); !added) {
+      complain(quoted(entry.url) + " is listed twice", at->second);
+    } else if (const auto [named, fresh] = names.emplace(entry.name, i); !fresh) {
+      complain("the name " + quoted(entry.name) + " is used twice", named->second);
+    }
+  }
+}
+
+}  // namespace
+
+Problem problem_of(const Places& places, const std::string& file, const std::string& key, std::string message) {
+  const auto found = places.given.find(key);
+  if (found == places.given.end()) return {file.empty() ? "command line" : file, 0, key, std::move(message)};
+  return {found->second.file, found->second.line, found->second.name, std::move(message)};
+}
+
+void check_all(LoadResult& result, const Places& places, const std::string& file) {
+  check_endpoint_names(result, places);
+  check_together(result, places, file);
+  check_discovery(result, places, file);
+  const auto order = [&](const Problem& p) { return std::pair(p.file != file, p.line); };
+  std::stable_sort(result.problems.begin(), result.problems.end(),
+                   [&](const Problem& a, const Problem& b) { return order(a) < order(b); });
+}
+
+}  // namespace penstock::config

@@ -1,0 +1,154 @@
+#include "picker.h"
+
+#include <map>
+
+#include "picker_parts.h"
+
+namespace penstock::config {
+namespace {
+
+using routing::PluginKind;
+
+const std::vector<std::string_view> api_versions = {"inference.networking.x-k8s.io/v1alpha1", "llm-d.ai/v1alpha1",
+                                                    "llm-d.ai/v1"};
+const std::vector<std::string_view> gates = {"flowControl", "dataLayer", "prepareDataPlugins", "enableLegacyMetrics"};
+const std::vector<std::string_view> sections = {
+    "apiVersion", "kind",      "featureGates", "plugins", "schedulingProfiles", "saturationDetector",
+    "data",       "dataLayer", "flowControl",  "parser",  "requestHandler"};
+
+bool is_built_in(PluginKind kind) {
+  return kind == PluginKind::built_in;
+}
+
+class Document {
+ public:
+  Document(PickerReader& in, const YAML::Node& document) : in_(in), document_(document) {}
+
+  void read(bool whole_file, EndpointPicker& out) {
+    std::map<std::string, YAML::Node> found;
+    in_.each_entry(document_, "", sections,
+                   [&](const auto& name, const auto&, const YAML::Node& value) { found.emplace(name, value); });
+    if (document_.IsNull()) in_.problem(document_, "", "is empty; expected an EndpointPickerConfig");
+    if (!document_.IsMap()) return;
+    const auto section = [&found](const char* name) {
+      const auto at = found.find(name);
+      return at == found.end() ? YAML::Node(YAML::NodeType::Undefined) : at->second;
+    };
+    read_identity(section("apiVersion"), section("kind"), whole_file);
+    const DeclaredPlugins plugins = read_plugins(in_, section("plugins"));
+    out.scheduling = read_scheduling(in_, section("schedulingProfiles"), plugins);
+    out.flow = picker_flow();
+    read_saturation(in_, section("saturationDetector"), "saturationDetector", plugins, &out.flow.detector);
+    read_flow_control(in_, section("flowControl"), plugins, &out.flow);
+    read_gates(section("featureGates"), out.flow);
+    if (section("flowControl").IsDefined() && !out.flow.enabled) {
+      in_.note(section("flowControl"), "flowControl", "has no effect without flowControl among the featureGates");
+    }
+    read_data_layer(section("data"), "data", plugins);
+    read_data_layer(section("dataLayer"), "dataLayer", plugins);
+    read_parser(section("parser"), "parser", plugins);
+    read_request_handler(section("requestHandler"), plugins);
+  }
+
+ private:
+  void read_identity(const YAML::Node& api_version, const YAML::Node& kind, bool whole_file) {
+    std::string ignored;
+    if (api_version.IsDefined()) in_.read_word(api_version, "apiVersion", api_versions, &ignored);
+    else if (whole_file)
+      in_.problem(document_, "apiVersion", "is missing; expected one of: " + join_words(api_versions));
+    if (kind.IsDefined()) in_.read_word(kind, "kind", {"EndpointPickerConfig"}, &ignored);
+    else if (whole_file) in_.problem(document_, "kind", "is missing; expected EndpointPickerConfig");
+  }
+
+  void read_gates(const YAML::Node& list, admission::FlowOptions& flow) {
+    if (!list.IsDefined()) return;
+    in_.each_item(list, "featureGates", [&](const std::string& key, const YAML::Node& value) {
+      std::string gate;
+      if (!in_.read_word(value, key, gates, &gate)) return;
+      if (gate == "flowControl") {
+        flow.enabled = true;
+      } else {
+        in_.note(value, key,
+                 gate + " has no effect: " +
+                     (gate == "enableLegacyMetrics" ? "metrics bear their present names"
+                                                    : "what it once enabled is always on"));
+      }
+    });
+  }
+
+  void read_data_layer(const YAML::Node& section, const std::string& key, const DeclaredPlugins& plugins) {
+    if (!section.IsDefined()) return;
+    in_.each_entry(
+        section, key, {"sources", "injectDefaults"}, [&](const auto& name, const auto& path, const auto& value) {
+          bool ignored = false;
+          if (name == "injectDefaults") {
+            if (in_.read_bool(value, path, &ignored))
+              in_.note(value, path, "has no effect: endpoints are always scraped");
+            return;
+          }
+          in_.each_item(value, path, [&](const std::string& item_key, const YAML::Node& item) {
+            in_.each_entry(item, item_key, {"pluginRef", "extractors"},
+                           [&](const auto& what, const auto& at, const auto& of) {
+                             if (what == "pluginRef") return read_built_in(of, at, plugins);
+                             in_.each_item(of, at, [&](const std::string& extractor_key, const YAML::Node& extractor) {
+                               in_.each_entry(extractor, extractor_key, {"pluginRef"},
+                                              [&](const auto&, const auto& ref_key, const auto& ref) {
+                                                read_built_in(ref, ref_key, plugins);
+                                              });
+                             });
+                           });
+          });
+        });
+  }
+
+  void read_built_in(const YAML::Node& value, const std::string& key, const DeclaredPlugins& plugins) {
+    static_cast<void>(read_reference(in_, plugins, value, key, is_built_in, "part of the gateway"));
+  }
+
+  void read_parser(const YAML::Node& section, const std::string& key, const DeclaredPlugins& plugins) {
+    if (!section.IsDefined()) return;
+    in_.each_entry(section, key, {"pluginRef"},
+                   [&](const auto&, const auto& path, const auto& value) { read_built_in(value, path, plugins); });
+  }
+
+  void read_request_handler(const YAML::Node& section, const DeclaredPlugins& plugins) {
+    if (!section.IsDefined()) return;
+    in_.each_entry(section, "requestHandler", {"parsers"}, [&](const auto&, const auto& key, const auto& value) {
+      in_.each_item(value, key,
+                    [&](const std::string& item_key, const YAML::Node& item) { read_parser(item, item_key, plugins); });
+    });
+  }
+
+  PickerReader& in_;
+  const YAML::Node& document_;
+};
+
+}  // namespace
+
+std::shared_ptr<const EndpointPicker> read_picker(const YAML::Node& document, const PickerSource& source,
+                                                  std::vector<Problem>& problems, std::vector<Problem>& notes) {
+  auto picker = std::make_shared<EndpointPicker>();
+  PickerReader reader(source, problems, notes);
+  Document(reader, document).read(source.whole_file, *picker);
+  picker->source = source.file;
+  picker->canon = YAML::Dump(document);
+  return picker;
+}
+
+std::shared_ptr<const EndpointPicker> read_picker_text(const std::string& text, const PickerSource& source,
+                                                       std::vector<Problem>& problems, std::vector<Problem>& notes) {
+  try {
+    const std::vector<YAML::Node> documents = YAML::LoadAll(text);
+    if (documents.size() > 1) {
+      problems.push_back({source.file, source.lines_before + documents[1].Mark().line + 1, source.prefix,
+                          "more than one document; expected one"});
+    }
+    return read_picker(documents.empty() ? YAML::Node() : documents[0], source, problems, notes);
+  } catch (const YAML::Exception& error) {
+    const int line = error.mark.is_null() ? 1 : error.mark.line + 1;
+    problems.push_back({source.file, source.lines_before + line, source.prefix, "not valid YAML: " + error.msg});
+    return nullptr;
+  }
+}
+
+}  // namespace penstock::config

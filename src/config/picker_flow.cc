@@ -1,0 +1,187 @@
+// `saturationDetector` and `flowControl` of an EndpointPickerConfig.
+#include <algorithm>
+
+#include "picker_parts.h"
+
+namespace penstock::config {
+namespace {
+
+using admission::FlowOptions;
+using admission::PriorityBand;
+using routing::PluginKind;
+
+template <typename Value>
+struct Policy {
+  std::string_view type;
+  Value value;
+};
+constexpr Policy<admission::Fairness> fairness[] = {
+    {"global-strict-fairness-policy", admission::Fairness::global_strict},
+    {"round-robin-fairness-policy", admission::Fairness::round_robin},
+};
+constexpr Policy<admission::Ordering> ordering[] = {
+    {"fcfs-ordering-policy", admission::Ordering::fcfs},
+    {"edf-ordering-policy", admission::Ordering::edf},
+    {"slo-deadline-ordering-policy", admission::Ordering::slo_deadline},
+    {"least-work-ordering-policy", admission::Ordering::least_work},
+};
+constexpr Policy<bool> usage_limits[] = {{"static-usage-limit-policy", true}};
+
+bool is_detector(PluginKind kind) {
+  return kind == PluginKind::detector || kind == PluginKind::saturation;
+}
+
+constexpr double many = 1e9;
+constexpr double day = 86400;
+
+class FlowReader {
+ public:
+  FlowReader(PickerReader& in, const DeclaredPlugins& plugins) : in_(in), plugins_(plugins) {}
+
+  void read(const YAML::Node& section, FlowOptions* out) {
+    for (const DeclaredPlugin& plugin : plugins_) {
+      if (plugin.spec.info->type != "least-work-ordering-policy") continue;
+      out->aging_seconds = plugin.spec.number("agingSeconds", out->aging_seconds);
+    }
+    in_.each_entry(section, "flowControl",
+                   {"maxBytes", "maxRequests", "defaultRequestTTL", "noEndpointRequestTTL", "defaultPriorityBand",
+                    "priorityBands", "usageLimitPolicyPluginRef", "saturationDetector"},
+                   [&](const auto& name, const auto& key, const auto& value) { read_entry(name, key, value, *out); });
+    std::stable_sort(out->bands.begin(), out->bands.end(),
+                     [](const PriorityBand& a, const PriorityBand& b) { return a.priority > b.priority; });
+  }
+
+ private:
+  void read_entry(const std::string& name, const std::string& key, const YAML::Node& value, FlowOptions& out) {
+    if (name == "maxBytes") {
+      in_.read_quantity(value, key, &out.bytes_max);
+    } else if (name == "maxRequests") {
+      in_.read_quantity(value, key, &out.requests_max);
+    } else if (name == "defaultRequestTTL") {
+      in_.read_duration(value, key, 0, day, &out.ttl);
+    } else if (name == "noEndpointRequestTTL") {
+      in_.read_duration(value, key, 0, day, &out.no_endpoint_ttl);
+    } else if (name == "saturationDetector") {
+      read_saturation(in_, value, key, plugins_, &out.detector);
+    } else if (name == "usageLimitPolicyPluginRef") {
+      bool stated = false;
+      if (const auto* plugin = read_policy(value, key, usage_limits, &stated)) {
+        out.detector.usage_limit = plugin->spec.number("threshold", 1);
+      }
+    } else if (name == "defaultPriorityBand") {
+      PriorityBand other{.priority = 0, .options = out.band};
+      read_band(value, key, /*numbered=*/false, &other);
+      out.band = other.options;
+    } else {
+      in_.each_item(value, key,
+                    [&](const auto& item_key, const auto& item) { read_numbered_band(item, item_key, out); });
+    }
+  }
+
+  void read_numbered_band(const YAML::Node& node, const std::string& key, FlowOptions& out) {
+    PriorityBand band{.priority = 0, .options = picker_flow().band};
+    if (!read_band(node, key, /*numbered=*/true, &band)) return;
+    const bool twice = std::any_of(out.bands.begin(), out.bands.end(),
+                                   [&](const PriorityBand& other) { return other.priority == band.priority; });
+    if (twice) return in_.problem(node, key + ".priority", "is that of another band");
+    out.bands.push_back(std::move(band));
+  }
+
+  bool read_band(const YAML::Node& node, const std::string& key, bool numbered, PriorityBand* out) {
+    std::vector<std::string_view> known = {"maxBytes", "maxRequests", "fairnessPolicyRef", "orderingPolicyRef"};
+    if (numbered) known.insert(known.begin(), "priority");
+    bool has_priority = false, tells_priority = false;
+    in_.each_entry(node, key, known, [&](const auto& name, const auto& path, const auto& value) {
+      double priority = 0;
+      tells_priority |= name == "priority";
+      if (name == "maxBytes") in_.read_quantity(value, path, &out->options.bytes_max);
+      else if (name == "maxRequests") in_.read_quantity(value, path, &out->options.requests_max);
+      else if (name == "fairnessPolicyRef") read_policy(value, path, fairness, &out->options.fairness);
+      else if (name == "orderingPolicyRef") read_policy(value, path, ordering, &out->options.ordering);
+      else if (in_.read_number(value, path, true, -many, many, &priority)) has_priority = true;
+      if (name == "priority") out->priority = static_cast<int32_t>(priority);
+    });
+    if (numbered && !tells_priority && node.IsMap()) in_.problem(node, key + ".priority", "is missing");
+    return has_priority || !numbered;
+  }
+
+  // A policy by the name of a plugin declared, or by its type where none is. Null: it is not declared, or wrong.
+  template <typename Value, size_t n>
+  const DeclaredPlugin* read_policy(const YAML::Node& value, const std::string& key, const Policy<Value> (&policies)[n],
+                                    Value* out) {
+    std::string name;
+    if (!in_.read_text(value, key, &name)) return nullptr;
+    const DeclaredPlugin* const declared = find_plugin(plugins_, name);
+    const std::string_view type = declared == nullptr ? std::string_view(name) : declared->spec.info->type;
+    const auto* const found =
+        std::find_if(policies, policies + n, [type](const auto& policy) { return policy.type == type; });
+    if (found == policies + n) {
+      std::vector<std::string_view> types;
+      for (const auto& policy : policies) types.push_back(policy.type);
+      in_.not_among(value, key, name, types, "policies, or a plugin of one of these types");
+      return nullptr;
+    }
+    *out = found->value;
+    return declared;
+  }
+
+  PickerReader& in_;
+  const DeclaredPlugins& plugins_;
+};
+
+void take_detector(const routing::PluginSpec& plugin, admission::DetectorOptions* out) {
+  if (plugin.info->type == "late-binding-detector") {
+    out->detector = admission::Detector::late_binding;
+    out->hold = from_seconds(plugin.number("holdSeconds", to_seconds(out->hold)));
+    out->kv_limit = plugin.number("kvThreshold", out->kv_limit);
+    return;
+  }
+  if (plugin.info->type == "concurrency-detector") {
+    out->detector = admission::Detector::concurrency;
+    out->by_tokens = plugin.text("mode", "requests") == "tokens";
+    out->concurrency = static_cast<uint32_t>(plugin.number("maxConcurrency", out->concurrency));
+    out->tokens = plugin.number("maxTokenConcurrency", out->tokens);
+    return;
+  }
+  out->detector = admission::Detector::utilization;
+  out->queue_depth = plugin.number("queueDepthThreshold", out->queue_depth);
+  out->kv_usage_max = plugin.number("kvCacheUtilThreshold", out->kv_usage_max);
+  out->metrics_stale_after =
+      from_seconds(plugin.number("metricsStalenessThreshold", to_seconds(out->metrics_stale_after)));
+}
+
+}  // namespace
+
+void read_saturation(PickerReader& in, const YAML::Node& section, const std::string& key,
+                     const DeclaredPlugins& plugins, admission::DetectorOptions* out) {
+  if (!section.IsDefined()) return;
+  in.each_entry(section, key, {"pluginRef", "queueDepthThreshold", "kvCacheUtilThreshold", "metricsStalenessThreshold"},
+                [&](const auto& name, const auto& path, const auto& value) {
+                  if (name == "queueDepthThreshold") {
+                    in.read_number(value, path, true, 1, many, &out->queue_depth);
+                  } else if (name == "kvCacheUtilThreshold") {
+                    in.read_number(value, path, false, 1e-6, 1, &out->kv_usage_max);
+                  } else if (name == "metricsStalenessThreshold") {
+                    in.read_duration(value, path, 1e-3, 3600, &out->metrics_stale_after);
+                  } else if (const auto* plugin = read_reference(in, plugins, value, path, is_detector, "a detector")) {
+                    take_detector(plugin->spec, out);
+                  }
+                });
+}
+
+void read_flow_control(PickerReader& in, const YAML::Node& section, const DeclaredPlugins& plugins, FlowOptions* out) {
+  if (section.IsDefined()) FlowReader(in, plugins).read(section, out);
+}
+
+// What the Endpoint Picker does where its configuration says nothing.
+FlowOptions picker_flow() {
+  FlowOptions out;
+  out.detector.detector = admission::Detector::utilization;
+  out.detector.metrics_stale_after = milliseconds(200);
+  out.ttl = Duration::zero();
+  out.band.ordering = admission::Ordering::fcfs;
+  out.band.fairness = admission::Fairness::global_strict;
+  return out;
+}
+
+}  // namespace penstock::config

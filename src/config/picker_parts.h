@@ -1,0 +1,37 @@
+// The parts of an EndpointPickerConfig and who reads them. Private to the files that do.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "picker_reader.h"
+
+namespace penstock::config {
+
+// A plugin as declared, and where.
+struct DeclaredPlugin {
+  routing::PluginSpec spec;
+  YAML::Node node;
+  std::string key;  // "plugins[2]"
+};
+using DeclaredPlugins = std::vector<DeclaredPlugin>;
+
+// `plugins`. Those that are not understood are left out.
+DeclaredPlugins read_plugins(PickerReader& in, const YAML::Node& list);
+const DeclaredPlugin* find_plugin(const DeclaredPlugins& plugins, std::string_view name);
+// The plugin that a `...Ref` names, if it is of a kind that may stand there; else a problem. `wanted`: "a scorer".
+const DeclaredPlugin* read_reference(PickerReader& in, const DeclaredPlugins& plugins, const YAML::Node& value,
+                                     const std::string& key, bool (*fits)(routing::PluginKind),
+                                     std::string_view wanted);
+
+// `schedulingProfiles` (may be undefined), and with the handlers among the plugins who runs which.
+routing::SchedulingSpec read_scheduling(PickerReader& in, const YAML::Node& profiles, const DeclaredPlugins& plugins);
+
+// `flowControl` and `saturationDetector` (either may be undefined), over what picker_flow() presumes.
+admission::FlowOptions picker_flow();
+void read_flow_control(PickerReader& in, const YAML::Node& section, const DeclaredPlugins& plugins,
+                       admission::FlowOptions* out);
+void read_saturation(PickerReader& in, const YAML::Node& section, const std::string& key,
+                     const DeclaredPlugins& plugins, admission::DetectorOptions* out);
+
+}  // namespace penstock::config

@@ -1,0 +1,217 @@
+// `plugins` of an EndpointPickerConfig: their types, names and parameters.
+#include <algorithm>
+
+#include "picker_parts.h"
+
+namespace penstock::config {
+namespace {
+
+using routing::ParameterInfo;
+using routing::ParameterType;
+using routing::PluginInfo;
+using routing::PluginKind;
+using routing::PluginSpec;
+
+std::vector<std::string_view> usable_types() {
+  std::vector<std::string_view> out;
+  for (const PluginInfo& info : routing::plugin_types()) {
+    if (info.kind != PluginKind::unsupported) out.push_back(info.type);
+  }
+  return out;
+}
+
+class PluginReader {
+ public:
+  PluginReader(PickerReader& in, DeclaredPlugin& out) : in_(in), out_(out) {}
+
+  // False: there is nothing to use.
+  bool read(const YAML::Node& node, const std::string& key) {
+    YAML::Node type(YAML::NodeType::Undefined), parameters(YAML::NodeType::Undefined);
+    in_.each_entry(node, key, {"name", "type", "parameters"},
+                   [&](const auto& name, const auto& path, const auto& value) {
+                     if (name == "name") in_.read_text(value, path, &out_.spec.name);
+                     else (name == "type" ? type : parameters).reset(value);
+                   });
+    if (!type.IsDefined()) {
+      if (node.IsMap()) in_.problem(node, key, "has no type; expected one of: " + join_words(usable_types()));
+      return false;
+    }
+    if (!read_type(type, key + ".type")) return false;
+    if (out_.spec.name.empty()) out_.spec.name = type.Scalar();
+    if (parameters.IsDefined()) read_parameters(parameters, key + ".parameters", "");
+    for (const ParameterInfo& parameter : info().parameters) {
+      if (parameter.required && !out_.spec.has(parameter.name)) {
+        in_.problem(node, key + ".parameters." + std::string(parameter.name), "is missing");
+      }
+    }
+    return true;
+  }
+
+ private:
+  const PluginInfo& info() const { return *out_.spec.info; }
+
+  bool read_type(const YAML::Node& value, const std::string& key) {
+    std::string type;
+    if (!in_.read_text(value, key, &type)) return false;
+    out_.spec.info = routing::find_plugin_type(type);
+    if (out_.spec.info == nullptr) {
+      in_.not_among(value, key, type, usable_types(), "types of plugins");
+      return false;
+    }
+    if (info().kind == PluginKind::unsupported) {
+      in_.problem(value, key, '"' + type + "\" is not supported: " + std::string(info().note));
+      return false;
+    }
+    return true;
+  }
+
+  // `within`: "" or "profiles." in a map of parameters.
+  void read_parameters(const YAML::Node& map, const std::string& key, const std::string& within) {
+    const auto take = [&](const std::string& name, const std::string& path, const YAML::Node& value) {
+      const std::string full = within + name;
+      const auto found = std::find_if(info().parameters.begin(), info().parameters.end(),
+                                      [&](const ParameterInfo& parameter) { return parameter.name == full; });
+      if (found == info().parameters.end()) return read_parameters(value, path, full + '.');
+      read_parameter(*found, value, path);
+    };
+    in_.each_entry(map, key, names_below(within), take, info().note);
+  }
+
+  std::vector<std::string_view> names_below(const std::string& within) const {
+    std::vector<std::string_view> out;
+    for (const ParameterInfo& parameter : info().parameters) {
+      if (!parameter.name.starts_with(within)) continue;
+      const std::string_view rest = parameter.name.substr(within.size());
+      const std::string_view word = rest.substr(0, rest.find('.'));
+      if (std::find(out.begin(), out.end(), word) == out.end()) out.push_back(word);
+    }
+    return out;
+  }
+
+  void read_parameter(const ParameterInfo& parameter, const YAML::Node& value, const std::string& key) {
+    const size_t problems = in_.problems();
+    routing::ParameterValue read;
+    switch (parameter.type) {
+      case ParameterType::boolean:
+        in_.read_bool(value, key, &read.emplace<bool>());
+        break;
+      case ParameterType::integer:
+      case ParameterType::number:
+        in_.read_number(value, key, parameter.type == ParameterType::integer, parameter.least, parameter.most,
+                        &read.emplace<double>());
+        break;
+      case ParameterType::duration: {
+        Duration duration{};
+        in_.read_duration(value, key, parameter.least, parameter.most, &duration);
+        read = to_seconds(duration);
+        break;
+      }
+      case ParameterType::text:
+        in_.read_text(value, key, &read.emplace<std::string>());
+        break;
+      case ParameterType::choice:
+        in_.read_word(value, key, {parameter.words.begin(), parameter.words.end()}, &read.emplace<std::string>());
+        break;
+      case ParameterType::texts:
+        read = read_texts(value, key);
+        break;
+      case ParameterType::selector:
+        if (parameter.name == "matchLabels") read_labels(value, key);
+        else
+          in_.each_item(value, key, [&](const auto& item_key, const auto& item) { read_requirement(item, item_key); });
+        break;
+    }
+    if (in_.problems() != problems) return;
+    if (!parameter.note.empty()) in_.note(value, key, "has no effect: " + std::string(parameter.note));
+    out_.spec.parameters.emplace_back(parameter.name, std::move(read));
+  }
+
+  std::vector<std::string> read_texts(const YAML::Node& list, const std::string& key) {
+    std::vector<std::string> out;
+    in_.each_item(list, key, [&](const auto& item_key, const auto& item) {
+      std::string text;
+      if (in_.read_text(item, item_key, &text)) out.push_back(std::move(text));
+    });
+    return out;
+  }
+
+  void read_labels(const YAML::Node& map, const std::string& key) {
+    if (!map.IsMap()) return in_.problem(map, key, "is no map; expected labels with their values");
+    for (const auto& entry : map) {
+      const std::string label = entry.first.IsScalar() ? entry.first.Scalar() : "";
+      std::string value;
+      if (label.empty()) in_.problem(entry.first, key, "has a label that is not a word");
+      else if (entry.second.IsScalar()) out_.spec.selector.match_labels.emplace_back(label, entry.second.Scalar());
+      else in_.read_text(entry.second, key + '.' + label, &value);  // complains
+    }
+    std::sort(out_.spec.selector.match_labels.begin(), out_.spec.selector.match_labels.end());
+  }
+
+  void read_requirement(const YAML::Node& map, const std::string& key) {
+    using Operator = objects::LabelRequirement::Operator;
+    static constexpr std::string_view operators[] = {"In", "NotIn", "Exists", "DoesNotExist"};
+    objects::LabelRequirement requirement;
+    std::string op;
+    in_.each_entry(map, key, {"key", "operator", "values"}, [&](const auto& name, const auto& path, const auto& value) {
+      if (name == "key") in_.read_text(value, path, &requirement.key);
+      else if (name == "values") requirement.values = read_texts(value, path);
+      else in_.read_word(value, path, {std::begin(operators), std::end(operators)}, &op);
+    });
+    if (requirement.key.empty() || op.empty()) return in_.problem(map, key, "needs key and operator");
+    requirement.op = static_cast<Operator>(std::find(std::begin(operators), std::end(operators), op) - operators);
+    const bool wants_values = requirement.op == Operator::in || requirement.op == Operator::not_in;
+    if (wants_values == requirement.values.empty()) {
+      return in_.problem(map, key + ".values", op + (wants_values ? " needs values" : " takes no values"));
+    }
+    out_.spec.selector.requirements.push_back(std::move(requirement));
+  }
+
+  PickerReader& in_;
+  DeclaredPlugin& out_;
+};
+
+}  // namespace
+
+DeclaredPlugins read_plugins(PickerReader& in, const YAML::Node& list) {
+  DeclaredPlugins out;
+  if (!list.IsDefined()) return out;
+  in.each_item(list, "plugins", [&](const std::string& key, const YAML::Node& node) {
+    DeclaredPlugin plugin{.node = node, .key = key};
+    if (!PluginReader(in, plugin).read(node, key)) return;
+    if (const DeclaredPlugin* const first = find_plugin(out, plugin.spec.name)) {
+      in.problem(node, key + ".name",
+                 '"' + plugin.spec.name + "\" is also the name of " + first->key + "; give each plugin its own");
+      return;
+    }
+    out.push_back(std::move(plugin));
+  });
+  return out;
+}
+
+const DeclaredPlugin* find_plugin(const DeclaredPlugins& plugins, std::string_view name) {
+  const auto found = std::find_if(plugins.begin(), plugins.end(),
+                                  [&](const DeclaredPlugin& plugin) { return plugin.spec.name == name; });
+  return found == plugins.end() ? nullptr : &*found;
+}
+
+const DeclaredPlugin* read_reference(PickerReader& in, const DeclaredPlugins& plugins, const YAML::Node& value,
+                                     const std::string& key, bool (*fits)(PluginKind), std::string_view wanted) {
+  std::string name;
+  if (!in.read_text(value, key, &name)) return nullptr;
+  const DeclaredPlugin* const found = find_plugin(plugins, name);
+  if (found != nullptr && fits(found->spec.info->kind)) return found;
+  if (found != nullptr) {
+    in.problem(
+        value, key,
+        '"' + name + "\" is a " + std::string(to_string(found->spec.info->kind)) + ", not " + std::string(wanted));
+    return nullptr;
+  }
+  std::vector<std::string_view> names;
+  for (const DeclaredPlugin& plugin : plugins) {
+    if (fits(plugin.spec.info->kind)) names.push_back(plugin.spec.name);
+  }
+  in.not_among(value, key, name, names, "plugins declared that can stand here");
+  return nullptr;
+}
+
+}  // namespace penstock::config

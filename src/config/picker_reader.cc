@@ -1,0 +1,181 @@
+#include "picker_reader.h"
+
+#include <charconv>
+#include <cmath>
+#include <set>
+
+#include "values.h"
+
+namespace penstock::config {
+namespace {
+
+std::string quoted(std::string_view text) {
+  return '"' + std::string(text) + '"';
+}
+
+std::string short_number(double value) {
+  char text[32];
+  const auto end = std::to_chars(text, text + sizeof text, value, std::chars_format::fixed).ptr;
+  return {text, end};
+}
+
+struct Suffix {
+  std::string_view name;
+  double factor;
+};
+// Of quantities in Kubernetes.
+constexpr Suffix suffixes[] = {{"", 1},
+                               {"k", 1e3},
+                               {"M", 1e6},
+                               {"G", 1e9},
+                               {"T", 1e12},
+                               {"Ki", 1024},
+                               {"Mi", 1024.0 * 1024},
+                               {"Gi", 1073741824.0},
+                               {"Ti", 1099511627776.0}};
+
+}  // namespace
+
+std::string join_words(const std::vector<std::string_view>& words) {
+  std::string out;
+  for (const std::string_view word : words) out.append(out.empty() ? "" : ", ").append(word);
+  return out;
+}
+
+void PickerReader::problem(const YAML::Node& at, const std::string& key, std::string message) {
+  problems_.push_back(
+      {source_.file, source_.lines_before + at.Mark().line + 1, source_.prefix + key, std::move(message)});
+}
+
+void PickerReader::note(const YAML::Node& at, const std::string& key, std::string message) {
+  notes_.push_back({source_.file, source_.lines_before + at.Mark().line + 1, source_.prefix + key, std::move(message)});
+}
+
+void PickerReader::each_entry(const YAML::Node& map, const std::string& key, const std::vector<std::string_view>& known,
+                              const Take& take, std::string_view hint) {
+  if (map.IsNull()) return;  // all commented out
+  if (!map.IsMap()) return problem(map, key, "is no map; expected keys: " + join_words(known));
+  std::set<std::string> seen;
+  for (const auto& entry : map) {
+    const std::string name = entry.first.IsScalar() ? entry.first.Scalar() : "";
+    const std::string path = key.empty() ? name : key + '.' + name;
+    if (std::find(known.begin(), known.end(), name) == known.end()) {
+      const std::string near = closest(name, known);
+      const std::string here = known.empty() ? " (none is known here)" : " (known here: " + join_words(known) + ")";
+      problem(entry.first, path,
+              "is not a known key" + (near.empty() ? "" : "; did you mean " + near + "?") + here +
+                  (hint.empty() ? "" : "; " + std::string(hint)));
+    } else if (!seen.insert(name).second) {
+      problem(entry.first, path, "is given twice");
+    } else {
+      take(name, path, entry.second);
+    }
+  }
+}
+
+void PickerReader::each_item(const YAML::Node& list, const std::string& key, const TakeItem& take) {
+  if (list.IsNull()) return;
+  if (!list.IsSequence()) return problem(list, key, "is no list");
+  size_t index = 0;
+  for (const YAML::Node& item : list) take(key + '[' + std::to_string(index++) + ']', item);
+}
+
+bool PickerReader::scalar(const YAML::Node& value, const std::string& key, std::string_view expected) {
+  if (value.IsScalar()) return true;
+  const char* const found = value.IsMap() ? "is a map" : value.IsSequence() ? "is a list" : "has no value";
+  problem(value, key, std::string(found) + "; expected " + std::string(expected));
+  return false;
+}
+
+bool PickerReader::read_text(const YAML::Node& value, const std::string& key, std::string* out) {
+  if (!scalar(value, key, "text")) return false;
+  if (value.Scalar().empty()) {
+    problem(value, key, "is empty; expected text");
+    return false;
+  }
+  *out = value.Scalar();
+  return true;
+}
+
+bool PickerReader::read_bool(const YAML::Node& value, const std::string& key, bool* out) {
+  if (!scalar(value, key, "true or false")) return false;
+  const std::string& text = value.Scalar();
+  if (text != "true" && text != "false") {
+    problem(value, key, quoted(text) + " is not a boolean; expected true or false");
+    return false;
+  }
+  *out = text == "true";
+  return true;
+}
+
+bool PickerReader::read_number(const YAML::Node& value, const std::string& key, bool whole, double least, double most,
+                               double* out) {
+  const std::string expected =
+      (whole ? "a whole number from " : "a number from ") + short_number(least) + " to " + short_number(most);
+  if (!scalar(value, key, expected)) return false;
+  const std::string& text = value.Scalar();
+  double number = 0;
+  const auto parsed = std::from_chars(text.data(), text.data() + text.size(), number);
+  const bool good = parsed.ec == std::errc{} && parsed.ptr == text.data() + text.size() && number >= least &&
+                    number <= most && (!whole || number == std::floor(number));
+  if (!good) {
+    problem(value, key, quoted(text) + " is not " + expected);
+    return false;
+  }
+  *out = number;
+  return true;
+}
+
+bool PickerReader::read_duration(const YAML::Node& value, const std::string& key, double least, double most,
+                                 Duration* out) {
+  const std::string expected = "a duration from " + format_duration(from_seconds(least)) + " to " +
+                               format_duration(from_seconds(most)) + ", such as 200ms or 1m30s";
+  if (!scalar(value, key, expected)) return false;
+  const auto parsed = parse_duration(value.Scalar());
+  if (!parsed.ok() || to_seconds(*parsed) < least || to_seconds(*parsed) > most) {
+    problem(value, key, quoted(value.Scalar()) + " is not " + expected);
+    return false;
+  }
+  *out = *parsed;
+  return true;
+}
+
+bool PickerReader::read_quantity(const YAML::Node& value, const std::string& key, uint64_t* out) {
+  constexpr std::string_view expected = "a quantity, such as 1000000, 500M or 1Gi";
+  if (!scalar(value, key, expected)) return false;
+  const std::string& text = value.Scalar();
+  double number = 0;
+  const char* const end = text.data() + text.size();
+  const auto parsed = std::from_chars(text.data(), end, number, std::chars_format::fixed);
+  const std::string_view rest(parsed.ptr, static_cast<size_t>(end - parsed.ptr));
+  for (const Suffix& suffix : suffixes) {
+    const double bytes = number * suffix.factor;
+    if (parsed.ec != std::errc{} || suffix.name != rest || bytes < 0 || bytes > 9e15) continue;
+    *out = static_cast<uint64_t>(bytes);
+    return true;
+  }
+  problem(value, key, quoted(text) + " is not " + std::string(expected));
+  return false;
+}
+
+bool PickerReader::read_word(const YAML::Node& value, const std::string& key,
+                             const std::vector<std::string_view>& words, std::string* out) {
+  if (!scalar(value, key, "one of: " + join_words(words))) return false;
+  if (std::find(words.begin(), words.end(), value.Scalar()) == words.end()) {
+    not_among(value, key, value.Scalar(), words, "");
+    return false;
+  }
+  *out = value.Scalar();
+  return true;
+}
+
+void PickerReader::not_among(const YAML::Node& at, const std::string& key, const std::string& found,
+                             const std::vector<std::string_view>& words, std::string_view what) {
+  const std::string near = closest(found, words);
+  problem(at, key,
+          quoted(found) + " is not one of" + (what.empty() ? "" : " the " + std::string(what)) + ": " +
+              (words.empty() ? "(there are none)" : join_words(words)) +
+              (near.empty() ? "" : "; did you mean " + near + "?"));
+}
+
+}  // namespace penstock::config

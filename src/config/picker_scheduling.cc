@@ -1,0 +1,269 @@
+// `schedulingProfiles` of an EndpointPickerConfig, and the handler that says which of them decides what.
+#include <algorithm>
+
+#include "picker_parts.h"
+
+namespace penstock::config {
+namespace {
+
+using routing::PluginKind;
+using routing::PrefixSpec;
+using routing::ProfileSpec;
+using routing::SchedulingSpec;
+using routing::StageRule;
+
+struct NamedProfile {
+  ProfileSpec spec;
+  YAML::Node node;
+  std::string key;
+};
+
+class Scheduling {
+ public:
+  Scheduling(PickerReader& in, const DeclaredPlugins& plugins) : in_(in), plugins_(plugins) {}
+
+  SchedulingSpec read(const YAML::Node& profiles) {
+    if (profiles.IsDefined()) {
+      in_.each_item(profiles, "schedulingProfiles",
+                    [&](const auto& key, const auto& node) { read_profile(node, key); });
+      if (profiles_.empty() && profiles.IsSequence() && profiles.size() == 0) {
+        in_.problem(profiles, "schedulingProfiles", "is empty; leave it out, or list a profile");
+      }
+    } else {
+      profiles_.push_back({.spec = implied_profile()});
+    }
+    SchedulingSpec out;
+    out.prefix = prefix();
+    assign(out);
+    return out;
+  }
+
+ private:
+  void read_profile(const YAML::Node& node, const std::string& key) {
+    NamedProfile profile{.node = node, .key = key};
+    std::string name;
+    in_.each_entry(node, key, {"name", "plugins"}, [&](const auto& word, const auto& path, const auto& value) {
+      if (word == "name") in_.read_text(value, path, &name);
+      else
+        in_.each_item(value, path,
+                      [&](const auto& item_key, const auto& item) { read_use(item, item_key, profile.spec); });
+    });
+    if (name.empty()) {
+      if (node.IsMap()) in_.problem(node, key + ".name", "is missing");
+      return;
+    }
+    profile.spec.name = name;
+    if (find(name) != nullptr)
+      return in_.problem(node, key + ".name", '"' + name + "\" is the name of another profile");
+    profiles_.push_back(std::move(profile));
+  }
+
+  void read_use(const YAML::Node& node, const std::string& key, ProfileSpec& profile) {
+    const DeclaredPlugin* plugin = nullptr;
+    ProfileSpec::Use use;
+    YAML::Node weight(YAML::NodeType::Undefined);
+    bool referred = false;
+    in_.each_entry(node, key, {"pluginRef", "weight"}, [&](const auto& word, const auto& path, const auto& value) {
+      if (word == "weight") {
+        if (in_.read_number(value, path, false, 0, 1e6, &use.weight)) weight.reset(value);
+        return;
+      }
+      referred = true;
+      plugin = read_reference(in_, plugins_, value, path, routing::runs_in_profile, "a filter, scorer or picker");
+    });
+    if (!referred && node.IsMap()) in_.problem(node, key + ".pluginRef", "is missing");
+    if (plugin == nullptr) return;
+    const PluginKind kind = plugin->spec.info->kind;
+    if (weight.IsDefined() && kind != PluginKind::scorer && kind != PluginKind::scorer_and_filter) {
+      in_.problem(weight, key + ".weight",
+                  "is for scorers only; \"" + plugin->spec.name + "\" is a " + std::string(to_string(kind)));
+    }
+    const bool second_picker =
+        kind == PluginKind::picker &&
+        std::any_of(profile.plugins.begin(), profile.plugins.end(),
+                    [](const ProfileSpec::Use& other) { return other.plugin.info->kind == PluginKind::picker; });
+    if (second_picker)
+      return in_.problem(node, key + ".pluginRef", "is the second picker of this profile; there is one");
+    use.plugin = plugin->spec;
+    profile.plugins.push_back(std::move(use));
+  }
+
+  // Without schedulingProfiles, all that can run in a profile does. Without any of those either, the default of the
+  // Endpoint Picker.
+  ProfileSpec implied_profile() {
+    ProfileSpec profile;
+    bool picker = false;
+    for (const DeclaredPlugin& plugin : plugins_) {
+      if (!routing::runs_in_profile(plugin.spec.info->kind) || plugin.spec.info->kind == PluginKind::detector) continue;
+      if (plugin.spec.info->kind == PluginKind::picker && std::exchange(picker, true)) {
+        in_.problem(plugin.node, plugin.key, "is the second picker; without schedulingProfiles there can be one");
+        continue;
+      }
+      profile.plugins.push_back({plugin.spec});
+    }
+    if (!profile.plugins.empty()) return profile;
+    const std::pair<std::string_view, double> defaults[] = {
+        {"queue-scorer", 2}, {"kv-cache-utilization-scorer", 2}, {"prefix-cache-scorer", 3}};
+    for (const auto& [type, weight] : defaults) {
+      profile.plugins.push_back({{.name = std::string(type), .info = routing::find_plugin_type(type)}, weight});
+    }
+    return profile;
+  }
+
+  const NamedProfile* find(std::string_view name) const {
+    const auto found =
+        std::find_if(profiles_.begin(), profiles_.end(), [&](const NamedProfile& p) { return p.spec.name == name; });
+    return found == profiles_.end() ? nullptr : &*found;
+  }
+
+  // ---- the handler ----
+
+  void assign(SchedulingSpec& out) {
+    const DeclaredPlugin* handler = nullptr;
+    for (const DeclaredPlugin& plugin : plugins_) {
+      if (plugin.spec.info->kind != PluginKind::profile_handler) continue;
+      if (handler != nullptr) {
+        in_.problem(plugin.node, plugin.key,
+                    "is the second profile handler (first: " + handler->key + "); there is one");
+        return;
+      }
+      handler = &plugin;
+    }
+    if (profiles_.empty()) return;  // told already
+    if (handler != nullptr && handler->spec.info->type != "single-profile-handler") return disaggregate(*handler, out);
+    if (profiles_.size() > 1) {
+      in_.problem(profiles_[1].node, profiles_[1].key,
+                  "is one profile too many for single-profile-handler; for several, declare disagg-profile-handler");
+    }
+    out.primary = profiles_.front().spec;
+  }
+
+  void disaggregate(const DeclaredPlugin& handler, SchedulingSpec& out) {
+    check_spellings(handler);
+    const auto said = [&](std::string_view one, std::string_view other) {
+      return handler.spec.has(one) ? handler.spec.text(one) : handler.spec.text(other);
+    };
+    const bool pd = handler.spec.info->type == "pd-profile-handler";
+    const std::string prefill_decider = said("deciders.prefill", pd ? "deciderPluginName" : "prefillDeciderPluginName");
+    const std::string encode_decider = said("deciders.encode", "encodeDeciderPluginName");
+    const NamedProfile* const decode = stage(handler, said("profiles.decode", "decodeProfile"), "decode", true);
+    const NamedProfile* const prefill =
+        stage(handler, said("profiles.prefill", "prefillProfile"), "prefill", !prefill_decider.empty());
+    const NamedProfile* const encode =
+        stage(handler, said("profiles.encode", "encodeProfile"), "encode", !encode_decider.empty());
+    if (decode != nullptr) out.primary = decode->spec;
+    if (prefill != nullptr) {
+      out.prefill = prefill->spec;
+      out.prefill_rule = pd && prefill_decider.empty() ? StageRule{.when = StageRule::When::always}
+                                                       : rule(handler, *prefill, prefill_decider);
+    }
+    if (encode != nullptr) {
+      out.encode = encode->spec;
+      out.encode_rule = rule(handler, *encode, encode_decider);
+    }
+    for (const NamedProfile& profile : profiles_) {
+      if (&profile == decode || &profile == prefill || &profile == encode) continue;
+      in_.note(profile.node, profile.key,
+               '"' + profile.spec.name + "\" is a profile that " + handler.spec.name + " does not use");
+    }
+  }
+
+  void check_spellings(const DeclaredPlugin& handler) {
+    const auto is_nested = [](const auto& parameter) { return parameter.first.find('.') != std::string::npos; };
+    const auto& all = handler.spec.parameters;
+    const auto is_flat = [](const auto& parameter) {
+      return parameter.first.ends_with("Profile") || parameter.first.ends_with("DeciderPluginName");
+    };
+    if (std::any_of(all.begin(), all.end(), is_nested) && std::any_of(all.begin(), all.end(), is_flat)) {
+      in_.problem(handler.node, handler.key + ".parameters",
+                  "mixes two spellings; say profiles: and deciders:, or the older ...Profile and ...DeciderPluginName");
+    }
+  }
+
+  // The profile of a stage: that of the name given, else of the stage's own.
+  const NamedProfile* stage(const DeclaredPlugin& handler, const std::string& given, std::string_view name,
+                            bool needed) {
+    const NamedProfile* const found = find(given.empty() ? name : given);
+    if (found == nullptr && (needed || !given.empty())) {
+      std::vector<std::string_view> names;
+      for (const NamedProfile& profile : profiles_) names.push_back(profile.spec.name);
+      in_.not_among(handler.node, handler.key + ".parameters.profiles." + std::string(name),
+                    given.empty() ? std::string(name) : given, names, "schedulingProfiles");
+    }
+    return found;
+  }
+
+  StageRule rule(const DeclaredPlugin& handler, const NamedProfile& profile, const std::string& decider_name) {
+    using When = StageRule::When;
+    if (decider_name.empty()) {
+      in_.note(profile.node, profile.key, "never runs: " + handler.spec.name + " has no decider for it");
+      return {};
+    }
+    const DeclaredPlugin* const decider = find_plugin(plugins_, decider_name);
+    if (decider == nullptr || decider->spec.info->kind != PluginKind::decider) {
+      std::vector<std::string_view> names;
+      for (const DeclaredPlugin& plugin : plugins_) {
+        if (plugin.spec.info->kind == PluginKind::decider) names.push_back(plugin.spec.name);
+      }
+      in_.not_among(handler.node, handler.key + ".parameters.deciders", decider_name, names, "deciders declared");
+      return {};
+    }
+    const std::string_view type = decider->spec.info->type;
+    if (type == "always-disagg-pd-decider") return {.when = When::always};
+    if (type == "always-disagg-multimodal-decider") return {.when = When::multimodal};
+    return {.when = When::uncached,
+            .uncached_tokens = static_cast<uint32_t>(decider->spec.number("nonCachedTokens", 0))};
+  }
+
+  // ---- the prefix index, which there is one of ----
+
+  PrefixSpec prefix() {
+    PrefixSpec out;
+    const DeclaredPlugin* first = nullptr;
+    for (const DeclaredPlugin& plugin : plugins_) {
+      const std::string_view type = plugin.spec.info->type;
+      if (type != "prefix-cache-scorer" && type != "approx-prefix-cache-producer") continue;
+      check_block_size(plugin);
+      if (plugin.spec.parameters.empty()) continue;
+      const PrefixSpec said = prefix_of(plugin.spec);
+      if (first == nullptr) {
+        first = &plugin;
+        out = said;
+      } else if (!(said == out)) {
+        in_.problem(plugin.node, plugin.key + ".parameters",
+                    "differ from those of " + first->key + "; there is one prefix index for all, so say the same");
+      }
+    }
+    return out;
+  }
+
+  void check_block_size(const DeclaredPlugin& plugin) {
+    for (const char* const older : {"blockSize", "hashBlockSize"}) {
+      if (!plugin.spec.has(older) || plugin.spec.has("blockSizeTokens")) continue;
+      in_.problem(plugin.node, plugin.key + ".parameters." + older,
+                  "is in characters and no longer enough; give blockSizeTokens (a token is about 4 characters)");
+    }
+  }
+
+  static PrefixSpec prefix_of(const routing::PluginSpec& plugin) {
+    PrefixSpec out;
+    out.auto_tune = plugin.flag("autoTune", true);
+    out.block_tokens = static_cast<uint32_t>(plugin.number("blockSizeTokens", out.block_tokens));
+    out.capacity_blocks = static_cast<uint64_t>(plugin.number("lruCapacityPerServer", double(out.capacity_blocks)));
+    out.blocks_max = static_cast<uint32_t>(plugin.number("maxPrefixBlocksToMatch", 0));
+    out.tokens_max = static_cast<uint32_t>(plugin.number("maxPrefixTokensToMatch", 0));
+    return out;
+  }
+
+  PickerReader& in_;
+  const DeclaredPlugins& plugins_;
+  std::vector<NamedProfile> profiles_;
+};
+
+}  // namespace
+
+SchedulingSpec read_scheduling(PickerReader& in, const YAML::Node& profiles, const DeclaredPlugins& plugins) {
+  return Scheduling(in, plugins).read(profiles);
+}
+
+}  // namespace penstock::config

@@ -1,0 +1,176 @@
+#include "replay_command.h"
+
+#include <CLI/CLI.hpp>
+
+#include <algorithm>
+
+namespace penstock::config {
+namespace {
+
+std::vector<std::string> names_of(std::span<const std::string_view> names) {
+  return {names.begin(), names.end()};
+}
+
+std::string describe_policies() {
+  std::string text = "Policies:\n";
+  for (const replay::ContestantInfo& info : replay::contestants()) {
+    std::string line = "  " + std::string(info.name);
+    line.append(22 - line.size(), ' ');
+    text += line + std::string(info.what) + "\n";
+  }
+  return text +
+         R"(Any of them with +hold behind its name: the same, bound late.
+
+
+Traces: JSON lines with timestamp, input_length, output_length and hash_ids (Mooncake); CSV of the Azure LLM
+inference traces; our own access log as JSON lines.
+
+With --decisions, a saved page of /debug/decisions is decided again from what it says the decisions were made from: by the
+policy that decided, where nothing may differ, or by another one.
+
+Examples:
+  penstock replay --trace perf/traces/mooncake-excerpt.jsonl --compare
+  penstock replay --trace trace.jsonl --policy expected-cost --policy epp-default --speed 1.6 --seeds 5 --compare
+  curl -s http://127.0.0.1:9090/debug/decisions > page.json; penstock replay --decisions page.json --policy lmetric)";
+}
+
+void define_load(CLI::App& app, ReplayFlags& flags) {
+  replay::Options& out = flags.options;
+  const std::string group = "Load";
+  app.add_option("--trace", out.traces, "Recorded trace; repeat to put several on top of each other; - reads stdin")
+      ->type_name("FILE")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
+      ->group(group);
+  app.add_option("--decisions", out.decisions, "Recorded decisions to make again; - reads stdin")
+      ->type_name("FILE")
+      ->excludes("--trace")
+      ->group(group);
+  app.add_option("--speed", out.setup.speed, "Requests come this many times as fast as recorded")
+      ->check(CLI::Range(1e-3, 1e6))
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--limit", out.limit, "Only the first N requests (0: all)")->capture_default_str()->group(group);
+  app.add_option("--streaming", out.setup.streaming, "Share of the requests that stream")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--burst", out.setup.burst, "Requests come N at a time")
+      ->check(CLI::Range(1, 1'000'000))
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--token-noise", out.setup.token_noise, "Error of token estimates (sigma of the log)")
+      ->check(CLI::Range(0.0, 2.0))
+      ->capture_default_str()
+      ->group(group);
+}
+
+void define_fleet(CLI::App& app, ReplayFlags& flags) {
+  replay::Setup& setup = flags.options.setup;
+  const std::string group = "Endpoints";
+  app.add_option("--engines", setup.endpoints, "Simulated engines")
+      ->check(CLI::Range(1, 1024))
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--slow-engines", setup.slow_endpoints, "So many of them take twice as long for everything")
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--engine", flags.engine, "What an engine is like")
+      ->check(CLI::IsMember(names_of(replay::engine_names())))
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--prefill-tokens-per-s", flags.prefill_tokens_per_s, "Instead of what --engine says")
+      ->check(CLI::PositiveNumber)
+      ->group(group);
+  app.add_option("--decode-ms", flags.decode_ms, "Instead of what --engine says")
+      ->check(CLI::PositiveNumber)
+      ->group(group);
+  app.add_option("--kv-blocks", flags.kv_blocks, "Blocks of 16 tokens, instead of what --engine says")
+      ->check(CLI::Range(1u, 1u << 26))
+      ->group(group);
+  app.add_option("--max-num-seqs", flags.max_num_seqs, "Sequences running together, instead of what --engine says")
+      ->check(CLI::Range(1, 1 << 20))
+      ->group(group);
+  app.add_option("--max-num-batched-tokens", flags.max_num_batched_tokens, "Instead of what --engine says")
+      ->check(CLI::Range(1, 1 << 24))
+      ->group(group);
+  app.add_option("--scrape-ms", flags.scrape_ms, "Time between two looks at an endpoint's metrics (0: always exact)")
+      ->check(CLI::Range(0.0, 3.6e6))
+      ->capture_default_str()
+      ->group(group);
+}
+
+void define_output(CLI::App& app, ReplayFlags& flags) {
+  replay::Options& out = flags.options;
+  const std::string group = "Policies and figures";
+  app.add_option("--policy", out.policies, "Who decides; repeat for more (default expected-cost; all with --compare)")
+      ->type_name("NAME")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
+      ->group(group);
+  app.add_option("--hold-ms", flags.hold_ms, "Policies with +hold: an endpoint with this much prefill takes no more")
+      ->check(CLI::Range(1.0, 1e6))
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--aging-s", out.setup.flow.aging_seconds, "Policies with +hold: a second of work for so much waiting")
+      ->check(CLI::Range(0.1, 1e6))
+      ->capture_default_str()
+      ->group(group);
+  app.add_flag("--compare", out.compare, "One table, a row for each policy")->group(group);
+  app.add_option("--plot", out.plot, "Also draw the figures, as SVG")->type_name("FILE")->group(group);
+  app.add_option("--seed", out.seed, "Of the first run: equal seeds give equal figures")
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--seeds", out.seeds, "Runs, each with the next seed; figures become means with 95 % intervals")
+      ->check(CLI::Range(1, 1000))
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--slo-ttft-s", flags.slo_ttft_s, "Time to first token that counts as good")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--slo-tpot-ms", flags.slo_tpot_ms, "Time per output token that counts as good")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str()
+      ->group(group);
+}
+
+}  // namespace
+
+void define_replay(CLI::App& app, ReplayFlags& flags) {
+  app.footer(describe_policies());
+  define_load(app, flags);
+  define_fleet(app, flags);
+  define_output(app, flags);
+}
+
+std::string settle_replay(ReplayFlags& flags) {
+  replay::Options& out = flags.options;
+  engine::EngineOptions& engine = out.setup.engine;
+  if (!replay::find_engine(flags.engine, &engine)) return "--engine: there is no " + flags.engine;
+  if (flags.prefill_tokens_per_s > 0) engine.prefill_tokens_per_s = flags.prefill_tokens_per_s;
+  if (flags.decode_ms > 0) engine.decode_ms = flags.decode_ms;
+  if (flags.kv_blocks > 0) engine.kv_blocks = flags.kv_blocks;
+  if (flags.max_num_seqs > 0) engine.max_num_seqs = flags.max_num_seqs;
+  if (flags.max_num_batched_tokens > 0) engine.max_num_batched_tokens = flags.max_num_batched_tokens;
+  if (engine.max_num_batched_tokens < engine.max_num_seqs) {
+    return "--max-num-batched-tokens must be at least --max-num-seqs";
+  }
+  out.setup.scrape = from_seconds(flags.scrape_ms / 1000);
+  out.setup.flow.detector.hold = from_seconds(flags.hold_ms / 1000);
+  out.slo = {from_seconds(flags.slo_ttft_s), from_seconds(flags.slo_tpot_ms / 1000)};
+  if (out.setup.slow_endpoints > out.setup.endpoints) return "--slow-engines must not be more than --engines";
+  for (const std::string& name : out.policies) {
+    if (replay::known_contestant(name)) continue;
+    return "--policy: there is no policy \"" + name + "\"; penstock replay --help lists them";
+  }
+  if (!out.decisions.empty()) return out.policies.size() > 1 ? "--decisions takes one --policy at most" : "";
+  if (out.traces.empty()) return "--trace is required (or --decisions)";
+  if (out.policies.empty() && out.compare) {
+    for (const replay::ContestantInfo& info : replay::contestants()) out.policies.emplace_back(info.name);
+  }
+  if (out.policies.empty()) out.policies = {"expected-cost"};
+  return "";
+}
+
+}  // namespace penstock::config

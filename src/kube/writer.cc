@@ -1,0 +1,348 @@
+#include "penstock/kube/writer.h"
+
+#include <algorithm>
+#include <deque>
+#include <map>
+
+#include "backoff.h"
+#include "decode.h"
+#include "encoding.h"
+#include "event_body.h"
+#include "penstock/base/log.h"
+#include "penstock/kube/reflector.h"
+#include "query.h"
+
+namespace penstock::kube {
+namespace {
+
+constexpr Duration backoff_reset = seconds(120);
+constexpr size_t repeats_max = 4096;
+constexpr int forbidden_soon = 4;  // so many 403s in a row are followed by the back-off only
+
+}  // namespace
+
+// One call at a time. Patches first: they are what users look at.
+class WriterImpl final : CallEvents {
+ public:
+  WriterImpl(net::EventLoop& loop, Transport& transport, Random& random, WriterOptions options)
+      : loop_(loop),
+        transport_(transport),
+        random_(random),
+        options_(std::move(options)),
+        backoff_(options_.backoff_first, options_.backoff_most, backoff_reset),
+        timer_(net::Timer::of<&WriterImpl::next>(this)) {}
+  ~WriterImpl() { transport_.cancel(call_); }
+
+  void apply_status(std::string path, std::string body);
+  void forget(std::string_view path);
+  void event(Event event);
+  WriterStatus status() const;
+
+ private:
+  enum class Kind : uint8_t { none, patch, event };
+  struct Patch {
+    std::string wanted, written;
+    bool waiting = false;  // its path stands in patch_queue_
+  };
+  struct WaitingEvent {
+    std::string path, body;
+  };
+
+  void next();
+  bool may_write(Instant forbidden_until) const { return loop_.now() >= forbidden_until; }
+  void start_patch();
+  void start_event();
+  void start(Kind kind, Call call);
+  void on_status(int status, std::optional<Duration> retry_after) override;
+  void on_bytes(std::string_view bytes) override;
+  void on_done(Failure failure, std::string_view text) override;
+  void succeeded();
+  void on_refusal();
+  void forbidden();
+  void try_again(Duration pause, const std::string& why);
+  void give_up(const std::string& why);
+  void put_back();
+  void note(const std::string& why);
+  void arm(Duration pause);
+
+  net::EventLoop& loop_;
+  Transport& transport_;
+  Random& random_;
+  const WriterOptions options_;
+  int patches_refused_ = 0, events_refused_ = 0;  // 403s in a row
+  std::map<std::string, Patch, std::less<>> patches_;
+  std::deque<std::string> patch_queue_;
+  std::deque<WaitingEvent> event_queue_;
+  std::map<std::string, Instant, std::less<>> repeats_;  // when an event was last wanted and let through
+  Instant patches_off_until_{}, events_off_until_{}, pause_until_{};
+  uint64_t event_number_ = 0;
+
+  Kind kind_ = Kind::none;  // of the running call
+  CallId call_ = 0;
+  std::string patch_path_, patch_body_;
+  WaitingEvent event_;
+  int http_status_ = 0;
+  std::optional<Duration> retry_after_;
+  std::string answer_;
+  bool unauthorized_ = false;
+  Decoder decoder_;
+  Backoff backoff_;
+  WriterStatus counts_;
+  net::Timer timer_;
+};
+
+void WriterImpl::apply_status(std::string path, std::string body) {
+  auto found = patches_.find(path);
+  if (found == patches_.end()) {
+    if (patches_.size() >= options_.patches_max) {
+      ++counts_.patches_dropped;
+      return note("too many objects have a status to be written");
+    }
+    found = patches_.emplace(path, Patch{}).first;
+  }
+  Patch& patch = found->second;
+  const bool writing = kind_ == Kind::patch && patch_path_ == path;
+  if (body == (writing ? patch_body_ : patch.waiting ? patch.wanted : patch.written)) {
+    if (writing) patch.wanted = std::move(body);
+    ++counts_.patches_unchanged;
+    return;
+  }
+  if (patch.waiting) ++counts_.patches_coalesced;
+  patch.wanted = std::move(body);
+  if (patch.waiting || writing) return;  // when that has ended, the queue looks again
+  patch.waiting = true;
+  patch_queue_.push_back(std::move(path));
+  arm(Duration{0});
+}
+
+void WriterImpl::forget(std::string_view path) {
+  const auto found = patches_.find(path);
+  if (found == patches_.end()) return;
+  std::erase(patch_queue_, path);
+  patches_.erase(found);
+}
+
+void WriterImpl::event(Event event) {
+  const Instant now = loop_.now();
+  const std::string key =
+      event.uid + '/' + event.kind + '/' + event.ns + '/' + event.name + '/' + event.reason + '/' + event.note;
+  if (repeats_.size() >= repeats_max) {
+    std::erase_if(repeats_, [&](const auto& entry) { return now - entry.second >= options_.event_repeat; });
+  }
+  if (repeats_.size() >= repeats_max) repeats_.clear();
+  const auto [found, fresh] = repeats_.try_emplace(key, now);
+  if (!fresh && now - found->second < options_.event_repeat) {
+    ++counts_.events_repeated;
+    return;
+  }
+  found->second = now;
+  if (event_queue_.size() >= options_.events_max) {
+    event_queue_.pop_front();
+    ++counts_.events_dropped;
+  }
+  if (event.ns.empty()) event.ns = "default";
+  const int64_t wall_us = loop_.clock().wall_time_us();
+  WaitingEvent waiting;
+  append_escaped(waiting.path = "/apis/events.k8s.io/v1/namespaces/", event.ns);
+  waiting.path += "/events";
+  waiting.body = event_body(event, options_, wall_us, ++event_number_);
+  event_queue_.push_back(std::move(waiting));
+  arm(Duration{0});
+}
+
+WriterStatus WriterImpl::status() const {
+  WriterStatus status = counts_;
+  status.patches_waiting = patch_queue_.size() + (kind_ == Kind::patch ? 1 : 0);
+  status.events_waiting = event_queue_.size() + (kind_ == Kind::event ? 1 : 0);
+  return status;
+}
+
+void WriterImpl::arm(Duration pause) {
+  const Instant when = std::max(loop_.now() + pause, pause_until_);
+  if (!timer_.armed() || when < timer_.deadline()) loop_.arm_at(timer_, when);
+}
+
+void WriterImpl::next() {
+  if (kind_ != Kind::none) return;
+  if (loop_.now() < pause_until_) return loop_.arm_at(timer_, pause_until_);
+  if (!patch_queue_.empty() && may_write(patches_off_until_)) return start_patch();
+  if (!event_queue_.empty() && may_write(events_off_until_)) return start_event();
+  Instant wake = Instant::max();
+  if (!patch_queue_.empty()) wake = std::min(wake, patches_off_until_);
+  if (!event_queue_.empty()) wake = std::min(wake, events_off_until_);
+  if (wake != Instant::max()) loop_.arm_at(timer_, wake);
+}
+
+void WriterImpl::start_patch() {
+  patch_path_ = std::move(patch_queue_.front());
+  patch_queue_.pop_front();
+  Patch& patch = patches_.find(patch_path_)->second;
+  patch.waiting = false;
+  patch_body_ = patch.wanted;
+  Query query(patch_path_);
+  query.add("fieldManager", options_.field_manager);
+  query.add("force", "true");
+  Call call;
+  call.method = "PATCH";
+  call.path = query.take();
+  call.content_type = "application/apply-patch+yaml";  // JSON is YAML
+  call.body = patch_body_;
+  start(Kind::patch, std::move(call));
+}
+
+void WriterImpl::start_event() {
+  event_ = std::move(event_queue_.front());
+  event_queue_.pop_front();
+  Call call;
+  call.method = "POST";
+  call.path = event_.path;
+  call.content_type = "application/json";
+  call.body = event_.body;
+  start(Kind::event, std::move(call));
+}
+
+void WriterImpl::start(Kind kind, Call call) {
+  kind_ = kind;
+  http_status_ = 0;
+  retry_after_.reset();
+  answer_.clear();
+  call.timeout = options_.call_timeout;
+  call_ = transport_.start(std::move(call), *this);
+}
+
+void WriterImpl::on_status(int status, std::optional<Duration> retry_after) {
+  http_status_ = status;
+  retry_after_ = retry_after;
+}
+
+void WriterImpl::on_bytes(std::string_view bytes) {
+  answer_.append(bytes.substr(0, options_.answer_bytes_max - std::min(answer_.size(), options_.answer_bytes_max)));
+}
+
+void WriterImpl::on_done(Failure failure, std::string_view text) {
+  call_ = 0;
+  if (failure != Failure::none) {
+    return try_again(backoff_.next(loop_.now(), random_), std::string(name(failure)) + ": " + std::string(text));
+  }
+  if (http_status_ >= 200 && http_status_ < 300) return succeeded();
+  on_refusal();
+}
+
+void WriterImpl::succeeded() {
+  backoff_.clear();
+  unauthorized_ = false;
+  counts_.last_error.clear();
+  if (kind_ == Kind::event) {
+    ++counts_.events_written;
+    counts_.events_forbidden = false;
+    events_refused_ = 0;
+  } else {
+    ++counts_.patches_written;
+    counts_.patches_forbidden = false;
+    patches_refused_ = 0;
+    if (const auto patch = patches_.find(patch_path_); patch != patches_.end()) {  // else forgotten meanwhile
+      patch->second.written = patch_body_;
+      if (patch->second.wanted != patch_body_ && !patch->second.waiting) put_back();
+    }
+  }
+  kind_ = Kind::none;
+  pause_until_ = loop_.now() + options_.pause;
+  arm(options_.pause);
+}
+
+void WriterImpl::on_refusal() {
+  answer_.reserve(answer_.size() + json_padding);
+  const std::optional<StatusObject> answer = decoder_.status(answer_);
+  const std::string why = "HTTP " + std::to_string(http_status_) + " " +
+                          (answer ? answer->message : std::string(cut_utf8(trimmed(answer_), 200)));
+  if (http_status_ == 403) return forbidden();
+  if (http_status_ == 401) {
+    transport_.refresh_credentials();
+    const bool at_once = !std::exchange(unauthorized_, true);
+    return try_again(at_once ? Duration{0} : backoff_.next(loop_.now(), random_), why);
+  }
+  const bool busy = http_status_ == 409 || http_status_ == 429 || http_status_ >= 500;
+  if (!busy) return give_up(why);
+  std::optional<Duration> after = retry_after_;
+  if (!after && answer) after = answer->retry_after;
+  try_again(after ? std::min(*after, options_.retry_after_most) : backoff_.next(loop_.now(), random_), why);
+}
+
+// A server that has just started refuses everybody until it has read its roles. Who really has no right is told of it
+// once, and tries again much later with whatever is wanted then. Either way the other kind of write goes on.
+void WriterImpl::forbidden() {
+  const bool patch = kind_ == Kind::patch;
+  bool& flag = patch ? counts_.patches_forbidden : counts_.events_forbidden;
+  const bool soon = ++(patch ? patches_refused_ : events_refused_) <= forbidden_soon;
+  if (!soon && !flag) {
+    log::warn(patch ? "kubernetes: status is not written: forbidden" : "kubernetes: events are not written: forbidden",
+              {{"path", patch ? patch_path_ : event_.path}});
+  }
+  flag |= !soon;
+  const Duration pause = soon ? backoff_.next(loop_.now(), random_) : options_.forbidden_retry;
+  (patch ? patches_off_until_ : events_off_until_) = loop_.now() + pause;
+  try_again(Duration{0}, "forbidden");
+}
+
+void WriterImpl::try_again(Duration pause, const std::string& why) {
+  ++counts_.failures;
+  note(why);
+  put_back();
+  kind_ = Kind::none;
+  pause_until_ = loop_.now() + pause;
+  timer_.cancel();
+  arm(pause);
+}
+
+// The object is gone, or the server does not take what we write: trying again would not help.
+void WriterImpl::give_up(const std::string& why) {
+  ++counts_.failures;
+  note(why);
+  if (http_status_ != 404) {
+    log::warn("kubernetes: the server refuses a write",
+              {{"path", kind_ == Kind::patch ? patch_path_ : event_.path}, {"error", cut_utf8(why, 300)}});
+  }
+  if (kind_ == Kind::event) {
+    ++counts_.events_dropped;
+  } else {
+    ++counts_.patches_dropped;
+    const auto patch = patches_.find(patch_path_);
+    // Another body than the refused one may fare better; the same is not tried again.
+    if (patch != patches_.end()) patch->second.written = patch_body_;
+    if (patch != patches_.end() && patch->second.wanted != patch_body_) put_back();
+  }
+  kind_ = Kind::none;
+  pause_until_ = loop_.now() + options_.pause;
+  arm(options_.pause);
+}
+
+void WriterImpl::put_back() {
+  if (kind_ == Kind::event) return event_queue_.push_front(std::move(event_));
+  const auto patch = patches_.find(patch_path_);
+  if (patch == patches_.end() || patch->second.waiting) return;
+  patch->second.waiting = true;
+  patch_queue_.push_back(patch_path_);
+}
+
+void WriterImpl::note(const std::string& why) {
+  counts_.last_error = cut_utf8(why, 300);
+}
+
+Writer::Writer(net::EventLoop& loop, Transport& transport, Random& random, WriterOptions options)
+    : impl_(std::make_unique<WriterImpl>(loop, transport, random, std::move(options))) {}
+Writer::~Writer() = default;
+
+void Writer::apply_status(std::string path, std::string body) {
+  impl_->apply_status(std::move(path), std::move(body));
+}
+void Writer::forget(std::string_view path) {
+  impl_->forget(path);
+}
+void Writer::event(Event event) {
+  impl_->event(std::move(event));
+}
+WriterStatus Writer::status() const {
+  return impl_->status();
+}
+
+}  // namespace penstock::kube

@@ -1,0 +1,112 @@
+// Everything that does not depend on pods: which pools there are, their rewrites and objectives, and the routes.
+// Computed anew when one of these objects changes.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "penstock/objects/desired.h"
+#include "penstock/objects/resolve.h"
+#include "penstock/objects/store.h"
+
+namespace penstock::objects {
+
+struct PoolDefinition {
+  PoolId id;
+  Kind kind = Kind::inference_pool;  // of the object that it comes from
+  std::string uid;
+  Labels selector;
+  std::vector<int32_t> ports;
+  std::string app_protocol = "http";
+  std::optional<ServicePool> service;  // instead of a selector
+  bool operator==(const PoolDefinition&) const = default;
+};
+
+// A status that should be there. Conditions have no times yet. Pointers are into the store's objects.
+struct WantedStatus {
+  Kind kind;
+  const Meta* meta;
+  const Status* stored;
+  Status status;
+};
+
+// A parent in the status of a pool: a Gateway with a route that names the pool.
+struct PoolParent {
+  ParentRef gateway;
+  bool accepted = true;  // by at least one route that the Gateway took
+};
+
+struct Policy {
+  std::map<PoolId, PoolDefinition> pools;
+  std::map<PoolId, std::shared_ptr<const Rewrites>> rewrites;
+  std::map<PoolId, std::shared_ptr<const Objectives>> objectives;
+  std::shared_ptr<const RouteTable> routes;
+  std::vector<WantedStatus> statuses;
+  std::vector<Notice> notices;
+};
+
+// The store as the options let it be seen.
+class View {
+ public:
+  View(const Store& store, const ResolveOptions& options) : store_(store), options_(options) {}
+  const Store& store() const { return store_; }
+  const ResolveOptions& options() const { return options_; }
+  bool in_scope(const std::string& ns) const;
+  // visit(kind, shared pointer): objects of this kind and of its legacy form, as far as they count.
+  template <typename T, typename Visit>
+  void each(Kind kind, std::optional<Kind> legacy, Visit&& visit) const {
+    const auto one_kind = [&](Kind which) {
+      store_.each<T>(which, [&](const std::shared_ptr<const T>& object) {
+        if (object->meta.ns.empty() || in_scope(object->meta.ns)) visit(which, *object);
+      });
+    };
+    one_kind(kind);
+    if (legacy && store_.in_force(*legacy)) one_kind(*legacy);
+  }
+
+ private:
+  const Store& store_;
+  const ResolveOptions& options_;
+};
+
+// What a model name leads to when there are several pools and no routes.
+struct ModelClaim {
+  std::string model;
+  bool is_target = false;  // named only as what an alias leads to: weaker
+  Timestamp created = 0;
+  std::string ns, name;
+  PoolId pool;
+};
+
+void find_pools(const View& view, Policy& policy);
+void find_rewrites(const View& view, Policy& policy, std::vector<ModelClaim>& claims);
+void find_objectives(const View& view, Policy& policy);
+// Adds pools for Services that routes lead to; gives the parents of each pool.
+std::map<PoolId, std::vector<PoolParent>> find_routes(const View& view, Policy& policy, std::vector<ModelClaim> claims);
+void find_pool_statuses(const View& view, const std::map<PoolId, std::vector<PoolParent>>& parents, Policy& policy);
+
+Policy find_policy(const View& view);
+
+Condition condition(std::string_view type, bool value, std::string_view reason, std::string message, const Meta& about);
+
+// Gives conditions their times and writes the bodies. Remembers the times that it gave until they are stored.
+class StatusWriter {
+ public:
+  std::vector<StatusWrite> write(std::vector<WantedStatus> wanted, const std::string& controller, int64_t now_seconds);
+
+ private:
+  // Status and time of each condition, by object, parent or listener, and type.
+  using Given = std::map<std::string, std::pair<std::string, std::string>>;
+  // A condition keeps its time while its status stays: as stored, or as given when it was not yet stored.
+  void stamp(std::vector<Condition>& conditions, const std::vector<Condition>& before, const std::string& part,
+             Given& given);
+  void stamp_all(const WantedStatus& wanted, Status& status, const Status& before, Given& given);
+  Given given_;
+  std::string now_;
+};
+
+}  // namespace penstock::objects

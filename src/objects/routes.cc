@@ -1,0 +1,332 @@
+// HTTPRoutes: where they attach, what they match, and which pools they lead to.
+#include <algorithm>
+#include <tuple>
+
+#include "gateways.h"
+#include "route_builder.h"
+
+namespace penstock::objects {
+namespace {
+
+constexpr std::string_view gateway_group = "gateway.networking.k8s.io";
+constexpr std::string_view inference_group = "inference.networking.k8s.io";
+constexpr std::string_view inference_group_legacy = "inference.networking.x-k8s.io";
+
+// The first thing that is wrong; later ones do not replace it.
+struct Finding {
+  std::string reason, message;
+  bool found() const { return !reason.empty(); }
+  void note(std::string why, std::string text) {
+    if (found()) return;
+    reason = std::move(why);
+    message = std::move(text);
+  }
+};
+
+// A route compiled without regard to where it attaches.
+struct CompiledRoute {
+  struct Rule {
+    uint32_t route;
+    size_t index;  // in the HTTPRoute
+    std::vector<std::pair<size_t, std::shared_ptr<const CompiledMatch>>> matches;
+  };
+  std::vector<Rule> rules;
+  Finding unresolved;   // a backend reference
+  Finding unsupported;  // a filter or a match
+  bool any_supported = false;
+  std::vector<PoolId> pools;  // InferencePools that it names
+};
+
+class RouteFinder {
+ public:
+  RouteFinder(const View& view, Policy& policy) : view_(view), policy_(policy), gateways_(view, policy) {}
+
+  std::map<PoolId, std::vector<PoolParent>> find(std::vector<ModelClaim> claims) {
+    view_.each<HttpRoute>(Kind::http_route, std::nullopt, [&](Kind, const HttpRoute& route) { add(route); });
+    gateways_.want_statuses(policy_);
+    if (gateways_.any() || implicit_) {
+      policy_.routes = std::make_shared<const RouteTable>(RoutingMode::routes, std::move(pools_),
+                                                          compile_routes(std::move(routes_), std::move(entries_)));
+    } else {
+      policy_.routes = without_routes(std::move(claims));
+    }
+    return std::move(parents_);
+  }
+
+ private:
+  // ---- backends ----
+
+  int32_t pool_index(const PoolId& id) {
+    const auto [at, added] = indices_.try_emplace(id, static_cast<int32_t>(pools_.size()));
+    if (added) pools_.push_back(id);
+    return at->second;
+  }
+
+  bool granted(const HttpRoute& route, const std::string& ns, std::string_view group, const std::string& kind,
+               const std::string& name) const {
+    bool found = ns == route.meta.ns;
+    view_.store().each_in<ReferenceGrant>(Kind::reference_grant, ns, [&](const auto& grant) {
+      const bool from = std::any_of(grant->from.begin(), grant->from.end(), [&](const GrantFrom& f) {
+        return f.group == gateway_group && f.kind == "HTTPRoute" && f.ns == route.meta.ns;
+      });
+      const bool to = std::any_of(grant->to.begin(), grant->to.end(), [&](const GrantTo& t) {
+        return t.group == group && t.kind == kind && (t.name.empty() || t.name == name);
+      });
+      found |= from && to;
+    });
+    return found;
+  }
+
+  // Index of the backend's pool, or -1 with the reason in `finding`.
+  int32_t resolve(const HttpRoute& route, const BackendRef& backend, CompiledRoute& out) {
+    const std::string& ns = backend.ns.empty() ? route.meta.ns : backend.ns;
+    const std::string what = backend.kind + ' ' + ns + '/' + backend.name;
+    const bool is_pool = backend.kind == "InferencePool" &&
+                         (backend.group == inference_group || backend.group == inference_group_legacy);
+    const bool is_service = backend.kind == "Service" && (backend.group.empty() || backend.group == "core");
+    Finding& finding = out.unresolved;
+    if (!is_pool && !is_service) {
+      finding.note("InvalidKind", "the kind " + backend.kind + " of group \"" + backend.group +
+                                      "\" is not supported; expected InferencePool or Service");
+      return -1;
+    }
+    if (!granted(route, ns, is_service ? "" : backend.group, backend.kind, backend.name)) {
+      finding.note("RefNotPermitted", "no ReferenceGrant in " + ns + " allows the reference to " + what);
+      return -1;
+    }
+    return is_pool ? resolve_pool(ns, backend, what, out) : resolve_service(ns, backend, what, finding);
+  }
+
+  int32_t resolve_pool(const std::string& ns, const BackendRef& backend, const std::string& what, CompiledRoute& out) {
+    const PoolId id{Source::inference_pool, ns, backend.name, ""};
+    if (!policy_.pools.contains(id)) {
+      out.unresolved.note("BackendNotFound", what + " does not exist or is not served here");
+      return -1;
+    }
+    if (std::find(out.pools.begin(), out.pools.end(), id) == out.pools.end()) out.pools.push_back(id);
+    return pool_index(id);
+  }
+
+  int32_t resolve_service(const std::string& ns, const BackendRef& backend, const std::string& what, Finding& finding) {
+    const auto service = view_.store().get<Service>(Kind::service, ns, backend.name);
+    // An ExternalName could lead anywhere.
+    if (service == nullptr || service->type == "ExternalName") {
+      finding.note("BackendNotFound", service == nullptr ? what + " does not exist" : what + " is an ExternalName");
+      return -1;
+    }
+    const auto& ports = service->ports;
+    if (std::none_of(ports.begin(), ports.end(), [&](const ServicePort& p) { return p.port == backend.port; })) {
+      finding.note("BackendNotFound", backend.port == 0 ? "the reference to " + what + " has no port"
+                                                        : what + " has no port " + std::to_string(backend.port));
+      return -1;
+    }
+    const std::string port = std::to_string(backend.port);
+    const PoolId id{Source::service, ns, backend.name, port};
+    policy_.pools.try_emplace(
+        id, PoolDefinition{id, Kind::service, service->meta.uid, {}, {}, "http", ServicePool{ns, backend.name, port}});
+    return pool_index(id);
+  }
+
+  // ---- rules ----
+
+  // Fields that say how a message ends or what becomes of the connection: to change them would break the message.
+  static bool frames(const HeaderChange& change) {
+    constexpr std::string_view fields[] = {"connection", "content-length",    "keep-alive", "te",
+                                           "trailer",    "transfer-encoding", "upgrade"};
+    return std::find(std::begin(fields), std::end(fields), lower_case(change.name)) != std::end(fields);
+  }
+  // Notes what stands against the filter.
+  static void check_filter(const RouteFilter& filter, Finding& unsupported) {
+    if (filter.type != "RequestHeaderModifier" && filter.type != "ResponseHeaderModifier") {
+      unsupported.note("UnsupportedValue", "the filter " + filter.type + " is not supported");
+    }
+    const auto change = std::find_if(filter.changes.begin(), filter.changes.end(), frames);
+    if (change != filter.changes.end()) {
+      unsupported.note("UnsupportedValue", "the header field " + change->name + " cannot be changed");
+    }
+  }
+
+  // A filter must not be skipped: requests that it was meant for are refused instead.
+  void add_rule(const HttpRoute& route, const RouteRule& rule, size_t index, CompiledRoute& out) {
+    Route compiled;
+    compiled.name = route.meta.ns + '/' + route.meta.name + '[' + std::to_string(index) + ']';
+    compiled.timeout = rule.timeout;
+    Finding bad_filter, unsupported;
+    for (const RouteFilter& filter : rule.filters) {
+      check_filter(filter, bad_filter);
+      auto& changes = filter.type == "RequestHeaderModifier" ? compiled.request_headers : compiled.response_headers;
+      changes.insert(changes.end(), filter.changes.begin(), filter.changes.end());
+    }
+    for (const BackendRef& backend : rule.backends) {
+      int32_t pool = resolve(route, backend, out);
+      if (!backend.filters.empty()) {
+        unsupported.note("UnsupportedValue", "filters of a single backend are not supported");
+        pool = -1;
+      }
+      if (backend.weight == 0) continue;
+      compiled.backends.push_back({pool, static_cast<uint32_t>(backend.weight)});
+      compiled.total_weight += static_cast<uint32_t>(backend.weight);
+    }
+    if (bad_filter.found()) {
+      compiled = Route{.name = std::move(compiled.name)};  // without backends: an error
+      unsupported = std::move(bad_filter);
+    }
+    CompiledRoute::Rule result{static_cast<uint32_t>(routes_.size()), index, compile_matches(rule, unsupported)};
+    if (unsupported.found()) {
+      out.unsupported.note(unsupported.reason, "rule " + std::to_string(index) + ": " + unsupported.message);
+    } else {
+      out.any_supported = true;
+    }
+    routes_.push_back(std::move(compiled));
+    out.rules.push_back(std::move(result));
+  }
+
+  static std::vector<std::pair<size_t, std::shared_ptr<const CompiledMatch>>> compile_matches(const RouteRule& rule,
+                                                                                              Finding& unsupported) {
+    std::vector<std::pair<size_t, std::shared_ptr<const CompiledMatch>>> out;
+    const std::vector<RouteMatch> everything{RouteMatch()};
+    const auto& matches = rule.matches.empty() ? everything : rule.matches;
+    for (size_t i = 0; i < matches.size(); ++i) {
+      Result<CompiledMatch> match = compile_match(matches[i]);
+      if (match) out.emplace_back(i, std::make_shared<const CompiledMatch>(std::move(match).value()));
+      else unsupported.note("UnsupportedValue", match.error().text);
+    }
+    return out;
+  }
+
+  CompiledRoute compile(const HttpRoute& route) {
+    CompiledRoute out;
+    const std::vector<RouteRule> everything{RouteRule()};
+    const auto& rules = route.spec.rules.empty() ? everything : route.spec.rules;
+    for (size_t i = 0; i < rules.size(); ++i) add_rule(route, rules[i], i, out);
+    return out;
+  }
+
+  // ---- attachment ----
+
+  void add_entries(const HttpRoute& route, const CompiledRoute& compiled, const std::string& listener_host) {
+    for (const std::string& host : intersections(listener_host, route.spec.hostnames)) {
+      if (!placed_.insert({listener_host, host}).second) continue;
+      for (const CompiledRoute::Rule& rule : compiled.rules) {
+        for (const auto& [index, match] : rule.matches) {
+          entries_.push_back({listener_host, host, match, rule.route, route.meta.created, route.meta.ns,
+                              route.meta.name, rule.index, index});
+        }
+      }
+    }
+  }
+
+  void add(const HttpRoute& route) {
+    std::optional<CompiledRoute> compiled;
+    placed_.clear();
+    counted_.clear();
+    WantedStatus wanted{Kind::http_route, &route.meta, &route.status, {}};
+    const auto compiled_once = [&]() -> const CompiledRoute& {
+      if (!compiled) compiled = compile(route);
+      return *compiled;
+    };
+    for (const ParentRef& parent : route.spec.parents) {
+      if (parent.group != gateway_group || parent.kind != "Gateway") continue;
+      const std::string& ns = parent.ns.empty() ? route.meta.ns : parent.ns;
+      if (GatewayState* const gateway = gateways_.find(ns, parent.name)) {
+        attach(route, parent, *gateway, compiled_once(), wanted);
+      } else if (view_.options().implicit_gateway &&
+                 view_.store().get<Gateway>(Kind::gateway, ns, parent.name) == nullptr) {
+        add_implicit(route, compiled_once());
+      }
+    }
+    if (route.spec.parents.empty() && view_.options().implicit_gateway) add_implicit(route, compiled_once());
+    if (compiled) report(route, *compiled);
+    policy_.statuses.push_back(std::move(wanted));
+  }
+
+  void add_implicit(const HttpRoute& route, const CompiledRoute& compiled) {
+    implicit_ = true;
+    add_entries(route, compiled, "");
+  }
+
+  void attach(const HttpRoute& route, const ParentRef& parent, GatewayState& gateway, const CompiledRoute& compiled,
+              WantedStatus& wanted) {
+    Attachment attachment = gateways_.attach(gateway, route, parent);
+    if (!attachment.listeners.empty() && !compiled.any_supported) {
+      attachment = {{}, compiled.unsupported.reason, compiled.unsupported.message};
+    }
+    for (ListenerState* const listener : attachment.listeners) {
+      if (counted_.insert(listener).second) ++listener->attached;
+      add_entries(route, compiled, listener->host);
+    }
+    const bool accepted = !attachment.listeners.empty();
+    const Finding& unresolved = compiled.unresolved;
+    std::vector<Condition> conditions{
+        condition("Accepted", accepted, accepted ? "Accepted" : attachment.reason,
+                  accepted ? "the Gateway serves this route" : attachment.message, route.meta),
+        condition("ResolvedRefs", !unresolved.found(), unresolved.found() ? unresolved.reason : "ResolvedRefs",
+                  unresolved.found() ? unresolved.message : "every backend is known", route.meta)};
+    if (accepted && compiled.unsupported.found()) {
+      conditions.push_back(condition("PartiallyInvalid", true, compiled.unsupported.reason,
+                                     "Dropped Rule: " + compiled.unsupported.message, route.meta));
+    }
+    wanted.status.parents.push_back({parent, view_.options().controller, std::move(conditions), ""});
+    for (const PoolId& pool : compiled.pools) add_parent(pool, gateway.gateway->meta, accepted);
+  }
+
+  void add_parent(const PoolId& pool, const Meta& gateway, bool accepted) {
+    ParentRef ref{.ns = gateway.ns, .name = gateway.name};
+    auto& list = parents_[pool];
+    const auto known = std::find_if(list.begin(), list.end(), [&](const PoolParent& p) { return p.gateway == ref; });
+    if (known == list.end()) list.push_back({std::move(ref), accepted});
+    else known->accepted |= accepted;
+  }
+
+  void report(const HttpRoute& route, const CompiledRoute& compiled) {
+    for (const Finding* const finding : {&compiled.unresolved, &compiled.unsupported}) {
+      if (!finding->found()) continue;
+      policy_.notices.push_back(
+          {Kind::http_route, route.meta.ns, route.meta.name, route.meta.uid, true, finding->reason, finding->message});
+    }
+  }
+
+  // ---- without a Gateway ----
+
+  std::shared_ptr<const RouteTable> without_routes(std::vector<ModelClaim> claims) {
+    std::vector<PoolId> pools;
+    for (const auto& [id, pool] : policy_.pools) pools.push_back(id);
+    const RoutingMode mode = pools.empty()       ? RoutingMode::nothing
+                             : pools.size() == 1 ? RoutingMode::one_pool
+                                                 : RoutingMode::by_model;
+    auto compiled = std::make_shared<RouteTable::Compiled>();
+    if (mode == RoutingMode::by_model) {
+      const auto order = [](const ModelClaim& c) {
+        return std::tie(c.model, c.is_target, c.created, c.ns, c.name, c.pool);
+      };
+      std::sort(claims.begin(), claims.end(), [&](const auto& a, const auto& b) { return order(a) < order(b); });
+      for (const ModelClaim& claim : claims) {
+        if (!compiled->models.empty() && compiled->models.back().first == claim.model) continue;
+        const auto at = std::lower_bound(pools.begin(), pools.end(), claim.pool);
+        compiled->models.emplace_back(claim.model, static_cast<int32_t>(at - pools.begin()));
+      }
+    }
+    return std::make_shared<const RouteTable>(mode, std::move(pools), std::move(compiled));
+  }
+
+  const View& view_;
+  Policy& policy_;
+  Gateways gateways_;
+  bool implicit_ = false;
+  std::vector<Route> routes_;
+  std::vector<RouteEntry> entries_;
+  std::vector<PoolId> pools_;
+  std::map<PoolId, int32_t> indices_;
+  std::map<PoolId, std::vector<PoolParent>> parents_;
+  std::set<std::pair<std::string, std::string>> placed_;  // of the route at hand: listener host, host
+  std::set<const ListenerState*> counted_;                // likewise
+};
+
+}  // namespace
+
+std::map<PoolId, std::vector<PoolParent>> find_routes(const View& view, Policy& policy,
+                                                      std::vector<ModelClaim> claims) {
+  return RouteFinder(view, policy).find(std::move(claims));
+}
+
+}  // namespace penstock::objects

@@ -1,0 +1,99 @@
+// Metrics of flow control: the Endpoint Picker's, and our own sums.
+#include <map>
+#include <string>
+
+#include "metrics_parts.h"
+
+namespace penstock::observability {
+namespace {
+
+using proxy::HoldOutcome;
+
+Labels labels_of(const FlowStats::Series& series) {
+  return {{"fairness_id", series.fairness_id},
+          {"priority", std::to_string(series.priority)},
+          {"inference_pool", series.pool},
+          {"model_name", series.model},
+          {"target_model_name", series.target_model}};
+}
+
+void add_waiting_times(Families& families, const FlowStats& stats) {
+  auto family = families.histogram("inference_extension_flow_control_request_queue_duration_seconds",
+                                   "[ALPHA] Time that requests have waited for room, by how that ended.");
+  stats.each([&](const FlowStats::Series& series) {
+    for (size_t i = 0; i < proxy::hold_outcome_count; ++i) {
+      HistogramSum waited;
+      waited.add(series.waited[i]);
+      if (waited.empty()) continue;
+      Labels labels = labels_of(series);
+      labels.push_back({"outcome", proxy::to_string(static_cast<HoldOutcome>(i))});
+      family.add(waited, std::move(labels));
+    }
+  });
+}
+
+// Its labels are fewer than a series has.
+void add_offer_times(Families& families, const FlowStats& stats) {
+  std::map<std::tuple<std::string, int, bool>, HistogramSum> sums;
+  stats.each([&](const FlowStats::Series& series) {
+    for (const bool in : {false, true}) sums[{series.fairness_id, series.priority, in}].add(series.offered[in]);
+  });
+  auto family = families.histogram("inference_extension_flow_control_request_enqueue_duration_seconds",
+                                   "[ALPHA] Time that it took to put a request into the queue, or to refuse it.");
+  for (const auto& [key, sum] : sums) {
+    if (sum.empty()) continue;
+    const auto& [fairness_id, priority, in] = key;
+    const char* const outcome = in ? "NotYetFinalized" : proxy::to_string(HoldOutcome::rejected_capacity);
+    family.add(sum, {{"fairness_id", fairness_id}, {"priority", std::to_string(priority)}, {"outcome", outcome}});
+  }
+}
+
+void add_waiting_now(Families& families, const FlowStats& stats) {
+  const auto gauge = [&](std::string_view name, std::string help, Gauge FlowStats::Series::*member) {
+    auto family = families.gauge(name, std::move(help));
+    stats.each([&](const FlowStats::Series& series) {
+      family.add(static_cast<double>((series.*member).get()), labels_of(series));
+    });
+  };
+  gauge("inference_extension_flow_control_queue_size", "[ALPHA] Requests that wait for room.",
+        &FlowStats::Series::requests);
+  gauge("inference_extension_flow_control_queue_bytes", "[ALPHA] Bytes of requests that wait for room.",
+        &FlowStats::Series::bytes);
+}
+
+}  // namespace
+
+void add_flow_metrics(Families& families, const ExportInput& input) {
+  if (input.flow != nullptr) {
+    const FlowStats& stats = *input.flow;
+    add_waiting_times(families, stats);
+    add_offer_times(families, stats);
+    HistogramSum cycles;
+    stats.cycles([&](const auto& histogram) { cycles.add(histogram); });
+    families
+        .histogram("inference_extension_flow_control_dispatch_cycle_duration_seconds",
+                   "[ALPHA] Time of a look for waiting requests that may go.")
+        .add(cycles);
+    add_waiting_now(families, stats);
+  }
+  if (input.snapshot == nullptr) return;
+  const admission::SaturationDetector detector(input.detector);
+  auto saturation = families.gauge("inference_extension_flow_control_pool_saturation",
+                                   "[ALPHA] How full the pool is by flow_control.detector; 1 and more: saturated.");
+  for (const endpoints::Pool& pool : input.snapshot->pools) {
+    saturation.add(detector.saturation(pool, input.now), {{"inference_pool", pool.name}});
+  }
+  if (input.flow == nullptr) return;
+  const auto each_pool = [&](std::string_view name, std::string help, int64_t FlowStats::Held::*member) {
+    auto family = families.gauge(name, std::move(help));
+    for (const endpoints::Pool& pool : input.snapshot->pools) {
+      family.add(static_cast<double>(input.flow->held_in(pool.name).*member), {{"pool", pool.name}});
+    }
+  };
+  each_pool("penstock_held_requests", "Requests that wait at the gateway for room in the pool.",
+            &FlowStats::Held::requests);
+  each_pool("penstock_held_bytes", "Bytes of request bodies that wait at the gateway for room in the pool.",
+            &FlowStats::Held::bytes);
+}
+
+}  // namespace penstock::observability

@@ -1,0 +1,12 @@
+// Parts of what /status answers that have a file of their own.
+#pragma once
+
+#include "json_writer.h"
+#include "penstock/discovery/cluster.h"
+
+namespace penstock::observability {
+
+// "kubernetes": what is watched and written, and how that goes (status_kube.cc).
+void write_cluster(Json& json, const discovery::ClusterStatus& cluster);
+
+}  // namespace penstock::observability

@@ -1,0 +1,114 @@
+// A stage of an exchange: may it go on now, must it wait for room, or is it turned away?
+#include "exchange.h"
+#include "penstock/routing/backlog.h"
+
+namespace penstock::proxy {
+
+namespace {
+
+constexpr std::string_view default_flow = "default-flow";
+
+}  // namespace
+
+Exchange::Progress Exchange::admit() {
+  if (held_.here()) return Progress::ready;  // it has waited, and may go now
+  if (gateway_.in_flight() > context_.options.requests_max) {
+    context_.observer.limit_hit("requests_per_shard");
+    return refused(ErrorCode::too_many_requests);
+  }
+  context_.retries.on_request(context_.loop.now());
+  return find_room();
+}
+
+// While nobody waits and the pool has room, which one look at one endpoint mostly says, there is nothing to do. What
+// travels unread passes: its work cannot be weighed.
+Exchange::Progress Exchange::find_room() {
+  const admission::FlowOptions& flow = context_.options.flow;
+  const bool sheddable = priority_ < 0;
+  if (!inference_ || context_.hold == nullptr || (!flow.enabled && !sheddable)) return Progress::ready;
+  const endpoints::Pool* const pool = pool_id_.has_value() ? gateway_.pool(*pool_id_) : nullptr;
+  if (pool == nullptr) return Progress::ready;  // route() says so
+
+  const Instant now = context_.loop.now();
+  const admission::SaturationDetector detector(flow.detector);
+  held_.demand = {
+      .model = routed_model(), .uncached_tokens = prompt_tokens_, .max_tokens = request_.max_tokens.value_or(0)};
+  admission::Room room = detector.room(*pool, held_.demand, now);
+  const bool others_wait = flow.enabled && context_.hold->anybody();
+  if (room.requests > 0 && !others_wait) return Progress::ready;
+  weigh(*pool, now);  // by what is cached it may need less than its whole prompt
+  room = detector.room(*pool, held_.demand, now);
+  if (room.requests > 0 && !others_wait) return Progress::ready;
+  if (!room.any_endpoint && flow.no_endpoint_ttl <= Duration{0}) return Progress::ready;  // route() says so
+  if (sheddable && room.requests == 0) {
+    context_.observer.limit_hit("saturation");
+    return refused(ErrorCode::saturated);
+  }
+  if (!flow.enabled) return Progress::ready;
+  return wait_for_room(*pool, room.any_endpoint ? flow.ttl : flow.no_endpoint_ttl);
+}
+
+// What the request would cost where it is best off, were it to go now.
+void Exchange::weigh(const endpoints::Pool& pool, Instant now) {
+  const routing::Features wanted = features();
+  const routing::Decision best = context_.router.decide(wanted, pool, now, {});
+  const uint32_t cached = std::min(prompt_tokens_, best.matched_blocks * wanted.block_tokens);
+  held_.demand.uncached_tokens = prompt_tokens_ - cached;
+  held_.work = {};
+  if (best.endpoint != nullptr) {
+    held_.work = from_seconds(routing::prefill_seconds(*best.endpoint, held_.demand.uncached_tokens));
+  }
+}
+
+Exchange::Progress Exchange::wait_for_room(const endpoints::Pool& pool, Duration time_to_live) {
+  held_.fairness_id = head_.fairness_id.empty() ? default_flow : std::string_view(head_.fairness_id);
+  held_.priority = priority_;
+  held_.bytes = body_.view().size();
+  held_.arrived = context_.loop.now();
+  held_.deadline = time_to_live > Duration{0} ? held_.arrived + time_to_live : Instant::max();
+  held_.slo_ttft_ms = head_.slo_ttft_ms;
+  held_.pool = pool.name;
+  held_.labels = {.fairness_id = held_.fairness_id,
+                  .pool = held_.pool,
+                  .model = counted_model(),
+                  .target_model = routed_model(),
+                  .priority = priority_};
+  if (!context_.hold->offer(held_, gateway_, *pool_id_)) {
+    context_.observer.limit_hit("flow_control");
+    return refused(ErrorCode::queue_full);
+  }
+  gateway_.add_held(held_);
+  if (time_to_live > Duration{0}) context_.loop.arm_at(hold_deadline_, held_.deadline);
+  gateway_.room_made();
+  return Progress::pending;
+}
+
+// Room was found for it: admit() goes on.
+void Exchange::on_room() {
+  advance();
+}
+
+void Exchange::on_hold_deadline() {
+  const endpoints::Pool* const pool = gateway_.pool(*pool_id_);
+  const admission::SaturationDetector detector(context_.options.flow.detector);
+  const bool nobody = pool == nullptr || !detector.room(*pool, held_.demand, context_.loop.now()).any_endpoint;
+  leave_queue(HoldOutcome::evicted_ttl);
+  context_.observer.limit_hit("flow_control_ttl");
+  refuse(nobody ? ErrorCode::no_endpoint : ErrorCode::queue_timeout);
+}
+
+void Exchange::turn_away() {
+  refuse(ErrorCode::shutting_down);
+}
+
+// Its room is the next one's, unless it has reserved it.
+void Exchange::leave_queue(HoldOutcome outcome) {
+  if (!held_.here()) return;
+  hold_deadline_.cancel();
+  static_cast<ListNode<HeldHereTag>&>(held_).unlink();
+  hold_time_ = context_.loop.now() - held_.arrived;
+  context_.hold->leave(held_, outcome, context_.loop.now());
+  gateway_.room_made();
+}
+
+}  // namespace penstock::proxy

@@ -1,0 +1,93 @@
+// Answers that do not go out with the framing they came with: of an endpoint that closes at the end, and those in which
+// the client's name for the model is put back, which changes their length.
+#include <charconv>
+
+#include "exchange.h"
+
+namespace penstock::proxy {
+
+namespace {
+
+// JSON answers up to this are gathered, so that they keep a Content-Length; longer ones are sent in chunks.
+constexpr uint64_t gathered_bytes_max = 1024 * 1024;
+constexpr size_t piece_bytes_kept = 64 * 1024;  // of the scratch memory
+
+bool is_events(const http::Head& answer) {
+  return answer.get(http::Field::content_type).starts_with("text/event-stream");
+}
+bool is_json(const http::Head& answer) {
+  return answer.get(http::Field::content_type).starts_with("application/json");
+}
+
+}  // namespace
+
+bool Exchange::restores_model(const http::Head& answer) const {
+  if (!inference_ || target_model_ == request_.model || framing_ == Framing::none) return false;
+  return (is_events(answer) || is_json(answer)) && !has_content_encoding(answer);
+}
+
+void Exchange::begin_restoring(const http::Head& answer) {
+  const bool events = is_events(answer);
+  restorer_.begin(events ? openai::ModelRestorer::Shape::events : openai::ModelRestorer::Shape::json, target_model_,
+                  request_.model);
+  announced_answer_ = answer.content_length;
+  if (!events && answer.has_content_length && answer.content_length <= gathered_bytes_max) {
+    framing_ = Framing::whole;
+  } else {
+    framing_ = client_->client_minor_version() == 0 ? Framing::until_close : Framing::chunked;
+  }
+}
+
+void Exchange::relay_reframed(std::string_view decoded) {
+  if (restoring_) {
+    context_.piece.clear();
+    restorer_.feed(decoded, context_.piece);
+    decoded = context_.piece;
+    if (decoded.empty()) return;  // held back; and an empty chunk would end the answer
+  }
+  if (framing_ == Framing::chunked) {
+    static_cast<void>(relay_chunk(decoded, "\r\n"));
+  } else {
+    static_cast<void>(relay({}, decoded, {}));
+  }
+}
+
+bool Exchange::relay_chunk(std::string_view bytes, std::string_view after) {
+  char size_line[20];
+  char* end = std::to_chars(size_line, size_line + 16, bytes.size(), 16).ptr;
+  *end++ = '\r';
+  *end++ = '\n';
+  return relay({size_line, static_cast<size_t>(end - size_line)}, bytes, after);
+}
+
+void Exchange::gather(std::string_view decoded) {
+  if (gathered_.append(decoded, announced_answer_)) return;
+  context_.observer.limit_hit("memory");
+  refuse(ErrorCode::memory_budget_exhausted);
+}
+
+bool Exchange::relay_whole() {
+  watch_.feed(gathered_.view(), context_.loop.now());
+  std::string& piece = context_.piece;
+  piece.clear();
+  restorer_.feed(gathered_.view(), piece);
+  restorer_.finish(piece);
+  gathered_.reset();
+  append_length(answer_head_, piece.size());
+  const bool going_on = relay({}, piece, {});
+  if (piece.capacity() > piece_bytes_kept) piece = {};
+  return going_on;
+}
+
+// The endpoint's answer is complete: what is still to be sent of ours. False: the exchange has ended.
+bool Exchange::relay_end() {
+  if (framing_ == Framing::same || framing_ == Framing::none) return answer_started_ || relay({}, {}, {});
+  if (framing_ == Framing::whole) return relay_whole();
+  context_.piece.clear();
+  if (restoring_) restorer_.finish(context_.piece);
+  const std::string_view held = context_.piece;
+  if (framing_ == Framing::until_close) return (answer_started_ && held.empty()) || relay({}, held, {});
+  return held.empty() ? relay({}, "0\r\n\r\n", {}) : relay_chunk(held, "\r\n0\r\n\r\n");
+}
+
+}  // namespace penstock::proxy

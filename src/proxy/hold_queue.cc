@@ -1,0 +1,106 @@
+#include "penstock/proxy/hold_queue.h"
+
+#include <algorithm>
+
+#include "penstock/base/assert.h"
+
+namespace penstock::proxy {
+
+const char* to_string(HoldOutcome outcome) {
+  switch (outcome) {
+    case HoldOutcome::dispatched:
+      return "Dispatched";
+    case HoldOutcome::rejected_capacity:
+      return "RejectedCapacity";
+    case HoldOutcome::evicted_ttl:
+      return "EvictedTTL";
+    case HoldOutcome::evicted_cancelled:
+      return "EvictedContextCancelled";
+    case HoldOutcome::evicted_other:
+      return "EvictedOther";
+  }
+  return "EvictedOther";
+}
+
+HoldQueue::HoldQueue(const admission::FlowOptions& options, net::Clock& clock, HoldObserver* observer)
+    : clock_(clock), observer_(observer), options_(options) {}
+
+HoldQueue::~HoldQueue() {
+  PENSTOCK_ASSERT(queues_.empty());
+}
+
+bool HoldQueue::offer(Held& held, HoldHome& home, uint32_t pool_id) {
+  PENSTOCK_ASSERT(!held.here());
+  const std::lock_guard lock(mutex_);
+  const Instant before = clock_.now();
+  std::unique_ptr<Queue>& queue = queues_[pool_id];
+  if (queue == nullptr) queue = std::make_unique<Queue>(options_);
+  const bool in = queue->flow.offer(held);
+  if (in) {
+    held.home_ = &home;
+    held.pool_id_ = pool_id;
+    waiting_.fetch_add(1, std::memory_order_relaxed);
+    std::atomic_thread_fence(std::memory_order_seq_cst);  // with the one in anybody()
+  } else {
+    drop_if_empty(pool_id);
+  }
+  if (observer_ != nullptr) observer_->offered(held.labels, held.bytes, in, clock_.now() - before);
+  return in;
+}
+
+void HoldQueue::room_made(const endpoints::Snapshot& snapshot, Instant now) {
+  if (!anybody()) return;
+  const std::lock_guard lock(mutex_);
+  const Instant before = clock_.now();
+  for (auto& [id, queue] : queues_) {
+    const auto pool = std::find_if(snapshot.pools.begin(), snapshot.pools.end(),
+                                   [id = id](const endpoints::Pool& one) { return one.id == id; });
+    let_go(*queue, pool == snapshot.pools.end() ? nullptr : &*pool, now);
+  }
+  if (observer_ != nullptr) observer_->cycle(clock_.now() - before);
+}
+
+void HoldQueue::let_go(Queue& queue, const endpoints::Pool* pool, Instant now) {
+  while (admission::Waiter* const waiter = queue.flow.next(pool, now, queue.on_their_way)) {
+    auto& held = static_cast<Held&>(*waiter);
+    ++queue.on_their_way;
+    waiting_.fetch_sub(1, std::memory_order_relaxed);
+    const bool first = held.home_->granted_.empty();
+    held.home_->granted_.push_back(held);
+    if (first) held.home_->wake();
+  }
+}
+
+Held* HoldQueue::take(HoldHome& home) {
+  const std::lock_guard lock(mutex_);
+  return home.granted_.pop_front();
+}
+
+void HoldQueue::leave(Held& held, HoldOutcome outcome, Instant now) {
+  PENSTOCK_ASSERT(held.here());
+  const std::lock_guard lock(mutex_);
+  Queue& queue = *queues_.at(held.pool_id_);
+  if (held.waiting()) {
+    queue.flow.remove(held);
+    waiting_.fetch_sub(1, std::memory_order_relaxed);
+  } else {
+    --queue.on_their_way;
+    static_cast<ListNode<GrantedTag>&>(held).unlink();
+  }
+  held.home_ = nullptr;
+  drop_if_empty(held.pool_id_);
+  if (observer_ != nullptr) observer_->left(held.labels, held.bytes, outcome, now - held.arrived);
+}
+
+void HoldQueue::drop_if_empty(uint32_t pool_id) {
+  const auto queue = queues_.find(pool_id);
+  if (queue->second->flow.requests() == 0 && queue->second->on_their_way == 0) queues_.erase(queue);
+}
+
+void HoldQueue::set_options(const admission::FlowOptions& options) {
+  const std::lock_guard lock(mutex_);
+  options_ = options;
+  for (auto& [id, queue] : queues_) queue->flow.set_options(options);
+}
+
+}  // namespace penstock::proxy

@@ -1,0 +1,312 @@
+#include "expected_cost.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+#include "load_estimate.h"
+#include "pace.h"
+
+namespace penstock::routing {
+namespace {
+
+using endpoints::EngineMetrics;
+using endpoints::LoadCounters;
+using endpoints::Pace;
+
+constexpr auto relaxed = std::memory_order_relaxed;
+
+// Tokens whose prefill times are known before they are trusted; answers that have ended before costs are, where no
+// first token is ever seen: the prior for prefill then has to do.
+constexpr double learnt_tokens_min = 4096;
+constexpr double learnt_answers_min = 20;
+// How much slower an endpoint is than the pool: its prefills against what the pool's line says of the same prompts. The
+// pool counts as this many seconds more of them, and the factor is bounded: estimates that are free to feed on
+// themselves end with all traffic on one endpoint.
+constexpr double own_weight_seconds = 1;
+constexpr double own_factor_max = 2;
+// On average the stalled decodes count at most this many times as much as the prefill itself. In large batches they
+// would else outweigh all: long prompts gather where few decode, and few can decode where long prompts gather.
+constexpr double stall_max = 3;
+// Tokens for which the prefix index is trusted before answers have said how many were cached.
+constexpr double trust_weight_tokens = 20'000;
+constexpr double output_tokens_prior = 300;
+constexpr double decode_seconds_prior = 0.03;
+
+// Equals are told apart by their requests in flight: what has no tokens that we know of (uploads, paths that are not
+// parsed) would else go anywhere. In seconds, and in tokens where nothing is learnt.
+constexpr double request_seconds = 1e-6, request_tokens = 1;
+
+// llm-d's token rule: a candidate that holds this share of the prompt is preferred, until its queue is this many tokens
+// longer than that of one that does not.
+constexpr double affinity = 0.8;
+constexpr double affinity_tokens_max = 286'720;
+
+double count(const std::atomic<int64_t>& counter) {
+  return static_cast<double>(std::max<int64_t>(counter.load(relaxed), 0));
+}
+
+double capacity_of(const EngineMetrics& metrics) {
+  return static_cast<double>(metrics.kv_blocks * metrics.block_size);
+}
+
+// What is true of the pool as a whole; also stands in for what is not known of an endpoint.
+struct Pool {
+  bool learnt = false;
+  // Seconds of prefill: of each request, whatever its length (its share of steps, the wait for KV blocks or a place in
+  // the batch where those are short), and per uncached token.
+  double each = 0, prefill = prefill_seconds_prior;
+  double mean_uncached = 0;              // tokens of a request
+  double output = output_tokens_prior;   // tokens of an answer
+  double decode = decode_seconds_prior;  // seconds per output token
+  double decode_slope = 0;               // seconds more for each token held
+  double foreign = 0;                    // of an endpoint
+  double stall = 0;                      // seconds for each second of prefill and decoding sequence
+  double capacity = 0;                   // tokens; 0: unknown
+  double decoding = 0, held = 0;         // our sequences past their first token, and tokens, of an endpoint
+};
+
+// Sums over the candidates of what each has taught.
+struct Sums {
+  double prefill_seconds = 0, prefill_tokens = 0, prefills = 0, prefill_xx = 0, prefill_xy = 0;
+  double n = 0, x = 0, y = 0, xx = 0, xy = 0;
+  double answers = 0, output = 0;
+  double fresh = 0, foreign = 0;
+  double candidates = 0, decoding = 0, held = 0;
+  double sized = 0, capacity = 0;
+
+  void add(const Inputs& in, const Candidate& candidate) {
+    const Pace& pace = candidate.endpoint->state->pace;
+    prefill_seconds += pace.prefill_seconds.load(relaxed);
+    prefill_tokens += pace.prefill_tokens.load(relaxed);
+    prefills += pace.prefills.load(relaxed);
+    prefill_xx += pace.prefill_xx.load(relaxed);
+    prefill_xy += pace.prefill_xy.load(relaxed);
+    n += pace.decodes.load(relaxed);
+    x += pace.decode_x.load(relaxed);
+    y += pace.decode_y.load(relaxed);
+    xx += pace.decode_xx.load(relaxed);
+    xy += pace.decode_xy.load(relaxed);
+    answers += pace.answers.load(relaxed);
+    output += pace.output_tokens.load(relaxed);
+    ++candidates;
+    decoding += count(candidate.endpoint->state->load.decoding);
+    held += count(candidate.endpoint->state->load.kv_tokens);
+    const EngineMetrics& metrics = candidate.endpoint->metrics;
+    if (known(in, candidate)) {
+      ++fresh;
+      foreign += foreign_of(metrics);
+    }
+    if (capacity_of(metrics) > 0) {
+      ++sized;
+      capacity += capacity_of(metrics);
+    }
+  }
+};
+
+// A line through (uncached tokens, seconds), of which both parts are at least 0.
+void fit_prefill(const Sums& sums, Pool& pool) {
+  pool.prefill = sums.prefill_seconds / sums.prefill_tokens;
+  const double spread = sums.prefills * sums.prefill_xx - sums.prefill_tokens * sums.prefill_tokens;
+  if (spread <= 1e-6 * sums.prefill_tokens * sums.prefill_tokens) return;
+  const double slope = (sums.prefills * sums.prefill_xy - sums.prefill_tokens * sums.prefill_seconds) / spread;
+  pool.prefill = std::clamp(slope, 0.0, pool.prefill);
+  pool.each = std::max(0.0, (sums.prefill_seconds - pool.prefill * sums.prefill_tokens) / sums.prefills);
+}
+
+Pool describe(const Inputs& in, const Sums& sums, const ExpectedCostOptions& options) {
+  Pool pool;
+  const bool prefill_learnt = sums.prefill_tokens >= learnt_tokens_min;
+  pool.learnt = prefill_learnt || sums.answers >= learnt_answers_min;
+  if (prefill_learnt) fit_prefill(sums, pool);
+  if (sums.prefills > 0) pool.mean_uncached = sums.prefill_tokens / sums.prefills;
+  if (sums.answers >= 1) pool.output = sums.output / sums.answers;
+  if (in.features.max_tokens > 0) pool.output = std::min(pool.output, double(in.features.max_tokens));
+  if (sums.n >= 1) {
+    pool.decode = sums.y / sums.n;
+    const double spread = sums.n * sums.xx - sums.x * sums.x;
+    if (spread > 1e-6 * sums.x * sums.x) {
+      // At most what explains all of a step's time.
+      const double most = sums.y / std::max(sums.x, 1.0);
+      pool.decode_slope = std::clamp((sums.n * sums.xy - sums.x * sums.y) / spread, 0.0, most);
+    }
+  }
+  pool.decoding = sums.decoding / std::max(sums.candidates, 1.0);
+  pool.held = sums.held / std::max(sums.candidates, 1.0);
+  pool.stall = std::min(options.stall_weight, stall_max * sums.candidates / std::max(sums.decoding, 1.0));
+  if (sums.fresh > 0) pool.foreign = sums.foreign / sums.fresh;
+  if (sums.sized > 0) pool.capacity = sums.capacity / sums.sized;
+  return pool;
+}
+
+// Prompt tokens that the candidate would have to compute. At least one always is.
+double uncached_tokens(const Inputs& in, const Candidate& candidate) {
+  const Pace& pace = candidate.endpoint->state->pace;
+  const double trust = (pace.cached_tokens.load(relaxed) + trust_weight_tokens) /
+                       (pace.believed_tokens.load(relaxed) + trust_weight_tokens);
+  const double cached = trust * double(candidate.matched_blocks) * in.features.block_tokens;
+  return std::max(1.0, in.features.prompt_tokens - cached);
+}
+
+double slowness(const Pool& pool, const Pace& pace) {
+  const double expected = pool.prefill * pace.prefill_tokens.load(relaxed) + pool.each * pace.prefills.load(relaxed);
+  const double factor = (pace.prefill_seconds.load(relaxed) + own_weight_seconds) / (expected + own_weight_seconds);
+  return std::clamp(factor, 1 / own_factor_max, own_factor_max);
+}
+
+// Our requests there whose first token is still to come and will be seen.
+double waiting_requests(const LoadCounters& load) {
+  return std::max(0.0, count(load.requests) - count(load.decoding) - count(load.unseen));
+}
+
+// Prompt tokens to compute before first tokens that will be seen.
+double waiting_tokens(const LoadCounters& load) {
+  const int64_t tokens = load.prefill_tokens.load(relaxed) - load.unseen_tokens.load(relaxed);
+  return static_cast<double>(std::max<int64_t>(tokens, 0));
+}
+
+// Seconds that the next decode steps lack room for: the price of KV use above the reserve.
+double room_price(const Inputs& in, const Candidate& candidate, const Pool& pool, double uncached, double reserve) {
+  const EngineMetrics& metrics = candidate.endpoint->metrics;
+  const double capacity = capacity_of(metrics) > 0 ? capacity_of(metrics) : pool.capacity;
+  if (capacity <= 0) return 0;
+  const LoadCounters& load = candidate.endpoint->state->load;
+  // A gauge does not show yet what is still to be computed; without one, all that we hold there counts.
+  const double used = known(in, candidate) ? metrics.kv_usage * capacity + waiting_tokens(load)
+                                           : std::min(count(load.kv_tokens), capacity);
+  const double over = (used + uncached + pool.output) / capacity - (1 - reserve);
+  return over > 0 ? over * pool.output * pool.decode : 0;
+}
+
+// Our decoding sequences there: half as they are counted, half as the tokens held there would make them. By count alone
+// few long sequences would look like room: long prompts would gather where long prompts are, and short ones elsewhere.
+double decoding_weight(const LoadCounters& load, const Pool& pool) {
+  const double counted = count(load.decoding);
+  const double held = pool.held > 0 ? count(load.kv_tokens) / pool.held * pool.decoding : counted;
+  return (counted + held) / 2;
+}
+
+// Seconds of prefill before those of our requests that do not stream are over: by the clock that was set when they were
+// sent, corrected by the queue in the engine, as far as it is theirs. Of those that are not queued, two at most are not
+// through.
+double unseen_seconds(const Inputs& in, const Candidate& candidate, double each, double token) {
+  const endpoints::EndpointState& state = *candidate.endpoint->state;
+  const double clock = unseen_backlog(state.pace, in.now);
+  const double unseen = count(state.load.unseen);
+  if (unseen == 0 || !known(in, candidate)) return clock;
+  const double mean = each + count(state.load.unseen_tokens) / unseen * token;
+  const double share = unseen / std::max(count(state.load.requests), unseen);
+  const double queued = std::min(candidate.endpoint->waiting_now() * share, unseen);
+  return std::clamp(clock, queued * mean, (queued + 2) * mean);
+}
+
+// What a cost is made of, in seconds.
+constexpr std::array<std::string_view, 6> names = {"backlog_s", "foreign_s", "prefill_s",
+                                                   "stall_s",   "decode_s",  "room_s"};
+struct Terms {
+  double backlog = 0, foreign = 0, prefill = 0, stall = 0, decode = 0, room = 0;
+  double sum() const { return backlog + foreign + prefill + stall + decode + room; }
+};
+
+Terms terms_of(const Inputs& in, const Candidate& candidate, const Pool& pool, const ExpectedCostOptions& options) {
+  const endpoints::EndpointState& state = *candidate.endpoint->state;
+  const double factor = slowness(pool, state.pace);
+  const double each = pool.each * factor, token = pool.prefill * factor;
+  const double uncached = uncached_tokens(in, candidate);
+  const double mean = each + pool.mean_uncached * token;
+
+  // Others' requests: what the scrape says beyond ours. An endpoint that was not scraped has its share of them.
+  const bool scraped = known(in, candidate);
+  const double foreign = scraped ? foreign_of(candidate.endpoint->metrics) : pool.foreign;
+  const double foreign_waiting = scraped ? std::min(foreign, candidate.endpoint->metrics.waiting) : foreign / 2;
+  const double unseen_wait = unseen_seconds(in, candidate, each, token);
+  const double unseen_waiting = mean > 0 ? std::min(count(state.load.unseen), unseen_wait / mean) : 0;
+  const double decoding =
+      decoding_weight(state.load, pool) + count(state.load.unseen) - unseen_waiting + foreign - foreign_waiting;
+
+  Terms terms;
+  terms.backlog = waiting_requests(state.load) * each + waiting_tokens(state.load) * token + unseen_wait;
+  terms.foreign = foreign_waiting * mean;
+  terms.prefill = each + uncached * token;
+  terms.stall = pool.stall * uncached * token * decoding;
+  terms.decode = options.decode_weight * pool.output * pool.decode_slope * count(state.load.kv_tokens) +
+                 request_seconds * count(state.load.requests);
+  terms.room = room_price(in, candidate, pool, uncached, options.kv_reserve);
+  return terms;
+}
+
+// Tokens that stand before this request, by the pace that is assumed while none is learnt.
+double queue_tokens(const Inputs& in, const Candidate& candidate) {
+  const endpoints::EndpointState& state = *candidate.endpoint->state;
+  return waiting_tokens(state.load) + unseen_backlog(state.pace, in.now) / prefill_seconds_prior;
+}
+
+// The rule without learning, as a cost in tokens.
+void token_rule(const Inputs& in, std::span<const Candidate> candidates, std::span<double> costs) {
+  const double wanted = affinity * in.features.prompt_tokens;
+  const auto warm = [&](const Candidate& candidate) {
+    return in.features.prompt_tokens > 0 && in.features.prompt_tokens - uncached_tokens(in, candidate) >= wanted;
+  };
+  double warm_queue = INFINITY, cold_queue = INFINITY, most = 0;
+  for (size_t i = 0; i < candidates.size(); ++i) {
+    const double queue = queue_tokens(in, candidates[i]);
+    double& best = warm(candidates[i]) ? warm_queue : cold_queue;
+    best = std::min(best, queue);
+    const double requests = count(candidates[i].endpoint->state->load.requests);
+    costs[i] = queue + uncached_tokens(in, candidates[i]) + request_tokens * requests;
+    most = std::max(most, costs[i]);
+  }
+  if (std::isinf(warm_queue) || warm_queue - cold_queue > affinity_tokens_max) return;
+  for (size_t i = 0; i < candidates.size(); ++i) {
+    if (!warm(candidates[i])) costs[i] += most;
+  }
+}
+
+Pool pool_of(const Inputs& in, std::span<const Candidate> candidates, const ExpectedCostOptions& options) {
+  Sums sums;
+  for (const Candidate& candidate : candidates) sums.add(in, candidate);
+  return describe(in, sums, options);
+}
+
+}  // namespace
+
+bool ExpectedCostScorer::costs(const Inputs& in, std::span<const Candidate> candidates, std::span<double> out) const {
+  const Pool pool = pool_of(in, candidates, options_);
+  if (pool.learnt) {
+    for (size_t i = 0; i < candidates.size(); ++i) out[i] = terms_of(in, candidates[i], pool, options_).sum();
+  } else {
+    token_rule(in, candidates, out);
+  }
+  return pool.learnt;
+}
+
+void ExpectedCostScorer::score(const Inputs& in, std::span<const Candidate> candidates,
+                               std::span<double> scores) const {
+  costs(in, candidates, scores);
+  fewest_first(scores);
+}
+
+std::span<const std::string_view> ExpectedCostScorer::term_names() const {
+  return names;
+}
+
+// While nothing is learnt: the tokens that the rule looks at, by the assumed pace.
+void ExpectedCostScorer::terms(const Inputs& in, std::span<const Candidate> candidates,
+                               std::span<double> values) const {
+  const Pool pool = pool_of(in, candidates, options_);
+  auto value = values.begin();
+  for (const Candidate& candidate : candidates) {
+    Terms terms;
+    if (pool.learnt) {
+      terms = terms_of(in, candidate, pool, options_);
+    } else {
+      terms.backlog = queue_tokens(in, candidate) * prefill_seconds_prior;
+      terms.prefill = uncached_tokens(in, candidate) * prefill_seconds_prior;
+    }
+    for (const double term : {terms.backlog, terms.foreign, terms.prefill, terms.stall, terms.decode, terms.room}) {
+      *value++ = term;
+    }
+  }
+}
+
+}  // namespace penstock::routing

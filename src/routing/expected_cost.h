@@ -1,0 +1,35 @@
+// expected-cost-scorer: what it would cost, in seconds, to send this request to each candidate. The formula and where
+// it comes from are in docs/SCHEDULING.md.
+#pragma once
+
+#include <span>
+#include <string_view>
+
+#include "penstock/routing/router.h"
+
+namespace penstock::routing {
+
+struct ExpectedCostOptions {
+  double stall_weight = 0.2;   // of the time that our prefill stalls each decoding sequence
+  double decode_weight = 0.1;  // of the time that the tokens held add to our decode steps
+  double kv_reserve = 0.1;     // share of the KV cache whose use is priced
+};
+
+// Scores are the costs mapped to [0,1], the cheapest 1. Until answers have taught something, the
+// rule is the one that needs no learning: among the candidates that hold most of the prompt, fewest tokens to compute.
+class ExpectedCostScorer final : public Scorer {
+ public:
+  explicit ExpectedCostScorer(const ExpectedCostOptions& options = {}) : options_(options) {}
+  std::string_view type() const override { return "expected-cost-scorer"; }
+  void score(const Inputs& in, std::span<const Candidate> candidates, std::span<double> scores) const override;
+  std::span<const std::string_view> term_names() const override;
+  void terms(const Inputs& in, std::span<const Candidate> candidates, std::span<double> values) const override;
+  // The costs themselves, in seconds. False while too little is learnt: then they are those of the rule without
+  // learning, in tokens.
+  bool costs(const Inputs& in, std::span<const Candidate> candidates, std::span<double> out) const;
+
+ private:
+  ExpectedCostOptions options_;
+};
+
+}  // namespace penstock::routing

@@ -1,0 +1,206 @@
+// The filters of the Endpoint Picker and of llm-d.
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <cmath>
+
+#include "load_estimate.h"
+#include "pace.h"
+#include "plugins.h"
+
+namespace penstock::routing {
+namespace {
+
+// Base of those that judge each candidate by itself.
+template <typename Keeps>
+class EachFilter final : public Filter {
+ public:
+  EachFilter(const PluginInfo& info, Keeps keeps) : type_(info.type), keeps_(std::move(keeps)) {}
+  std::string_view type() const override { return type_; }
+  void filter(const Inputs& in, std::vector<Candidate>& candidates) const override {
+    std::erase_if(candidates, [&](const Candidate& candidate) { return !keeps_(in, candidate); });
+  }
+
+ private:
+  std::string_view type_;
+  Keeps keeps_;
+};
+
+template <typename Keeps>
+std::unique_ptr<Filter> each(const PluginSpec& spec, Keeps keeps) {
+  return std::make_unique<EachFilter<Keeps>>(*spec.info, std::move(keeps));
+}
+
+std::unique_ptr<Filter> by_label(const PluginSpec& spec, std::string label, std::vector<std::string> values,
+                                 bool unlabelled) {
+  return each(spec, [label = std::move(label), values = std::move(values), unlabelled](const Inputs&,
+                                                                                       const Candidate& candidate) {
+    const std::string* const value = label_of(candidate, label);
+    return value == nullptr ? unlabelled : std::find(values.begin(), values.end(), *value) != values.end();
+  });
+}
+
+std::unique_ptr<Filter> by_selector(const PluginSpec& spec) {
+  return each(spec, [selector = spec.selector, none = objects::Labels()](const Inputs&, const Candidate& candidate) {
+    const auto& labels = candidate.endpoint->labels;
+    return selector.matches(labels == nullptr ? none : *labels);
+  });
+}
+
+std::string_view without_brackets(std::string_view host) {
+  return host.size() > 2 && host.front() == '[' && host.back() == ']' ? host.substr(1, host.size() - 2) : host;
+}
+
+// Those that the request's header names, by ip or ip:port, in its order. For tests of a whole installation.
+class HeaderFilter final : public Filter {
+ public:
+  std::string_view type() const override { return "header-based-testing-filter"; }
+  void filter(const Inputs& in, std::vector<Candidate>& candidates) const override {
+    std::erase_if(candidates, [&in](Candidate& candidate) {
+      return !find(in.features.test_endpoints, candidate.endpoint->state->address, &candidate.order);
+    });
+  }
+
+ private:
+  static bool find(std::string_view wanted, std::string_view address, uint32_t* place) {
+    const std::string_view host = without_brackets(address.substr(0, address.rfind(':')));
+    for (*place = 0; !wanted.empty(); ++*place) {
+      const size_t comma = std::min(wanted.find(','), wanted.size());
+      std::string_view entry = wanted.substr(0, comma);
+      wanted.remove_prefix(std::min(comma + 1, wanted.size()));
+      while (entry.starts_with(' ')) entry.remove_prefix(1);
+      while (entry.ends_with(' ')) entry.remove_suffix(1);
+      if (!entry.empty() && (entry == address || without_brackets(entry) == host)) return true;
+    }
+    return false;
+  }
+};
+
+// Those that hold most of the prompt, if any; but now and then all of them, so that a prompt can spread, and all when
+// the queues before those that hold it are longer by too much.
+class PrefixAffinityFilter final : public Filter {
+ public:
+  explicit PrefixAffinityFilter(const PluginSpec& spec)
+      : threshold_(spec.number("affinityThreshold", 0.8)),
+        exploration_(spec.number("explorationProbability", 0.01)),
+        by_tokens_(spec.has("maxTokensInFlightPenalty")),
+        penalty_(by_tokens_ ? spec.number("maxTokensInFlightPenalty", 0)
+                            : spec.number("maxTTFTPenaltyMs", 5000) / 1000) {}
+  std::string_view type() const override { return "prefix-cache-affinity-filter"; }
+  void filter(const Inputs& in, std::vector<Candidate>& candidates) const override {
+    const double blocks = static_cast<double>(in.features.blocks.size());
+    const auto warm = [&](const Candidate& candidate) {
+      return blocks > 0 && candidate.matched_blocks >= threshold_ * blocks;
+    };
+    double warm_queue = INFINITY, queue = INFINITY;
+    for (const Candidate& candidate : candidates) {
+      const double own = waiting_work(candidate);
+      queue = std::min(queue, own);
+      if (warm(candidate)) warm_queue = std::min(warm_queue, own);
+    }
+    if (std::isinf(warm_queue) || warm_queue - queue > penalty_) return;
+    if (exploration_ > 0 && in.random.chance(exploration_)) return;
+    std::erase_if(candidates, [&](const Candidate& candidate) { return !warm(candidate); });
+  }
+
+ private:
+  // Prompt tokens without a first token yet, or the seconds that they take.
+  double waiting_work(const Candidate& candidate) const {
+    const endpoints::EndpointState& state = *candidate.endpoint->state;
+    const int64_t waiting = std::max<int64_t>(state.load.prefill_tokens.load(std::memory_order_relaxed), 0);
+    const auto tokens = static_cast<double>(waiting);
+    return by_tokens_ ? tokens : tokens * prefill_seconds_per_token(state.pace);
+  }
+  double threshold_, exploration_;
+  bool by_tokens_;
+  double penalty_;
+};
+
+std::unique_ptr<Filter> concurrency(const PluginSpec& spec) {
+  const bool tokens = spec.text("mode", "requests") == "tokens";
+  const double cap = tokens ? spec.number("maxTokenConcurrency", 1'000'000) : spec.number("maxConcurrency", 100);
+  const double limit = cap * (1 + spec.number("headroom", 0));
+  return each(spec, [tokens, limit](const Inputs&, const Candidate& candidate) {
+    const endpoints::LoadCounters& load = candidate.endpoint->state->load;
+    return static_cast<double>((tokens ? load.kv_tokens : load.requests).load(std::memory_order_relaxed)) < limit;
+  });
+}
+
+// Those whose queue and KV use are within bounds; all when nobody is. What is not known is out of bounds.
+class UtilizationFilter final : public Filter {
+ public:
+  explicit UtilizationFilter(const PluginSpec& spec)
+      : queue_(spec.number("queueDepthThreshold", 5) * (1 + spec.number("headroom", 0))),
+        kv_(spec.number("kvCacheUtilThreshold", 0.8) * (1 + spec.number("headroom", 0))),
+        stale_after_(from_seconds(spec.number("metricsStalenessThreshold", 0.2))) {}
+  std::string_view type() const override { return "utilization-detector"; }
+  void filter(const Inputs& in, std::vector<Candidate>& candidates) const override {
+    const auto within = [&](const Candidate& candidate) {
+      const endpoints::EngineMetrics& metrics = candidate.endpoint->metrics;
+      return endpoints::fresh(metrics, in.now, std::max(stale_after_, in.metrics_stale_after)) &&
+             candidate.endpoint->waiting_now() <= queue_ && metrics.kv_usage <= kv_;
+    };
+    if (std::none_of(candidates.begin(), candidates.end(), within)) return;
+    std::erase_if(candidates, [&](const Candidate& candidate) { return !within(candidate); });
+  }
+
+ private:
+  double queue_, kv_;
+  Duration stale_after_;
+};
+
+std::unique_ptr<Filter> context_length(const PluginSpec& spec) {
+  return each(spec, [label = spec.text("label", context_length_label)](const Inputs& in, const Candidate& candidate) {
+    const std::string* const value = label_of(candidate, label);
+    double low = 0, high = 0;
+    if (value == nullptr || !parse_range(*value, &low, &high)) return true;
+    return in.features.prompt_tokens >= low && in.features.prompt_tokens <= high;
+  });
+}
+
+std::vector<std::string> roles(std::initializer_list<const char*> names) {
+  return {names.begin(), names.end()};
+}
+
+}  // namespace
+
+bool parse_range(std::string_view text, double* low, double* high) {
+  const char* const end = text.data() + text.size();
+  const auto first = std::from_chars(text.data(), end, *low);
+  if (first.ec != std::errc{} || first.ptr == end || *first.ptr != '-') return false;
+  const auto second = std::from_chars(first.ptr + 1, end, *high);
+  return second.ec == std::errc{} && second.ptr == end && *low >= 0 && *high >= *low;
+}
+
+const std::string* label_of(const Candidate& candidate, std::string_view key) {
+  const auto& labels = candidate.endpoint->labels;
+  return labels == nullptr ? nullptr : objects::find_label(*labels, key);
+}
+
+std::unique_ptr<Filter> make_filter(const PluginSpec& spec) {
+  constexpr std::string_view role = "llm-d.ai/role";
+  const std::string_view type = spec.info->type;
+  if (type == "header-based-testing-filter") return std::make_unique<HeaderFilter>();
+  if (type == "by-label") {
+    return by_label(spec, spec.text("label"), spec.texts("validValues"), spec.flag("allowsNoLabel", false));
+  }
+  if (type == "by-label-selector") return by_selector(spec);
+  if (type == "decode-filter") {
+    return by_label(spec, std::string(role), roles({"decode", "prefill-decode", "both", "encode-prefill-decode"}),
+                    true);
+  }
+  if (type == "prefill-filter") {
+    return by_label(spec, std::string(role),
+                    roles({"prefill", "encode-prefill", "prefill-decode", "both", "encode-prefill-decode"}), false);
+  }
+  if (type == "encode-filter") {
+    return by_label(spec, std::string(role), roles({"encode", "encode-prefill", "encode-prefill-decode"}), false);
+  }
+  if (type == "prefix-cache-affinity-filter") return std::make_unique<PrefixAffinityFilter>(spec);
+  if (type == "concurrency-detector") return concurrency(spec);
+  if (type == "utilization-detector") return std::make_unique<UtilizationFilter>(spec);
+  if (type == "context-length-aware" && spec.flag("enableFiltering", false)) return context_length(spec);
+  return nullptr;
+}
+
+}  // namespace penstock::routing

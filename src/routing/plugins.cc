@@ -1,0 +1,299 @@
+// The table of plugins, and from a SchedulingSpec to a Profile.
+#include "plugins.h"
+
+#include <algorithm>
+
+#include "penstock/base/assert.h"
+
+namespace penstock::routing {
+namespace {
+
+using enum PluginKind;
+using enum ParameterType;
+using P = ParameterInfo;
+
+constexpr double many = 1e9;
+constexpr double hour = 3600;
+
+constexpr std::string_view always_counted =
+    "requests are counted until they end, however long they take, and none is counted twice";
+constexpr std::string_view one_index = "there is one prefix index, and it is that of prefix-cache-scorer";
+
+constexpr P prefix_parameters[] = {
+    {"autoTune", boolean},
+    {"blockSizeTokens", integer, 1, 1024},
+    {"maxPrefixBlocksToMatch", integer, 1, many},
+    {"maxPrefixTokensToMatch", integer, 0, many},
+    {"lruCapacityPerServer", integer, 1, many},
+    {"blockSize", integer, 1, 65536, {}, false, "it is in characters, and replaced by blockSizeTokens"},
+    {"hashBlockSize", integer, 1, 65536, {}, false, "it is in characters, and replaced by blockSizeTokens"},
+};
+constexpr P load_aware_parameters[] = {{"threshold", integer, 1, many}};
+constexpr P token_load_parameters[] = {{"queueThresholdTokens", integer, 1, many}};
+constexpr P active_request_parameters[] = {
+    {"requestTimeout", duration, 0, 24 * hour, {}, false, always_counted},
+    {"idleThreshold", integer, 0, many},
+    {"maxBusyScore", number, 0, 1},
+};
+constexpr P no_hit_parameters[] = {
+    {"lruSize", integer, 1, many},
+    {"prefixPluginType", text, 1, 253, {}, false, one_index},
+    {"prefixPluginName", text, 1, 253, {}, false, one_index},
+};
+constexpr P context_length_parameters[] = {{"label", text, 1, 317}, {"enableFiltering", boolean}};
+constexpr P by_label_parameters[] = {
+    {"label", text, 1, 317, {}, true}, {"validValues", texts}, {"allowsNoLabel", boolean}};
+constexpr P selector_parameters[] = {{"matchLabels", selector}, {"matchExpressions", selector}};
+constexpr P affinity_parameters[] = {
+    {"affinityThreshold", number, 0, 1},
+    {"explorationProbability", number, 0, 1},
+    {"maxTTFTPenaltyMs", number, 0, many},
+    {"maxTokensInFlightPenalty", integer, 0, many},
+};
+constexpr std::string_view concurrency_modes[] = {"requests", "tokens"};
+constexpr P concurrency_parameters[] = {
+    {"maxConcurrency", integer, 1, many},
+    {"headroom", number, 0, 100},
+    {"mode", choice, 0, 0, concurrency_modes},
+    {"maxTokenConcurrency", integer, 1, many},
+};
+constexpr P utilization_parameters[] = {
+    {"queueDepthThreshold", integer, 1, many},
+    {"kvCacheUtilThreshold", number, 1e-6, 1},
+    {"metricsStalenessThreshold", duration, 1e-3, hour},
+    {"headroom", number, 0, 100},
+};
+constexpr P picker_parameters[] = {{"maxNumOfEndpoints", integer, 1, 8}};
+constexpr P disagg_parameters[] = {
+    {"profiles.decode", text, 1, 253},
+    {"profiles.prefill", text, 1, 253},
+    {"profiles.encode", text, 1, 253},
+    {"deciders.prefill", text, 1, 253},
+    {"deciders.encode", text, 1, 253},
+    {"decodeProfile", text, 1, 253},
+    {"prefillProfile", text, 1, 253},
+    {"encodeProfile", text, 1, 253},
+    {"prefillDeciderPluginName", text, 1, 253},
+    {"encodeDeciderPluginName", text, 1, 253},
+    {"prefixPluginType", text, 1, 253, {}, false, one_index},
+    {"prefixPluginName", text, 1, 253, {}, false, one_index},
+};
+constexpr P pd_parameters[] = {
+    {"decodeProfile", text, 1, 253},
+    {"prefillProfile", text, 1, 253},
+    {"deciderPluginName", text, 1, 253},
+    {"prefixPluginType", text, 1, 253, {}, false, one_index},
+    {"prefixPluginName", text, 1, 253, {}, false, one_index},
+};
+constexpr P decider_parameters[] = {{"nonCachedTokens", integer, 0, many}};
+constexpr P headers_parameters[] = {{"prefillProfile", text, 1, 253}, {"encodeProfile", text, 1, 253}};
+constexpr P late_binding_parameters[] = {{"holdSeconds", number, 0, hour}, {"kvThreshold", number, 0, 1}};
+constexpr P least_work_parameters[] = {{"agingSeconds", number, 1e-3, hour}};
+constexpr P usage_limit_parameters[] = {{"threshold", number, 1e-6, 1}};
+
+constexpr std::string_view own_ports = "each rank is an endpoint at a port of its own, so there is no primaryPort";
+constexpr std::string_view needs_predictor = "needs a latency predictor beside the gateway; use expected-cost-scorer";
+constexpr std::string_view scraped = "endpoints are scraped as metrics.* of the GatewayConfig says";
+constexpr std::string_view parsed = "every path is read as what it is";
+
+// In the order in which they are offered.
+constexpr PluginInfo types[] = {
+    {"queue-scorer", scorer},
+    {"kv-cache-utilization-scorer", scorer},
+    {"prefix-cache-scorer", scorer, prefix_parameters, {}, true},
+    {"running-requests-size-scorer", scorer},
+    {"active-request-scorer", scorer, active_request_parameters},
+    {"load-aware-scorer", scorer, load_aware_parameters},
+    {"token-load-scorer", scorer, token_load_parameters},
+    {"lora-affinity-scorer", scorer},
+    {"session-affinity-scorer", scorer},
+    {"no-hit-lru-scorer", scorer, no_hit_parameters, {}, true},
+    {"expected-cost-scorer", scorer, {}, {}, true},
+    {"least-load-scorer", scorer},
+    {"context-length-aware", scorer_and_filter, context_length_parameters},
+    {"by-label", filter, by_label_parameters},
+    {"by-label-selector", filter, selector_parameters},
+    {"decode-filter", filter},
+    {"prefill-filter", filter},
+    {"encode-filter", filter},
+    {"prefix-cache-affinity-filter", filter, affinity_parameters, {}, true},
+    {"header-based-testing-filter", filter},
+    {"utilization-detector", detector, utilization_parameters},
+    {"concurrency-detector", detector, concurrency_parameters},
+    {"max-score-picker", picker, picker_parameters},
+    {"random-picker", picker, picker_parameters},
+    {"weighted-random-picker", picker, picker_parameters},
+    {"round-robin-picker", picker},
+    {"single-profile-handler", profile_handler},
+    {"disagg-profile-handler", profile_handler, disagg_parameters, own_ports},
+    {"pd-profile-handler", profile_handler, pd_parameters, own_ports},
+    {"prefix-based-pd-decider", decider, decider_parameters, {}, true},
+    {"always-disagg-pd-decider", decider},
+    {"always-disagg-multimodal-decider", decider},
+    {"late-binding-detector", saturation, late_binding_parameters},
+    {"least-work-ordering-policy", flow, least_work_parameters},
+    {"fcfs-ordering-policy", flow},
+    {"edf-ordering-policy", flow},
+    {"slo-deadline-ordering-policy", flow},
+    {"global-strict-fairness-policy", flow},
+    {"round-robin-fairness-policy", flow},
+    {"static-usage-limit-policy", flow, usage_limit_parameters},
+    {"disagg-headers-handler", built_in, headers_parameters, "the profile handler sets the headers"},
+    {"approx-prefix-cache-producer", built_in, prefix_parameters, "prompts are hashed once for all that ask"},
+    {"inflight-load-producer", built_in, {}, "what is in flight is always counted"},
+    {"metrics-data-source", built_in, {}, scraped},
+    {"core-metrics-extractor", built_in, {}, scraped},
+    {"model-server-protocol-metrics", built_in, {}, scraped},
+    {"models-data-source", built_in, {}, "every endpoint is asked for /v1/models"},
+    {"model-server-protocol-models", built_in, {}, "every endpoint is asked for /v1/models"},
+    {"openai-parser", built_in, {}, parsed},
+    {"passthrough-parser", built_in, {}, parsed},
+    {"precise-prefix-cache-scorer",
+     unsupported,
+     {},
+     "KV events from model servers are not supported yet; use prefix-cache-scorer"},
+    {"tokenizer", unsupported, {}, "needs a tokenizer beside the gateway; prefix-cache-scorer needs none"},
+    {"predicted-latency-scorer", unsupported, {}, needs_predictor},
+    {"predicted-latency-producer", unsupported, {}, needs_predictor},
+    {"latency-scorer", unsupported, {}, needs_predictor},
+    {"latency-slo-admitter", unsupported, {}, needs_predictor},
+    {"slo-headroom-tier-filter", unsupported, {}, needs_predictor},
+    {"data-parallel-profile-handler",
+     unsupported,
+     {},
+     "ranks are reached at ports of their own: list them as targetPorts, and use single-profile-handler"},
+    {"vllmgrpc-parser", unsupported, {}, "gRPC is not spoken here"},
+    {"request-attribute-reporter", unsupported, {}, "nobody stands behind the gateway to report to"},
+    {"k8s-notification-source", unsupported, {}, "the gateway watches the cluster itself"},
+    {"endpoint-notification-source", unsupported, {}, "the gateway watches the cluster itself"},
+    {"eviction-sheddable-filter", unsupported, {}, "running requests are never evicted"},
+    {"eviction-priority-then-time-ordering", unsupported, {}, "running requests are never evicted"},
+};
+
+struct Alias {
+  std::string_view older, type;
+};
+constexpr Alias aliases[] = {
+    {"kv-cache-scorer", "kv-cache-utilization-scorer"},
+    {"prefill-header-handler", "disagg-headers-handler"},
+    {"always-disagg-encode-decider", "always-disagg-multimodal-decider"},
+};
+
+template <typename T>
+const T* find(const PluginSpec& spec, std::string_view parameter) {
+  for (const auto& [name, value] : spec.parameters) {
+    if (name == parameter) return std::get_if<T>(&value);
+  }
+  return nullptr;
+}
+
+void add_plugin(Profile& profile, const ProfileSpec::Use& use) {
+  const PluginSpec& plugin = use.plugin;
+  profile.uses_prefix |= plugin.info->reads_prefix;
+  if (plugin.info->kind == picker) {
+    profile.picker = make_picker(plugin.info->type, static_cast<size_t>(plugin.number("maxNumOfEndpoints", 1)));
+    return;
+  }
+  if (auto filter = make_filter(plugin)) {
+    profile.filters.push_back(std::move(filter));
+    profile.filter_names.push_back(plugin.name);
+  }
+  if (auto scorer = make_scorer(plugin)) {
+    if (plugin.info->type == "no-hit-lru-scorer") profile.listeners.push_back(scorer.get());
+    if (plugin.info->type == "session-affinity-scorer") profile.gives_session_tokens = true;
+    profile.scorers.push_back({std::move(scorer), use.weight, plugin.name});
+  }
+}
+
+std::unique_ptr<Profile> make_stage(const ProfileSpec& spec, const PrefixSpec& prefix) {
+  auto profile = std::make_unique<Profile>();
+  profile->name = spec.name;
+  for (const ProfileSpec::Use& use : spec.plugins) add_plugin(*profile, use);
+  if (profile->picker == nullptr) profile->picker = make_picker("max-score-picker");
+  profile->prefix = {.from_metrics = prefix.auto_tune, .capacity_blocks = prefix.capacity_blocks};
+  return profile;
+}
+
+// What a stage needs to hear and to read, the one that is decided for everybody has to know.
+void add_stage(Profile& profile, Profile::Stage& stage, const ProfileSpec& spec, const StageRule& rule,
+               const PrefixSpec& prefix) {
+  stage.profile = make_stage(spec, prefix);
+  stage.rule = rule;
+  profile.uses_prefix |= stage.profile->uses_prefix || rule.when == StageRule::When::uncached;
+  for (const Scorer* listener : stage.profile->listeners) profile.listeners.push_back(listener);
+}
+
+}  // namespace
+
+std::string_view to_string(PluginKind kind) {
+  switch (kind) {
+    case scorer:
+      return "scorer";
+    case filter:
+      return "filter";
+    case scorer_and_filter:
+      return "scorer and filter";
+    case picker:
+      return "picker";
+    case profile_handler:
+      return "profile handler";
+    case decider:
+      return "decider";
+    case detector:
+    case saturation:
+      return "saturation detector";
+    case flow:
+      return "policy of flow control";
+    case built_in:
+      return "part of the gateway";
+    case unsupported:
+      return "not supported";
+  }
+  return "";
+}
+
+std::span<const PluginInfo> plugin_types() {
+  return types;
+}
+
+const PluginInfo* find_plugin_type(std::string_view type) {
+  for (const Alias& alias : aliases) {
+    if (alias.older == type) type = alias.type;
+  }
+  const auto found =
+      std::find_if(std::begin(types), std::end(types), [&](const auto& info) { return info.type == type; });
+  return found == std::end(types) ? nullptr : found;
+}
+
+bool runs_in_profile(PluginKind kind) {
+  return kind == scorer || kind == filter || kind == scorer_and_filter || kind == picker || kind == detector;
+}
+
+bool PluginSpec::has(std::string_view parameter) const {
+  return std::any_of(parameters.begin(), parameters.end(), [&](const auto& entry) { return entry.first == parameter; });
+}
+bool PluginSpec::flag(std::string_view parameter, bool otherwise) const {
+  const bool* const value = find<bool>(*this, parameter);
+  return value == nullptr ? otherwise : *value;
+}
+double PluginSpec::number(std::string_view parameter, double otherwise) const {
+  const double* const value = find<double>(*this, parameter);
+  return value == nullptr ? otherwise : *value;
+}
+std::string PluginSpec::text(std::string_view parameter, std::string_view otherwise) const {
+  const auto* const value = find<std::string>(*this, parameter);
+  return value == nullptr ? std::string(otherwise) : *value;
+}
+std::vector<std::string> PluginSpec::texts(std::string_view parameter) const {
+  const auto* const value = find<std::vector<std::string>>(*this, parameter);
+  return value == nullptr ? std::vector<std::string>() : *value;
+}
+
+std::unique_ptr<Profile> make_profile(const SchedulingSpec& spec) {
+  auto profile = make_stage(spec.primary, spec.prefix);
+  if (spec.prefill) add_stage(*profile, profile->prefill, *spec.prefill, spec.prefill_rule, spec.prefix);
+  if (spec.encode) add_stage(*profile, profile->encode, *spec.encode, spec.encode_rule, spec.prefix);
+  return profile;
+}
+
+}  // namespace penstock::routing

@@ -1,0 +1,20 @@
+// The plugins that an EndpointPickerConfig makes and the built-in policies do not.
+#pragma once
+
+#include <memory>
+
+#include "penstock/routing/plugin.h"
+
+namespace penstock::routing {
+
+// Null: not of that kind.
+std::unique_ptr<Filter> make_filter(const PluginSpec& spec);
+std::unique_ptr<Scorer> make_scorer(const PluginSpec& spec);
+
+constexpr std::string_view context_length_label = "llm-d.ai/context-length-range";
+// "0-4096" as the label's value says; false when it does not.
+bool parse_range(std::string_view text, double* low, double* high);
+// The value of a label of the candidate's pod; null: it has none.
+const std::string* label_of(const Candidate& candidate, std::string_view key);
+
+}  // namespace penstock::routing

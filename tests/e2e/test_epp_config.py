@@ -1,0 +1,231 @@
+"""Routing by an EndpointPickerConfig: the real gateway over simulated and scripted model servers."""
+
+import base64
+import os
+import signal
+
+import harness
+from harness import E2E, PENSTOCK, answer_bytes, completion, run_program, wait_for
+
+HEAD = "apiVersion: inference.networking.x-k8s.io/v1alpha1\nkind: EndpointPickerConfig\n"
+SIM_FLAGS = ("--instant", "--model", "sim-model")
+
+
+def polls_with_adapter(name):
+    """Answers polls as a server with one slot for adapters, in which `name` is ("": nobody)."""
+    metrics = (
+        "vllm:num_requests_running 0\nvllm:num_requests_waiting 0\nvllm:kv_cache_usage_perc 0\n"
+        f'vllm:lora_requests_info{{max_lora="1",running_lora_adapters="{name}",waiting_lora_adapters=""}} 1\n'
+    ).encode()
+
+    def script(request, sock):
+        found = {"/health": b"", "/metrics": metrics}.get(request.path)
+        status, body = (404, b"{}") if found is None else (200, found)
+        sock.sendall(answer_bytes(status, body, content_type="text/plain; version=0.0.4"))
+
+    return script
+
+
+class EppConfig(E2E):
+    def write(self, text):
+        path = os.path.join(self.directory(), "epp.yaml")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(HEAD + text)
+        return path
+
+    def routed_by(self, text, endpoints, **options):
+        self.path = self.write(text)
+        return self.gateway(endpoints, flags=["--epp-config", self.path], **options)
+
+    def ask(self, gateway, headers=(), **body):
+        return self.client(gateway).post("/v1/completions", completion(**body), headers)
+
+    def endpoint_of(self, gateway, headers=(), **body):
+        answer = self.ask(gateway, headers, **body)
+        self.assertEqual(answer.status, 200, answer)
+        return answer.header("x-penstock-endpoint")
+
+
+class Profiles(EppConfig):
+    def test_a_profile_with_weights_decides_and_explains_itself(self):
+        sims = [self.sim(*SIM_FLAGS), self.sim(*SIM_FLAGS)]
+        text = """plugins:
+  - {type: queue-scorer, name: shortest}
+  - {type: prefix-cache-scorer}
+schedulingProfiles:
+  - name: default
+    plugins:
+      - {pluginRef: shortest, weight: 1}
+      - {pluginRef: prefix-cache-scorer, weight: 5}
+"""
+        gateway = self.routed_by(text, sims)
+        prompt = "Tell me about rivers, dams and turbines. " * 20
+        first = self.endpoint_of(gateway, prompt=prompt)
+        for _ in range(10):
+            self.assertEqual(self.endpoint_of(gateway, prompt=prompt), first)
+        answer = self.ask(gateway, [("x-penstock-explain", "1")], prompt=prompt)
+        explanation = answer.header("x-penstock-explain")
+        self.assertIn("shortest*1=1", explanation)
+        self.assertIn("prefix-cache-scorer*5=1", explanation)
+        self.assertTrue(explanation.startswith(first + " total=6 "), explanation)
+        decisions = wait_for("a decision is kept", lambda: gateway.admin("/debug/decisions").body.decode())
+        self.assertIn("prefix-cache-scorer*5", decisions)
+
+    def test_session_tokens_make_the_round_trip(self):
+        sims = [self.sim(*SIM_FLAGS) for _ in range(3)]
+        text = """plugins:
+  - {type: session-affinity-scorer}
+  - {type: random-picker}
+schedulingProfiles:
+  - name: default
+    plugins: [{pluginRef: session-affinity-scorer}]
+"""
+        gateway = self.routed_by(text, sims)
+        for stream in (False, True):
+            answer = self.ask(gateway, stream=stream)
+            token, at = answer.header("x-session-token"), answer.header("x-penstock-endpoint")
+            self.assertEqual(base64.b64decode(token).decode(), at)
+            for _ in range(10):
+                again = self.ask(gateway, [("X-Session-Token", token)], stream=stream)
+                self.assertEqual(again.header("x-penstock-endpoint"), at)
+                self.assertEqual(again.header_all("x-session-token"), [token])
+        # A token that nobody knows any more is no obstacle.
+        self.assertIn(self.endpoint_of(gateway, [("x-session-token", "Z29uZQ==")]), [sim.address for sim in sims])
+        # Without the plugin nobody is told anything.
+        plain = self.gateway(sims)
+        self.assertIsNone(self.ask(plain).header("x-session-token"))
+
+    def test_the_header_for_tests_chooses(self):
+        sims = [self.sim(*SIM_FLAGS) for _ in range(3)]
+        text = """plugins:
+  - {type: header-based-testing-filter}
+  - {type: max-score-picker, parameters: {maxNumOfEndpoints: 3}}
+"""
+        gateway = self.routed_by(text, sims)
+        header = "test-epp-endpoint-selection"
+        for sim in sims:
+            self.assertEqual(self.endpoint_of(gateway, [(header, sim.address)]), sim.address)
+        order = ",".join(sim.address for sim in reversed(sims))
+        for _ in range(5):
+            self.assertEqual(self.endpoint_of(gateway, [(header, order)]), sims[2].address)
+        # The list is also the order in which it goes on when one fails.
+        sims[2].kill()
+        self.assertEqual(self.endpoint_of(gateway, [(header, order)]), sims[1].address)
+        for headers in ([], [(header, "192.0.2.1")]):
+            refused = self.ask(gateway, headers)
+            self.assertEqual(refused.status, 429, refused)
+            self.assertEqual(refused.json()["error"]["code"], "no_endpoint_fits")
+            self.assertIsNotNone(refused.header("retry-after"))
+
+    def test_adapters_are_asked_where_they_are(self):
+        endpoints = [self.fake() for _ in range(3)]
+        for endpoint, adapter in zip(endpoints, ("", "sql", "chat")):
+            endpoint.poll_script = polls_with_adapter(adapter)
+        text = "plugins: [{type: lora-affinity-scorer}]\n"
+        gateway = self.routed_by(text, endpoints)
+        # "sql" runs at the second; the first has a slot for it; the third has none. Until all are scraped it is chance.
+        expected = {"sql": endpoints[1].address, "chat": endpoints[2].address, "new": endpoints[0].address}
+        wait_for(
+            "eight times in a row each adapter is asked for where it is",
+            lambda: all(self.endpoint_of(gateway, model=m) == at for _ in range(8) for m, at in expected.items()),
+        )
+
+
+class Disaggregation(EppConfig):
+    TEXT = """plugins:
+  - {type: disagg-headers-handler}
+  - {type: prefix-based-pd-decider, parameters: {nonCachedTokens: 32}}
+  - {type: disagg-profile-handler, parameters: {deciders: {prefill: prefix-based-pd-decider}}}
+  - {type: prefill-filter}
+  - {type: decode-filter}
+  - {type: prefix-cache-scorer, parameters: {autoTune: false}}
+schedulingProfiles:
+  - name: prefill
+    plugins: [{pluginRef: prefill-filter}]
+  - name: decode
+    plugins: [{pluginRef: decode-filter}, {pluginRef: prefix-cache-scorer}]
+"""
+
+    def test_the_decoding_server_is_told_who_prefills(self):
+        decode, prefill = self.fake(), self.fake()
+        folder = self.directory()
+        ports = f"[{{number: {decode.port}}}, {{number: {prefill.port}}}]"
+        text = (
+            "apiVersion: inference.networking.k8s.io/v1\nkind: InferencePool\nmetadata: {name: pool}\n"
+            "spec: {selector: {matchLabels: {app: vllm}}, targetPorts: %s,"
+            " endpointPickerRef: {name: epp, port: {number: 9002}}}\n" % ports
+        )
+        for role, fake in (("decode", decode), ("prefill", prefill)):
+            text += (
+                f"---\napiVersion: v1\nkind: Pod\nmetadata:\n  name: {role}\n"
+                f"  labels: {{app: vllm, llm-d.ai/role: {role}}}\n"
+                f"  annotations: {{inference.networking.k8s.io/active-ports: '{fake.port}'}}\n"
+                "status: {phase: Running, podIP: 127.0.0.1, conditions: [{type: Ready, status: 'True'}]}\n"
+            )
+        with open(os.path.join(folder, "pool.yaml"), "w", encoding="utf-8") as file:
+            file.write(text)
+        gateway = self.gateway(flags=["--manifests", folder, "--epp-config", self.write(self.TEXT)])
+        gateway.wait_pods(2)
+
+        prompt = "A prompt that is long enough to be computed elsewhere. " * 8
+        forged = [("x-prefiller-host-port", "192.0.2.1:1"), ("x-encoder-hosts-ports", "192.0.2.1:1")]
+        answer = self.ask(gateway, forged, prompt=prompt)
+        self.assertEqual(answer.status, 200, answer)
+        self.assertEqual(answer.header("x-penstock-endpoint").split(":")[0].startswith("decode"), True, answer.headers)
+        self.ask(gateway, forged, prompt=prompt)  # all of it is cached there now
+        self.ask(gateway, forged, prompt="short")
+        first, again, short = decode.wait_requests(3)
+        self.assertEqual(first.header_all("x-prefiller-host-port"), [prefill.address])
+        for request in (again, short):
+            self.assertEqual(request.header_all("x-prefiller-host-port"), [])
+        for request in (first, again, short):
+            self.assertEqual(request.header_all("x-encoder-hosts-ports"), [])
+        self.assertEqual(prefill.requests, [])  # calling it is the sidecar's job
+        self.assertEqual(gateway.value("penstock_endpoint_requests_in_flight"), 0)
+
+
+class Problems(EppConfig):
+    BAD = """plugins:
+  - {type: quue-scorer}
+  - {type: precise-prefix-cache-scorer}
+  - {type: load-aware-scorer, parameters: {treshold: 1}}
+featureGates: [flowControls]
+"""
+
+    def test_all_of_them_are_told_with_their_lines(self):
+        path = self.write(self.BAD)
+        for command in (["check"], ["serve", "--endpoint", "http://127.0.0.1:1"]):
+            code, out, err = run_program(PENSTOCK, *command, "--epp-config", path)
+            self.assertEqual((code, out), (1, ""), err)
+            for expected in (
+                f"{path}:4: plugins[0].type: ",
+                "did you mean queue-scorer?",
+                f"{path}:5: plugins[1].type: ",
+                f"{path}:6: plugins[2].parameters.treshold: ",
+                f"{path}:7: featureGates[0]: ",
+                "did you mean flowControl?",
+            ):
+                self.assertIn(expected, err)
+
+    def test_check_shows_what_will_run(self):
+        path = self.write("plugins: [{type: queue-scorer}, {type: random-picker}]\nfeatureGates: [prepareDataPlugins]\n")
+        code, out, err = run_program(PENSTOCK, "check", "--epp-config", path)
+        self.assertEqual((code, err), (0, ""))
+        self.assertIn("profile default: queue-scorer*1 random-picker\n", out)
+        self.assertIn("note: " + path + ":4: featureGates[0]: prepareDataPlugins has no effect", out)
+
+    def test_a_reload_with_another_one_is_refused(self):
+        gateway = self.routed_by("plugins: [{type: queue-scorer}]\n", [self.sim(*SIM_FLAGS)])
+        with open(self.path, "w", encoding="utf-8") as file:
+            file.write(HEAD + "# only a comment\nplugins: [{type: queue-scorer}]\n")
+        gateway.signal(signal.SIGHUP)
+        gateway.err.wait(r"reloaded")
+        with open(self.path, "w", encoding="utf-8") as file:
+            file.write(HEAD + "plugins: [{type: random-picker}]\n")
+        gateway.signal(signal.SIGHUP)
+        gateway.err.wait(r"needs a restart.*EndpointPickerConfig")
+        gateway.err.wait(r"reload refused")
+
+
+if __name__ == "__main__":
+    harness.main()

@@ -1,0 +1,256 @@
+"""Flow control: requests wait while the model servers are saturated, and are told when they may not."""
+
+import os
+import signal
+import threading
+
+import harness
+from harness import E2E, completion, in_threads, request_bytes, wait_for
+
+# One request in flight for each endpoint, so that any two requests are one too many.
+ONE_EACH = "flow_control: {enabled: true, detector: concurrency, concurrency: 1, ordering: fcfs"
+# The same, and two may wait, said by an EndpointPickerConfig.
+ONE_EACH_TWO_WAIT = """routing:
+  endpoint_picker:
+    featureGates: [flowControl]
+    plugins:
+      - {type: queue-scorer}
+      - {name: one, type: concurrency-detector, parameters: {maxConcurrency: 1}}
+    saturationDetector: {pluginRef: one}
+    flowControl: {maxRequests: 2}
+"""
+POOL = """apiVersion: inference.networking.k8s.io/v1
+kind: InferencePool
+metadata: {name: pool}
+spec: {selector: {matchLabels: {app: sim}}, targetPorts: [{number: PORT}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: sim, uid: u, labels: {app: sim}}
+status: {phase: Running, podIP: 127.0.0.1, conditions: [{type: Ready, status: "True"}]}
+"""
+OBJECTIVE = """---
+apiVersion: llm-d.ai/v1alpha2
+kind: InferenceObjective
+metadata: {name: NAME}
+spec: {poolRef: {name: pool}, priority: PRIORITY}
+"""
+DROPPED = "x-llm-d-request-dropped-reason"
+QUEUE_TIME = "inference_extension_flow_control_request_queue_duration_seconds_count"
+
+
+class Flow(E2E):
+    def start(self, config, *sim_flags, objectives=None, **options):
+        self.sim_ = self.sim("--decode-ms", "10", *sim_flags)
+        if objectives is None:
+            self.gw = self.gateway([self.sim_], config, **options)
+        else:
+            path = os.path.join(self.directory(), "objects.yaml")
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(POOL.replace("PORT", str(self.sim_.port)))
+                for name, priority in objectives.items():
+                    file.write(OBJECTIVE.replace("NAME", name).replace("PRIORITY", str(priority)))
+            self.gw = self.gateway([], config, flags=("--manifests", path), **options)
+        self.gw.wait_pods(1)
+
+    def begin(self, body, headers=()):
+        client = self.client(self.gw)
+        client.send(request_bytes("POST", "/v1/completions", body, headers))
+        return client
+
+    def occupy(self):
+        """A stream that ends only when its client leaves."""
+        client = self.begin(completion(max_tokens=100_000, stream=True))
+        client.read_head()
+        return client
+
+    def held(self):
+        return self.gw.value("penstock_held_requests")
+
+    def wait_held(self, count):
+        wait_for(f"{count} requests are held", lambda: self.held() == count)
+
+    def test_requests_wait_and_then_succeed(self):
+        self.start(ONE_EACH + "}")
+        busy = self.occupy()
+        waiting = [self.begin(completion(f"waits {i}", max_tokens=2)) for i in range(6)]
+        self.wait_held(6)
+        self.assertEqual(self.sim_.gauge("vllm:num_requests_running"), 1)
+        self.assertEqual(self.sim_.gauge("vllm:num_requests_waiting"), 0)
+        pool = self.gw.status_page()["pools"][0]
+        self.assertEqual(pool["held"], 6)
+        self.assertGreater(pool["held_bytes"], 0)
+        self.assertGreaterEqual(pool["saturation"], 1)
+        self.assertGreaterEqual(self.gw.value("inference_extension_flow_control_pool_saturation"), 1)
+        self.assertEqual(self.gw.value("inference_extension_flow_control_queue_size", fairness_id="default-flow"), 6)
+        busy.close()
+        for client in waiting:
+            self.assertEqual(client.read_response().status, 200)
+        self.gw.wait_outcomes({"ok": 6, "client_gone": 1})
+        self.assertEqual(self.held(), 0)
+        self.assertEqual(self.gw.value(QUEUE_TIME, outcome="Dispatched"), 6)
+        labels = {
+            "fairness_id": "default-flow",
+            "priority": "0",
+            "inference_pool": "default",
+            "model_name": "sim-model",
+            "target_model_name": "sim-model",
+        }
+        metrics = self.gw.metrics()
+        for name in ("queue_size", "queue_bytes"):
+            self.assertEqual(metrics.series("inference_extension_flow_control_" + name), [(labels, 0)])
+        enqueued = metrics.series("inference_extension_flow_control_request_enqueue_duration_seconds_count")
+        self.assertEqual(enqueued, [({"fairness_id": "default-flow", "priority": "0", "outcome": "NotYetFinalized"}, 6)])
+
+    def test_an_endpoint_picker_config_says_so(self):
+        self.start(ONE_EACH_TWO_WAIT)
+        busy = self.occupy()
+        waiting = [self.begin(completion(f"waits {i}", max_tokens=2)) for i in range(2)]
+        self.wait_held(2)
+        refused = self.begin(completion("too many")).read_response()
+        self.assertEqual((refused.status, refused.header(DROPPED)), (429, "rejected-saturated"))
+        busy.close()
+        for client in waiting:
+            self.assertEqual(client.read_response().status, 200)
+
+    def test_a_saturated_server_by_the_work_reserved_there(self):
+        # Nobody streams a first token before its prefill of six seconds is over. Before anything is learnt that is taken for
+        # half a second; a quarter of one is too much.
+        self.start("flow_control: {enabled: true}\nrouting: {policy: expected-cost}", "--prefill-tokens-per-s", "1600")
+        bodies = [completion(f"{i} " + "word " * 8000, max_tokens=2, stream=True) for i in range(3)]
+        # Two shards that look at once both see room: the first is on its way before the others come.
+        clients = [self.begin(bodies[0])]
+        wait_for("the first is there", lambda: self.sim_.gauge("vllm:num_requests_running") == 1)
+        clients += [self.begin(body) for body in bodies[1:]]
+        self.wait_held(2)
+        self.assertEqual(self.sim_.gauge("vllm:num_requests_waiting"), 0)
+        clients.pop().close()
+        self.wait_held(1)
+        for client in clients:
+            self.assertEqual(client.read_response().status, 200)
+        self.gw.wait_outcomes({"ok": 2, "client_gone": 1})
+
+    def test_a_client_that_leaves_is_gone_from_the_queue(self):
+        self.start(ONE_EACH + "}")
+        busy = self.occupy()
+        waiting = [self.begin(completion(f"waits {i}")) for i in range(3)]
+        self.wait_held(3)
+        for client in waiting:
+            client.close()
+        self.wait_held(0)
+        self.gw.wait_outcomes({"client_gone": 3})
+        self.assertEqual(self.gw.value(QUEUE_TIME, outcome="EvictedContextCancelled"), 3)
+        busy.close()
+
+    def test_negative_priority_is_refused_at_once_with_flow_control_and_without(self):
+        for enabled in ("true", "false"):
+            with self.subTest(enabled=enabled):
+                config = f"flow_control: {{enabled: {enabled}, detector: concurrency, concurrency: 1}}"
+                self.start(config, objectives={"batch": -1})
+                for name in ("x-gateway-inference-objective", "x-llm-d-inference-objective"):
+                    answer = self.begin(completion(), [(name, "batch")]).read_response()
+                    self.assertEqual(answer.status, 200)
+                    busy = self.occupy()
+                    answer = self.begin(completion(), [(name, "batch")]).read_response()
+                    self.assertEqual(answer.status, 429)
+                    self.assertEqual(answer.header("retry-after"), "1")
+                    self.assertEqual(answer.header(DROPPED), "rejected-saturated")
+                    self.assertEqual(answer.json()["error"]["code"], "saturated")
+                    busy.close()
+                    wait_for("it is free", lambda: self.sim_.gauge("vllm:num_requests_running") == 0)
+                    self.gw.wait_idle()
+                self.assertEqual(self.gw.value("penstock_limit_hits_total", limit="saturation"), 2)
+
+    def test_the_highest_priority_goes_first(self):
+        self.start(ONE_EACH + "}", objectives={"high": 10}, shards=1)
+        busy = self.occupy()
+        order, lock = [], threading.Lock()
+
+        def ask(i):
+            headers = [("x-gateway-inference-objective", "high")] if i % 2 else []
+            client = self.begin(completion(f"waits {i}", max_tokens=20), headers)
+            self.assertEqual(client.read_response().status, 200)
+            with lock:
+                order.append(i % 2)
+
+        threads = [threading.Thread(target=ask, args=(i,), daemon=True) for i in range(6)]
+        for thread in threads:
+            thread.start()
+        self.wait_held(6)
+        busy.close()
+        for thread in threads:
+            thread.join(harness.PATIENCE)
+        self.assertEqual(order, [1, 1, 1, 0, 0, 0])
+
+    def test_the_time_to_live_and_a_full_queue(self):
+        self.start(ONE_EACH + ", ttl: 300ms, requests: 2}")
+        busy = self.occupy()
+        waiting = [self.begin(completion(f"waits {i}")) for i in range(2)]
+        self.wait_held(2)
+        answer = self.begin(completion("no place")).read_response()
+        self.assertEqual(answer.status, 429)
+        self.assertEqual(answer.header("retry-after"), "1")
+        self.assertEqual(answer.header(DROPPED), "rejected-saturated")
+        self.assertEqual(answer.json()["error"]["code"], "queue_full")
+        for client in waiting:
+            answer = client.read_response()
+            self.assertEqual(answer.status, 503)
+            self.assertEqual(answer.header("retry-after"), "1")
+            self.assertEqual(answer.header(DROPPED), "rejected-ttl-expired")
+        self.gw.wait_outcomes({"overloaded": 3})
+        self.assertEqual(self.gw.value(QUEUE_TIME, outcome="EvictedTTL"), 2)
+        self.assertEqual(self.gw.value(QUEUE_TIME, outcome="RejectedCapacity"), 1)
+        busy.close()
+
+    def test_one_tenant_with_many_requests_does_not_hold_up_another(self):
+        self.start(ONE_EACH + "}", shards=1)
+        busy = self.occupy()
+        many = [self.begin(completion(f"many {i}", max_tokens=50), [("x-gateway-inference-fairness-id", "many")])
+                for i in range(8)]
+        self.wait_held(8)
+        one = self.begin(completion("one", max_tokens=2), [("x-llm-d-inference-fairness-id", "one")])
+        self.wait_held(9)
+        busy.close()
+        self.assertEqual(one.read_response().status, 200)
+        self.assertGreaterEqual(self.held(), 4)
+        in_threads(len(many), lambda i: self.assertEqual(many[i].read_response().status, 200))
+
+    def test_a_reload_that_turns_it_off_lets_everybody_go(self):
+        self.start(ONE_EACH + "}")
+        busy = self.occupy()
+        waiting = [self.begin(completion(f"waits {i}", max_tokens=2)) for i in range(4)]
+        self.wait_held(4)
+        self.gw.write_config("flow_control: {enabled: false}\naccess_log: {enabled: false}\npin: false\n")
+        self.gw.signal(signal.SIGHUP)
+        for client in waiting:
+            self.assertEqual(client.read_response().status, 200)
+        busy.close()
+
+    def test_at_the_end_of_the_drain_those_that_wait_are_told(self):
+        # One shard: of several, one that is cut already makes room into which another may still send a request.
+        self.start(ONE_EACH + "}\nlifecycle: {drain_delay: none, drain_limit: 300ms}", shards=1)
+        busy = self.occupy()
+        waiting = [self.begin(completion(f"waits {i}")) for i in range(3)]
+        self.wait_held(3)
+        self.gw.signal(signal.SIGTERM)
+        for client in waiting:
+            answer = client.read_response()
+            self.assertEqual(answer.status, 503)
+            self.assertEqual(answer.header("retry-after"), "1")
+            self.assertEqual(answer.header(DROPPED), "rejected-shutting-down")
+        self.assertEqual(self.gw.wait(), 0)
+        busy.close()
+
+    def test_scaled_to_zero_requests_wait_for_the_first_pod(self):
+        self.start(ONE_EACH + ", no_endpoint_ttl: 20s}", "--instant")
+        port = self.sim_.port
+        self.sim_.kill()
+        self.gw.wait_pods(0)
+        client = self.begin(completion())
+        self.wait_held(1)
+        self.sim_ = self.sim("--instant", port=port)
+        self.assertEqual(client.read_response().status, 200)
+
+
+if __name__ == "__main__":
+    harness.main()

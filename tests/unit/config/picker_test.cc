@@ -1,0 +1,152 @@
+// Golden files: what each EndpointPickerConfig of tests/golden/config/picker comes to.
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <filesystem>
+
+#include "files.h"
+#include "penstock/config/endpoint_picker.h"
+#include "penstock/config/load.h"
+#include "penstock/config/reference.h"
+
+using namespace penstock;
+using namespace penstock::config;
+
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string describe_band(const admission::BandOptions& band) {
+  const char* const fairness[] = {"round-robin-fairness-policy", "global-strict-fairness-policy"};
+  const char* const ordering[] = {"least-work-ordering-policy", "fcfs-ordering-policy", "edf-ordering-policy",
+                                  "slo-deadline-ordering-policy"};
+  return std::to_string(band.bytes_max) + " bytes, " + std::to_string(band.requests_max) + " requests, " +
+         fairness[static_cast<size_t>(band.fairness)] + ", " + ordering[static_cast<size_t>(band.ordering)];
+}
+
+std::string describe_rule(const routing::StageRule& rule) {
+  const char* const names[] = {"never", "always", "uncached", "multimodal"};
+  return std::string(names[static_cast<size_t>(rule.when)]) + ' ' + std::to_string(rule.uncached_tokens);
+}
+
+std::string number(double value) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%g", value);
+  return text;
+}
+
+std::string describe(const EndpointPicker& picker) {
+  std::string out;
+  const routing::SchedulingSpec& spec = picker.scheduling;
+  for (const routing::ProfileSpec::Use& use : spec.primary.plugins) {
+    if (use.plugin.parameters.empty() && use.plugin.selector == objects::LabelSelector{}) continue;
+    out += use.plugin.name + ": " + std::to_string(use.plugin.parameters.size()) + " parameters, " +
+           std::to_string(use.plugin.selector.match_labels.size()) + " labels, " +
+           std::to_string(use.plugin.selector.requirements.size()) + " expressions\n";
+  }
+  if (spec.prefill) out += "prefill " + describe_rule(spec.prefill_rule) + '\n';
+  if (spec.encode) out += "encode " + describe_rule(spec.encode_rule) + '\n';
+  const routing::PrefixSpec& prefix = spec.prefix;
+  out += std::string("prefix: ") + (prefix.auto_tune ? "tuned" : "fixed") + ", blocks of " +
+         std::to_string(prefix.block_tokens) + ", " + std::to_string(prefix.capacity_blocks) + " of them, reach " +
+         std::to_string(prefix.blocks_max) + " blocks, " + std::to_string(prefix.tokens_max) + " tokens\n";
+  const admission::DetectorOptions& detector = picker.flow.detector;
+  const char* const detectors[] = {"late-binding-detector", "utilization-detector", "concurrency-detector"};
+  out += std::string("saturation: ") + detectors[static_cast<size_t>(detector.detector)] + ", queue " +
+         number(detector.queue_depth) + ", KV " + number(detector.kv_usage_max) + ", stale " +
+         number(to_seconds(detector.metrics_stale_after)) + " s, hold " + number(to_seconds(detector.hold)) +
+         " s, KV " + number(detector.kv_limit) + ", at most " +
+         (detector.by_tokens ? number(detector.tokens) + " tokens" : number(detector.concurrency) + " requests") +
+         ", limit " + number(detector.usage_limit) + '\n';
+  const admission::FlowOptions& flow = picker.flow;
+  out += std::string("flow: ") + (flow.enabled ? "on" : "off") + ", " + std::to_string(flow.bytes_max) + " bytes, " +
+         std::to_string(flow.requests_max) + " requests, TTL " + number(to_seconds(flow.ttl)) + " s, " +
+         number(to_seconds(flow.no_endpoint_ttl)) + " s without endpoints, aging " + number(flow.aging_seconds) + '\n';
+  out += "band: " + describe_band(flow.band) + '\n';
+  for (const admission::PriorityBand& band : flow.bands) {
+    out += "band " + std::to_string(band.priority) + ": " + describe_band(band.options) + '\n';
+  }
+  return out;
+}
+
+std::string outcome(const fs::path& file) {
+  LoadResult loaded = load({.flags = {{"--epp-config", "routing.epp_config", file.string()}}});
+  std::string out;
+  for (Problem& problem : loaded.problems) {
+    problem.file = fs::path(problem.file).filename();
+    out += to_string(problem) + '\n';
+  }
+  for (Problem& note : loaded.notes) {
+    note.file = fs::path(note.file).filename();
+    out += "note: " + to_string(note) + '\n';
+  }
+  if (!loaded.ok()) return out;
+  for (const std::string& line : describe_picker(loaded.options)) out += line + '\n';
+  return out + describe(*loaded.options.endpoint_picker);
+}
+
+}  // namespace
+
+TEST_CASE("EndpointPickerConfigs in all spellings, good and bad") {
+  const std::string folder = "tests/golden/config/picker/";
+  size_t files = 0;
+  for (const auto& entry : fs::directory_iterator(source_file(folder))) {
+    if (entry.path().extension() != ".yaml") continue;
+    ++files;
+    CAPTURE(entry.path().string());
+    check_golden(folder + entry.path().stem().string() + ".txt", outcome(entry.path()));
+    const bool bad = entry.path().filename().string().starts_with("bad-");
+    CHECK(load({.flags = {{"--epp-config", "routing.epp_config", entry.path().string()}}}).ok() == !bad);
+  }
+  CHECK(files >= 14);
+}
+
+TEST_CASE("an EndpointPickerConfig may be a part of ours, as YAML or as text, and lines stay right") {
+  const auto problems = [](std::string_view text) {
+    std::string out;
+    for (const Problem& problem : load_text(text, "g.yaml").problems) out += to_string(problem) + '\n';
+    return out;
+  };
+  const LoadResult map = load_text(
+      "kind: GatewayConfig\nrouting:\n  endpoint_picker:\n    plugins:\n      - type: queue-scorer\n", "g.yaml");
+  REQUIRE(map.ok());
+  REQUIRE(map.options.endpoint_picker != nullptr);
+  CHECK(map.options.endpoint_picker->scheduling.primary.plugins.size() == 1);
+  const LoadResult text = load_text(
+      "kind: GatewayConfig\nrouting:\n  endpoint_picker: |\n    kind: EndpointPickerConfig\n    plugins:\n"
+      "      - type: queue-scorer\n",
+      "g.yaml");
+  REQUIRE(text.ok());
+  CHECK(text.options.endpoint_picker->scheduling.primary.plugins.size() == 1);
+
+  CHECK(problems("kind: GatewayConfig\nrouting:\n  endpoint_picker:\n    plugins:\n      - type: quue-scorer\n")
+            .starts_with("g.yaml:5: routing.endpoint_picker.plugins[0].type: \"quue-scorer\" is not one of"));
+  CHECK(problems("kind: GatewayConfig\nrouting:\n  endpoint_picker: |\n    plugins:\n      - type: quue-scorer\n")
+            .starts_with("g.yaml:5: routing.endpoint_picker.plugins[0].type: \"quue-scorer\" is not one of"));
+  CHECK(problems("kind: GatewayConfig\nrouting:\n  policy: random\n  endpoint_picker: {}\n") ==
+        "g.yaml:3: routing.policy: has no effect beside an EndpointPickerConfig (routing.endpoint_picker)\n");
+  CHECK(problems("kind: GatewayConfig\nrouting:\n  epp_config: x.yaml\n  endpoint_picker: {}\n") ==
+        "g.yaml:3: routing.epp_config: is given beside routing.endpoint_picker; leave one out\n");
+  CHECK(problems("kind: GatewayConfig\nrouting:\n  epp_config: /no/such.yaml\n") == "/no/such.yaml: cannot be read\n");
+  CHECK(problems("kind: EndpointPickerConfig\n")
+            .starts_with("g.yaml:1: kind: is \"EndpointPickerConfig\"; expected GatewayConfig (give this file with "
+                         "--epp-config)\n"));
+}
+
+TEST_CASE("a change of the EndpointPickerConfig needs a restart, and one of its layout is none") {
+  const auto options = [](const std::string& type, const char* comment) {
+    return load_text("kind: GatewayConfig\nrouting:\n  endpoint_picker: # " + std::string(comment) +
+                         "\n    plugins:\n      - type: " + type + "\n",
+                     "g.yaml")
+        .options;
+  };
+  const Options one = options("queue-scorer", ""), same = options("queue-scorer", "a comment");
+  const Options other = options("load-aware-scorer", "");
+  CHECK(changes_needing_restart(one, same).empty());
+  CHECK(diff(one, same).empty());
+  CHECK(changes_needing_restart(one, other) ==
+        std::vector<std::string>{"routing.endpoint_picker (the EndpointPickerConfig)"});
+  CHECK(diff(one, other) == std::vector<std::string>{"the EndpointPickerConfig of g.yaml has changed"});
+  CHECK(changes_needing_restart(one, Options{}).size() == 1);
+}

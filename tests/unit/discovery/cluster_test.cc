@@ -1,0 +1,383 @@
+#include "penstock/discovery/cluster.h"
+
+#include <doctest/doctest.h>
+
+#include "penstock/discovery/desired_pools.h"
+#include "tests/support/sim_ring.h"
+#include "tests/unit/discovery/fake_api.h"
+
+namespace penstock::discovery::test {
+namespace {
+
+const std::string pods = "/api/v1/pods", services = "/api/v1/services";
+const std::string slices = "/apis/discovery.k8s.io/v1/endpointslices";
+const std::string pools = "/apis/inference.networking.k8s.io/v1/inferencepools";
+const std::string pools_legacy = "/apis/inference.networking.x-k8s.io/v1alpha2/inferencepools";
+const std::string rewrites = "/apis/llm-d.ai/v1alpha2/inferencemodelrewrites";
+const std::string rewrites_legacy = "/apis/inference.networking.x-k8s.io/v1alpha2/inferencemodelrewrites";
+const std::string objectives = "/apis/llm-d.ai/v1alpha2/inferenceobjectives";
+const std::string routes = "/apis/gateway.networking.k8s.io/v1/httproutes";
+
+// Counts, and keeps what was said in a line: "p: a ready, b draining".
+struct Recorder final : ClusterEvents {
+  void on_desired(const objects::Desired& desired) override {
+    ++told;
+    last.clear();
+    for (const auto& pool : desired.pools) {
+      last += (last.empty() ? "" : "; ") + pool->id.label() + ":";
+      for (const auto& e : pool->endpoints) {
+        constexpr const char* words[] = {"ready", "not_ready", "draining"};
+        last += ' ' + e->name + '(' + e->pod_uid + ',' + words[static_cast<int>(e->readiness)] + ')';
+      }
+    }
+  }
+  int told = 0;
+  std::string last;
+};
+
+ClusterOptions options_of(bool gateway_api = false) {
+  ClusterOptions options;
+  options.gateway_api = gateway_api;
+  options.client.server = "http://api";
+  return options;
+}
+
+struct Bench {
+  explicit Bench(ClusterOptions options = options_of()) {
+    auto transport = std::make_unique<FakeApi>(loop.loop());
+    api = transport.get();
+    cluster = std::make_unique<Cluster>(loop.loop(), std::move(options), events, std::move(transport));
+  }
+  void run(Duration time = milliseconds(1)) { network.run_for(time); }
+  void start() {
+    REQUIRE(!cluster->start());
+    run(milliseconds(5));
+  }
+  void put_pod(const std::string& name, const std::string& uid, const std::string& ip, bool ready = true,
+               bool deleting = false, const std::string& app = "x") {
+    api->put(pods, "ns", name, uid,
+             std::string(deleting ? R"(,"deletionTimestamp":"2025-01-01T00:00:00Z")" : "") + R"(,"labels":{"app":")" +
+                 app + R"("}},"status":{"phase":"Running","podIP":")" + ip +
+                 R"(","conditions":[{"type":"Ready","status":")" + (ready ? "True" : "False") + R"("}]})");
+  }
+  void put_pool(const std::string& name = "p", const std::string& app = "x", const std::string& annotations = "") {
+    api->put(pools, "ns", name, "uid-" + name,
+             annotations + R"(,"generation":1},"spec":{"selector":{"matchLabels":{"app":")" + app +
+                 R"("}},"targetPorts":[{"number":8000}]})");
+  }
+  void put_objective(const std::string& name, const std::string& status = "") {
+    api->put(objectives, "ns", name, "uid-" + name,
+             R"(,"generation":1},"spec":{"priority":5,"poolRef":{"name":"p"}})" + status);
+  }
+  size_t written(const std::string& method, const std::string& part) const {
+    size_t count = 0;
+    for (const FakeApi::Write& write : api->writes) {
+      count += write.method == method && write.path.find(part) != std::string::npos;
+    }
+    return count;
+  }
+  WatchStatus watch(const std::string& name) const {
+    for (const WatchStatus& one : cluster->status().watches) {
+      if (one.name == name) return one;
+    }
+    FAIL("no watch " << name);
+    return {};
+  }
+
+  penstock::test::SimNetwork network{1};
+  penstock::test::SimLoop loop{network};
+  Recorder events;
+  FakeApi* api = nullptr;  // the cluster's
+  std::unique_ptr<Cluster> cluster;
+};
+
+TEST_CASE("nothing is told before pools and pods were listed") {
+  Bench b;
+  b.put_pool();
+  b.put_pod("a", "ua", "10.0.0.1");
+  b.api->set_mode(pods, FakeApi::Mode::silent);
+  b.start();
+  b.run(seconds(9));
+  CHECK(b.events.told == 0);
+  CHECK(!b.cluster->synced());
+  CHECK(b.cluster->status().waiting_for == "pods");
+  b.api->speak(pods);
+  b.run();
+  CHECK(b.cluster->synced());
+  CHECK(b.cluster->status().waiting_for == "");
+  CHECK(b.events.told == 1);
+  CHECK(b.events.last == "p: a-rank-0(ua,ready)");
+}
+
+TEST_CASE("a list that is not essential is waited for, but not for ever") {
+  Bench b;
+  b.put_pool();
+  b.api->set_mode(rewrites, FakeApi::Mode::silent);
+  b.start();
+  b.run(seconds(5));
+  CHECK(b.events.told == 0);
+  b.run(seconds(6));
+  CHECK(b.events.told == 1);
+  CHECK(b.events.last == "p:");
+}
+
+TEST_CASE("many objects of one turn are told once") {
+  Bench b;
+  b.put_pool();
+  b.start();
+  const int before = b.events.told;
+  for (int i = 0; i < 50; ++i)
+    b.put_pod("a" + std::to_string(i), "u" + std::to_string(i), "10.0.0." + std::to_string(i));
+  b.run();
+  CHECK(b.events.told == before + 1);
+}
+
+TEST_CASE("a pod drains, goes, and comes back under its name") {
+  Bench b;
+  b.put_pool();
+  b.put_pod("a", "u1", "10.0.0.1");
+  b.put_pod("other", "u9", "10.0.0.9", true, false, "else");
+  b.start();
+  CHECK(b.events.last == "p: a-rank-0(u1,ready)");
+  // In the turn in which the event comes: no virtual time passes.
+  const Instant at = b.network.now();
+  b.put_pod("a", "u1", "10.0.0.1", true, true);
+  while (b.network.now() == at && b.events.told == 1) REQUIRE(b.network.step());
+  CHECK(b.network.now() == at);
+  CHECK(b.events.last == "p: a-rank-0(u1,draining)");
+  b.api->remove(pods, "ns", "a");
+  b.run();
+  CHECK(b.events.last == "p:");
+  b.put_pod("a", "u2", "10.0.0.1", false);
+  b.run();
+  CHECK(b.events.last == "p: a-rank-0(u2,not_ready)");
+  b.put_pod("a", "u2", "10.0.0.1");
+  b.run();
+  CHECK(b.events.last == "p: a-rank-0(u2,ready)");
+  const int told = b.events.told;
+  b.put_pod("other", "u9", "10.0.0.9", false, false, "else");
+  b.run();
+  CHECK(b.events.told == told);  // nobody's pod
+}
+
+TEST_CASE("a CRD that is not installed counts as empty, and is seen when it comes") {
+  Bench b;
+  for (const std::string& collection : {pools_legacy, rewrites, objectives}) {
+    b.api->set_mode(collection, FakeApi::Mode::absent);
+  }
+  const auto rewrite = [](const std::string& model) {
+    return R"(},"spec":{"poolRef":{"name":"p"},"rules":[{"matches":[{"model":{"value":"alias"}}],"targets":[{"modelRewrite":")" +
+           model + R"("}]}]})";
+  };
+  b.put_pool();
+  b.put_pod("a", "ua", "10.0.0.1");
+  b.api->put(rewrites_legacy, "ns", "old", "r1", rewrite("legacy"));
+  b.start();
+  CHECK(b.cluster->synced());
+  const auto target = [&] {
+    const objects::Rewrites::Rule* const rule = b.cluster->desired().pools.at(0)->rewrites->find("alias");
+    return rule == nullptr ? "none" : rule->targets.at(0).model;
+  };
+  CHECK(target() == "legacy");
+  // Asked again after half a minute, and meanwhile the API server is away: no news.
+  b.api->set_mode(rewrites, FakeApi::Mode::silent);
+  b.run(seconds(50));
+  b.put_pod("b", "ub", "10.0.0.2");
+  b.run();
+  CHECK(target() == "legacy");
+  const int told = b.events.told;
+  b.api->speak(rewrites);
+  b.run(seconds(60));
+  CHECK(target() == "none");  // the newer group is there: the older one does not count any more
+  b.api->put(rewrites, "ns", "new", "r2", rewrite("newer"));
+  b.run();
+  CHECK(target() == "newer");
+  CHECK(b.events.told > told);
+}
+
+TEST_CASE("without the right to list, essential objects are waited for and others are not") {
+  Bench b;
+  b.put_pool();
+  b.put_pod("a", "ua", "10.0.0.1");
+  b.api->set_mode(objectives, FakeApi::Mode::forbidden);
+  b.start();
+  b.run(milliseconds(200));
+  CHECK(b.cluster->synced());
+  CHECK(b.events.last == "p: a-rank-0(ua,ready)");
+  CHECK(b.watch("inferenceobjectives.llm-d.ai").watch.state == kube::ReflectorState::forbidden);
+
+  Bench c;
+  c.put_pool();
+  c.api->set_mode(pods, FakeApi::Mode::forbidden);
+  c.start();
+  c.run(seconds(20));
+  CHECK(!c.cluster->synced());
+  CHECK(c.cluster->status().waiting_for == "pods");
+  CHECK(c.watch("pods").watch.state == kube::ReflectorState::forbidden);
+  c.put_pod("a", "ua", "10.0.0.1");
+  c.api->set_mode(pods, FakeApi::Mode::serves);
+  c.run(seconds(60));
+  CHECK(c.events.last == "p: a-rank-0(ua,ready)");
+}
+
+TEST_CASE("a status is written when it is needed, and again when it is lost") {
+  Bench b;
+  b.put_pool();
+  b.put_objective("o");
+  b.start();
+  b.run(seconds(2));
+  CHECK(b.written("PATCH", "inferenceobjectives/o/status") == 1);
+  const std::string body = b.api->writes.at(0).body;
+  const std::string status =
+      "," + body.substr(body.find(R"("status":{)"), body.size() - body.find(R"("status":{)") - 1);
+  b.put_objective("o", status);
+  b.run(seconds(2));
+  b.put_pod("a", "ua", "10.0.0.1");
+  b.run(seconds(2));
+  CHECK(b.written("PATCH", "/o/status") == 1);
+  b.put_objective("o");  // somebody wiped it
+  b.run(seconds(2));
+  CHECK(b.written("PATCH", "/o/status") == 2);
+}
+
+TEST_CASE("an operator hears of a trouble once, as long as it lasts") {
+  Bench b;
+  b.put_pool();
+  b.start();
+  b.run(seconds(2));
+  CHECK(b.written("POST", "/events") == 1);  // NoMatchingPods
+  CHECK(b.api->writes.back().body.find("NoMatchingPods") != std::string::npos);
+  b.put_pool("q", "y");
+  b.put_pod("b", "ub", "10.0.0.2", true, false, "y");
+  b.run(seconds(5));
+  size_t about_p = 0;
+  for (const auto& write : b.api->writes)
+    about_p += write.method == "POST" && write.body.find("uid-p") != std::string::npos;
+  CHECK(about_p == 1);
+}
+
+TEST_CASE("nothing is written when that is not wanted") {
+  ClusterOptions options = options_of();
+  options.write = false;
+  Bench b(options);
+  b.put_pool();
+  b.put_objective("o");
+  b.start();
+  b.run(seconds(5));
+  CHECK(b.cluster->synced());
+  CHECK(b.api->writes.empty());
+  CHECK(!b.cluster->status().writes);
+}
+
+TEST_CASE("pods of one pool are watched by its selector, also when that changes") {
+  ClusterOptions options = options_of();
+  options.resolve.namespaces = {"ns"};
+  options.resolve.pools = {{"ns", "p"}};
+  Bench b(options);
+  b.put_pool();
+  b.put_pod("a", "ua", "10.0.0.1");
+  b.put_pod("b", "ub", "10.0.0.2", true, false, "y");
+  b.start();
+  CHECK(b.api->asked().contains(pods + " in ns with app=x"));
+  CHECK(b.events.last == "p: a-rank-0(ua,ready)");
+  b.put_pool("p", "y");
+  b.run(milliseconds(5));
+  CHECK(b.events.last == "p: b-rank-0(ub,ready)");
+  CHECK(b.events.told == 2);  // no half list in between
+  b.run(seconds(1));
+  CHECK(b.api->asked().contains(pods + " in ns with app=y"));
+  CHECK(!b.api->asked().contains(pods + " in ns with app=x"));
+  b.api->remove(pools, "ns", "p");
+  b.run(seconds(1));
+  CHECK(b.events.last == "");
+  CHECK(!b.api->asked().contains(pods + " in ns with app=y"));
+}
+
+TEST_CASE("a pool from flags needs no CRD and asks for its pods alone") {
+  ClusterOptions options = options_of();
+  options.resolve.inference_pools = false;
+  options.resolve.selector_pools = {{"ns", "flags", {{"app", "x"}}, {8000, 8001}}};
+  Bench b(options);
+  b.put_pod("a", "ua", "10.0.0.1");
+  b.start();
+  CHECK(b.events.last == "flags: a-rank-0(ua,ready) a-rank-1(ua,ready)");
+  CHECK(b.api->asked().contains(pods + " in ns with app=x"));
+  CHECK(!b.api->asked().contains(pools));
+}
+
+TEST_CASE("EndpointSlices are watched when something names a Service") {
+  Bench b(options_of(/*gateway_api=*/true));
+  b.put_pool();
+  b.put_pod("a", "ua", "10.0.0.1");
+  b.api->put(
+      slices, "ns", "s-1", "us",
+      R"(,"labels":{"kubernetes.io/service-name":"s"}},"addressType":"IPv4","ports":[{"name":"http","port":8000}],)"
+      R"("endpoints":[{"addresses":["10.0.0.5"],"conditions":{"ready":true}}])");
+  b.start();
+  CHECK(!b.api->asked().contains(slices));
+  CHECK(b.events.last == "p: a-rank-0(ua,ready)");
+  b.put_pool("p", "x", R"(,"annotations":{"penstock.dev/service":"s"})");
+  b.run(milliseconds(5));
+  CHECK(b.api->asked().contains(slices));
+  CHECK(b.events.last == "p: 10.0.0.5:8000(,ready)");
+  CHECK(b.events.told == 2);  // not without endpoints in between
+}
+
+TEST_CASE("routes of other gateways make nothing be watched") {
+  Bench b(options_of(/*gateway_api=*/true));
+  const auto put_class = [&](const std::string& controller) {
+    b.api->put("/apis/gateway.networking.k8s.io/v1/gatewayclasses", "", "c", "uc",
+               R"(},"spec":{"controllerName":")" + controller + R"("})");
+  };
+  b.put_pool();
+  put_class("else.where/gateway");
+  b.api->put("/apis/gateway.networking.k8s.io/v1/gateways", "ns", "g", "ug",
+             R"(},"spec":{"gatewayClassName":"c","listeners":[{"name":"l","port":80,"protocol":"HTTP"}]})");
+  b.api->put(routes, "ns", "r", "ur",
+             R"(},"spec":{"parentRefs":[{"name":"g"}],"rules":[{"backendRefs":[{"name":"s","port":80}]}]})");
+  b.start();
+  CHECK(b.cluster->synced());
+  CHECK(!b.api->asked().contains(slices));
+  put_class("penstock.dev/gateway");
+  b.run(milliseconds(5));
+  CHECK(b.api->asked().contains(slices));
+  CHECK(b.api->asked().contains(services));
+}
+
+TEST_CASE("an object that is not understood keeps its last good version") {
+  Bench b;
+  b.put_pool();
+  b.put_pod("a", "ua", "10.0.0.1");
+  b.start();
+  b.api->put(pods, "ns", "a", "ua", R"(,"labels":{"app":"x"}},"status":{"podIP":7})");
+  b.run();
+  CHECK(b.events.last == "p: a-rank-0(ua,ready)");
+  CHECK(b.watch("pods").undecodable == 1);
+}
+
+TEST_CASE("an unreachable pod is read past the watch") {
+  Bench b;
+  b.put_pool();
+  b.put_pod("a", "ua", "10.0.0.1");
+  b.start();
+  const size_t before = b.api->calls_to("fieldSelector");
+  CHECK(b.cluster->endpoint_unreachable("ns", "a"));
+  CHECK(b.api->calls_to("fieldSelector") == before + 1);
+  CHECK(!b.cluster->endpoint_unreachable("ns", "a"));  // just done
+}
+
+TEST_CASE("stopped in the midst of events, nothing more is told") {
+  Bench b;
+  b.put_pool();
+  b.start();
+  const int told = b.events.told;
+  b.put_pod("a", "ua", "10.0.0.1");
+  b.cluster->stop();
+  b.run(seconds(10));
+  CHECK(b.events.told == told);
+  CHECK(b.api->asked().empty());
+  CHECK(b.cluster->desired().pools.size() == 1);
+}
+
+}  // namespace
+}  // namespace penstock::discovery::test

@@ -1,0 +1,129 @@
+#include "penstock/discovery/desired_pools.h"
+
+#include <doctest/doctest.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "penstock/discovery/manifests.h"
+#include "tests/unit/objects/build.h"
+
+namespace penstock::discovery {
+namespace {
+
+using objects::Kind;
+
+std::string labelled_pod(const std::string& name, const std::string& ip, const std::string& engine) {
+  return R"({"metadata":{"namespace":"default","name":")" + name + R"(","uid":"u-)" + name +
+         R"(","labels":{"app":"vllm","llm-d.ai/engine-type":")" + engine +
+         R"("}},"status":{"phase":"Running","podIP":")" + ip + R"(","conditions":[{"type":"Ready","status":"True"}]}})";
+}
+
+TEST_CASE("endpoints of pools, with what Kubernetes says of them") {
+  objects::Store store;
+  objects::Resolver resolver(store, {});
+  store.apply(Kind::inference_pool, objects::inference_pool("p"));
+  store.apply(Kind::pod, objects::object_of(Kind::pod, labelled_pod("a", "10.0.0.1", "sglang")));
+  store.apply(Kind::pod, objects::object_of(Kind::pod, labelled_pod("b", "fd00::2", "unheard-of")));
+  store.apply(Kind::pod, objects::pod("c", "uc", "10.0.0.3", true, /*deleting=*/true));
+  DesiredPools pools("trtllm-serve");
+  const PoolsSpec first = pools.convert(resolver.update(1));
+  REQUIRE(first.pools.size() == 1);
+  CHECK(first.pools[0].name == "p");
+  CHECK(first.pools[0].rewrites != nullptr);
+  CHECK(first.route_pools == std::vector<uint32_t>{0});
+  REQUIRE(first.pools[0].endpoints.size() == 3);
+  const EndpointSpec& a = *first.pools[0].endpoints[0];
+  CHECK(a.name == "a-rank-0");
+  CHECK(a.url == "http://10.0.0.1:8000");
+  CHECK(a.engine == "sglang");
+  CHECK(a.uid == "u-a");
+  CHECK(a.numeric);
+  CHECK(a.readiness == endpoints::Readiness::ready);
+  CHECK(*objects::find_label(*a.labels, "app") == "vllm");
+  CHECK(first.pools[0].endpoints[1]->url == "http://[fd00::2]:8000");
+  CHECK(first.pools[0].endpoints[1]->engine == "trtllm-serve");
+  CHECK(first.pools[0].endpoints[2]->readiness == endpoints::Readiness::draining);
+
+  // What does not change keeps its pointer.
+  store.erase(Kind::pod, "default", "c", "uc");
+  const PoolsSpec second = pools.convert(resolver.update(2));
+  REQUIRE(second.pools[0].endpoints.size() == 2);
+  CHECK(second.pools[0].endpoints[0] == first.pools[0].endpoints[0]);
+  CHECK(second.pools[0].endpoints[1] == first.pools[0].endpoints[1]);
+}
+
+TEST_CASE("each pool has a name of its own") {
+  objects::Desired desired;
+  const auto add = [&](objects::Source source, const char* ns, const char* name, const char* port = "") {
+    auto pool = std::make_shared<objects::Pool>();
+    pool->id = {source, ns, name, port};
+    desired.pools.push_back(std::move(pool));
+  };
+  add(objects::Source::inference_pool, "a", "llama");
+  add(objects::Source::inference_pool, "b", "llama");
+  add(objects::Source::inference_pool, "b", "qwen");
+  add(objects::Source::service, "b", "llama", "8000");
+  add(objects::Source::service, "a", "llama");
+  std::vector<std::string> names;
+  for (const PoolSpec& pool : DesiredPools().convert(desired).pools) names.push_back(pool.name);
+  CHECK(names == std::vector<std::string>{"a/llama (pool)", "b/llama", "qwen", "llama:8000", "a/llama (service)"});
+}
+
+TEST_CASE("no objects, no pools") {
+  objects::Store store;
+  objects::Resolver resolver(store, {});
+  DesiredPools pools;
+  const PoolsSpec spec = pools.convert(resolver.update(1));
+  CHECK(spec.pools.empty());
+  REQUIRE(spec.routes != nullptr);
+  CHECK(spec.routes->mode() == objects::RoutingMode::nothing);
+  CHECK(spec.route_pools.empty());
+}
+
+// A folder that is gone when the test ends.
+struct Folder {
+  Folder() { REQUIRE(::mkdtemp(name.data()) != nullptr); }
+  ~Folder() { std::filesystem::remove_all(name); }
+  void write(const std::string& file, const std::string& text) const { std::ofstream(name + '/' + file) << text; }
+  std::string name = std::filesystem::temp_directory_path() / "penstock-manifests-XXXXXX";
+};
+
+TEST_CASE("a folder of manifests says the same as a cluster, and is read again when asked to") {
+  const Folder folder;
+  folder.write("pool.yaml", R"(
+apiVersion: inference.networking.k8s.io/v1
+kind: InferencePool
+metadata: {name: p}
+spec:
+  selector: {matchLabels: {app: vllm}}
+  targetPorts: [{number: 8000}]
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: d}
+)");
+  const auto pod = [](const std::string& ip) {
+    return "apiVersion: v1\nkind: Pod\nmetadata: {name: a, uid: ua, labels: {app: vllm}}\nstatus: {phase: Running, "
+           "podIP: " +
+           ip + ", conditions: [{type: Ready, status: 'True'}]}\n";
+  };
+  folder.write("pod.yaml", pod("10.0.0.1"));
+  ManifestFolder manifests(folder.name, {});
+  CHECK(manifests.desired().pools.empty());
+  CHECK(manifests.load(1).empty());
+  REQUIRE(manifests.desired().pools.size() == 1);
+  CHECK(manifests.desired().pools[0]->endpoints.at(0)->ip == "10.0.0.1");
+  CHECK(manifests.skipped().size() == 1);
+
+  folder.write("pod.yaml", "kind: [");
+  CHECK(!manifests.load(2).empty());
+  CHECK(manifests.desired().pools[0]->endpoints.at(0)->ip == "10.0.0.1");  // stays
+
+  folder.write("pod.yaml", pod("10.0.0.2"));
+  CHECK(manifests.load(3).empty());
+  CHECK(manifests.desired().pools[0]->endpoints.at(0)->ip == "10.0.0.2");
+}
+
+}  // namespace
+}  // namespace penstock::discovery

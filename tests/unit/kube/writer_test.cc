@@ -1,0 +1,191 @@
+// Status patches and Events: only changes, one at a time, patient with refusals.
+#include "penstock/kube/writer.h"
+
+#include "fake_transport.h"
+
+namespace penstock::kube::test {
+namespace {
+
+const std::string path = "/apis/g/v1/namespaces/ns/things/a/status";
+
+struct WriterBench {
+  WriterBench() : writer(loop.loop(), transport, random, {.reporting_instance = "gw-0"}) {}
+  void run(Duration time) { network.run_for(time); }
+  size_t settle(Duration time = milliseconds(200)) {
+    run(time);
+    return transport.count();
+  }
+  Event event(const std::string& name) const {
+    return {"v1", "Pod", "ns", name, "uid-" + name, true, "Reason", "Action", "note"};
+  }
+
+  penstock::test::SimNetwork network{1};
+  penstock::test::SimLoop loop{network};
+  Random random{3};
+  FakeTransport transport;
+  Writer writer;
+};
+
+}  // namespace
+
+TEST_CASE("a status is applied, and not again while it stays the same") {
+  WriterBench b;
+  b.writer.apply_status(path, "{1}");
+  REQUIRE(b.settle() == 1);
+  CHECK(b.transport.last().method == "PATCH");
+  CHECK(b.transport.path() == path + "?fieldManager=penstock&force=true");
+  CHECK(b.transport.last().content_type == "application/apply-patch+yaml");
+  CHECK(b.transport.last().body == "{1}");
+  b.writer.apply_status(path, "{1}");
+  b.transport.answer(200, "{}");
+  b.writer.apply_status(path, "{1}");
+  CHECK(b.settle() == 1);
+  CHECK(b.writer.status().patches_unchanged == 2);
+  b.writer.forget(path);
+  b.writer.apply_status(path, "{1}");
+  CHECK(b.settle() == 2);
+  b.transport.answer(200, "{}");
+  CHECK(b.writer.status().patches_written == 2);
+}
+
+TEST_CASE("what changes while it waits or is written is written once, the last of it") {
+  WriterBench b;
+  for (int i = 0; i < 10; ++i) b.writer.apply_status(path, "{" + std::to_string(i) + "}");
+  REQUIRE(b.settle() == 1);
+  CHECK(b.transport.last().body == "{9}");
+  b.writer.apply_status(path, "{x}");
+  b.writer.apply_status(path, "{y}");
+  CHECK(b.settle() == 1);
+  b.transport.answer(200, "{}");
+  CHECK(b.settle() == 2);
+  CHECK(b.transport.last().body == "{y}");
+  b.transport.answer(200, "{}");
+  CHECK(b.settle() == 2);
+  CHECK(b.writer.status().patches_coalesced == 9);
+  CHECK(b.writer.status().patches_waiting == 0);
+}
+
+TEST_CASE("one call at a time, with a pause between them") {
+  WriterBench b;
+  for (int i = 0; i < 5; ++i) b.writer.apply_status("/x" + std::to_string(i), "{}");
+  Instant last{};
+  for (size_t i = 1; i <= 5; ++i) {
+    REQUIRE(b.network.run_until([&] { return b.transport.count() == i; }, seconds(5)));
+    if (i > 1) CHECK(b.network.now() - last >= milliseconds(50));
+    CHECK(b.settle() == i);
+    last = b.network.now();
+    b.transport.answer(200, "{}");
+  }
+  CHECK(b.settle(seconds(10)) == 5);
+}
+
+TEST_CASE("403: the first are taken for those of a server that starts") {
+  WriterBench b;
+  b.writer.apply_status(path, "{1}");
+  b.settle();
+  b.transport.answer(403, status_json(403, "Forbidden"));
+  b.writer.event(b.event("p"));
+  CHECK(b.settle() == 2);  // the other kind is not held up
+  CHECK(b.transport.last().method == "POST");
+  b.transport.answer(201, "{}");
+  CHECK(!b.writer.status().patches_forbidden);
+  CHECK(b.settle(seconds(2)) == 3);
+  b.transport.answer(200, "{}");
+  CHECK(b.writer.status().patches_written == 1);
+}
+
+TEST_CASE("403: one kind of write is off until it is tried again ten minutes later") {
+  WriterBench b;
+  b.writer.apply_status(path, "{1}");
+  for (size_t i = 1; i <= 5; ++i) {
+    CHECK(!b.writer.status().patches_forbidden);
+    REQUIRE(b.network.run_until([&] { return b.transport.count() == i; }, seconds(30)));
+    b.transport.answer(403, status_json(403, "Forbidden"));
+  }
+  CHECK(b.writer.status().patches_forbidden);
+  b.writer.apply_status(path, "{2}");
+  CHECK(b.settle(seconds(590)) == 5);
+  b.writer.event(b.event("p"));
+  CHECK(b.settle() == 6);  // events may be allowed all the same
+  CHECK(b.transport.last().method == "POST");
+  b.transport.answer(201, "{}");
+  CHECK(!b.writer.status().events_forbidden);
+  CHECK(b.settle(seconds(15)) == 7);
+  CHECK(b.transport.last().body == "{2}");
+  b.transport.answer(200, "{}");
+  CHECK(!b.writer.status().patches_forbidden);
+}
+
+TEST_CASE("failures back off, Retry-After is obeyed, credentials are read again") {
+  WriterBench b;
+  b.writer.apply_status(path, "{1}");
+  b.settle();
+  b.transport.done(Failure::connect);
+  CHECK(b.settle(milliseconds(700)) == 1);
+  CHECK(b.settle(seconds(2)) == 2);
+  b.transport.answer(429, "", seconds(9));
+  CHECK(b.settle(milliseconds(8900)) == 2);
+  CHECK(b.settle() == 3);
+  b.transport.answer(401, "");
+  CHECK(b.transport.refreshes == 1);
+  CHECK(b.settle() == 4);
+  b.transport.answer(409, status_json(409, "Conflict"));
+  b.settle(seconds(60));
+  CHECK(b.transport.count() == 5);
+  CHECK(!b.writer.status().last_error.empty());
+  b.transport.answer(200, "{}");
+  CHECK(b.writer.status().last_error.empty());
+  CHECK(b.writer.status().failures == 4);
+}
+
+TEST_CASE("a write that the server refuses is given up, until something else is to be written") {
+  for (const int code : {404, 422}) {
+    WriterBench b;
+    b.writer.apply_status(path, "{1}");
+    b.settle();
+    b.transport.answer(code, "no");
+    CHECK(b.settle(seconds(100)) == 1);
+    b.writer.apply_status(path, "{2}");
+    CHECK(b.settle() == 2);
+    CHECK(b.writer.status().patches_dropped == 1);
+  }
+}
+
+TEST_CASE("forgetting what is waiting or being written") {
+  WriterBench b;
+  b.writer.apply_status(path, "{1}");
+  b.writer.forget(path);
+  CHECK(b.settle() == 0);
+  b.writer.apply_status(path, "{1}");
+  REQUIRE(b.settle() == 1);
+  b.writer.apply_status(path, "{2}");
+  b.writer.forget(path);
+  b.transport.done(Failure::cut);
+  CHECK(b.settle(seconds(5)) == 1);
+}
+
+TEST_CASE("events: the same one once in ten minutes, and only so many waiting") {
+  WriterBench b;
+  b.writer.event(b.event("a"));
+  b.writer.event(b.event("a"));
+  CHECK(b.settle() == 1);
+  CHECK(b.transport.path() == "/apis/events.k8s.io/v1/namespaces/ns/events");
+  CHECK(b.transport.last().body.find(
+            R"("regarding":{"apiVersion":"v1","kind":"Pod","namespace":"ns","name":"a","uid":"uid-a"})") !=
+        std::string::npos);
+  b.transport.answer(201, "{}");
+  CHECK(b.writer.status().events_repeated == 1);
+  b.run(seconds(601));
+  b.writer.event(b.event("a"));
+  CHECK(b.settle() == 2);
+  Event cluster_scoped = b.event("c");
+  cluster_scoped.ns.clear();
+  b.writer.event(cluster_scoped);
+  b.transport.answer(201, "{}");
+  CHECK(b.settle() == 3);
+  CHECK(b.transport.path() == "/apis/events.k8s.io/v1/namespaces/default/events");
+  for (int i = 0; i < 300; ++i) b.writer.event(b.event("many" + std::to_string(i)));
+  CHECK(b.writer.status().events_dropped == 300 - 256);
+}
+
+}  // namespace penstock::kube::test

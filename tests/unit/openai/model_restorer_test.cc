@@ -1,0 +1,162 @@
+#include "penstock/openai/model_restorer.h"
+
+#include <doctest/doctest.h>
+
+#include <string>
+#include <string_view>
+
+#include "penstock/base/random.h"
+#include "tests/support/restored_answer.h"
+
+using namespace penstock;
+using openai::ModelRestorer;
+using Shape = ModelRestorer::Shape;
+
+namespace {
+
+constexpr std::string_view kServed = "meta/llama-3.1-8b", kAsked = "chat";
+
+std::string restored(Shape shape, std::string_view text, std::string_view served = kServed,
+                     std::string_view asked = kAsked) {
+  ModelRestorer restorer;
+  restorer.begin(shape, served, asked);
+  std::string out;
+  restorer.feed(text, out);
+  restorer.finish(out);
+  return out;
+}
+
+// In two pieces cut anywhere, and byte by byte, the result is that of one piece.
+void check_pieces(Shape shape, std::string_view text, std::string_view expected) {
+  CHECK(restored(shape, text) == expected);
+  ModelRestorer restorer;
+  for (size_t cut = 1; cut < text.size(); ++cut) {
+    restorer.begin(shape, kServed, kAsked);
+    std::string out;
+    restorer.feed(text.substr(0, cut), out);
+    restorer.feed(text.substr(cut), out);
+    restorer.finish(out);
+    REQUIRE(out == expected);
+  }
+  restorer.begin(shape, kServed, kAsked);
+  std::string out;
+  for (const char c : text) {
+    restorer.feed({&c, 1}, out);
+    REQUIRE(restorer.held() <= 6 * kServed.size() + 2);
+  }
+  restorer.finish(out);
+  CHECK(out == expected);
+}
+
+void check_json(std::string_view text, std::string_view expected) {
+  check_pieces(Shape::json, text, expected);
+  CHECK(test::RestoredAnswer::of(text, kServed, kAsked) == expected);
+}
+
+}  // namespace
+
+TEST_CASE("the model at the top level of an answer gets the client's name") {
+  check_json(
+      R"({"id":"1","object":"chat.completion","model":"meta/llama-3.1-8b","choices":[{"index":0}],"usage":null})",
+      R"({"id":"1","object":"chat.completion","model":"chat","choices":[{"index":0}],"usage":null})");
+  check_json(R"( { "a" : [1, {"b":[]}], "t":true ,"model" : "meta/llama-3.1-8b" } )",
+             R"( { "a" : [1, {"b":[]}], "t":true ,"model" : "chat" } )");
+}
+
+TEST_CASE("other names stay") {
+  for (const char* text : {
+           R"({"model":"meta/llama-3.1-8","x":"meta/llama-3.1-8b"})",
+           R"({"model":"meta/llama-3.1-8bb"})",
+           R"({"model":""})",
+           R"({"model":null,"models":"meta/llama-3.1-8b","mode":"meta/llama-3.1-8b"})",
+           R"({"model":{"model":"meta/llama-3.1-8b"}})",
+           R"({"model":["meta/llama-3.1-8b"]})",
+           R"(["model","meta/llama-3.1-8b"])",
+           R"("model")",
+       }) {
+    check_json(text, text);
+  }
+}
+
+TEST_CASE("the name may be spelled with escapes") {
+  check_json(R"({"model":"meta\/llama-3.1-8b"})", R"({"model":"chat"})");
+  check_json(R"({"model":"\u006deta/llama-3.1-8\u0062"})", R"({"model":"chat"})");
+  check_json(R"({"model":"meta\\llama-3.1-8b"})", R"({"model":"meta\\llama-3.1-8b"})");
+  CHECK(restored(Shape::json, R"({"model":"\ud83e\udd99 \u00e9\n"})", "\xf0\x9f\xa6\x99 \xc3\xa9\n") ==
+        R"({"model":"chat"})");
+  CHECK(restored(Shape::json, R"({"model":"\ud83e"})", "\xf0\x9f\xa6\x99") == R"({"model":"\ud83e"})");
+  CHECK(restored(Shape::json, R"({"model":"a\"b"})", "a\"b", "x\"\\") == R"({"model":"x\"\\"})");
+}
+
+TEST_CASE("of the responses and messages APIs the inner object has the model") {
+  check_json(R"({"type":"response.created","response":{"id":"r","model":"meta/llama-3.1-8b","output":[]},"n":1})",
+             R"({"type":"response.created","response":{"id":"r","model":"chat","output":[]},"n":1})");
+  check_json(R"({"type":"message_start","message":{"model":"meta/llama-3.1-8b"},"model":"meta/llama-3.1-8b"})",
+             R"({"type":"message_start","message":{"model":"chat"},"model":"chat"})");
+  const char* deeper = R"({"response":{"response":{"model":"meta/llama-3.1-8b"},"message":[]}})";
+  check_json(deeper, deeper);
+}
+
+TEST_CASE("generated text is never touched") {
+  for (const char* text : {
+           R"({"choices":[{"text":"{\"model\":\"meta/llama-3.1-8b\"}"}]})",
+           R"({"choices":[{"message":{"model":"meta/llama-3.1-8b","content":"x"}}]})",
+           R"({"text":"\\\",\"model\":\"meta/llama-3.1-8b","a\"model":"meta/llama-3.1-8b"})",
+           R"({"delta":{"model":"meta/llama-3.1-8b"},"output":[{"model":"meta/llama-3.1-8b"}]})",
+       }) {
+    check_json(text, text);
+  }
+}
+
+TEST_CASE("in a stream every event's model is restored") {
+  check_pieces(Shape::events,
+               ": keep-alive\n\ndata: {\"model\":\"meta/llama-3.1-8b\",\"choices\":[{\"text\":\"data: {\"}]}\n\n"
+               "event: response.created\r\ndata:{\"response\":{\"model\":\"meta/llama-3.1-8b\"}}\r\n\r\n"
+               "data: {\"choices\":[],\rdata: \"model\":\"meta/llama-3.1-8b\"}\r\rdata: [DONE]\n\n",
+               ": keep-alive\n\ndata: {\"model\":\"chat\",\"choices\":[{\"text\":\"data: {\"}]}\n\n"
+               "event: response.created\r\ndata:{\"response\":{\"model\":\"chat\"}}\r\n\r\n"
+               "data: {\"choices\":[],\rdata: \"model\":\"chat\"}\r\rdata: [DONE]\n\n");
+}
+
+TEST_CASE("what is broken passes as it is, until the next event") {
+  check_pieces(Shape::events,
+               "data: {\"model\":\"meta/llama\n\ndata: {\"a\":\"\ndata: \",\"model\":\"meta/llama-3.1-8b\"}\n\n"
+               "dat: {\"model\":\"meta/llama-3.1-8b\"}\n\ndata: {]\n\ndata: {\"model\":\"meta/llama-3.1-8b\"}",
+               "data: {\"model\":\"meta/llama\n\ndata: {\"a\":\"\ndata: \",\"model\":\"meta/llama-3.1-8b\"}\n\n"
+               "dat: {\"model\":\"meta/llama-3.1-8b\"}\n\ndata: {]\n\ndata: {\"model\":\"chat\"}");
+  check_pieces(Shape::json, "{\"model\":\"meta/llama-3", "{\"model\":\"meta/llama-3");
+}
+
+TEST_CASE("random answers in random pieces come out as a JSON parser has them") {
+  Random random(7);
+  constexpr std::string_view parts[] = {R"("model":"meta/llama-3.1-8b")",
+                                        R"("model":"meta\/llama-3.1-8b")",
+                                        R"("x":"\"model\":\"meta/llama-3.1-8b\"")",
+                                        R"("response":{"model":"meta/llama-3.1-8b","y":[{}]})",
+                                        R"("choices":[{"model":"meta/llama-3.1-8b"}])",
+                                        R"("n":-1.5e3)",
+                                        R"("model":"meta/llama")",
+                                        R"("message":{})",
+                                        R"("a":null)"};
+  size_t changed = 0;
+  for (int round = 0; round < 2000; ++round) {
+    std::string text = "{";
+    for (uint64_t i = 0, count = random.below(5); i < count; ++i) {
+      if (i > 0) text += random.chance(0.5) ? "," : " , ";
+      text += parts[random.below(std::size(parts))];
+    }
+    text += "}";
+    ModelRestorer restorer;
+    restorer.begin(Shape::json, kServed, kAsked);
+    std::string out;
+    for (size_t at = 0; at < text.size();) {
+      const size_t size = 1 + random.below(9);
+      restorer.feed(std::string_view(text).substr(at, size), out);
+      at += size;
+    }
+    restorer.finish(out);
+    REQUIRE(test::RestoredAnswer::of(text, kServed, kAsked) == out);
+    changed += out != text;
+  }
+  CHECK(changed > 500);
+}

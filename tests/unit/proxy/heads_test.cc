@@ -1,0 +1,168 @@
+#include "src/proxy/heads.h"
+
+#include <doctest/doctest.h>
+
+#include <string>
+
+#include "penstock/http/parser.h"
+
+using namespace penstock;
+using namespace penstock::proxy;
+
+namespace {
+
+// Parses one head and keeps it alive.
+class Parsed final : http::ParserEvents {
+ public:
+  Parsed(http::Parser::Kind kind, const std::string& text) : parser_(kind, *this) {
+    REQUIRE(parser_.feed(text).error == http::ParseError::none);
+    REQUIRE(parser_.head() != nullptr);
+  }
+  const http::Head& head() const { return *parser_.head(); }
+
+ private:
+  void on_head(http::Head&) override { parser_.pause(); }
+  void on_body(std::string_view) override {}
+  void on_message_end(bool) override {}
+  http::Parser parser_;
+};
+
+ForwardedHead forwarded(const std::string& fields, const std::string& start = "POST /v1/completions HTTP/1.1") {
+  const Parsed parsed(http::Parser::Kind::request, start + "\r\nHost: example.com\r\n" + fields + "\r\n");
+  Random random(1);
+  ForwardedHead out;
+  out.assign(parsed.head(), "10.0.0.9", random);
+  return out;
+}
+
+std::string answered(const std::string& fields, AnswerContext context) {
+  const Parsed parsed(http::Parser::Kind::response, "HTTP/1.1 200 OK\r\n" + fields + "\r\n");
+  context.request_id = "id-1";
+  context.endpoint = "10.1.1.1:8000";
+  std::string out;
+  append_answer_head(out, parsed.head(), context);
+  return out;
+}
+
+constexpr AnswerContext kPlain{.framing = Framing::same, .keep_alive = true, .client_minor_version = 1};
+const std::string kAdded = "via: 1.1 penstock\r\nx-request-id: id-1\r\nx-penstock-endpoint: 10.1.1.1:8000\r\n";
+
+}  // namespace
+
+TEST_CASE("end-to-end fields are forwarded as they came, ours follow") {
+  const ForwardedHead head = forwarded(
+      "X-One:  two words \r\nConnection: keep-alive, x-gone\r\nX-Gone: 1\r\nACCEPT: */*\r\nx-request-id: abc\r\n");
+  CHECK(head.fields ==
+        "X-One:  two words \r\nACCEPT: */*\r\n"
+        "x-forwarded-for: 10.0.0.9\r\nx-forwarded-proto: http\r\nvia: 1.1 penstock\r\nx-request-id: abc\r\n");
+  CHECK(head.host == "example.com");
+  CHECK(head.path == "/v1/completions");
+  CHECK(head.json);
+  std::string out;
+  append_request_head(out, head, "10.1.1.1:8000", true, 42);
+  CHECK(out == "POST /v1/completions HTTP/1.1\r\nhost: example.com\r\n" + head.fields + "content-length: 42\r\n\r\n");
+  out.clear();
+  append_request_head(out, head, "10.1.1.1:8000", false, 0);
+  CHECK(out == "POST /v1/completions HTTP/1.1\r\nhost: example.com\r\n" + head.fields + "\r\n");
+  out.clear();
+  append_request_head(out, head, "10.1.1.1:8000", false, 0, "x-prefiller-host-port: 10.1.1.2:8000\r\n");
+  CHECK(out == "POST /v1/completions HTTP/1.1\r\nhost: example.com\r\n" + head.fields +
+                   "x-prefiller-host-port: 10.1.1.2:8000\r\n\r\n");
+}
+
+TEST_CASE("the lists of hops before us are kept") {
+  const ForwardedHead head = forwarded("X-Forwarded-For: 1.2.3.4\r\nA: b\r\nVia: 1.0 fred\r\nx-request-id: i\r\n");
+  CHECK(head.fields ==
+        "A: b\r\nx-forwarded-for: 1.2.3.4, 10.0.0.9\r\nx-forwarded-proto: http\r\nvia: 1.0 fred, 1.1 penstock\r\n"
+        "x-request-id: i\r\n");
+}
+
+TEST_CASE("a request without an id gets a random UUID") {
+  const std::string id = forwarded("").request_id;
+  REQUIRE(id.size() == 36);
+  for (size_t i = 0; i < id.size(); ++i) {
+    const bool dash = i == 8 || i == 13 || i == 18 || i == 23;
+    CHECK((dash ? id[i] == '-' : std::string_view("0123456789abcdef").find(id[i]) != std::string_view::npos));
+  }
+  CHECK(id[14] == '4');
+  CHECK(std::string_view("89ab").find(id[19]) != std::string_view::npos);
+}
+
+TEST_CASE("fields for the gateway are obeyed and not forwarded") {
+  const ForwardedHead head = forwarded(
+      "x-gateway-inference-objective: batch\r\nx-gateway-inference-fairness-id: tenant\r\nx-session-token: s\r\n"
+      "x-gateway-model-name-rewrite: other\r\nx-slo-ttft-ms: 250\r\nx-slo-tpot-ms: bad\r\nx-penstock-explain: 1\r\n"
+      "x-request-id: i\r\nContent-Type: text/plain\r\ntest-epp-endpoint-selection: 10.0.0.1,::1\r\n"
+      "x-prefiller-host-port: a:1\r\nx-encoder-hosts-ports: a:1,b:1\r\nx-data-parallel-host-port: a:1\r\n");
+  CHECK(head.test_endpoints == "10.0.0.1,::1");
+  CHECK(head.objective == "batch");
+  CHECK(head.fairness_id == "tenant");
+  CHECK(head.session == "s");
+  CHECK(head.model_rewrite == "other");
+  CHECK(head.slo_ttft_ms == 250);
+  CHECK(head.slo_tpot_ms == 0);
+  CHECK(head.explain);
+  CHECK_FALSE(head.json);
+  CHECK(head.fields ==
+        "Content-Type: text/plain\r\nx-forwarded-for: 10.0.0.9\r\nx-forwarded-proto: http\r\nvia: 1.1 penstock\r\n"
+        "x-request-id: i\r\n");
+}
+
+TEST_CASE("x-llm-d names win over x-gateway names, whichever comes first") {
+  CHECK(forwarded("x-gateway-inference-objective: a\r\nX-LLM-D-Inference-Objective: b\r\n").objective == "b");
+  CHECK(forwarded("x-llm-d-inference-objective: b\r\nx-gateway-inference-objective: a\r\n").objective == "b");
+  CHECK(forwarded("x-slo-ttft-ms: 5\r\nx-llm-d-slo-ttft-ms: 7\r\n").slo_ttft_ms == 7);
+  CHECK(forwarded("x-llm-d-slo-ttft-ms: 7\r\nx-slo-ttft-ms: 5\r\n").slo_ttft_ms == 7);
+  CHECK(forwarded("x-gateway-inference-objective: a\r\nx-gateway-inference-objective: c\r\n").objective == "a");
+}
+
+TEST_CASE("an answer's fields are passed on, with ours") {
+  CHECK(answered("Server: vllm\r\nContent-Length: 3\r\nX-Request-Id: theirs\r\nA: b\r\n", kPlain) ==
+        "HTTP/1.1 200 OK\r\nServer: vllm\r\nContent-Length: 3\r\nA: b\r\n" + kAdded + "\r\n");
+  CHECK(answered("Transfer-Encoding: chunked\r\nVia: 1.1 x\r\n", kPlain) ==
+        "HTTP/1.1 200 OK\r\nvia: 1.1 x, 1.1 penstock\r\nx-request-id: id-1\r\nx-penstock-endpoint: 10.1.1.1:8000\r\n"
+        "transfer-encoding: chunked\r\n\r\n");
+  AnswerContext old = kPlain;
+  old.client_minor_version = 0;
+  CHECK(answered("Content-Length: 0\r\n", old) ==
+        "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n" + kAdded + "connection: keep-alive\r\n\r\n");
+  old.keep_alive = false;
+  CHECK(answered("Content-Length: 0\r\nKeep-Alive: timeout=5\r\n", old) ==
+        "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n" + kAdded + "connection: close\r\n\r\n");
+}
+
+TEST_CASE("a session token of ours replaces the endpoint's") {
+  CHECK(answered("X-Session-Token: theirs\r\nContent-Length: 0\r\n", kPlain) ==
+        "HTTP/1.1 200 OK\r\nX-Session-Token: theirs\r\nContent-Length: 0\r\n" + kAdded + "\r\n");
+  AnswerContext with_token = kPlain;
+  with_token.session_token = "Yg==";
+  CHECK(answered("X-Session-Token: theirs\r\nContent-Length: 0\r\n", with_token) ==
+        "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n" + kAdded + "x-session-token: Yg==\r\n\r\n");
+}
+
+TEST_CASE("a route changes what is forwarded, but leaves the rest") {
+  using Op = objects::HeaderChange::Op;
+  ForwardedHead head = forwarded("X-A: 1\r\nx-ab: 2\r\nX-a: 3\r\nX-C: 4\r\nx-request-id: i\r\n");
+  const std::string ours =
+      "x-forwarded-for: 10.0.0.9\r\nx-forwarded-proto: http\r\nvia: 1.1 penstock\r\nx-request-id: i\r\n";
+  const objects::HeaderChange changes[] = {
+      {Op::set, "x-a", "5"}, {Op::add, "x-c", "6"}, {Op::remove, "X-AB", ""}, {Op::set, "Host", "other"}};
+  head.change(changes);
+  CHECK(head.fields == "X-C: 4\r\n" + ours + "x-a: 5\r\nx-c: 6\r\n");
+  CHECK(head.host == "other");
+  const objects::HeaderChange without[] = {{Op::remove, "x-c", ""}, {Op::remove, "x-a", ""}, {Op::remove, "none", ""}};
+  head.change(without);
+  CHECK(head.fields == ours);
+}
+
+TEST_CASE("a route changes an answer's head, and its length may come later") {
+  using Op = objects::HeaderChange::Op;
+  AnswerContext whole = kPlain;
+  whole.framing = Framing::whole;
+  std::string head = answered("Server: vllm\r\nContent-Length: 3\r\nA: b\r\n", whole);
+  CHECK(head == "HTTP/1.1 200 OK\r\nServer: vllm\r\nA: b\r\n" + kAdded + "\r\n");
+  const objects::HeaderChange changes[] = {{Op::remove, "server", ""}, {Op::set, "a", "c"}};
+  change_answer_head(head, changes);
+  append_length(head, 12);
+  CHECK(head == "HTTP/1.1 200 OK\r\n" + kAdded + "a: c\r\ncontent-length: 12\r\n\r\n");
+}

@@ -1,0 +1,190 @@
+#include "penstock/proxy/hold_queue.h"
+
+#include <doctest/doctest.h>
+
+#include <deque>
+#include <map>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "penstock/routing/router.h"
+#include "tests/unit/routing/pool_builder.h"
+
+using namespace penstock;
+using namespace penstock::proxy;
+using routing::test::PoolBuilder;
+
+namespace {
+
+admission::FlowOptions one_each() {
+  admission::FlowOptions options;
+  options.enabled = true;
+  options.detector.detector = admission::Detector::concurrency;
+  options.detector.concurrency = 1;
+  options.band.ordering = admission::Ordering::fcfs;
+  return options;
+}
+
+struct Shard final : HoldHome {
+  void wake() override { ++wakes; }
+  std::atomic<int> wakes{0};
+};
+
+class Observer final : public HoldObserver {
+ public:
+  void offered(const HeldLabels&, uint64_t, bool in, Duration) override { ++(in ? came : refused); }
+  void left(const HeldLabels&, uint64_t, HoldOutcome outcome, Duration) override { ++outcomes[outcome]; }
+  void cycle(Duration) override { ++cycles; }
+  int came = 0, refused = 0, cycles = 0;
+  std::map<HoldOutcome, int> outcomes;
+};
+
+struct Bench {
+  explicit Bench(size_t endpoints = 1, const admission::FlowOptions& options = one_each())
+      : builder(endpoints), queue(options, net::system_clock(), &observer) {
+    snapshot.pools.push_back(builder.pool);
+  }
+  Held& held(std::string_view tenant = "default-flow", int priority = 0) {
+    Held& made = requests.emplace_back();
+    made.fairness_id = tenant;
+    made.priority = priority;
+    made.deadline = Instant::max();
+    return made;
+  }
+  void look() { queue.room_made(snapshot, now); }
+
+  const Instant now = routing::test::at_ms(1);
+  PoolBuilder builder;
+  endpoints::Snapshot snapshot;
+  Observer observer;
+  HoldQueue queue;
+  std::deque<Held> requests;
+};
+
+}  // namespace
+
+TEST_CASE("what is let go is on its way until it has left: the room of one is not given to two") {
+  Bench bench;
+  Shard shard;
+  Held &a = bench.held(), &b = bench.held();
+  CHECK_FALSE(bench.queue.anybody());
+  CHECK(bench.queue.offer(a, shard, 0));
+  CHECK(bench.queue.offer(b, shard, 0));
+  CHECK(bench.queue.anybody());
+  CHECK(a.here());
+  bench.look();
+  bench.look();
+  CHECK(shard.wakes == 1);
+  CHECK(bench.queue.take(shard) == &a);
+  CHECK(bench.queue.take(shard) == nullptr);
+  {
+    const routing::Reservation reserved(bench.builder.state(0), 10, 10, 10, bench.now);
+    bench.queue.leave(a, HoldOutcome::dispatched, bench.now);
+    CHECK_FALSE(a.here());
+    bench.look();
+    CHECK(bench.queue.take(shard) == nullptr);
+  }
+  bench.look();
+  CHECK(bench.queue.take(shard) == &b);
+  CHECK_FALSE(bench.queue.anybody());
+  bench.queue.leave(b, HoldOutcome::dispatched, bench.now);
+  CHECK(bench.observer.came == 2);
+  CHECK(bench.observer.outcomes[HoldOutcome::dispatched] == 2);
+}
+
+TEST_CASE("one that leaves on its way gives its room to the next, also of another shard, and is not told") {
+  Bench bench;
+  Shard first, second;
+  Held &a = bench.held(), &b = bench.held();
+  CHECK(bench.queue.offer(a, first, 0));
+  CHECK(bench.queue.offer(b, second, 0));
+  bench.look();
+  CHECK(first.wakes == 1);
+  bench.queue.leave(a, HoldOutcome::evicted_cancelled, bench.now);
+  CHECK(bench.queue.take(first) == nullptr);
+  bench.look();
+  CHECK(second.wakes == 1);
+  CHECK(bench.queue.take(second) == &b);
+  bench.queue.leave(b, HoldOutcome::evicted_other, bench.now);
+}
+
+TEST_CASE("priority and turns hold across shards") {
+  Bench bench(1);
+  Shard shards[2];
+  std::vector<std::string> order;
+  // Tenant a sends all it has through the first shard, b one through each.
+  const struct {
+    const char* tenant;
+    int priority;
+    size_t shard;
+  } sent[] = {{"a", 0, 0}, {"a", 0, 0}, {"a", 0, 0}, {"b", 0, 1}, {"b", 0, 0}, {"c", 5, 1}};
+  for (const auto& one : sent) CHECK(bench.queue.offer(bench.held(one.tenant, one.priority), shards[one.shard], 0));
+  for (size_t i = 0; i < std::size(sent); ++i) {
+    bench.look();
+    for (Shard& shard : shards) {
+      if (Held* const held = bench.queue.take(shard)) {
+        order.emplace_back(held->fairness_id);
+        bench.queue.leave(*held, HoldOutcome::dispatched, bench.now);
+      }
+    }
+  }
+  CHECK(order == std::vector<std::string>{"c", "a", "b", "a", "b", "a"});
+}
+
+TEST_CASE("refused at a limit; a pool that is gone lets everybody go; so does flow control turned off") {
+  admission::FlowOptions options = one_each();
+  options.requests_max = 1;
+  Bench bench(1, options);
+  Shard shard;
+  const routing::Reservation busy(bench.builder.state(0), 10, 10, 10, bench.now);
+  Held &a = bench.held(), &b = bench.held(), &c = bench.held();
+  CHECK(bench.queue.offer(a, shard, 0));
+  CHECK_FALSE(bench.queue.offer(b, shard, 0));
+  CHECK_FALSE(b.here());
+  CHECK(bench.observer.refused == 1);
+  CHECK(bench.queue.offer(c, shard, 77));
+  bench.look();
+  CHECK(bench.queue.take(shard) == &c);
+  bench.queue.leave(c, HoldOutcome::evicted_other, bench.now);
+  options.enabled = false;
+  bench.queue.set_options(options);
+  bench.look();
+  CHECK(bench.queue.take(shard) == &a);
+  bench.queue.leave(a, HoldOutcome::dispatched, bench.now);
+  CHECK_FALSE(bench.queue.anybody());
+}
+
+// Threads as shards: each request waits for the one endpoint, works for a moment, makes room. A grant that gets lost
+// would leave the others waiting for ever; a grant too many would be seen as two at work.
+TEST_CASE("many threads: everyone gets through, two are never at work") {
+  Bench bench;
+  constexpr int thread_count = 4, rounds = 2000;
+  std::atomic<int> at_work{0}, served{0};
+  std::atomic<bool> overlap{false};
+  const auto run = [&] {
+    Shard shard;
+    Held held;
+    held.fairness_id = "default-flow";
+    held.deadline = Instant::max();
+    for (int i = 0; i < rounds; ++i) {
+      if (!bench.queue.offer(held, shard, 0)) return;
+      bench.look();
+      Held* mine = nullptr;
+      while ((mine = bench.queue.take(shard)) == nullptr) std::this_thread::yield();
+      routing::Reservation reserved(bench.builder.state(0), 10, 10, 10, bench.now);
+      if (at_work.fetch_add(1) != 0) overlap = true;
+      bench.queue.leave(*mine, HoldOutcome::dispatched, bench.now);
+      at_work.fetch_sub(1);
+      ++served;
+      reserved.release();
+      bench.look();
+    }
+  };
+  std::vector<std::thread> threads;
+  for (int i = 0; i < thread_count; ++i) threads.emplace_back(run);
+  for (std::thread& thread : threads) thread.join();
+  CHECK(served == thread_count * rounds);
+  CHECK_FALSE(overlap);
+  CHECK_FALSE(bench.queue.anybody());
+}

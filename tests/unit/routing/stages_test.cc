@@ -1,0 +1,199 @@
+// Profiles made from an EndpointPickerConfig: filters, several choices, and the stages beside the decode.
+#include <doctest/doctest.h>
+
+#include "penstock/routing/plugin.h"
+#include "tests/unit/routing/pool_builder.h"
+
+using namespace penstock;
+using namespace penstock::routing;
+using namespace penstock::routing::test;
+
+namespace {
+
+using Parameters = std::vector<std::pair<std::string, ParameterValue>>;
+
+ProfileSpec::Use use(std::string_view type, double weight = 1, Parameters parameters = {}) {
+  return {{.name = std::string(type), .info = find_plugin_type(type), .parameters = std::move(parameters)}, weight};
+}
+
+std::vector<uint64_t> prompt_of(size_t blocks) {
+  Random random(7);
+  std::vector<uint64_t> chain(blocks);
+  for (uint64_t& block : chain) block = random.next();
+  return chain;
+}
+
+// Two that decode, two that prefill, one that encodes.
+struct Disaggregated {
+  PoolBuilder builder{5};
+  PrefixIndex index{1 << 10};
+  std::unique_ptr<Profile> profile;
+  std::unique_ptr<Router> router;
+  std::vector<uint64_t> blocks;
+  Features features;
+
+  explicit Disaggregated(const StageRule& prefill, const StageRule& encode = {}) {
+    const char* const roles[] = {"decode", "decode", "prefill", "prefill", "encode"};
+    for (size_t i = 0; i < 5; ++i) {
+      builder.view(i).labels = std::make_shared<objects::Labels>(objects::Labels{{"llm-d.ai/role", roles[i]}});
+      builder.state(i).address = "10.0.0." + std::to_string(i) + ":8000";
+    }
+    SchedulingSpec spec;
+    spec.primary = {"decode", {use("decode-filter"), use("prefix-cache-scorer", 3), use("queue-scorer")}};
+    spec.prefill = ProfileSpec{"prefill", {use("prefill-filter"), use("prefix-cache-scorer", 3), use("queue-scorer")}};
+    spec.encode = ProfileSpec{"encode", {use("encode-filter"), use("random-picker", 1, {{"maxNumOfEndpoints", 2.0}})}};
+    spec.prefill_rule = prefill;
+    spec.encode_rule = encode;
+    profile = make_profile(spec);
+    router = std::make_unique<Router>(*profile, index, 1);
+    blocks = prompt_of(10);
+    features.blocks = blocks;
+    features.prompt_tokens = 170;
+  }
+  Decision decide() { return router->decide(features, builder.pool, at_ms(0), {}); }
+};
+
+}  // namespace
+
+TEST_CASE("a filter that leaves nobody is no lack of endpoints, and explanations name it") {
+  PoolBuilder builder(2);
+  PrefixIndex index(64);
+  SchedulingSpec spec;
+  spec.primary.plugins = {use("prefill-filter"), use("queue-scorer")};
+  spec.primary.plugins[0].plugin.name = "who-prefills";
+  const auto profile = make_profile(spec);
+  Router router(*profile, index, 1);
+  Explanation why;
+  CHECK(router.decide({}, builder.pool, at_ms(0), {}, &why).why_none == NoEndpoint::filtered);
+  REQUIRE(why.excluded.size() == 2);
+  CHECK(why.excluded[0] == std::pair<std::string, std::string>("a", "filtered by who-prefills"));
+}
+
+TEST_CASE("explanations show the names of plugins") {
+  PoolBuilder builder(1);
+  PrefixIndex index(64);
+  SchedulingSpec spec;
+  spec.primary.plugins = {use("queue-scorer", 2), use("load-aware-scorer", 0.5)};
+  spec.primary.plugins[1].plugin.name = "by-queue";
+  const auto profile = make_profile(spec);
+  Router router(*profile, index, 1);
+  Explanation why;
+  CHECK(router.decide({}, builder.pool, at_ms(0), {}, &why).score == 2.25);
+  CHECK(why.scorers == std::vector<std::string>{"queue-scorer*2", "by-queue*0.5"});
+}
+
+TEST_CASE("several choices: what is next stands in the decision, and a later one follows it") {
+  PoolBuilder builder(4);
+  PrefixIndex index(64);
+  SchedulingSpec spec;
+  spec.primary.plugins = {use("queue-scorer"), use("max-score-picker", 1, {{"maxNumOfEndpoints", 3.0}})};
+  const auto profile = make_profile(spec);
+  Router router(*profile, index, 1);
+  for (size_t i = 0; i < 4; ++i) builder.view(i).metrics.waiting = static_cast<double>(i);
+  const Decision first = router.decide({}, builder.pool, at_ms(0), {});
+  CHECK(first.endpoint == &builder.state(0));
+  REQUIRE(first.next.size() == 2);
+  CHECK(first.next[0] == &builder.state(1));
+  CHECK(first.next[1] == &builder.state(2));
+
+  // Meanwhile b has become the worst; the plan stands, as long as b may answer.
+  const std::vector<endpoints::EndpointState*> plan(first.next.begin(), first.next.end());
+  endpoints::EndpointState* tried[] = {first.endpoint};
+  builder.view(1).metrics.waiting = 50;
+  Features features;
+  features.planned = plan;
+  CHECK(router.decide(features, builder.pool, at_ms(0), tried).endpoint == &builder.state(1));
+  builder.view(1).readiness = endpoints::Readiness::not_ready;
+  CHECK(router.decide(features, builder.pool, at_ms(0), tried).endpoint == &builder.state(2));
+  builder.view(2).readiness = endpoints::Readiness::not_ready;
+  CHECK(router.decide(features, builder.pool, at_ms(0), tried).endpoint == &builder.state(3));
+}
+
+TEST_CASE("disaggregation: the decode first, then who prefills, each in its own profile") {
+  Disaggregated bench({.when = StageRule::When::always});
+  bench.builder.view(0).metrics.waiting = 5;
+  bench.builder.view(3).metrics.waiting = 5;
+  const Decision decision = bench.decide();
+  CHECK(decision.endpoint == &bench.builder.state(1));
+  CHECK(decision.prefill == &bench.builder.state(2));
+  CHECK(decision.encode.empty());
+  CHECK(decision.candidates == 2);
+
+  Explanation why;
+  bench.router->decide(bench.features, bench.builder.pool, at_ms(0), {}, &why);
+  CHECK(why.to_header().find("; prefill: c; ") != std::string::npos);
+  std::string json;
+  why.append_json(json);
+  CHECK(json.ends_with(",\"stages\":[{\"stage\":\"prefill\",\"endpoint\":\"c\"}]}"));
+}
+
+TEST_CASE("disaggregation when so many tokens are not cached where it will decode") {
+  Disaggregated bench({.when = StageRule::When::uncached, .uncached_tokens = 100});
+  CHECK(bench.decide().prefill != nullptr);
+  bench.index.record(bench.blocks, 0);
+  bench.index.record(bench.blocks, 3);
+  const Decision warm = bench.decide();  // 160 of 170 tokens are there
+  CHECK(warm.endpoint == &bench.builder.state(0));
+  CHECK(warm.matched_blocks == 10);
+  CHECK(warm.prefill == nullptr);
+  bench.features.prompt_tokens = 260;  // exactly 100 are not
+  const Decision longer = bench.decide();
+  CHECK(longer.prefill == &bench.builder.state(3));
+  CHECK(longer.prefill_matched_blocks == 10);
+  bench.features.prompt_tokens = 259;
+  CHECK(bench.decide().prefill == nullptr);
+}
+
+TEST_CASE("a decider of 0 tokens never disaggregates, and a stage without candidates is left out") {
+  Disaggregated never({.when = StageRule::When::uncached});
+  CHECK(never.decide().prefill == nullptr);
+  Disaggregated alone({.when = StageRule::When::always});
+  for (const size_t i : {2, 3}) alone.builder.view(i).readiness = endpoints::Readiness::not_ready;
+  const Decision decision = alone.decide();
+  CHECK(decision.endpoint != nullptr);
+  CHECK(decision.prefill == nullptr);
+}
+
+TEST_CASE("media are encoded elsewhere, text is not") {
+  Disaggregated bench({.when = StageRule::When::always}, {.when = StageRule::When::multimodal});
+  CHECK(bench.decide().encode.empty());
+  bench.features.multimodal = true;
+  const Decision decision = bench.decide();
+  REQUIRE(decision.encode.size() == 1);
+  CHECK(decision.encode[0] == &bench.builder.state(4));
+  CHECK(decision.prefill != nullptr);
+}
+
+TEST_CASE("cache capacity: the engine's word, else the configured one; without auto-tuning the configured one") {
+  const auto matched = [](bool auto_tune, uint64_t engine_blocks) {
+    PoolBuilder builder(1);
+    builder.view(0).metrics.block_size = 16;
+    builder.view(0).metrics.kv_blocks = engine_blocks;
+    PrefixIndex index(1 << 10);
+    SchedulingSpec spec;
+    spec.primary.plugins = {use("prefix-cache-scorer")};
+    spec.prefix = {.auto_tune = auto_tune, .capacity_blocks = 20};
+    const auto profile = make_profile(spec);
+    Router router(*profile, index, 1);
+    const std::vector<uint64_t> chain = prompt_of(40);
+    Features features;
+    features.blocks = chain;
+    router.decide(features, builder.pool, at_ms(0), {});
+    index.record(chain, 0);
+    return router.decide(features, builder.pool, at_ms(0), {}).matched_blocks;
+  };
+  CHECK(matched(true, 30) == 30);
+  CHECK(matched(true, 0) == 20);
+  CHECK(matched(false, 30) == 20);
+}
+
+TEST_CASE("blocks as long as the engines' own, within bounds") {
+  PoolBuilder builder(2);
+  CHECK(tuned_block_tokens(builder.pool, 16) == 16);
+  builder.view(1).metrics.block_size = 128;
+  CHECK(tuned_block_tokens(builder.pool, 16) == 128);
+  builder.view(0).metrics.block_size = 1;
+  CHECK(tuned_block_tokens(builder.pool, 32) == 16);
+  builder.view(0).metrics.block_size = 4096;
+  CHECK(tuned_block_tokens(builder.pool, 16) == 1024);
+}
