@@ -1,0 +1,105 @@
+{{- define "penstock.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" -}}
+{{- end -}}
+
+{{- define "penstock.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 54 | trimSuffix "-" -}}
+{{- else -}}
+{{- $name := include "penstock.name" . -}}
+{{- if contains $name .Release.Name -}}
+{{- .Release.Name | trunc 54 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name $name | trunc 54 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "penstock.selector" -}}
+app.kubernetes.io/name: {{ include "penstock.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "penstock.labels" -}}
+{{ include "penstock.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+{{- end -}}
+
+{{- define "penstock.serviceAccount" -}}
+{{- if .Values.serviceAccount.create -}}
+{{- default (include "penstock.fullname" .) .Values.serviceAccount.name -}}
+{{- else -}}
+{{- default "default" .Values.serviceAccount.name -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "penstock.image" -}}
+{{- if .Values.image.digest -}}
+{{ .Values.image.repository }}@{{ .Values.image.digest }}
+{{- else -}}
+{{ .Values.image.repository }}:{{ default .Chart.AppVersion .Values.image.tag }}
+{{- end -}}
+{{- end -}}
+
+{{- define "penstock.poolNamespace" -}}
+{{- default .Release.Namespace .Values.discovery.namespace -}}
+{{- end -}}
+
+{{/* The configuration file. What the chart decides wins over .Values.config. */}}
+{{- define "penstock.config" -}}
+{{- $decided := dict "kind" "GatewayConfig" "lifecycle" (dict
+      "drain_delay" (printf "%ds" (int .Values.drain.delaySeconds))
+      "drain_limit" (printf "%ds" (int .Values.drain.limitSeconds))) -}}
+{{- if .Values.discovery.kubernetes -}}
+{{- $_ := set $decided "kubernetes" (dict "enabled" true "own_service" (include "penstock.fullname" .)) -}}
+{{- end -}}
+{{- toYaml (mergeOverwrite (deepCopy .Values.config) $decided) -}}
+{{- end -}}
+
+{{/* app=vllm,tier=gpu */}}
+{{- define "penstock.endpointSelector" -}}
+{{- $pairs := list -}}
+{{- range $key, $value := .Values.discovery.endpointSelector -}}
+{{- $pairs = append $pairs (printf "%s=%s" $key $value) -}}
+{{- end -}}
+{{- join "," $pairs -}}
+{{- end -}}
+
+{{/* What the process may read and write: one list for Role and ClusterRole. */}}
+{{- define "penstock.rules" -}}
+- apiGroups: [""]
+  resources: [pods, services]
+  verbs: [get, list, watch]
+- apiGroups: [discovery.k8s.io]
+  resources: [endpointslices]
+  verbs: [get, list, watch]
+- apiGroups: [inference.networking.k8s.io, inference.networking.x-k8s.io]
+  resources: [inferencepools]
+  verbs: [get, list, watch]
+- apiGroups: [llm-d.ai, inference.networking.x-k8s.io]
+  resources: [inferencemodelrewrites, inferenceobjectives]
+  verbs: [get, list, watch]
+{{- if .Values.discovery.gatewayApi }}
+- apiGroups: [gateway.networking.k8s.io]
+  resources: [gateways, httproutes, referencegrants]
+  verbs: [get, list, watch]
+{{- end }}
+{{- if .Values.discovery.write }}
+- apiGroups: [inference.networking.k8s.io]
+  resources: [inferencepools/status]
+  verbs: [get, patch, update]
+- apiGroups: [llm-d.ai, inference.networking.x-k8s.io]
+  resources: [inferencemodelrewrites/status, inferenceobjectives/status]
+  verbs: [get, patch, update]
+- apiGroups: ["", events.k8s.io]
+  resources: [events]
+  verbs: [create, patch]
+{{- if .Values.discovery.gatewayApi }}
+- apiGroups: [gateway.networking.k8s.io]
+  resources: [gateways/status, httproutes/status]
+  verbs: [get, patch, update]
+{{- end }}
+{{- end }}
+{{- end -}}
