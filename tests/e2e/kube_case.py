@@ -13,8 +13,10 @@ POOL = "gaie-sim"
 # A stream of the long kind takes 300 steps of 4 ms.
 SIM = ("--seed", "3", "--prefill-tokens-per-s", "20000", "--decode-ms", "4", "--drain-timeout-s", "30")
 LONG_TOKENS = 300
-# The promise is 100 ms; a single event may come late on a machine that does something else.
-PROMPT_S, LATE_S = 0.1, 2.0
+# The promise is 100 ms; a single event may come late on a machine that does something else, and all of them on a build
+# with a sanitizer, which is given more patience.
+PROMPT_S, LATE_S = 0.1 * harness.PATIENCE / 20, 2.0
+MANY_EVENTS = 5
 SETTLED_S = 0.25  # after so long no request may go to a pod that is gone
 
 
@@ -141,6 +143,10 @@ class ReadyFollower:
     def value(self):
         return self.samples[-1][1] if self.samples else None
 
+    def settled(self):
+        """The gauge has the last value, and that is so old that it counts."""
+        return self.value() == self.truth[-1][1] and time.monotonic() - self.truth[-1][0] >= 2 * PROMPT_S
+
     def stop(self):
         self.cluster.server.store.unsubscribe(self._on_event)
         self._stopping.set()
@@ -199,12 +205,14 @@ class KubernetesCase(E2E):
         return wait_for("a pod has a request", busy)
 
     def assert_prompt(self, follower):
-        """The gauge followed the truth: most of the time within the promise, never much later."""
+        """The gauge followed the truth: never much later, and where there is a median, that within the promise."""
         wait_for("the gauge has the last value", lambda: follower.value() == follower.truth[-1][1])
         lags = sorted(follower.lags())
         self.assertTrue(lags, "nothing has changed")
-        self.assertLess(lags[len(lags) // 2], PROMPT_S, lags)
         self.assertLess(lags[-1], LATE_S, lags)
+        if len(lags) >= MANY_EVENTS:
+            self.assertLess(lags[len(lags) // 2], PROMPT_S, lags)
+        return lags
 
     def assert_nothing_failed(self, traffic, gateway):
         traffic.stop()

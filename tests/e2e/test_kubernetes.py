@@ -5,7 +5,7 @@ import time
 
 import harness
 from harness import completion, wait_for
-from kube_case import SETTLED_S, KubernetesCase, pod_of
+from kube_case import MANY_EVENTS, SETTLED_S, KubernetesCase, pod_of
 
 
 class Pods(KubernetesCase):
@@ -160,6 +160,17 @@ class Pods(KubernetesCase):
 
 class Quiet(KubernetesCase):
     """Without traffic: every request here is one that the test makes."""
+
+    def test_the_gauge_follows_within_the_promise(self):
+        cluster = self.cluster(2)
+        gateway = self.penstock(cluster.server)
+        gateway.wait_pods(2)
+        follower = self.follower_of(cluster, gateway)
+        name = cluster.ready_pods()[0]
+        for changes in range(1, 10):
+            cluster.set_ready(name, changes % 2 == 0)
+            wait_for("the change is seen and has lasted", lambda: len(follower.lags()) == changes and follower.settled())
+        self.assertGreaterEqual(len(self.assert_prompt(follower)), MANY_EVENTS)
 
     def test_a_stream_outlives_the_deletion_of_its_pod(self):
         cluster = self.cluster(2)
