@@ -103,7 +103,7 @@ class Bench {
 // blocks, which many endpoints hold; the rest of each is held whole by one endpoint and in part by eight.
 class Scene {
  public:
-  Scene(size_t endpoints, size_t tokens) : index_(index_entries), tokens_(tokens) {
+  Scene(size_t endpoints, size_t tokens) : index_(index_entries, routing::PrefixIndex::long_prompts), tokens_(tokens) {
     for (uint32_t i = 0; i < endpoints; ++i) add(i);
     std::vector<uint64_t> other(4096);
     for (size_t i = 0; i < 128; ++i) {

@@ -76,7 +76,7 @@ Control::Control(const config::Command& command)
       probe_(net::probe_rings()),
       budget_(options_.limits.memory_bytes),
       snapshots_(options_.shards),
-      index_(options_.prefix_index_entries),
+      index_(options_.prefix_index_entries, routing::PrefixIndex::long_prompts),
       profile_(options_.endpoint_picker ? routing::make_profile(options_.endpoint_picker->scheduling)
                                         : profile_of(options_.policy)),
       shadow_(profile_of(options_.shadow_policy)),

@@ -40,7 +40,7 @@ class Simulation final : engine::SequenceEvents {
         contestant_(contestant),
         random_(seed),
         fleet_(setup, contestant.index_unbounded, random_),
-        index_(index_entries),
+        index_(index_entries, routing::PrefixIndex::long_prompts),
         router_(*contestant.profile, index_, random_.next()),
         flow_(setup.flow),
         detector_(setup.flow.detector) {

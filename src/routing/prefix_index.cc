@@ -40,7 +40,7 @@ constexpr size_t lines_max = 20;
 static_assert(PrefixIndex::holders_max * 5 <= lines_max * spill_at * 4);
 
 constexpr size_t prefetch_distance = 16;
-// Blocks from one look at a chain to the next, and how many such looks are prefetched.
+// Entries from one look at a chain to the next, and how many such looks are prefetched.
 constexpr uint32_t stride = 32;
 constexpr uint32_t strides_ahead = 12;
 
@@ -67,6 +67,29 @@ uint64_t age_of(uint64_t word, uint64_t counter) {
   return age > stamp_mask - ahead_max ? 0 : age;
 }
 
+// The blocks of a chain that have entries, counted 0, 1, 2, ... as the others never were. The last of a run of `every`
+// blocks speaks for the run: its hash is of all that stands before it.
+class Sampled {
+ public:
+  Sampled(std::span<const uint64_t> chain, PrefixIndex::Sampling sampling) : chain_(chain), sampling_(sampling) {
+    const size_t size = chain.size(), dense = sampling.dense;
+    size_ = static_cast<uint32_t>(size <= dense ? size : dense + (size - dense) / sampling.every);
+  }
+  uint32_t size() const { return size_; }
+  uint64_t operator[](size_t entry) const { return chain_[blocks(entry + 1) - 1]; }
+  // Blocks that the first `entries` speak for.
+  size_t blocks(size_t entries) const {
+    const size_t dense = sampling_.dense;
+    return entries <= dense ? entries : dense + (entries - dense) * sampling_.every;
+  }
+  uint64_t weight(size_t entry) const { return entry < sampling_.dense ? 1 : sampling_.every; }
+
+ private:
+  std::span<const uint64_t> chain_;
+  PrefixIndex::Sampling sampling_;
+  uint32_t size_;
+};
+
 // What a reader needs to judge words of one endpoint, read once per call.
 struct View {
   uint64_t counter;
@@ -88,7 +111,7 @@ struct Judge {
 // How far each endpoint has been followed along a chain. Indexed by slot; only those of the candidates are read.
 struct Followed {
   static constexpr uint32_t nobody = UINT32_MAX;
-  std::array<uint32_t, PrefixIndex::endpoint_slots_max> reached;  // blocks held so far; nobody: not a candidate
+  std::array<uint32_t, PrefixIndex::endpoint_slots_max> reached;  // entries held so far; nobody: not a candidate
   std::array<Judge, PrefixIndex::endpoint_slots_max> judges;
   uint32_t slot_end = 0;  // after the last candidate's
 };
@@ -118,7 +141,7 @@ struct alignas(64) EndpointSlot {
 // Every access to a word is relaxed: a word is complete in itself and nothing else is published through it. A reader
 // that sees an old word sees a state the table was in; a writer that overwrites another's word costs that one a hit.
 struct PrefixIndex::Table {
-  explicit Table(size_t entries);
+  Table(size_t entries, Sampling sampling);
   ~Table() { ::munmap(memory, memory_bytes); }
   Table(const Table&) = delete;
   Table& operator=(const Table&) = delete;
@@ -130,15 +153,16 @@ struct PrefixIndex::Table {
   void prefetch(uint64_t hash) const { __builtin_prefetch(line(hash, 0)); }
   void prefetch_to_write(uint64_t hash) const { __builtin_prefetch(line(hash, 0), 1); }
 
-  uint64_t touch(uint64_t hash, uint32_t slot, const View& own, Recorded& done);
+  uint64_t touch(uint64_t hash, uint64_t weight, uint32_t slot, const View& own, Recorded& done);
   size_t place_in(const uint64_t* line, bool last) const;
   bool erase(uint64_t* word, uint64_t expected);
   int64_t forget_block(uint64_t hash, uint32_t slot);
   void sweep(uint64_t recorded);
   size_t advance(uint64_t hash, uint32_t from, uint32_t to, size_t wanted, Followed& followed) const;
-  void find_ends(std::span<const uint64_t> chain, uint32_t from, uint32_t to, size_t lost, Followed& followed) const;
-  void follow(std::span<const uint64_t> chain, size_t candidates, Followed& followed) const;
+  void find_ends(const Sampled& chain, uint32_t from, uint32_t to, size_t lost, Followed& followed) const;
+  void follow(const Sampled& chain, size_t candidates, Followed& followed) const;
 
+  const Sampling sampling;
   void* memory;
   size_t memory_bytes;
   uint64_t* words;  // aligned to a huge page
@@ -164,7 +188,8 @@ bool full(const uint64_t* line) {
 }
 }  // namespace
 
-PrefixIndex::Table::Table(size_t entries) {
+PrefixIndex::Table::Table(size_t entries, Sampling which) : sampling(which) {
+  PENSTOCK_ASSERT(which.every > 0);
   // At least a few lines per sequence of lines_max.
   const size_t lines = std::bit_ceil(std::max(entries, size_t{32} * words_per_line)) / words_per_line;
   line_mask = lines - 1;
@@ -183,7 +208,8 @@ PrefixIndex::Table::Table(size_t entries) {
   for (size_t at = 0; at < bytes / sizeof(uint64_t); at += huge_page / sizeof(uint64_t)) store(words + at, 0);
 }
 
-PrefixIndex::PrefixIndex(size_t entries) : table_(std::make_unique<Table>(entries)) {}
+PrefixIndex::PrefixIndex(size_t entries, Sampling sampling) : table_(std::make_unique<Table>(entries, sampling)) {}
+PrefixIndex::PrefixIndex(size_t entries) : PrefixIndex(entries, every_block) {}
 PrefixIndex::~PrefixIndex() = default;
 
 void PrefixIndex::match(std::span<const uint64_t> chain, std::span<const uint32_t> slots,
@@ -201,17 +227,19 @@ void PrefixIndex::match(std::span<const uint64_t> chain, std::span<const uint32_
     followed.judges[slot] = Judge(table_->slots[slot].view());
     ++candidates;
   }
-  table_->follow(chain, candidates, followed);
+  const Sampled entries(chain, table_->sampling);
+  table_->follow(entries, candidates, followed);
   for (size_t i = 0; i < slots.size(); ++i) {
-    matched_blocks[i] = slots[i] < endpoint_slots_max ? followed.reached[slots[i]] : 0;
+    const uint32_t reached = slots[i] < endpoint_slots_max ? followed.reached[slots[i]] : 0;
+    matched_blocks[i] = static_cast<uint32_t>(entries.blocks(reached));
   }
 }
 
 // All candidates at once, in strides: who holds the last block of a stride holds the stride, since caches and this
 // index lose the tail of a chain before its head.
-void PrefixIndex::Table::follow(std::span<const uint64_t> chain, size_t candidates, Followed& followed) const {
-  if (chain.empty()) return;
-  const auto size = static_cast<uint32_t>(chain.size());
+void PrefixIndex::Table::follow(const Sampled& chain, size_t candidates, Followed& followed) const {
+  const uint32_t size = chain.size();
+  if (size == 0) return;
   for (uint32_t at = 0, ahead = 0; ahead < strides_ahead && at < size; ++ahead, at += stride) prefetch(chain[at]);
   uint32_t at = 1;
   size_t active = advance(chain[0], 0, 1, candidates, followed);
@@ -226,8 +254,8 @@ void PrefixIndex::Table::follow(std::span<const uint64_t> chain, size_t candidat
   }
 }
 
-// `lost` endpoints were followed to `from` and do not hold the last block before `to`: where between do they end?
-void PrefixIndex::Table::find_ends(std::span<const uint64_t> chain, uint32_t from, uint32_t to, size_t lost,
+// `lost` endpoints were followed to `from` and do not hold the last entry before `to`: where between do they end?
+void PrefixIndex::Table::find_ends(const Sampled& chain, uint32_t from, uint32_t to, size_t lost,
                                    Followed& followed) const {
   while (lost > 0 && to - from > 1) {
     const uint32_t middle = from + (to - from) / 2;
@@ -263,15 +291,15 @@ size_t PrefixIndex::Table::advance(uint64_t hash, uint32_t from, uint32_t to, si
 
 void PrefixIndex::record(std::span<const uint64_t> chain, uint32_t slot) {
   if (slot >= endpoint_slots_max || chain.empty()) return;
-  chain = chain.first(std::min<size_t>(chain.size(), ahead_max));
+  const Sampled entries(chain.first(std::min<size_t>(chain.size(), ahead_max)), table_->sampling);
   EndpointSlot& endpoint = table_->slots[slot];
   const View own = endpoint.view();
   // Tail first: model servers evict the tail of a chain before its head, and the head is what all matches need.
   Recorded done;
   uint64_t ages = 0;
-  for (size_t i = chain.size(); i-- > 0;) {
-    if (i >= prefetch_distance) table_->prefetch_to_write(chain[i - prefetch_distance]);
-    ages += table_->touch(chain[i], slot, own, done);
+  for (size_t i = entries.size(); i-- > 0;) {
+    if (i >= prefetch_distance) table_->prefetch_to_write(entries[i - prefetch_distance]);
+    ages += table_->touch(entries[i], entries.weight(i), slot, own, done);
   }
   // A new block pushes every other one step towards eviction. One that was held already, at age a, pushes only the
   // blocks younger than it: a/span of them. The counter moves by the mean push.
@@ -282,9 +310,9 @@ void PrefixIndex::record(std::span<const uint64_t> chain, uint32_t slot) {
   table_->sweep(pushed);
 }
 
-// Stamps the block as the newest of the endpoint. Returns the age it had; 0, and one more that is fresh, if it was
-// not held.
-uint64_t PrefixIndex::Table::touch(uint64_t hash, uint32_t slot, const View& own, Recorded& done) {
+// Stamps the entry, which speaks for `weight` blocks, as the newest of the endpoint. Returns the ages that these had;
+// 0, and so many more that are fresh, if they were not held.
+uint64_t PrefixIndex::Table::touch(uint64_t hash, uint64_t weight, uint32_t slot, const View& own, Recorded& done) {
   const uint64_t wanted = make_word(hash, slot, 0);
   for (size_t step = 0;; ++step) {
     uint64_t* words_of_line = line(hash, step);
@@ -296,14 +324,14 @@ uint64_t PrefixIndex::Table::touch(uint64_t hash, uint32_t slot, const View& own
       if (!same_tag_and_slot(word ^ wanted)) continue;
       const uint64_t age = age_of(word, own.counter);
       const bool held = age < own.span;
-      done.fresh += held ? 0 : 1;
+      done.fresh += held ? 0 : weight;
       store(words_of_line + i, make_word(hash, slot, own.counter + done.fresh));
-      return held ? age : 0;
+      return held ? age * weight : 0;
     }
     const bool last = step + 1 == lines_max;
     const size_t place = of_block < spill_at || last ? place_in(words_of_line, last) : words_per_line;
     if (place == words_per_line) continue;
-    ++done.fresh;
+    done.fresh += weight;
     if (load(words_of_line + place) == 0) ++done.filled;
     store(words_of_line + place, make_word(hash, slot, own.counter + done.fresh));
     return 0;
@@ -380,10 +408,12 @@ void PrefixIndex::Table::sweep(uint64_t recorded) {
 
 void PrefixIndex::forget_tail(std::span<const uint64_t> chain, uint32_t slot, size_t kept_blocks) {
   if (slot >= endpoint_slots_max) return;
+  const Sampled entries(chain, table_->sampling);
+  const size_t kept = Sampled(chain.first(std::min(kept_blocks, chain.size())), table_->sampling).size();
   int64_t erased = 0;
-  for (size_t i = kept_blocks; i < chain.size(); ++i) {
-    if (i + prefetch_distance < chain.size()) table_->prefetch(chain[i + prefetch_distance]);
-    erased += table_->forget_block(chain[i], slot);
+  for (size_t i = kept; i < entries.size(); ++i) {
+    if (i + prefetch_distance < entries.size()) table_->prefetch(entries[i + prefetch_distance]);
+    erased += table_->forget_block(entries[i], slot);
   }
   if (erased > 0) table_->used.fetch_sub(erased, std::memory_order_relaxed);
 }

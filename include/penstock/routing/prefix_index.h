@@ -23,13 +23,23 @@ class PrefixIndex {
   // Endpoints that may be known to hold one and the same block; the least recently used lose it first.
   static constexpr uint32_t holders_max = 96;
 
-  // `entries`: rounded up to a power of two; 8 bytes each. The memory is touched only as it fills.
-  explicit PrefixIndex(size_t entries);
+  // Which blocks of a chain have entries: the first `dense` ones all, behind them one in `every`. A long prompt costs
+  // its cache misses by the entry, and of a match of a thousand tokens three blocks more or less decide nothing.
+  struct Sampling {
+    uint32_t dense;
+    uint32_t every;
+  };
+  static constexpr Sampling every_block{UINT32_MAX, 1}, long_prompts{64, 4};
+
+  // `entries`: rounded up to a power of two; 8 bytes each. The memory is touched only as it fills. Matches are exact
+  // to the block where all have entries, else cut to the last block that has one.
+  PrefixIndex(size_t entries, Sampling sampling);
+  explicit PrefixIndex(size_t entries);  // every block
   ~PrefixIndex();
 
   // For each endpoint slot in `slots`, the number of leading blocks of `chain` it is believed to hold. A cache that
   // holds a block of a chain holds what stands before it, so not every block is looked up: an entry that this table
-  // lost in the middle may go unnoticed, which is nearer to the truth than a gap. Looks at one block in 32 and,
+  // lost in the middle may go unnoticed, which is nearer to the truth than a gap. Looks at one entry in 32 and,
   // where a match ends, at a few between; once for all endpoints.
   void match(std::span<const uint64_t> chain, std::span<const uint32_t> slots,
              std::span<uint32_t> matched_blocks) const;

@@ -102,6 +102,41 @@ TEST_CASE("matches that end anywhere are found to the block, for many endpoints 
   }
 }
 
+TEST_CASE("of a long prompt one block in four has an entry, and matches end there") {
+  for (uint64_t seed = 1; seed <= 30; ++seed) {
+    CAPTURE(seed);
+    Random random(seed);
+    PrefixIndex index(1 << 20, PrefixIndex::long_prompts);
+    const Chain chain = random_chain(random, 1 + random.below(1000));
+    std::vector<uint32_t> slots(1 + random.below(80)), wanted, blocks(slots.size());
+    for (uint32_t i = 0; i < slots.size(); ++i) {
+      slots[i] = i * 7;
+      const auto held = static_cast<uint32_t>(random.below(chain.size() + 1));
+      index.record(std::span(chain).first(held), slots[i]);
+      wanted.push_back(held <= 64 ? held : 64 + (held - 64) / 4 * 4);
+    }
+    index.match(chain, slots, blocks);
+    CHECK(blocks == wanted);
+  }
+}
+
+TEST_CASE("an entry that speaks for four blocks ages the endpoint's cache by four") {
+  Random random(7);
+  PrefixIndex index(1 << 16, PrefixIndex::long_prompts);
+  index.set_capacity(1, 2000);
+  const Chain first = random_chain(random, 1000), second = random_chain(random, 1000),
+              third = random_chain(random, 900);
+  index.record(first, 1);
+  index.record(second, 1);
+  CHECK(index.size() == 2 * (64 + 936 / 4));
+  CHECK(matched(index, first, 1) == 1000);
+  index.record(third, 1);  // pushes out all of the first but its head
+  CHECK(matched(index, first, 1) == 100);
+  CHECK(matched(index, second, 1) == 1000);
+  index.forget_tail(second, 1, 500);
+  CHECK(matched(index, second, 1) == 500);
+}
+
 TEST_CASE("a chain matches as far as it is equal") {
   Random random(4);
   PrefixIndex index(4096);
