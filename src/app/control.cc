@@ -300,6 +300,7 @@ void Control::end() {
 }
 
 void Control::stop_shards() {
+  hold_.close();
   for (const auto& shard : shards_) shard->stop();
   for (const auto& shard : shards_) shard->join();
 }

@@ -74,6 +74,7 @@ Exchange::Progress Exchange::wait_for_room(const endpoints::Pool& pool, Duration
                   .target_model = routed_model(),
                   .priority = priority_};
   if (!context_.hold->offer(held_, gateway_, *pool_id_)) {
+    if (context_.hold->closed()) return refused(ErrorCode::shutting_down);
     context_.observer.limit_hit("flow_control");
     return refused(ErrorCode::queue_full);
   }

@@ -32,6 +32,7 @@ HoldQueue::~HoldQueue() {
 bool HoldQueue::offer(Held& held, HoldHome& home, uint32_t pool_id) {
   PENSTOCK_ASSERT(!held.here());
   const std::lock_guard lock(mutex_);
+  if (closed()) return false;
   const Instant before = clock_.now();
   std::unique_ptr<Queue>& queue = queues_[pool_id];
   if (queue == nullptr) queue = std::make_unique<Queue>(options_);
@@ -51,6 +52,7 @@ bool HoldQueue::offer(Held& held, HoldHome& home, uint32_t pool_id) {
 void HoldQueue::room_made(const endpoints::Snapshot& snapshot, Instant now) {
   if (!anybody()) return;
   const std::lock_guard lock(mutex_);
+  if (closed()) return;
   const Instant before = clock_.now();
   for (auto& [id, queue] : queues_) {
     const auto pool = std::find_if(snapshot.pools.begin(), snapshot.pools.end(),
@@ -73,7 +75,7 @@ void HoldQueue::let_go(Queue& queue, const endpoints::Pool* pool, Instant now) {
 
 Held* HoldQueue::take(HoldHome& home) {
   const std::lock_guard lock(mutex_);
-  return home.granted_.pop_front();
+  return closed() ? nullptr : home.granted_.pop_front();
 }
 
 void HoldQueue::leave(Held& held, HoldOutcome outcome, Instant now) {
@@ -95,6 +97,11 @@ void HoldQueue::leave(Held& held, HoldOutcome outcome, Instant now) {
 void HoldQueue::drop_if_empty(uint32_t pool_id) {
   const auto queue = queues_.find(pool_id);
   if (queue->second->flow.requests() == 0 && queue->second->on_their_way == 0) queues_.erase(queue);
+}
+
+void HoldQueue::close() {
+  const std::lock_guard lock(mutex_);
+  closed_.store(true, std::memory_order_relaxed);
 }
 
 void HoldQueue::set_options(const admission::FlowOptions& options) {

@@ -74,6 +74,7 @@ void SimShard::publish(const objects::Desired& desired, const Models& models) {
 }
 
 void SimShard::end() {
+  hold_.close();
   server_.stop_listening();
   gateway_.turn_away_held();
 }

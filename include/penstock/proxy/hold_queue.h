@@ -89,16 +89,22 @@ class HoldQueue {
     return waiting_.load(std::memory_order_relaxed) != 0;
   }
 
-  // It waits from now on; false: a limit is reached. Call room_made() then, for room may have come just before.
+  // It waits from now on; false: a limit is reached, or closed(). Call room_made() then, for room may have come just
+  // before.
   bool offer(Held& held, HoldHome& home, uint32_t pool_id);
   // Load has shrunk, or endpoints have changed. `snapshot` must stay valid during the call.
   void room_made(const endpoints::Snapshot& snapshot, Instant now);
   // The home's own thread: the next of its requests that may go; null: none. Its exchange says leave() when it is gone.
+  // Those that it has not taken when the queue closes stay, like those that wait, until they leave.
   Held* take(HoldHome& home);
   // It has reserved its load (dispatched), or has ended, wherever it stood. Then call room_made().
   void leave(Held& held, HoldOutcome outcome, Instant now);
   // Control thread. Then call room_made(): more may be allowed to go.
   void set_options(const admission::FlowOptions& options);
+  // The process ends, before any shard cuts what it has: the room which that makes is nobody's. From now on nobody
+  // comes in, and nobody may go; whoever is in it is for its shard to answer.
+  void close();
+  bool closed() const { return closed_.load(std::memory_order_relaxed); }
 
  private:
   struct Queue {
@@ -112,7 +118,8 @@ class HoldQueue {
 
   net::Clock& clock_;
   HoldObserver* const observer_;
-  std::atomic<size_t> waiting_{0};  // in all queues; not those on their way
+  std::atomic<size_t> waiting_{0};   // in all queues; not those on their way
+  std::atomic<bool> closed_{false};  // set under mutex_, once
   std::mutex mutex_;
   admission::FlowOptions options_;                     // under mutex_
   std::map<uint32_t, std::unique_ptr<Queue>> queues_;  // by pool, while it has any; under mutex_

@@ -155,6 +155,40 @@ TEST_CASE("refused at a limit; a pool that is gone lets everybody go; so does fl
   CHECK_FALSE(bench.queue.anybody());
 }
 
+TEST_CASE("closed: nobody goes or comes in any more, whoever is in it leaves, and is counted") {
+  Bench bench(2);
+  Shard shard;
+  Held &on_its_way = bench.held(), &waiting = bench.held(), &late = bench.held();
+  routing::Reservation busy(bench.builder.state(0), 10, 10, 10, bench.now);
+  CHECK(bench.queue.offer(on_its_way, shard, 0));
+  bench.look();
+  CHECK(shard.wakes == 1);
+  CHECK(bench.queue.offer(waiting, shard, 0));
+  CHECK_FALSE(bench.queue.closed());
+  bench.queue.close();
+  CHECK(bench.queue.closed());
+  CHECK(bench.queue.take(shard) == nullptr);
+  busy.release();
+  bench.look();
+  CHECK(shard.wakes == 1);
+  admission::FlowOptions off = one_each();
+  off.enabled = false;
+  bench.queue.set_options(off);
+  bench.look();
+  CHECK(bench.queue.take(shard) == nullptr);
+  CHECK_FALSE(bench.queue.offer(late, shard, 0));
+  CHECK_FALSE(late.here());
+  CHECK(bench.observer.refused == 0);  // it was not for lack of capacity
+  for (Held* held : {&on_its_way, &waiting}) {
+    CHECK(held->here());
+    bench.queue.leave(*held, HoldOutcome::evicted_other, bench.now);
+    bench.look();
+  }
+  CHECK_FALSE(bench.queue.anybody());
+  CHECK(bench.observer.outcomes[HoldOutcome::evicted_other] == 2);
+  CHECK(shard.wakes == 1);
+}
+
 // Threads as shards: each request waits for the one endpoint, works for a moment, makes room. A grant that gets lost
 // would leave the others waiting for ever; a grant too many would be seen as two at work.
 TEST_CASE("many threads: everyone gets through, two are never at work") {
@@ -187,4 +221,40 @@ TEST_CASE("many threads: everyone gets through, two are never at work") {
   CHECK(served == thread_count * rounds);
   CHECK_FALSE(overlap);
   CHECK_FALSE(bench.queue.anybody());
+}
+
+// Whatever the threads are at when it closes: nobody is let go after that, and all of them get out.
+TEST_CASE("many threads: once it is closed nobody may go") {
+  for (int round = 0; round < 20; ++round) {
+    Bench bench;
+    std::atomic<bool> closed{false}, late{false};
+    std::atomic<int> served{0};
+    const auto run = [&] {
+      Shard shard;
+      Held held;
+      held.fairness_id = "default-flow";
+      held.deadline = Instant::max();
+      while (bench.queue.offer(held, shard, 0)) {
+        bench.look();
+        Held* mine = nullptr;
+        bool before_take = false;
+        while (mine == nullptr && !before_take) {
+          before_take = closed;
+          mine = bench.queue.take(shard);
+        }
+        if (mine != nullptr && before_take) late = true;
+        bench.queue.leave(held, mine == nullptr ? HoldOutcome::evicted_other : HoldOutcome::dispatched, bench.now);
+        bench.look();
+        ++served;
+      }
+    };
+    std::vector<std::thread> threads;
+    for (int i = 0; i < 4; ++i) threads.emplace_back(run);
+    while (served < 50) std::this_thread::yield();
+    bench.queue.close();
+    closed = true;
+    for (std::thread& thread : threads) thread.join();
+    CHECK_FALSE(late);
+    CHECK_FALSE(bench.queue.anybody());
+  }
 }
