@@ -23,6 +23,8 @@ SIM = os.environ.get("PENSTOCK_SIM", "penstock-sim")
 RING = "epoll"
 # Longest wait for anything that should happen at once: the machine may be busy with something else.
 PATIENCE = float(os.environ.get("E2E_PATIENCE_S", "20"))
+# Longest for what an event brings about by itself, where without it a minute or more would pass.
+SOON = PATIENCE / 4
 LOOPBACK = "127.0.0.1"
 
 
@@ -161,9 +163,12 @@ class Sim(Process):
 
 
 class Gateway(Process):
-    """A running penstock. `endpoints` are URLs; `config` is the text of a configuration without listen and admin."""
+    """A running penstock. `endpoints` are URLs; `config` is the text of a configuration without listen and admin;
+    `prefix` is a command that executes what follows it."""
 
-    def __init__(self, endpoints=(), config=None, flags=(), directory=None, ready=True, access_log=False, shards=2):
+    def __init__(
+        self, endpoints=(), config=None, flags=(), directory=None, ready=True, access_log=False, shards=2, prefix=()
+    ):
         self.directory = directory
         self.config_path = None
         command = [PENSTOCK, "serve", "--listen", f"{LOOPBACK}:0", "--admin", f"{LOOPBACK}:0", "--ring", RING]
@@ -180,7 +185,7 @@ class Gateway(Process):
             command += ["--config", self.config_path]
         for url in endpoints:
             command += ["--endpoint", url]
-        super().__init__(command + list(flags))
+        super().__init__([*prefix, *command, *flags])
         try:
             self._await_start(ready)
         except BaseException as error:

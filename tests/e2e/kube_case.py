@@ -15,9 +15,8 @@ SIM = ("--seed", "3", "--prefill-tokens-per-s", "20000", "--decode-ms", "4", "--
 LONG_TOKENS = 300
 # The promise is 100 ms; a single event may come late on a machine that does something else, and all of them on a build
 # with a sanitizer, which is given more patience.
-PROMPT_S, LATE_S = 0.1 * harness.PATIENCE / 20, 2.0
+PROMPT_S, LATE_S = (seconds * harness.PATIENCE / 20 for seconds in (0.1, 2.0))
 MANY_EVENTS = 5
-SETTLED_S = 0.25  # after so long no request may go to a pod that is gone
 
 
 class Answer:
@@ -203,6 +202,17 @@ class KubernetesCase(E2E):
             return next((name for name in ready if name in names or cluster.address(name) + ":" in names), None)
 
         return wait_for("a pod has a request", busy)
+
+    def wait_left_out(self, gateway, name):
+        """Waits until the gateway takes the pod for one that is not ready, never much later than the cluster does. From
+        the moment that this returns, a moment later, no request may go there."""
+
+        def ready():
+            series = gateway.metrics().series("penstock_endpoint_ready")
+            return any(value and name in str(labels) for labels, value in series)
+
+        wait_for(f"{name} is left out", lambda: not ready(), LATE_S)
+        return time.monotonic() + PROMPT_S  # shards are in the turn that they are in
 
     def assert_prompt(self, follower):
         """The gauge followed the truth: never much later, and where there is a median, that within the promise."""

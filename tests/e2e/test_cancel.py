@@ -1,7 +1,6 @@
 """A client that leaves ends the model server's work at once, wherever its request is."""
 
 import threading
-import time
 
 import harness
 from harness import E2E, Client, chat, completion, request_bytes, wait_for
@@ -27,19 +26,17 @@ class Cancel(E2E):
         return client
 
     def leave_in_every_way(self, begin, reached):
-        """Starts a request, waits until it is where it should be, leaves; the server must be free within a second."""
+        """Starts a request, waits until it is where it should be, leaves; the server must be free soon: its work would take a minute."""
         ways = {"reset": Client.reset, "close": Client.close}
         for count, (name, leave) in enumerate(ways.items(), 1):
             with self.subTest(name):
                 client = begin()
                 wait_for("the request is where it should be", lambda c=client: reached(c))
                 leave(client)
-                left = time.monotonic()
-                wait_for("the server is free", lambda: self.load() == (0, 0), timeout=1)
-                self.assertLess(time.monotonic() - left, 1)
+                wait_for("the server is free", lambda: self.load() == (0, 0), harness.SOON)
                 self.gw.wait_outcomes({"client_gone": count})
                 self.assertEqual(self.sim_.metrics().sum("vllm:request_success_total", finished_reason="abort"), count)
-        self.gw.wait_idle(1)
+        self.gw.wait_idle(harness.SOON)
 
     def test_in_prefill(self):
         self.start(*SLOW_PREFILL)
@@ -48,7 +45,7 @@ class Cancel(E2E):
                 client = self.begin(completion(LONG, stream=stream))
                 wait_for("it runs", lambda: self.load() == (1, 0))
                 client.close()
-                wait_for("the server is free", lambda: self.load() == (0, 0), timeout=1)
+                wait_for("the server is free", lambda: self.load() == (0, 0), timeout=harness.SOON)
         self.gw.wait_outcomes({"client_gone": 2})
 
     def test_in_prefill_of_a_whole_answer(self):
@@ -79,10 +76,10 @@ class Cancel(E2E):
         wait_for("the others wait", lambda: self.load() == (1, 4))
         for client in waiting:
             client.close()
-        wait_for("nobody waits", lambda: self.load() == (1, 0), timeout=1)
+        wait_for("nobody waits", lambda: self.load() == (1, 0), timeout=harness.SOON)
         self.gw.wait_outcomes({"client_gone": 4})
         first.close()
-        wait_for("the server is free", lambda: self.load() == (0, 0), timeout=1)
+        wait_for("the server is free", lambda: self.load() == (0, 0), timeout=harness.SOON)
         self.gw.wait_outcomes({"client_gone": 5})
 
     def test_others_on_the_same_server_go_on(self):
@@ -95,7 +92,7 @@ class Cancel(E2E):
         answer = keeper.read_response()
         self.assertEqual(answer.events()[-1], "[DONE]")
         self.gw.wait_outcomes({"client_gone": 10, "ok": 1})
-        wait_for("the server is free", lambda: self.load() == (0, 0), timeout=1)
+        wait_for("the server is free", lambda: self.load() == (0, 0), timeout=harness.SOON)
 
     def test_many_leave_at_the_same_time(self):
         self.start("--decode-ms", "20", "--max-num-seqs", "16", shards=2)
@@ -103,7 +100,7 @@ class Cancel(E2E):
         wait_for("all are there", lambda: sum(self.load()) == 64)
         for i, client in enumerate(clients):
             (client.close if i % 3 else client.reset)()
-        wait_for("the server is free", lambda: self.load() == (0, 0), timeout=1)
+        wait_for("the server is free", lambda: self.load() == (0, 0), timeout=harness.SOON)
         self.gw.wait_outcomes({"client_gone": 64})
 
     def test_the_load_reserved_is_given_back(self):
@@ -125,7 +122,7 @@ class Cancel(E2E):
         client.send(request_bytes("POST", "/v1/completions", completion(max_tokens=100_000, stream=True)) * 3)
         client.read_head()
         client.reset()
-        wait_for("the server is free", lambda: self.load() == (0, 0), timeout=1)
+        wait_for("the server is free", lambda: self.load() == (0, 0), timeout=harness.SOON)
         self.gw.wait_outcomes({"client_gone": 1})  # the others never began
 
     def test_in_the_middle_of_a_large_upload(self):
@@ -136,7 +133,7 @@ class Cancel(E2E):
             client.send(b"x" * 5_000_000)
             wait_for("it is being read", lambda: self.gw.memory() > 4_000_000)
             leave(client)
-            wait_for("the memory is given back", lambda: self.gw.memory() < 1_000_000, 1)
+            wait_for("the memory is given back", lambda: self.gw.memory() < 1_000_000, harness.SOON)
         self.gw.wait_outcomes({"client_gone": 2})
         self.assertEqual(self.sim_.metrics().sum("vllm:request_success_total"), 0)
 
@@ -155,9 +152,9 @@ class Cancel(E2E):
         client.send(request_bytes("POST", "/v1/completions", b"x" * 20_000_000))
         wait_for("an attempt is under way", lambda: gateway.value("penstock_endpoint_requests_in_flight") == 1)
         client.close()
-        gateway.wait_outcomes({"client_gone": 1}, timeout=1)
-        wait_for("the memory is given back", lambda: gateway.memory() < 1_000_000, 1)
-        wait_for("the connection is given up", lambda: gateway.value("penstock_upstream_connections") <= 1, 1)
+        gateway.wait_outcomes({"client_gone": 1}, timeout=harness.SOON)
+        wait_for("the memory is given back", lambda: gateway.memory() < 1_000_000, harness.SOON)
+        wait_for("the connection is given up", lambda: gateway.value("penstock_upstream_connections") <= 1, harness.SOON)
 
     def test_a_client_that_only_finished_sending_is_not_taken_for_gone(self):
         self.start("--decode-ms", "10")

@@ -5,7 +5,6 @@ import select
 import signal
 import socket
 import threading
-import time
 
 import harness
 from harness import (
@@ -100,13 +99,11 @@ class Death(E2E):
         victim = sims[1]
         self.assertGreater(load.by_endpoint.get(victim.address, 0), 0)
         victim.kill()
-        killed = time.monotonic()
-        gateway.wait_pods(2, timeout=1)
-        self.assertLess(time.monotonic() - killed, 1)
+        gateway.wait_pods(2, harness.SOON)
         load.wait_more(200)
         # It comes back at the same address, and is used again.
         again = self.sim(*self.SIM, port=victim.port)
-        gateway.wait_pods(3, timeout=2)
+        gateway.wait_pods(3)
         wait_for("it gets requests again", lambda: again.gauge("vllm:request_success_total") >= 3)
         load.stop()
         self.assertEqual(load.errors, [])
@@ -147,14 +144,14 @@ class Death(E2E):
         gateway = self.gateway(sims)
         gateway.wait_pods(2)
         sims[0].kill()
-        gateway.wait_pods(1, timeout=1.5)  # health_interval is 1 s
+        gateway.wait_pods(1, harness.SOON)  # health_interval is 1 s
         sims[0] = self.sim("--instant", port=sims[0].port)
-        gateway.wait_pods(2, timeout=1.5)
+        gateway.wait_pods(2, harness.SOON)
 
     def test_a_stopped_server_is_left_aside_and_taken_back(self):
         sims = [self.sim("--instant") for _ in range(2)]
-        polls = "metrics: {timeout: 200ms, health_interval: 200ms}\n"
-        config = EVEN + "timeouts: {first_byte: 300ms, connect: 300ms}\n" + polls
+        polls = "metrics: {timeout: 1s, health_interval: 200ms}\n"
+        config = EVEN + "timeouts: {first_byte: 1s, connect: 1s}\n" + polls
         gateway = self.gateway(sims, config)
         gateway.wait_pods(2)
         client = self.client(gateway)
@@ -163,12 +160,16 @@ class Death(E2E):
         for i in range(8):
             answer = client.post("/v1/completions", completion(f"while it stands still {i}"))
             self.assertEqual((answer.status, answer.header("x-penstock-endpoint")), (200, sims[1].address))
-        gateway.wait_pods(1, timeout=5)
-        began = time.monotonic()
+        gateway.wait_pods(1)
+
+        def timeouts():
+            return gateway.value("penstock_attempt_failures_total", reason="first_byte_timeout")
+
+        before = timeouts()
+        self.assertGreater(before, 0)
         for i in range(8):
             self.assertEqual(client.post("/v1/completions", completion(f"known by now {i}")).status, 200)
-        self.assertLess(time.monotonic() - began, 2.4)  # not one more timeout for each
-        self.assertGreater(gateway.value("penstock_attempt_failures_total", reason="first_byte_timeout"), 0)
+        self.assertEqual(timeouts(), before)  # nobody waits for it any more
         sims[0].signal(signal.SIGCONT)
         gateway.wait_pods(2)
 
@@ -209,11 +210,11 @@ class Faults(E2E):
         self.check("reset-after=0", ["reset_before_response"])
 
     def test_a_stall_before_the_first_body_byte(self):
-        short = "timeouts: {first_byte: 100ms, chunk_idle: 100ms}\n"
+        short = "timeouts: {first_byte: 400ms, chunk_idle: 400ms}\n"
         self.check("stall-after=0", ["idle_timeout", "first_byte_timeout"], short, count=6)
 
     def test_a_slow_head(self):
-        self.check("slow-header=10000", ["first_byte_timeout"], "timeouts: {first_byte: 100ms}\n", count=6)
+        self.check("slow-header=10000", ["first_byte_timeout"], "timeouts: {first_byte: 400ms}\n", count=6)
 
     def test_a_refusal_that_comes_and_goes(self):
         faulty, good = self.sim("--instant", "--fail", "refuse@0.5"), self.sim("--instant")
@@ -253,7 +254,7 @@ class Faults(E2E):
 
     def test_an_endpoint_that_is_full(self):
         deaf, good = self.fake(), self.fake()
-        config = EVEN + "timeouts: {connect: 150ms}\nmetrics: {timeout: 10s}\n"
+        config = EVEN + "timeouts: {connect: 400ms}\nmetrics: {timeout: 10s}\n"
         gateway = self.gateway([deaf, good], config, shards=1)
         gateway.wait_pods(2)
         wait_for("its metrics were read", lambda: gateway.value("penstock_scrapes_total", endpoint=deaf.address) >= 1)
@@ -349,12 +350,12 @@ class Exhausted(E2E):
             self.assertEqual(answer.header("retry-after"), "1")
         gateway.wait_outcomes({"no_endpoint": 2})
         self.sim("--instant", port=sim.port)
-        gateway.wait_pods(1, timeout=1.5)
+        gateway.wait_pods(1, harness.SOON)
         self.assertEqual(client.post("/v1/completions", completion()).status, 200)
 
     def test_a_total_deadline(self):
         sim = self.sim("--decode-ms", "50")
-        gateway = self.gateway([sim], "timeouts: {total: 300ms}\n", shards=1)
+        gateway = self.gateway([sim], "timeouts: {total: 1500ms}\n", shards=1)
         client = self.client(gateway)
         answer = client.post("/v1/completions", completion(max_tokens=1000))
         self.assertEqual((answer.status, answer.json()["error"]["code"]), (504, "endpoint_timeout"))
@@ -369,7 +370,7 @@ class Exhausted(E2E):
         bad.script = lambda _, sock: sock.sendall(answer_bytes(500)) or True
         config = (
             "routing: {policy: round-robin}\n"
-            "ejection: {consecutive_failures: 3, base_penalty: 700ms, max_penalty: 700ms, slow_start: none}\n"
+            "ejection: {consecutive_failures: 3, base_penalty: 3s, max_penalty: 3s, slow_start: none}\n"
         )
         gateway = self.gateway([bad, good], config, shards=1)
         gateway.wait_pods(2)
@@ -418,7 +419,7 @@ class BrokenStreams(E2E):
 
     def test_a_stall_in_the_middle(self):
         sim = self.sim("--decode-ms", "1", "--fail", "stall-after=3000")
-        gateway = self.gateway([sim], EVEN + "timeouts: {chunk_idle: 150ms}\n", shards=1)
+        gateway = self.gateway([sim], EVEN + "timeouts: {chunk_idle: 400ms}\n", shards=1)
         self.stream(gateway)
         gateway.wait_outcomes({"stream_broken": 1})
         self.assertEqual(gateway.value("penstock_attempt_failures_total", reason="idle_timeout"), 1)

@@ -227,11 +227,11 @@ class Flow(E2E):
         busy.close()
 
     def test_at_the_end_of_the_drain_those_that_wait_are_told(self):
-        # What one shard cuts makes room; no other may send a request there.
-        self.start(ONE_EACH + "}\nlifecycle: {drain_delay: none, drain_limit: 300ms}")
+        # What one shard cuts makes room; no other may send a request there. Some of so many are cut before others look.
+        self.start(ONE_EACH + "}\nlifecycle: {drain_delay: none, drain_limit: 300ms}", shards=16)
         busy = self.occupy()
-        waiting = [self.begin(completion(f"waits {i}")) for i in range(8)]
-        self.wait_held(8)
+        waiting = [self.begin(completion(f"waits {i}")) for i in range(48)]
+        self.wait_held(48)
         self.gw.signal(signal.SIGTERM)
         for client in waiting:
             answer = client.read_response()

@@ -5,7 +5,7 @@ import time
 
 import harness
 from harness import completion, wait_for
-from kube_case import MANY_EVENTS, SETTLED_S, KubernetesCase, pod_of
+from kube_case import MANY_EVENTS, PROMPT_S, KubernetesCase, pod_of
 
 
 class Pods(KubernetesCase):
@@ -29,7 +29,8 @@ class Pods(KubernetesCase):
             self.load.wait_pod(name)
         cluster.scale(1)
         kept = cluster.wait_ready(1)
-        begun = time.monotonic() + SETTLED_S
+        self.gate.wait_pods(1)
+        begun = time.monotonic() + PROMPT_S
         self.load.wait_more(60, begun)
         self.assertEqual(self.load.pods_of(begun), set(kept))
         cluster.server.wait("the others have drained", lambda: len(cluster.server.list("pods")) == 1)
@@ -44,7 +45,7 @@ class Pods(KubernetesCase):
         for _ in range(3):
             name = self.busy_pod()
             cluster.delete_pod(name)
-            begun = time.monotonic() + SETTLED_S
+            begun = self.wait_left_out(self.gate, name)
             cluster.wait_note("exited", name)
             cluster.wait_ready(3)
             self.load.wait_more(40, begun)
@@ -56,7 +57,7 @@ class Pods(KubernetesCase):
         cluster = self.begin(2, pre_stop_s=1.0)
         name = self.busy_pod()
         cluster.delete_pod(name)
-        begun = time.monotonic() + SETTLED_S
+        begun = self.wait_left_out(self.gate, name)
         self.load.wait_more(40, begun)
         self.assertNotIn(name, self.load.pods_of(begun))
         cluster.wait_gone(name)
@@ -67,7 +68,7 @@ class Pods(KubernetesCase):
         for _ in range(2):
             name = self.busy_pod()
             cluster.force_delete(name)
-            begun = time.monotonic() + SETTLED_S
+            begun = self.wait_left_out(self.gate, name)
             cluster.wait_ready(3)
             self.load.wait_more(40, begun)
             self.assertNotIn(name, self.load.pods_of(begun))
@@ -78,7 +79,8 @@ class Pods(KubernetesCase):
         cluster = self.begin(3)
         name = self.busy_pod()
         cluster.evict(name, grace_s=30)
-        begun = cluster.wait_note("evicted", name) + SETTLED_S
+        cluster.wait_note("evicted", name)
+        begun = self.wait_left_out(self.gate, name)
         cluster.wait_ready(3)
         self.load.wait_more(40, begun)
         self.assertNotIn(name, self.load.pods_of(begun))
@@ -117,7 +119,7 @@ class Pods(KubernetesCase):
         for _ in range(2):
             cluster.set_ready(name, False)
             cluster.wait_ready(1)
-            begun = time.monotonic() + SETTLED_S
+            begun = self.wait_left_out(self.gate, name)
             self.load.wait_more(30, begun)
             self.assertNotIn(name, self.load.pods_of(begun))
             cluster.set_ready(name, True)

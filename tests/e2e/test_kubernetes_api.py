@@ -6,7 +6,7 @@ import time
 
 import harness
 from harness import completion, fetch, wait_for
-from kube_case import POOL, SETTLED_S, KubernetesCase, pod_of
+from kube_case import POOL, PROMPT_S, KubernetesCase, pod_of
 from kube_client import KubeClient
 
 LLMD, LEGACY = "llm-d.ai/v1alpha2", "inference.networking.x-k8s.io/v1alpha2"
@@ -86,7 +86,7 @@ class Outages(KubernetesCase):
         self.server.forget()
         self.server.serve()
         self.converged()
-        begun = time.monotonic() + SETTLED_S
+        begun = time.monotonic() + PROMPT_S
         self.load.wait_more(30, begun)
         self.assertNotIn(gone, self.load.pods_of(begun))
         self.assert_nothing_failed(self.load, self.gate)

@@ -265,13 +265,13 @@ class Reload(E2E):
         large = completion("x" * 100_000)
         self.assertEqual(kept.post("/v1/completions", large).status, 200)
         limits = "limits: {body_bytes: 64KiB, header_bytes: 4KiB}\n"
-        self.reload(gateway, listed(sim) + limits + "timeouts: {client_idle: 200ms}\n")
+        self.reload(gateway, listed(sim) + limits + "timeouts: {client_idle: 1s}\n")
         self.assertIsNotNone(gateway.err.wait(r"reload .*limits\.body_bytes"))
 
         self.assertEqual(self.client(gateway).post("/v1/completions", large).status, 413)
         client = self.client(gateway)
         self.assertEqual(client.request("GET", "/", headers=[("x", "y" * 5000)]).status, 431)
-        self.assertEqual(self.client(gateway).read_until_end(), (b"", False))  # idle for 200 ms
+        self.assertEqual(self.client(gateway).read_until_end(), (b"", False))  # idle for a second
         self.assertEqual(kept.post("/v1/completions", large).status, 413)  # a connection from before too
 
     def test_the_retry_policy_changes_while_it_runs(self):
@@ -319,10 +319,10 @@ class Drain(E2E):
         return client, client.read_head()
 
     def test_a_running_stream_ends_well(self):
-        self.start("drain_delay: 400ms, drain_limit: 60s")
+        self.start("drain_delay: 3s, drain_limit: 10m")
         idle = self.client(self.gw)
         self.assertEqual(idle.request("GET", "/version").status, 200)
-        client, response = self.stream(300)  # one and a half seconds
+        client, response = self.stream(2000)  # ten seconds
         self.assertEqual(self.gw.admin("/readyz").status, 200)
         self.gw.signal(signal.SIGTERM)
         unready = wait_for("it is not ready", lambda: (a := self.gw.admin("/readyz")).status == 503 and a)
@@ -344,67 +344,67 @@ class Drain(E2E):
         self.assertEqual(self.gw.value("penstock_requests_in_flight"), 1)
         client._read_body(response, "POST")
         self.assertEqual(response.events()[-1], "[DONE]")
-        self.assertEqual(self.gw.wait(5), 0)
+        self.assertEqual(self.gw.wait(), 0)
         self.assertEqual(client.read_until_end(), (b"", False))
 
     def test_a_kept_connection_is_closed_after_its_answer(self):
-        self.start("drain_delay: 1ms, drain_limit: 60s")
+        self.start("drain_delay: 1ms, drain_limit: 10m")
         client = self.client(self.gw)
         client.send(request_bytes("POST", "/v1/completions", completion(max_tokens=100)))
         wait_for("it runs", lambda: self.sim_.gauge("vllm:num_requests_running") == 1)
         self.gw.signal(signal.SIGTERM)
         answer = client.read_response()
         self.assertEqual((answer.status, answer.header("connection")), (200, "close"))
-        self.assertEqual(self.gw.wait(5), 0)
+        self.assertEqual(self.gw.wait(harness.SOON), 0)
 
     def test_what_outlives_the_limit_is_cut(self):
         self.start("drain_delay: 1ms, drain_limit: 300ms")
         client, response = self.stream(100_000)
         began = time.monotonic()
         self.gw.signal(signal.SIGTERM)
-        self.assertEqual(self.gw.wait(5), 0)
+        self.assertEqual(self.gw.wait(harness.SOON), 0)
         self.assertGreater(time.monotonic() - began, 0.3)
         with self.assertRaises(ConnectionEnded):
             client._read_body(response, "POST")
         self.assertIn("drain limit reached", self.gw.log())
-        wait_for("the server has nothing left to do", lambda: self.sim_.gauge("vllm:num_requests_running") == 0, 1)
+        wait_for("the server has nothing left to do", lambda: self.sim_.gauge("vllm:num_requests_running") == 0)
 
     def test_sigint_skips_the_delay(self):
-        self.start("drain_delay: 30s, drain_limit: 60s")
+        self.start("drain_delay: 10m, drain_limit: 10m")
         client, response = self.stream(100)
         self.gw.signal(signal.SIGINT)
         client._read_body(response, "POST")
         self.assertEqual(response.events()[-1], "[DONE]")
-        self.assertEqual(self.gw.wait(5), 0)
+        self.assertEqual(self.gw.wait(harness.SOON), 0)
 
     def test_a_second_signal_ends_at_once(self):
         term, interrupt = signal.SIGTERM, signal.SIGINT
         for first, second in ((term, term), (term, interrupt), (interrupt, interrupt)):
             with self.subTest(f"{first.name}, {second.name}"):
-                self.start("drain_delay: 30s, drain_limit: 60s")
+                self.start("drain_delay: 10m, drain_limit: 10m")
                 client, response = self.stream(100_000)
                 self.gw.signal(first)
                 self.gw.err.wait("draining")
                 self.gw.signal(second)
-                self.assertEqual(self.gw.wait(5), 0)
+                self.assertEqual(self.gw.wait(harness.SOON), 0)
                 with self.assertRaises(ConnectionEnded):
                     client._read_body(response, "POST")
 
     def test_with_nothing_to_do_it_ends_after_the_delay(self):
-        self.start("drain_delay: 200ms, drain_limit: 60s")
+        self.start("drain_delay: 200ms, drain_limit: 10m")
         began = time.monotonic()
         self.gw.signal(signal.SIGTERM)
-        self.assertEqual(self.gw.wait(5), 0)
+        self.assertEqual(self.gw.wait(harness.SOON), 0)
         self.assertGreater(time.monotonic() - began, 0.2)
 
     def test_load_on_a_second_gateway_goes_on_while_the_first_drains(self):
         sim = self.sim("--prefill-tokens-per-s", "50000", "--decode-ms", "2")
-        gateways = [self.gateway([sim], "lifecycle: {drain_delay: 100ms, drain_limit: 60s}\n") for _ in range(2)]
+        gateways = [self.gateway([sim], "lifecycle: {drain_delay: 100ms, drain_limit: 10m}\n") for _ in range(2)]
         load = Load(gateways[1].port, 4)
         self.addCleanup(load.stop)
         load.wait_more(10)
         gateways[0].signal(signal.SIGTERM)
-        self.assertEqual(gateways[0].wait(5), 0)
+        self.assertEqual(gateways[0].wait(harness.SOON), 0)
         load.wait_more(10)
         load.stop()
         self.assertEqual(load.errors, [])
@@ -418,7 +418,7 @@ class Drain(E2E):
         gateway.signal(signal.SIGTERM)
         gateway.err.wait("draining")
         gateway.signal(signal.SIGTERM)
-        self.assertEqual(gateway.wait(5), 0)
+        self.assertEqual(gateway.wait(harness.SOON), 0)
 
 
 def fetch_status(port):
@@ -563,7 +563,7 @@ class AccessLog(E2E):
         client.send(request_bytes("POST", "/v1/completions", completion(max_tokens=10_000, stream=True)))
         client.read_head()
         gateway.signal(signal.SIGTERM)
-        self.assertEqual(gateway.wait(5), 0)
+        self.assertEqual(gateway.wait(harness.SOON), 0)
         (line,) = self.lines(1, path)
         self.assertEqual((line["outcome"], line["status"]), ("draining", 200))
 

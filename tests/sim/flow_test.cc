@@ -87,13 +87,15 @@ TEST_CASE("Without faults and limits, whoever waits is served") {
 TEST_CASE("When the gateway ends, those that wait are answered") {
   World world(7, SimFaults::none(), 1, one_request_each());
   world.endpoint_faults.slow_head = 1;
-  for (uint32_t i = 0; i < 5; ++i) world.add_client(i * 10, 1, /*well_behaved=*/true);
+  for (uint32_t i = 0; i < 5; ++i) world.add_client(i * 10, 2, /*well_behaved=*/true);
   world.network.run_until([&] { return world.observer.started == 5; }, seconds(10));
   world.network.run_for(milliseconds(20));  // all have sent their bodies, the server has not answered
   REQUIRE(world.anybody_held());
   world.end_gateway();
   world.network.run_until([&] { return world.clients_done(); }, seconds(60));
-  CHECK(world.refused == 4);  // the fifth was under way and comes to its end
+  // The fifth was under way and comes to its end. Their second requests find the server as busy, and do not wait.
+  CHECK(world.refused == 8);
+  CHECK(world.observer.outcomes[static_cast<size_t>(proxy::Outcome::draining)] == 8);
   world.finish_and_check();
 }
 
