@@ -1,4 +1,7 @@
 // penstock: see docs/ARCHITECTURE.md.
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <cstdio>
 
 #include "penstock/config/command_line.h"
@@ -6,8 +9,22 @@
 #include "serve.h"
 #include "signals.h"
 
+namespace {
+
+// The number of a standard stream that is closed would go to the next socket or file, and what is written to the log
+// into that.
+void open_standard_streams() {
+  int fd;
+  do fd = ::open("/dev/null", O_RDWR);
+  while (fd >= 0 && fd <= STDERR_FILENO);
+  if (fd > STDERR_FILENO) ::close(fd);
+}
+
+}  // namespace
+
 int main(int argc, char** argv) {
   using penstock::config::Command;
+  open_standard_streams();
   penstock::app::Signals::block();
   const Command command = penstock::config::parse_command_line(argc, argv);
   switch (command.kind) {

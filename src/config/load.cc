@@ -3,12 +3,11 @@
 #include <yaml-cpp/yaml.h>
 
 #include <algorithm>
-#include <fstream>
 #include <map>
 #include <set>
-#include <sstream>
 
 #include "check.h"
+#include "penstock/base/file.h"
 #include "penstock/config/kubernetes.h"
 #include "picker.h"
 #include "table.h"
@@ -251,14 +250,12 @@ void read_yaml(std::string_view text, const std::string& file, LoadResult& resul
 }
 
 bool read_file(const std::string& path, std::string& text, LoadResult& result) {
-  std::ifstream in(path, std::ios::binary);
-  std::ostringstream content;
-  if (in) content << in.rdbuf();
-  if (!in || content.fail()) {
-    result.problems.push_back({path, 0, "", "cannot be read"});
+  Result<std::string> read = penstock::read_file(path);
+  if (!read.ok()) {
+    result.problems.push_back({path, 0, "", read.error().text});
     return false;
   }
-  text = std::move(content).str();
+  text = std::move(*read);
   return true;
 }
 

@@ -4,12 +4,11 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <fstream>
 #include <map>
 #include <optional>
 #include <set>
-#include <sstream>
 
+#include "penstock/base/file.h"
 #include "penstock/base/text.h"
 #include "penstock/objects/decode.h"
 
@@ -255,11 +254,9 @@ Manifests read_manifest_path(const std::string& path, const std::string& default
   std::vector<ManifestProblem> unread;
   if (error || names.empty()) unread.push_back({path, 0, "", "has no file that ends in .yaml, .yml or .json"});
   for (const std::string& name : names) {
-    std::ifstream in(name, std::ios::binary);
-    std::ostringstream text;
-    if (in) text << in.rdbuf();
-    if (!in || text.fail()) unread.push_back({name, 0, "", "cannot be read"});
-    else files.push_back({name, std::move(text).str()});
+    Result<std::string> text = read_file(name);
+    if (!text.ok()) unread.push_back({name, 0, "", text.error().text});
+    else files.push_back({name, std::move(*text)});
   }
   Manifests out = read_manifests(files, default_namespace);
   out.problems.insert(out.problems.begin(), unread.begin(), unread.end());

@@ -60,11 +60,25 @@ class CommandLine(E2E):
             self.assertEqual((code, err), (0, ""))
             self.assertIn(expected, out)
 
-    def test_a_missing_file(self):
-        for command in ("check", "serve"):
-            code, out, err = run_program(PENSTOCK, command, "--config", "/no/such/file.yaml")
-            self.assertEqual((code, out), (1, ""))
-            self.assertIn("/no/such/file.yaml", err)
+    def test_a_file_that_cannot_be_read(self):
+        folder = self.directory()
+        empty = self.write("")
+        cases = {"/no/such/file.yaml": "No such file", folder: "Is a directory", empty: "not a map"}
+        for path, reason in cases.items():
+            for command in ("check", "serve"):
+                with self.subTest(f"{command} {reason}"):
+                    code, out, err = run_program(PENSTOCK, command, "--config", path)
+                    self.assertEqual((code, out), (1, ""))
+                    self.assertRegex(err, f"^{re.escape(path)}:.*{reason}")
+
+    def test_an_empty_manifest_is_no_problem(self):
+        path = self.write("")
+        code, _, err = run_program(PENSTOCK, "check", "--manifests", os.path.dirname(path))
+        self.assertEqual((code, err), (0, ""))
+        os.symlink("/no/such/file", os.path.join(os.path.dirname(path), "gone.yaml"))
+        code, _, err = run_program(PENSTOCK, "check", "--manifests", os.path.dirname(path))
+        self.assertEqual(code, 1)
+        self.assertRegex(err, r"gone\.yaml: cannot be read: No such file")
 
     def write(self, text):
         path = os.path.join(self.directory(), "file.yaml")
@@ -157,6 +171,15 @@ no_such_section: {a: b}
         code, _, err = run_program(PENSTOCK, "serve", "--config", path, *addresses, "--ring", harness.RING)
         self.assertEqual(code, 1)
         self.assertIn("/no/such/dir/log", err)
+
+    def test_closed_standard_streams_are_no_place_for_sockets(self):
+        """Else the access log, which is written to standard output, would go to a client."""
+        fake = self.fake()
+        closed = ["sh", "-c", 'exec "$@" <&- >&-', "sh"]
+        gateway = self.gateway([fake], "access_log: {enabled: true}\n", prefix=closed)
+        for number in (0, 1):
+            self.assertEqual(os.readlink(f"/proc/{gateway.pid}/fd/{number}"), "/dev/null")
+        self.assertEqual(self.client(gateway).request("GET", "/").status, 200)
 
     def test_the_ring_asked_for_is_used(self):
         gateway = self.gateway([self.fake()])

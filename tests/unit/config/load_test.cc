@@ -116,7 +116,8 @@ TEST_CASE("a file that is not YAML, is empty, is no map or cannot be read is one
     CHECK(result.problems.size() == 1);
     CHECK(problems_of(result).starts_with("f.yaml:"));
   }
-  CHECK(problems_of(load_file("/nowhere/gateway.yaml")) == "/nowhere/gateway.yaml: cannot be read\n");
+  CHECK(problems_of(load_file("/nowhere/gateway.yaml")) ==
+        "/nowhere/gateway.yaml: cannot be read: No such file or directory\n");
 }
 
 TEST_CASE("a section whose keys are all commented out is no problem") {

@@ -128,7 +128,8 @@ TEST_CASE("an EndpointPickerConfig may be a part of ours, as YAML or as text, an
         "g.yaml:3: routing.policy: has no effect beside an EndpointPickerConfig (routing.endpoint_picker)\n");
   CHECK(problems("kind: GatewayConfig\nrouting:\n  epp_config: x.yaml\n  endpoint_picker: {}\n") ==
         "g.yaml:3: routing.epp_config: is given beside routing.endpoint_picker; leave one out\n");
-  CHECK(problems("kind: GatewayConfig\nrouting:\n  epp_config: /no/such.yaml\n") == "/no/such.yaml: cannot be read\n");
+  CHECK(problems("kind: GatewayConfig\nrouting:\n  epp_config: /no/such.yaml\n") ==
+        "/no/such.yaml: cannot be read: No such file or directory\n");
   CHECK(problems("kind: EndpointPickerConfig\n")
             .starts_with("g.yaml:1: kind: is \"EndpointPickerConfig\"; expected GatewayConfig (give this file with "
                          "--epp-config)\n"));
