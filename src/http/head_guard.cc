@@ -13,6 +13,31 @@ namespace {
 constexpr size_t kStartLineExtra = 64;
 constexpr size_t kMethodMax = 32;
 constexpr uint64_t kLengthMax = uint64_t{1} << 60;
+
+// Enough to have no two readings: no list, no userinfo, no path.
+constexpr std::array<bool, 256> kHostTable = [] {
+  std::array<bool, 256> table = kTokenTable;
+  for (const char c : {':', '[', ']', '(', ')', ';', '='}) table[static_cast<uint8_t>(c)] = true;
+  table['#'] = false;
+  return table;
+}();
+
+// An empty one is allowed (RFC 9112, section 3.2).
+bool is_host(std::string_view value) {
+  return std::all_of(value.begin(), value.end(), [](char c) { return kHostTable[static_cast<uint8_t>(c)]; });
+}
+
+// RFC 9112, section 3.2: a path, "*" for OPTIONS alone, or a URL of HTTP. What CONNECT names is not ours to judge.
+bool is_target(std::string_view method, std::string_view target) {
+  if (target.starts_with('/') || method == "CONNECT") return true;
+  if (target == "*") return method == "OPTIONS";
+  const size_t scheme = target.find("://");
+  if (scheme == std::string_view::npos) return false;
+  if (!equals_lower(target.substr(0, scheme), "http") && !equals_lower(target.substr(0, scheme), "https")) return false;
+  target.remove_prefix(scheme + 3);
+  const std::string_view host = target.substr(0, target.find_first_of("/?#"));
+  return !host.empty() && is_host(host);
+}
 }  // namespace
 
 void HeadGuard::begin(Block block) {
@@ -118,7 +143,8 @@ ParseError HeadGuard::request_line(std::string_view text, const ParserLimits& li
   if (target.empty() || second == std::string_view::npos) return ParseError::malformed;
   const auto visible = [](char c) { return c > ' ' && c < 0x7f; };
   if (!std::all_of(target.begin(), target.end(), visible)) return ParseError::malformed;
-  return version(rest.substr(second + 1));
+  if (const ParseError error = version(rest.substr(second + 1)); error != ParseError::none) return error;
+  return is_target(text.substr(0, first), target) ? ParseError::none : ParseError::malformed;
 }
 
 ParseError HeadGuard::status_line(std::string_view text) {
@@ -158,21 +184,6 @@ ParseError HeadGuard::field(std::string_view text, bool clean) {
       return ParseError::none;
   }
 }
-
-namespace {
-// Enough to have no two readings: no list, no userinfo, no path.
-constexpr std::array<bool, 256> kHostTable = [] {
-  std::array<bool, 256> table = kTokenTable;
-  for (const char c : {':', '[', ']', '(', ')', ';', '='}) table[static_cast<uint8_t>(c)] = true;
-  table['#'] = false;
-  return table;
-}();
-
-// An empty one is allowed (RFC 9112, section 3.2).
-bool is_host(std::string_view value) {
-  return std::all_of(value.begin(), value.end(), [](char c) { return kHostTable[static_cast<uint8_t>(c)]; });
-}
-}  // namespace
 
 // A trailer that speaks of the host or of framing comes too late to be meant well.
 ParseError HeadGuard::host(std::string_view value) {

@@ -2,6 +2,7 @@
 
 #include <strings.h>
 
+#include <algorithm>
 #include <charconv>
 
 #include "penstock/base/text.h"
@@ -92,13 +93,18 @@ double number_of(std::string_view text) {
   return error == std::errc{} && end == text.data() + text.size() && value > 0 ? value : 0;
 }
 
-// The origin-form of a target: "http://host/path" becomes "/path".
-std::string_view origin_form(std::string_view target) {
-  if (target.empty() || target[0] == '/' || target == "*") return target;
-  const size_t scheme = target.find("://");
-  if (scheme == std::string_view::npos) return target;
-  const size_t slash = target.find('/', scheme + 3);
-  return slash == std::string_view::npos ? std::string_view("/") : target.substr(slash);
+// "http://host/path" becomes "/path". The host that it names counts, not the Host field (RFC 9112, section 3.2.2).
+void assign_target(std::string_view target, std::string& path, std::string& host) {
+  const size_t scheme = target.starts_with('/') ? std::string_view::npos : target.find("://");
+  if (scheme == std::string_view::npos) {
+    path = target;
+    return;
+  }
+  target.remove_prefix(scheme + 3);
+  const size_t end = std::min(target.find_first_of("/?#"), target.size());
+  host = target.substr(0, end);
+  path = target.substr(end);
+  if (!path.starts_with('/')) path.insert(path.begin(), '/');
 }
 
 bool says_json(std::string_view content_type) {
@@ -144,7 +150,7 @@ void ForwardedHead::clear() {
 void ForwardedHead::assign(const http::Head& head, std::string_view client_ip, Random& random) {
   clear();
   method = head.method_text;
-  path = origin_form(head.target);
+  assign_target(head.target, path, host);
   json = says_json(head.get(Field::content_type));
   fields.reserve(head.bytes() + 160);
   std::string_view forwarded_for, via;
@@ -235,13 +241,13 @@ void append_answer_head(std::string& out, const http::Head& answer, const Answer
   http::HeadWriter head(out);
   head.status_line(answer.status, answer.reason);
   std::string_view via;
+  const bool reframed = context.framing != Framing::same && context.framing != Framing::none;
   LineCopier copier(out, answer);
   for (size_t i = 0; i < answer.headers().size(); ++i) {
     const http::Header& header = answer.headers()[i];
     if (header.field == Field::x_request_id || header.field == Field::x_penstock_endpoint) continue;
     if (header.field == Field::x_session_token && !context.session_token.empty()) continue;
-    if (header.field == Field::content_length && context.framing != Framing::same && context.framing != Framing::none)
-      continue;
+    if (header.field == Field::content_length && (reframed || answer.status == 204)) continue;
     if (is_hop_by_hop(answer, header)) continue;
     if (header.field == Field::via) {
       via = header.value;

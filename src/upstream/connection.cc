@@ -122,6 +122,8 @@ void Connection::receive(std::string_view bytes) {
 }
 
 void Connection::Codec::on_head(http::Head& head) {
+  // Nobody has asked for another protocol: no request goes out with Upgrade.
+  if (head.status == 101) return owner.fail(Failure::bad_response);
   owner.sink_->on_response_head(head);
 }
 

@@ -306,11 +306,16 @@ class Heads(E2E):
         for target, expected in [
             ("/a//b/../c?x=1&y=%2F#", "/a//b/../c?x=1&y=%2F#"),
             ("http://elsewhere.example/v1/thing?q", "/v1/thing?q"),
+            ("HTTPS://elsewhere.example?q=/no", "/?q=/no"),
+            ("http://elsewhere.example", "/"),
             ("/%00%7f", "/%00%7f"),
+            ("/http://elsewhere.example/", "/http://elsewhere.example/"),
         ]:
             with self.subTest(target):
                 _, seen = self.exchange("GET", target)
                 self.assertEqual(seen.path, expected)
+                # A host in the target counts, and not the Host field (RFC 9112, section 3.2.2).
+                self.assertEqual(seen.header_all("host"), ["test" if target[0] == "/" else "elsewhere.example"])
 
     def test_fields_of_answers_are_relayed_and_hop_by_hop_ones_are_not(self):
         def script(_, sock):

@@ -70,6 +70,19 @@ TEST_CASE("end-to-end fields are forwarded as they came, ours follow") {
                    "x-prefiller-host-port: 10.1.1.2:8000\r\n\r\n");
 }
 
+TEST_CASE("a target with a host names both the path and the host") {
+  const auto of = [](const std::string& target) { return forwarded("", "GET " + target + " HTTP/1.1"); };
+  CHECK(of("http://other:81/a/b?c").path == "/a/b?c");
+  CHECK(of("http://other:81/a/b?c").host == "other:81");
+  CHECK(of("HTTPS://other").path == "/");
+  CHECK(of("https://other?to=/no").path == "/?to=/no");
+  CHECK(of("/to?http://other/").path == "/to?http://other/");
+  CHECK(of("/to?http://other/").host == "example.com");
+  const ForwardedHead asterisk = forwarded("", "OPTIONS * HTTP/1.1");
+  CHECK(asterisk.path == "*");
+  CHECK(asterisk.host == "example.com");
+}
+
 TEST_CASE("the lists of hops before us are kept") {
   const ForwardedHead head = forwarded("X-Forwarded-For: 1.2.3.4\r\nA: b\r\nVia: 1.0 fred\r\nx-request-id: i\r\n");
   CHECK(head.fields ==
