@@ -605,6 +605,14 @@ class AccessLog(E2E):
         self.assertEqual([line["path"] for line in self.lines(5)], [f"/after/{i}" for i in range(5)])
         self.assertEqual([line["path"] for line in self.lines(5, old)], [f"/before/{i}" for i in range(5)])
 
+    def test_a_full_disk_costs_lines_and_nothing_else(self):
+        fake = self.fake()
+        config = "access_log: {format: json, path: /dev/full}\n"
+        gateway = self.gateway([fake], config, access_log=True)
+        for i in range(20):
+            self.assertEqual(self.client(gateway).request("GET", f"/{i}").status, 200)
+        wait_for("the lines are given up", lambda: gateway.value("penstock_access_log_dropped_total") == 20)
+
     def test_no_line_is_lost_while_the_file_is_rotated_under_load(self):
         self.start("text")
         load = Load(self.gw.port, 8, max_tokens=4)
