@@ -28,11 +28,11 @@ Result<net::Address> free_address(const std::string& text) {
   if (!address.ok() || address->port() == 0) return address;
   const int fd = ::socket(address->family(), SOCK_STREAM | SOCK_CLOEXEC, 0);
   const int on = 1;
-  ::setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-  const bool taken = ::bind(fd, address->data(), address->size()) != 0 || ::listen(fd, 1) != 0;
+  const bool free = fd >= 0 && ::setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) == 0 &&
+                    ::bind(fd, address->data(), address->size()) == 0 && ::listen(fd, 1) == 0;
   const int error = errno;
-  ::close(fd);
-  if (taken) return Message{"cannot listen on " + text + ": " + std::strerror(error)};
+  if (fd >= 0) ::close(fd);
+  if (!free) return Message{"cannot listen on " + text + ": " + std::strerror(error)};
   return address;
 }
 

@@ -126,10 +126,10 @@ void define_serve(CLI::App& serve, Parsed& parsed) {
 }
 
 // As a list is written; a flag alone says yes.
-std::string joined(const std::vector<std::string>& values) {
+std::string joined(const std::vector<std::string>& values, Form form) {
   std::string out;
   for (const std::string& value : values) out.append(out.empty() ? "" : ",").append(value);
-  return out.empty() ? "true" : out;
+  return out.empty() && form == Form::on_off ? "true" : out;
 }
 
 std::vector<Flag> flags_of(const Parsed& parsed) {
@@ -138,7 +138,7 @@ std::vector<Flag> flags_of(const Parsed& parsed) {
   for (size_t i = 0; i < flag_count; ++i) {
     if (parsed.given[i]->count() == 0) continue;
     for (const char* const key : flag_specs[i].keys) {
-      if (key != nullptr) flags.push_back({flag_specs[i].name, key, joined(parsed.values[i])});
+      if (key != nullptr) flags.push_back({flag_specs[i].name, key, joined(parsed.values[i], flag_specs[i].form)});
     }
   }
   return flags;

@@ -39,6 +39,7 @@ class CommandLine(E2E):
             (["serve", "--endpoint", "ftp://127.0.0.1:1"], "ftp://127.0.0.1:1"),
             (["serve", "--endpoint", "http://127.0.0.1:1", "--ring", "kqueue"], "--ring"),
             (["serve", "--endpoint", "http://127.0.0.1:1", "--shards", "many"], "--shards"),
+            (["serve", "--endpoint", "http://127.0.0.1:1", "--shards", ""], '--shards: "" is not'),
             (["serve", "--endpoint", "http://127.0.0.1:1", "--policy", "best"], "epp-default"),
             (["serve", "--endpoint", "http://127.0.0.1:1", "--listen", "nowhere"], "--listen"),
             (["check"], "--config"),
