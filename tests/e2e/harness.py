@@ -140,9 +140,17 @@ class Process:
 
 
 class Sim(Process):
-    """A running penstock-sim."""
+    """A running penstock-sim. Its port stays its own when it ends, for the next one that is started there."""
+
+    reserved = {}  # by port: a socket that is bound and does not listen, so that the kernel gives the port to nobody
 
     def __init__(self, *flags, port=0):
+        if port == 0:
+            place = socket.socket()
+            place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            place.bind((LOOPBACK, 0))
+            port = place.getsockname()[1]
+            Sim.reserved[port] = place
         # The gateway is what is under test: the sim takes the engine that starts fastest and is the same everywhere.
         super().__init__([SIM, "--port", port, "--ring", "epoll", *flags])
         line = self.out.wait(r"listening on (\S+):(\d+)")
