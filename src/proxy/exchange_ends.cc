@@ -16,9 +16,9 @@ void Exchange::answer_json(std::string_view body) {
   head.field("x-request-id", head_.request_id);
   head.field("connection", keep_alive ? "keep-alive" : "close");
   head.end();
-  answer += body;
+  if (!head_request_) answer += body;
   status_ = 200;
-  response_bytes_ = body.size();
+  response_bytes_ = head_request_ ? 0 : body.size();
   if (!client_->send(answer)) return lose_client();
   downstream::Connection& client = *client_;
   client_ = nullptr;

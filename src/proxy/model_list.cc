@@ -27,7 +27,7 @@ std::string percent_decoded(std::string_view text) {
 }  // namespace
 
 std::optional<std::string> models_asked_for(std::string_view method, std::string_view path) {
-  if (method != "GET" || !path.starts_with(kModels)) return std::nullopt;
+  if ((method != "GET" && method != "HEAD") || !path.starts_with(kModels)) return std::nullopt;
   path.remove_prefix(kModels.size());
   if (path.empty()) return std::string();
   if (path.front() != '/') return std::nullopt;

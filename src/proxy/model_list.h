@@ -1,4 +1,4 @@
-// The lists of models that the gateway answers itself: GET /v1/models and GET /v1/models/{id}. Pure.
+// The lists of models that the gateway answers itself: GET and HEAD of /v1/models and /v1/models/{id}. Pure.
 #pragma once
 
 #include <optional>

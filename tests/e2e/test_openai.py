@@ -134,6 +134,12 @@ class SameBytes(E2E):
 
         ids = harness.wait_for("the gateway's own list of models", listed)
         self.assertEqual(ids, ["second-model", "sim-model"])
+        client = self.client(self.shared)
+        for path, status in (("/v1/models", 200), ("/v1/models/sim-model", 200), ("/v1/models/other", 404)):
+            whole = client.request("GET", path)
+            head = client.request("HEAD", path)
+            self.assertEqual((whole.status, head.status, head.body), (status, status, b""))
+            self.assertEqual(head.header("content-length"), str(len(whole.body)))
 
     def test_the_list_of_models_is_the_union_over_the_pool(self):
         one = self.sim("--instant", "--model", "alpha", "--model", "shared")

@@ -48,6 +48,7 @@ TEST_CASE("without routes the first pool is all that can be reached") {
 TEST_CASE("requests for models are recognised") {
   CHECK(models_asked_for("GET", "/v1/models") == "");
   CHECK(models_asked_for("GET", "/v1/models/") == "");
+  CHECK(models_asked_for("HEAD", "/v1/models/one") == "one");
   CHECK(models_asked_for("GET", "/v1/models/org/name") == "org/name");
   CHECK(models_asked_for("GET", "/v1/models/org%2Fname%2") == "org/name%2");
   CHECK_FALSE(models_asked_for("GET", "/v1/modelsx"));
