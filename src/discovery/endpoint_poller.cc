@@ -24,7 +24,10 @@ Readiness merged(Readiness a, Readiness b) {
 
 EndpointPoller::EndpointPoller(Directory& directory, const std::string& engine, endpoints::EndpointState& state,
                                const net::Address& address)
-    : directory_(directory), engine_(engine), scanner_(engine_named(engine)) {
+    : directory_(directory),
+      engine_(engine),
+      scanner_(engine_named(engine)),
+      deadline_(net::Timer::of<&EndpointPoller::on_deadline>(this)) {
   target_ = {
       .key = state.slot, .incarnation = state.incarnation, .address = address, .open_connections = &state.connections};
   view_.state = &state;
@@ -120,6 +123,7 @@ PollStatus EndpointPoller::status() const {
 // ---- polling ----
 
 EndpointPoller::Task EndpointPoller::begin_task(Task task) {
+  deadline_.cancel();
   directory_.scraping_ += (task == Task::metrics) - (task_ == Task::metrics);
   return std::exchange(task_, task);
 }
@@ -170,6 +174,13 @@ void EndpointPoller::start(Task task, const std::string& path) {
   request.connect_timeout = request.first_byte_timeout = request.chunk_idle_timeout = directory_.options_.timeout;
   request.fresh = retried_;
   attempt_ = &directory_.client_.start(target_, request, *this);
+  directory_.loop_.arm(deadline_, directory_.options_.timeout);
+}
+
+// What trickles in for so long is as good as no answer.
+void EndpointPoller::on_deadline() {
+  attempt_->cancel();
+  on_response_failed(upstream::Failure::idle_timeout, /*received=*/true, /*reused=*/false);
 }
 
 void EndpointPoller::on_response_head(http::Head& head) {

@@ -46,6 +46,7 @@ class EndpointPoller final : public upstream::ResponseSink {
   void on_response_raw(std::string_view) override {}
   void on_response_end() override;
   void on_response_failed(upstream::Failure failure, bool received, bool reused) override;
+  void on_deadline();
 
   void metrics_done();
   void models_done();
@@ -70,6 +71,7 @@ class EndpointPoller final : public upstream::ResponseSink {
   bool died_ = false;  // was seen dead since its caches were last given up
   MetricsScanner scanner_;
   upstream::Connection* attempt_ = nullptr;
+  net::Timer deadline_;  // of the task: an answer must not only go on, but end
   Task task_ = Task::none;
   bool retried_ = false;  // after a reuse race
   uint16_t status_code_ = 0;

@@ -384,6 +384,22 @@ class Pages(E2E):
         release.set()
         gateway.wait_ready()
 
+    def test_an_endpoint_whose_probe_never_ends_is_not_waited_for(self):
+        gone = threading.Event()
+        self.addCleanup(gone.set)
+
+        def trickle(_, sock):
+            sock.sendall(b"HTTP/1.1 200 OK\r\nx: ")
+            while not gone.wait(0.05):
+                sock.sendall(b"x")
+
+        slow = self.fake()
+        slow.poll_script = trickle
+        gateway = self.gateway([slow, self.fake()])
+        gateway.wait_pods(1)
+        self.assertEqual(gateway.value("penstock_endpoint_ready", endpoint=slow.address), 0)
+        self.assertEqual(self.client(gateway).post("/v1/completions", completion()).status, 200)
+
 
 class Decisions(E2E):
     """Recorded decisions are made again, and a shadow policy is compared."""

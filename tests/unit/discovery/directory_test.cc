@@ -20,12 +20,17 @@ using penstock::test::SimServer;
 
 // Answers probes and scrapes at 10.x.x.x:8000, and counts them by path.
 struct ModelServer {
-  ModelServer(SimNetwork& network, uint32_t host)
-      : server(network, sim_address(8000, host),
-               [this](SimPeer& peer) { peer.on_event = [this](SimPeer& p) { on_event(p); }; }) {}
+  ModelServer(SimNetwork& net, uint32_t host)
+      : network(net), server(net, sim_address(8000, host), [this](SimPeer& peer) {
+          peer.on_event = [this](SimPeer& p) { on_event(p); };
+        }) {}
   void on_event(SimPeer& peer) {
     const std::string text = peer.take();
     if (text.empty()) return;
+    if (trickles) {
+      peer.send("HTTP/1.1 200 OK\r\nx: ");
+      return trickle(peer);
+    }
     const std::string path = text.substr(4, text.find(' ', 4) - 4);
     ++asked[path];
     std::string body;
@@ -34,15 +39,22 @@ struct ModelServer {
     peer.send(std::string("HTTP/1.1 ") + (healthy ? "200 OK" : "503 Service Unavailable") +
               "\r\ncontent-length: " + std::to_string(body.size()) + "\r\n\r\n" + body);
   }
+  void trickle(SimPeer& peer) {
+    if (!peer.connected() || peer.ended()) return;
+    peer.send("x");
+    network.after(milliseconds(100), [this, &peer] { trickle(peer); });
+  }
   size_t open() {
     size_t count = 0;
     for (const auto& peer : server.peers()) count += peer->connected() && !peer->ended();
     return count;
   }
 
+  SimNetwork& network;
   SimServer server;
   std::map<std::string, size_t> asked;
   bool healthy = true;
+  bool trickles = false;  // answers a byte at a time, without end
 };
 
 struct Recorder final : DirectoryEvents {
@@ -251,6 +263,26 @@ TEST_CASE("static endpoints are ready when they answer; a name that does not res
   b.directory.set_endpoints("default", {specs[0]});
   CHECK(b.view().state == state);
   CHECK(b.view().readiness == Readiness::ready);
+}
+
+TEST_CASE("an answer that trickles is none: who waits for the first probes does not wait for it") {
+  Bench b;
+  ModelServer good(b.network, 1), slow(b.network, 2);
+  slow.trickles = true;
+  const auto first = b.spec("good", 1), second = b.spec("slow", 2);
+  first->readiness = second->readiness = std::nullopt;
+  b.set({Bench::pool("p", {first, second})});
+  b.run(milliseconds(1500));
+  CHECK(b.directory.synced());
+  CHECK(b.view(0).readiness == Readiness::ready);
+  CHECK(b.view(1).readiness == Readiness::not_ready);
+  slow.trickles = false;
+  b.run(seconds(2));
+  CHECK(b.view(1).readiness == Readiness::ready);
+  slow.trickles = true;
+  b.run(seconds(5));
+  CHECK(b.view(1).readiness == Readiness::not_ready);
+  CHECK(b.view(0).readiness == Readiness::ready);
 }
 
 TEST_CASE("with 1,000 endpoints an event costs little and disturbs nobody") {
