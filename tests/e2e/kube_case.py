@@ -15,8 +15,7 @@ SIM = ("--seed", "3", "--prefill-tokens-per-s", "20000", "--decode-ms", "4", "--
 LONG_TOKENS = 300
 # The promise is 100 ms; a single event may come late on a machine that does something else, and all of them on a build
 # with a sanitizer, which is given more patience.
-PROMPT_S, LATE_S = (seconds * harness.PATIENCE / 20 for seconds in (0.1, 2.0))
-MANY_EVENTS = 5
+PROMPT_S, LATE_S = 0.1 * harness.PATIENCE / 20, harness.SOON
 
 
 class Answer:
@@ -154,10 +153,12 @@ class ReadyFollower:
     def lags(self):
         """For each change of the truth that lasted: the seconds until the gauge said so."""
         found = []
-        for (at, count), following in zip(self.truth[1:], self.truth[2:] + [(float("inf"), None)]):
-            if following[0] - at < 2 * PROMPT_S:
+        for (at, count), (until, after) in zip(self.truth[1:], self.truth[2:] + [(float("inf"), None)]):
+            if until - at < 2 * PROMPT_S:
                 continue  # over before anybody could have asked
-            seen = [when for when, value in self.samples if when >= at and value == count]
+            # Who is late may have the next value at once.
+            right = lambda when, value: when >= at and value == count or when >= until and value == after  # noqa: E731
+            seen = [when for when, value in self.samples if right(when, value)]
             found.append((seen[0] - at) if seen else float("inf"))
         return found
 
@@ -215,13 +216,12 @@ class KubernetesCase(E2E):
         return time.monotonic() + PROMPT_S  # shards are in the turn that they are in
 
     def assert_prompt(self, follower):
-        """The gauge followed the truth: never much later, and where there is a median, that within the promise."""
+        """The gauge followed the truth, never much later: what else the machine does is in it. Without that, and for
+        the promise: Quiet."""
         wait_for("the gauge has the last value", lambda: follower.value() == follower.truth[-1][1])
         lags = sorted(follower.lags())
         self.assertTrue(lags, "nothing has changed")
         self.assertLess(lags[-1], LATE_S, lags)
-        if len(lags) >= MANY_EVENTS:
-            self.assertLess(lags[len(lags) // 2], PROMPT_S, lags)
         return lags
 
     def assert_nothing_failed(self, traffic, gateway):
