@@ -6,7 +6,10 @@
 
 namespace penstock::admission {
 
-FlowController::FlowController(const FlowOptions& options) : options_(options), detector_(options.detector) {}
+FlowController::FlowController(const FlowOptions& options, const routing::PrefixIndex* index)
+    : options_(options), detector_(options.detector) {
+  if (index != nullptr) scales_.emplace(*index);
+}
 
 FlowController::~FlowController() {
   PENSTOCK_ASSERT(requests_ == 0);
@@ -82,6 +85,7 @@ void FlowController::insert(Waiter& waiter, Band& band) {
   waiter.flow_ = &flow->second;
   waiter.key_ = key_of(waiter, band.options.ordering);
   flow->second.waiters.insert(&waiter);
+  weighed_.push_back(waiter);
   ++band.requests;
   ++requests_;
   band.bytes += waiter.bytes;
@@ -95,6 +99,7 @@ void FlowController::remove(Waiter& waiter) {
   Flow& flow = *waiter.flow_;
   Band& band = flow.band;
   flow.waiters.erase(&waiter);
+  static_cast<ListNode<WeighedTag>&>(waiter).unlink();
   waiter.flow_ = nullptr;
   --band.requests;
   --requests_;
@@ -106,6 +111,9 @@ void FlowController::remove(Waiter& waiter) {
 
 Waiter* FlowController::next(const endpoints::Pool* pool, Instant now, uint32_t on_their_way) {
   full_.clear();
+  const bool room = pool != nullptr && options_.enabled && requests_ > 1 &&
+                    detector_.room(*pool, {}, now, on_their_way + 1).requests > on_their_way;
+  if (room && scales_.has_value()) weigh_some(*pool, now);
   for (auto& [priority, band] : bands_) {
     if (Waiter* const waiter = next_of(band, pool, now, on_their_way)) {
       remove(*waiter);
@@ -113,6 +121,21 @@ Waiter* FlowController::next(const endpoints::Pool* pool, Instant now, uint32_t 
     }
   }
   return nullptr;
+}
+
+void FlowController::weigh_some(const endpoints::Pool& pool, Instant now) {
+  for (size_t i = std::min(weighed_again, requests_); i > 0; --i) {
+    Waiter& waiter = *weighed_.pop_front();
+    weighed_.push_back(waiter);
+    const routing::Work work = scales_->of(waiter.prompt, waiter.demand.model, pool, now);
+    waiter.demand.uncached_tokens = work.uncached_tokens;
+    if (waiter.work == work.prefill) continue;
+    Flow& flow = *waiter.flow_;
+    flow.waiters.erase(&waiter);
+    waiter.work = work.prefill;
+    waiter.key_ = key_of(waiter, flow.band.options.ordering);
+    flow.waiters.insert(&waiter);
+  }
 }
 
 // The first flow, by turns or by the best of their heads, whose head may go. A model whose endpoints are full holds up

@@ -80,7 +80,7 @@ Control::Control(const config::Command& command)
       profile_(options_.endpoint_picker ? routing::make_profile(options_.endpoint_picker->scheduling)
                                         : profile_of(options_.policy)),
       shadow_(profile_of(options_.shadow_policy)),
-      hold_(flow_options(options_), net::system_clock(), &flow_stats_),
+      hold_(flow_options(options_), net::system_clock(), &flow_stats_, &index_),
       shared_{options_,
               probe_,
               budget_,

@@ -43,9 +43,12 @@ proxy::Options proxy_options(const config::Options& options) {
 }
 
 admission::FlowOptions flow_options(const config::Options& options) {
+  using config::FlowControl;
   const config::EndpointPicker* picker = options.endpoint_picker.get();
-  if (picker != nullptr && (picker->flow.enabled || !options.flow.enabled)) return picker->flow;
+  if (picker != nullptr && (picker->flow.enabled || options.flow_control != FlowControl::on)) return picker->flow;
   admission::FlowOptions out = options.flow;
+  const bool made_for_it = options.policy == "expected-cost";
+  out.enabled = options.flow_control == FlowControl::on || (options.flow_control != FlowControl::off && made_for_it);
   out.detector.metrics_stale_after = metrics_stale_after(options);
   return out;
 }

@@ -103,7 +103,8 @@ void define_fleet(CLI::App& app, ReplayFlags& flags) {
 void define_output(CLI::App& app, ReplayFlags& flags) {
   replay::Options& out = flags.options;
   const std::string group = "Policies and figures";
-  app.add_option("--policy", out.policies, "Who decides; repeat for more (default expected-cost; all with --compare)")
+  app.add_option("--policy", out.policies,
+                 "Who decides; repeat for more (default expected-cost+hold; all with --compare)")
       ->type_name("NAME")
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
@@ -169,7 +170,7 @@ std::string settle_replay(ReplayFlags& flags) {
   if (out.policies.empty() && out.compare) {
     for (const replay::ContestantInfo& info : replay::contestants()) out.policies.emplace_back(info.name);
   }
-  if (out.policies.empty()) out.policies = {"expected-cost"};
+  if (out.policies.empty()) out.policies = {"expected-cost+hold"};
   return "";
 }
 

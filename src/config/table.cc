@@ -15,6 +15,7 @@ constexpr Words engine_words[] = {"vllm", "sglang", "trtllm-serve", "triton-tens
 constexpr Words policy_words[] = {"epp-default", "random", "round-robin", "least-load", "expected-cost"};
 constexpr Words shadow_words[] = {"none", "epp-default", "random", "round-robin", "least-load", "expected-cost"};
 
+constexpr Words flow_control_words[] = {"auto", "true", "false"};
 constexpr Words detector_words[] = {"late-binding", "utilization", "concurrency"};
 constexpr Words ordering_words[] = {"least-work", "fcfs", "edf", "slo-deadline"};
 constexpr Words fairness_words[] = {"round-robin", "global-strict"};
@@ -164,8 +165,8 @@ const Key keys_in_order[] = {
     {.name = "routing.prefix_index_entries", .type = Type::integer, .field = PENSTOCK_FIELD(prefix_index_entries), .least = 1024, .most = 4294967296.0,
      .needs_restart = true, .doc = "Size of the table of prompt blocks believed to be cached, 8 bytes each; rounded up to a power of two."},
 
-    {.name = "flow_control.enabled", .type = Type::boolean, .field = PENSTOCK_FIELD(flow.enabled),
-     .doc = "Hold requests while their pool is saturated, and give them an endpoint when room appears (late binding). `false`: nobody waits here; requests of negative priority are refused while the pool is saturated in either case (429)."},
+    {.name = "flow_control.enabled", .type = Type::choice, .field = PENSTOCK_ENUM(flow_control), .words = flow_control_words,
+     .doc = "Hold requests while their pool is saturated, and give them an endpoint when room appears (late binding). `auto`: with the policy `expected-cost`, and else as an EndpointPickerConfig says. `false`: nobody waits here; requests of negative priority are refused while the pool is saturated in either case (429)."},
     {.name = "flow_control.detector", .type = Type::choice, .field = PENSTOCK_ENUM(flow.detector.detector), .words = detector_words,
      .doc = "What saturated means. `late-binding`: every endpoint has `hold` of prefill before it or no room in its KV cache; `utilization`: the mean of max(waiting / `queue_depth`, KV use / `kv_usage_max`) is 1 or more; `concurrency`: `concurrency` requests in flight for each endpoint."},
     {.name = "flow_control.hold", .type = Type::duration, .field = PENSTOCK_FIELD(flow.detector.hold), .least = 1e-3, .most = hour, .zero = "nothing is ever held",

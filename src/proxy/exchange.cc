@@ -82,7 +82,6 @@ Exchange::Exchange(Gateway& gateway, Context& context)
       watch_(context.budget, context.observer),
       total_deadline_(net::Timer::of<&Exchange::on_total_deadline>(this)),
       body_(context.budget),
-      held_(*this),
       hold_deadline_(net::Timer::of<&Exchange::on_hold_deadline>(this)),
       gathered_(context.budget) {}
 
@@ -257,6 +256,10 @@ routing::Features Exchange::features() {
   features.slo_tpot_ms = head_.slo_tpot_ms;
   features.block_tokens = block_tokens();
   if (!inference_ || !context_.hash_prompts) return features;
+  if (held_ != nullptr) {
+    features.blocks = held_->chain;
+    return features;
+  }
   context_.prompt.clear();
   for (const openai::Range& range : request_.prompt) context_.prompt.push_back(range.in(body_.view()));
   routing::PrefixHashOptions prefix = context_.options.prefix;

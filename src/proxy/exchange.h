@@ -27,7 +27,8 @@ class Exchange;
 struct HeldExchange final : Held, ListNode<HeldHereTag> {
   explicit HeldExchange(Exchange& of) : exchange(of) {}
   Exchange& exchange;
-  std::string pool;  // its name
+  std::string pool;             // its name
+  std::vector<uint64_t> chain;  // of `prompt`
 };
 
 class Exchange final : public net::Disposable, public downstream::RequestHandler, private upstream::ResponseSink {
@@ -55,7 +56,6 @@ class Exchange final : public net::Disposable, public downstream::RequestHandler
   Progress choose_pool();
   Progress admit();
   Progress find_room();
-  void weigh(const endpoints::Pool& pool, Instant now);
   Progress wait_for_room(const endpoints::Pool& pool, Duration time_to_live);
   void on_hold_deadline();
   void leave_queue(HoldOutcome outcome);
@@ -161,7 +161,7 @@ class Exchange final : public net::Disposable, public downstream::RequestHandler
   std::span<const objects::HeaderChange> answer_changes_;
 
   // While it is held.
-  HeldExchange held_;
+  std::unique_ptr<HeldExchange> held_;
   net::Timer hold_deadline_;
 
   // The attempts.

@@ -1,6 +1,5 @@
 // A stage of an exchange: may it go on now, must it wait for room, or is it turned away?
 #include "exchange.h"
-#include "penstock/routing/backlog.h"
 
 namespace penstock::proxy {
 
@@ -11,7 +10,7 @@ constexpr std::string_view default_flow = "default-flow";
 }  // namespace
 
 Exchange::Progress Exchange::admit() {
-  if (held_.here()) return Progress::ready;  // it has waited, and may go now
+  if (held_ != nullptr) return Progress::ready;  // it has waited, and may go now
   if (gateway_.in_flight() > context_.options.requests_max) {
     context_.observer.limit_hit("requests_per_shard");
     return refused(ErrorCode::too_many_requests);
@@ -31,13 +30,16 @@ Exchange::Progress Exchange::find_room() {
 
   const Instant now = context_.loop.now();
   const admission::SaturationDetector detector(flow.detector);
-  held_.demand = {
+  admission::Demand demand = {
       .model = routed_model(), .uncached_tokens = prompt_tokens_, .max_tokens = request_.max_tokens.value_or(0)};
-  admission::Room room = detector.room(*pool, held_.demand, now);
+  admission::Room room = detector.room(*pool, demand, now);
   const bool others_wait = flow.enabled && context_.hold->anybody();
   if (room.requests > 0 && !others_wait) return Progress::ready;
-  weigh(*pool, now);  // by what is cached it may need less than its whole prompt
-  room = detector.room(*pool, held_.demand, now);
+  const routing::Features wanted = features();  // by what is cached it may need less than its whole prompt
+  const routing::Prompt prompt{wanted.blocks, wanted.block_tokens, prompt_tokens_};
+  const routing::Work work = context_.scales.of(prompt, demand.model, *pool, now);
+  demand.uncached_tokens = work.uncached_tokens;
+  room = detector.room(*pool, demand, now);
   if (room.requests > 0 && !others_wait) return Progress::ready;
   if (!room.any_endpoint && flow.no_endpoint_ttl <= Duration{0}) return Progress::ready;  // route() says so
   if (sheddable && room.requests == 0) {
@@ -45,41 +47,36 @@ Exchange::Progress Exchange::find_room() {
     return refused(ErrorCode::saturated);
   }
   if (!flow.enabled) return Progress::ready;
+  held_ = std::make_unique<HeldExchange>(*this);
+  held_->demand = demand;
+  held_->work = work.prefill;
+  held_->chain.assign(prompt.blocks.begin(), prompt.blocks.end());
+  held_->prompt = {held_->chain, prompt.block_tokens, prompt.tokens};
   return wait_for_room(*pool, room.any_endpoint ? flow.ttl : flow.no_endpoint_ttl);
 }
 
-// What the request would cost where it is best off, were it to go now.
-void Exchange::weigh(const endpoints::Pool& pool, Instant now) {
-  const routing::Features wanted = features();
-  const routing::Decision best = context_.router.decide(wanted, pool, now, {});
-  const uint32_t cached = std::min(prompt_tokens_, best.matched_blocks * wanted.block_tokens);
-  held_.demand.uncached_tokens = prompt_tokens_ - cached;
-  held_.work = {};
-  if (best.endpoint != nullptr) {
-    held_.work = from_seconds(routing::prefill_seconds(*best.endpoint, held_.demand.uncached_tokens));
-  }
-}
-
 Exchange::Progress Exchange::wait_for_room(const endpoints::Pool& pool, Duration time_to_live) {
-  held_.fairness_id = head_.fairness_id.empty() ? default_flow : std::string_view(head_.fairness_id);
-  held_.priority = priority_;
-  held_.bytes = body_.view().size();
-  held_.arrived = context_.loop.now();
-  held_.deadline = time_to_live > Duration{0} ? held_.arrived + time_to_live : Instant::max();
-  held_.slo_ttft_ms = head_.slo_ttft_ms;
-  held_.pool = pool.name;
-  held_.labels = {.fairness_id = held_.fairness_id,
-                  .pool = held_.pool,
-                  .model = counted_model(),
-                  .target_model = routed_model(),
-                  .priority = priority_};
-  if (!context_.hold->offer(held_, gateway_, *pool_id_)) {
+  HeldExchange& held = *held_;
+  held.fairness_id = head_.fairness_id.empty() ? default_flow : std::string_view(head_.fairness_id);
+  held.priority = priority_;
+  held.bytes = body_.view().size();
+  held.arrived = context_.loop.now();
+  held.deadline = time_to_live > Duration{0} ? held.arrived + time_to_live : Instant::max();
+  held.slo_ttft_ms = head_.slo_ttft_ms;
+  held.pool = pool.name;
+  held.labels = {.fairness_id = held.fairness_id,
+                 .pool = held.pool,
+                 .model = counted_model(),
+                 .target_model = routed_model(),
+                 .priority = priority_};
+  if (!context_.hold->offer(held, gateway_, *pool_id_)) {
+    held_.reset();
     if (context_.hold->closed()) return refused(ErrorCode::shutting_down);
     context_.observer.limit_hit("flow_control");
     return refused(ErrorCode::queue_full);
   }
-  gateway_.add_held(held_);
-  if (time_to_live > Duration{0}) context_.loop.arm_at(hold_deadline_, held_.deadline);
+  gateway_.add_held(held);
+  if (time_to_live > Duration{0}) context_.loop.arm_at(hold_deadline_, held.deadline);
   gateway_.room_made();
   return Progress::pending;
 }
@@ -92,7 +89,8 @@ void Exchange::on_room() {
 void Exchange::on_hold_deadline() {
   const endpoints::Pool* const pool = gateway_.pool(*pool_id_);
   const admission::SaturationDetector detector(context_.options.flow.detector);
-  const bool nobody = pool == nullptr || !detector.room(*pool, held_.demand, context_.loop.now()).any_endpoint;
+  const bool nobody =
+      pool == nullptr || !detector.room(*pool, {.model = routed_model()}, context_.loop.now()).any_endpoint;
   leave_queue(HoldOutcome::evicted_ttl);
   context_.observer.limit_hit("flow_control_ttl");
   refuse(nobody ? ErrorCode::no_endpoint : ErrorCode::queue_timeout);
@@ -104,11 +102,12 @@ void Exchange::turn_away() {
 
 // Its room is the next one's, unless it has reserved it.
 void Exchange::leave_queue(HoldOutcome outcome) {
-  if (!held_.here()) return;
+  if (held_ == nullptr) return;
   hold_deadline_.cancel();
-  static_cast<ListNode<HeldHereTag>&>(held_).unlink();
-  hold_time_ = context_.loop.now() - held_.arrived;
-  context_.hold->leave(held_, outcome, context_.loop.now());
+  static_cast<ListNode<HeldHereTag>&>(*held_).unlink();
+  hold_time_ = context_.loop.now() - held_->arrived;
+  context_.hold->leave(*held_, outcome, context_.loop.now());
+  held_.reset();
   gateway_.room_made();
 }
 

@@ -22,8 +22,9 @@ const char* to_string(HoldOutcome outcome) {
   return "EvictedOther";
 }
 
-HoldQueue::HoldQueue(const admission::FlowOptions& options, net::Clock& clock, HoldObserver* observer)
-    : clock_(clock), observer_(observer), options_(options) {}
+HoldQueue::HoldQueue(const admission::FlowOptions& options, net::Clock& clock, HoldObserver* observer,
+                     const routing::PrefixIndex* index)
+    : clock_(clock), observer_(observer), index_(index), options_(options) {}
 
 HoldQueue::~HoldQueue() {
   PENSTOCK_ASSERT(queues_.empty());
@@ -35,7 +36,7 @@ bool HoldQueue::offer(Held& held, HoldHome& home, uint32_t pool_id) {
   if (closed()) return false;
   const Instant before = clock_.now();
   std::unique_ptr<Queue>& queue = queues_[pool_id];
-  if (queue == nullptr) queue = std::make_unique<Queue>(options_);
+  if (queue == nullptr) queue = std::make_unique<Queue>(options_, index_);
   const bool in = queue->flow.offer(held);
   if (in) {
     held.home_ = &home;

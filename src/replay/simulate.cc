@@ -8,7 +8,7 @@
 #include "fleet.h"
 #include "penstock/admission/flow_controller.h"
 #include "penstock/base/assert.h"
-#include "penstock/routing/backlog.h"
+#include "penstock/routing/least_work.h"
 #include "penstock/routing/prefix_index.h"
 #include "penstock/routing/router.h"
 
@@ -27,6 +27,7 @@ struct Journey final : engine::Sequence, admission::Waiter {
   size_t request = 0;
   size_t endpoint = 0;
   size_t prompt_bytes = 0;
+  std::vector<uint64_t> chain;    // of one that waits
   uint32_t estimated_tokens = 0;  // of the prompt, as the gateway sees it
   bool streaming = false;
   Instant first_token, last_token;
@@ -42,7 +43,8 @@ class Simulation final : engine::SequenceEvents {
         fleet_(setup, contestant.index_unbounded, random_),
         index_(index_entries, routing::PrefixIndex::long_prompts),
         router_(*contestant.profile, index_, random_.next()),
-        flow_(setup.flow),
+        flow_(setup.flow, &index_),
+        scales_(index_),
         detector_(setup.flow.detector) {
     result_.work.resize(setup.endpoints);
     result_.requests.resize(setup.endpoints);
@@ -76,6 +78,7 @@ class Simulation final : engine::SequenceEvents {
   routing::PrefixIndex index_;
   routing::Router router_;
   admission::FlowController flow_;
+  routing::LeastWork scales_;
   admission::SaturationDetector detector_;
   routing::TokenEstimator estimator_;
   std::vector<Arrival> arrivals_;  // in order of time
@@ -160,11 +163,12 @@ void Simulation::arrive(const Arrival& arrival) {
 // The gateway's own rule and queue: what proxy::Exchange does, without its locks.
 bool Simulation::held(Journey& journey) {
   const routing::Features features = features_of(journey);
-  const routing::Decision best = router_.decide(features, fleet_.pool(), now_, {});
-  const uint32_t cached = std::min(features.prompt_tokens, best.matched_blocks * block_tokens);
-  journey.demand = {.model = model, .uncached_tokens = features.prompt_tokens - cached};
+  journey.chain.assign(features.blocks.begin(), features.blocks.end());
+  journey.prompt = {journey.chain, block_tokens, features.prompt_tokens};
+  const routing::Work work = scales_.of(journey.prompt, model, fleet_.pool(), now_);
+  journey.demand = {.model = model, .uncached_tokens = work.uncached_tokens};
   if (flow_.requests() == 0 && detector_.room(fleet_.pool(), journey.demand, now_).requests > 0) return false;
-  journey.work = from_seconds(routing::prefill_seconds(*best.endpoint, journey.demand.uncached_tokens));
+  journey.work = work.prefill;
   journey.deadline = Instant::max();
   PENSTOCK_ASSERT(flow_.offer(journey));
   release_held();

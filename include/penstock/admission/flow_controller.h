@@ -5,11 +5,15 @@
 //
 // Late binding: a waiting request has no endpoint. It leaves the queue when the detector sees room for it, and is
 // routed then.
+//
+// What a request costs changes while it waits: other turns of its conversation are answered, or its beginning is
+// evicted. So whenever there is room a few of those that wait are weighed again, those first that were so longest ago.
 #pragma once
 
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <optional>
 #include <set>
 #include <string>
 #include <string_view>
@@ -18,23 +22,26 @@
 #include "penstock/admission/options.h"
 #include "penstock/admission/saturation.h"
 #include "penstock/base/intrusive_list.h"
+#include "penstock/routing/least_work.h"
 
 namespace penstock::admission {
 
 struct Band;
 struct Flow;
 
+struct WeighedTag {};
 // One waiting request: a part of its owner, who fills it in, must not change it while it waits, and removes it from the
 // controller before it goes.
-struct Waiter {
+struct Waiter : ListNode<WeighedTag> {
   std::string_view fairness_id;
   int priority = 0;
-  uint64_t bytes = 0;    // what holding it costs
-  Demand demand;         // what it needs
-  Duration work{0};      // seconds of prefill that it will cost where it is best off: least_work
-  Instant arrived{};     // least_work, slo_deadline
-  Instant deadline{};    // end of its time to live, Instant::max() without: edf. The owner keeps the time
-  double slo_ttft_ms{};  // slo_deadline; 0: none
+  uint64_t bytes = 0;      // what holding it costs
+  Demand demand;           // what it needs
+  routing::Prompt prompt;  // of which that is said
+  Duration work{0};        // seconds of prefill that it will cost where it is best off: least_work
+  Instant arrived{};       // least_work, slo_deadline
+  Instant deadline{};      // end of its time to live, Instant::max() without: edf. The owner keeps the time
+  double slo_ttft_ms{};    // slo_deadline; 0: none
   bool waiting() const { return flow_ != nullptr; }
 
  private:
@@ -69,7 +76,11 @@ struct Band {
 
 class FlowController {
  public:
-  explicit FlowController(const FlowOptions& options);
+  // Of those that wait, so many are weighed again when there is room.
+  static constexpr size_t weighed_again = 8;
+
+  // Without an index requests cost what they did when they came.
+  explicit FlowController(const FlowOptions& options, const routing::PrefixIndex* index = nullptr);
   ~FlowController();
   FlowController(const FlowController&) = delete;
 
@@ -95,11 +106,14 @@ class FlowController {
   int64_t key_of(const Waiter& waiter, Ordering ordering) const;
   void insert(Waiter& waiter, Band& band);
   Waiter* next_of(Band& band, const endpoints::Pool* pool, Instant now, uint32_t on_their_way);
+  void weigh_some(const endpoints::Pool& pool, Instant now);
   bool may_go(const Waiter& waiter, const endpoints::Pool* pool, Instant now, uint32_t on_their_way);
 
   FlowOptions options_;
   SaturationDetector detector_;
+  std::optional<routing::LeastWork> scales_;
   Bands bands_;
+  IntrusiveList<Waiter, WeighedTag> weighed_;  // all; whose weight is oldest at the front
   size_t requests_ = 0;
   uint64_t bytes_ = 0, numbers_ = 0;
   std::vector<std::string_view> full_;  // scratch: models that the pool has no room for

@@ -87,6 +87,9 @@ struct Kubernetes {
   std::string own_service = "penstock";  // parent in the status of pools without a route; "": none is written
 };
 
+// Whether requests may wait for room. Automatic: with the policy expected-cost, which is made for it.
+enum class FlowControl : uint8_t { automatic, on, off };
+
 struct Options {
   std::string listen = "0.0.0.0:8080";
   std::string admin = "0.0.0.0:9090";
@@ -105,7 +108,8 @@ struct Options {
   Retry retry;
   Ejection ejection;
   Metrics metrics;
-  admission::FlowOptions flow;  // flow_control; metrics_stale_after is app's to fill in
+  FlowControl flow_control = FlowControl::automatic;
+  admission::FlowOptions flow;  // flow_control; `enabled` and metrics_stale_after are app's to fill in
   std::string policy = "expected-cost";
   std::string shadow_policy = "none";
   std::string epp_config;                                 // file of an EndpointPickerConfig; "": none

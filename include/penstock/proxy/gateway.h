@@ -60,6 +60,7 @@ struct Context {
   std::function<void(const endpoints::EndpointState&)> endpoint_unreachable{};
   HoldQueue* hold = nullptr;  // of the process; null: no request ever waits, or is shed
   openai::RequestScanner scanner{};
+  routing::LeastWork scales{index};
   std::vector<uint64_t> chain{};           // scratch: hashes of the prompt being routed
   std::vector<std::string_view> prompt{};  // scratch: the pieces of that prompt
   std::string piece{};                     // scratch: a piece of an answer in which a name was restored

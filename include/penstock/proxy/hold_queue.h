@@ -79,7 +79,9 @@ class HoldHome {
 
 class HoldQueue {
  public:
-  HoldQueue(const admission::FlowOptions& options, net::Clock& clock, HoldObserver* observer = nullptr);
+  // The index outlives the queue; without one requests are not weighed again while they wait.
+  HoldQueue(const admission::FlowOptions& options, net::Clock& clock, HoldObserver* observer = nullptr,
+            const routing::PrefixIndex* index = nullptr);
   ~HoldQueue();
 
   // False: nobody waits, and there is nothing to do for anyone who makes room.
@@ -108,7 +110,7 @@ class HoldQueue {
 
  private:
   struct Queue {
-    explicit Queue(const admission::FlowOptions& options) : flow(options) {}
+    Queue(const admission::FlowOptions& options, const routing::PrefixIndex* index) : flow(options, index) {}
     admission::FlowController flow;
     uint32_t on_their_way = 0;  // let go, not routed yet
   };
@@ -118,6 +120,7 @@ class HoldQueue {
 
   net::Clock& clock_;
   HoldObserver* const observer_;
+  const routing::PrefixIndex* const index_;
   std::atomic<size_t> waiting_{0};   // in all queues; not those on their way
   std::atomic<bool> closed_{false};  // set under mutex_, once
   std::mutex mutex_;

@@ -5,6 +5,7 @@
 #include <deque>
 
 #include "penstock/base/random.h"
+#include "penstock/routing/backlog.h"
 #include "penstock/routing/router.h"
 #include "tests/unit/routing/pool_builder.h"
 
@@ -21,7 +22,7 @@ struct Named : Waiter {
 
 // One endpoint that takes one request at a time.
 struct Bench {
-  explicit Bench(FlowOptions options = {}) : flow(filled(options)) {}
+  explicit Bench(FlowOptions options = {}) : flow(filled(options), &index) {}
   ~Bench() {
     for (Named& waiter : waiters) {
       if (waiter.waiting()) flow.remove(waiter);
@@ -48,8 +49,13 @@ struct Bench {
     made.priority = priority;
     made.fairness_id = fairness_id;
     made.work = work;
+    made.prompt.tokens = tokens_of(work);
     CHECK(flow.offer(made));
     return made;
+  }
+  // A prompt that costs so much, so that to weigh it again changes nothing.
+  uint32_t tokens_of(Duration work) {
+    return static_cast<uint32_t>(to_seconds(work) / routing::prefill_seconds(builder.state(0), 1));
   }
   // Names of all, in the order in which they go as room appears.
   std::string order() {
@@ -63,6 +69,7 @@ struct Bench {
 
   std::deque<Named> waiters;
   PoolBuilder builder{1};
+  routing::PrefixIndex index{1024};
   FlowController flow;
 };
 
@@ -116,13 +123,40 @@ TEST_CASE("least work first; waiting counts as aging says, so that nobody starve
   bench.add("short", 0, "default-flow", milliseconds(500));
   Named& late = bench.waiter("late");
   late.work = milliseconds(600);
+  late.prompt.tokens = bench.tokens_of(late.work);
   late.arrived = at_ms(0) + seconds(29);  // 29 s later: 1.45 s more
   CHECK(bench.flow.offer(late));
   Named& later = bench.waiter("later");
   later.work = milliseconds(600);
+  later.prompt.tokens = bench.tokens_of(later.work);
   later.arrived = at_ms(0) + seconds(27);
   CHECK(bench.flow.offer(later));
   CHECK(bench.order() == "short later long late");
+}
+
+TEST_CASE("what is cached while it waits lets a request go earlier, what is evicted later") {
+  Bench bench(ordered(Ordering::least_work));
+  std::vector<uint64_t> chain(100);
+  for (size_t i = 0; i < chain.size(); ++i) chain[i] = (i + 1) * 0x9e3779b97f4a7c15;
+  bench.add("short", 0, "default-flow", milliseconds(100));
+  Named& turn = bench.add("turn", 0, "default-flow", milliseconds(200));
+  turn.prompt = {chain, turn.prompt.tokens / 100 + 1, turn.prompt.tokens};
+  bench.index.record(chain, bench.builder.state(0).slot);
+  SUBCASE("cached") {
+    CHECK(bench.order() == "turn short");
+  }
+  SUBCASE("evicted") {
+    bench.index.forget_endpoint(bench.builder.state(0).slot);
+    CHECK(bench.order() == "short turn");
+  }
+  SUBCASE("of many that wait a few are weighed at a time") {
+    for (size_t i = 0; i < 3 * FlowController::weighed_again; ++i) {
+      bench.add("x", 0, "default-flow", milliseconds(300));
+    }
+    const std::string order = bench.order();
+    CHECK(order.starts_with("turn short x"));
+    CHECK(order.ends_with("x"));
+  }
 }
 
 TEST_CASE("earliest deadline first; without one, last") {

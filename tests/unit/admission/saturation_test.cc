@@ -18,6 +18,7 @@ const Instant now = at_ms(10);
 DetectorOptions options(Detector detector) {
   DetectorOptions out;
   out.detector = detector;
+  out.hold = milliseconds(250);
   return out;
 }
 

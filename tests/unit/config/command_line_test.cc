@@ -167,7 +167,7 @@ TEST_CASE("replay: flags become options; an engine's figures may be replaced; mi
   CHECK(o.setup.scrape == milliseconds(200));
   CHECK(o.slo.ttft == seconds(2));
   CHECK(o.seeds == 3);
-  CHECK(run({"replay", "--trace", "a"}).replay.policies == std::vector<std::string>{"expected-cost"});
+  CHECK(run({"replay", "--trace", "a"}).replay.policies == std::vector<std::string>{"expected-cost+hold"});
   CHECK(run({"replay", "--trace", "a", "--compare"}).replay.policies.size() == replay::contestants().size());
   CHECK(run({"replay"}).exit_code == exit_bad_usage);
   CHECK(run({"replay", "--trace", "a", "--policy", "coin"}).error.find("coin") != std::string::npos);

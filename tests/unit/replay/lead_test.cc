@@ -45,3 +45,17 @@ TEST_CASE("expected cost leads on the time to the first token") {
     CHECK(ours[Figure::in_slo].mean > theirs[Figure::in_slo].mean);
   }
 }
+
+TEST_CASE("bound late, requests that would all have waited are mostly answered soon") {
+  const Trace trace = beginning();
+  Setup setup;
+  REQUIRE(find_engine("h100-32b", &setup.engine));
+  setup.speed = 2.5;
+  const Summary ours = replayed(trace, setup, "expected-cost+hold");
+  for (const char* policy : {"expected-cost", "epp-default", "lmetric"}) {
+    const Summary theirs = replayed(trace, setup, policy);
+    MESSAGE(format_table(std::array{ours, theirs}));
+    CHECK(ours[Figure::ttft_mean].mean < 0.8 * theirs[Figure::ttft_mean].mean);
+    CHECK(ours[Figure::in_slo].mean > theirs[Figure::in_slo].mean);
+  }
+}

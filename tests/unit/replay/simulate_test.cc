@@ -104,7 +104,7 @@ TEST_CASE("without streams no first token is seen, and all is still spread and s
   CHECK(figures[static_cast<size_t>(Figure::imbalance)] < 1.5);
 }
 
-TEST_CASE("bound late, all is served under overload, and a fleet with room does not change") {
+TEST_CASE("bound late, all is served under overload, nobody is much worse off, and a fleet with room does not change") {
   Trace trace = conversations(80, 4, milliseconds(50));
   const auto mean_ttft = [&](const char* policy, double speed) {
     Setup setup = small_setup();
@@ -113,8 +113,12 @@ TEST_CASE("bound late, all is served under overload, and a fleet with room does 
     CHECK(run.served.size() == trace.requests.size());
     return figures_of(run, {})[static_cast<size_t>(Figure::ttft_mean)];
   };
-  CHECK(mean_ttft("expected-cost+hold", 8) != mean_ttft("expected-cost", 8));
   CHECK(mean_ttft("expected-cost+hold", 1) == mean_ttft("expected-cost", 1));
+  // Turns come before the turns before them are answered: what they cost is known only when these are.
+  for (const double speed : {2.0, 3.0, 5.0, 8.0}) {
+    CAPTURE(speed);
+    CHECK(mean_ttft("expected-cost+hold", speed) < 1.1 * mean_ttft("expected-cost", speed));
+  }
 }
 
 TEST_CASE("engines by name") {
