@@ -73,6 +73,7 @@ Control::Control(const config::Command& command)
     : source_(command.source),
       loaded_(command.options),
       options_(with_defaults(command.options)),
+      manifests_(command.manifests),
       probe_(net::probe_rings()),
       budget_(options_.limits.memory_bytes),
       snapshots_(options_.shards),
@@ -143,7 +144,7 @@ bool Control::start() {
   directory_ =
       std::make_unique<discovery::Directory>(*loop_, *client_, snapshots_, registry_, *this, poll_options(options_));
   sources_ = std::make_unique<Sources>(*loop_, *directory_);
-  if (!sources_->start(options_)) return false;
+  if (!sources_->start(options_, std::exchange(manifests_, {}))) return false;
 
   const auto listen = free_address(options_.listen);
   if (!listen.ok()) {
@@ -234,7 +235,7 @@ void Control::on_signal(int signal) {
 
 // The new configuration is taken whole or not at all.
 void Control::reload() {
-  const config::LoadResult loaded = config::load(source_);
+  config::LoadResult loaded = config::load(source_);
   for (const config::Problem& problem : loaded.problems) log::error("reload: " + config::to_string(problem));
   if (!loaded.ok()) return refuse_reload();
   const std::vector<std::string> restart = config::changes_needing_restart(loaded_, loaded.options);
@@ -245,7 +246,7 @@ void Control::reload() {
     log::error("reload: cannot open the access log", {{"error", reopened.error().text}});
     return refuse_reload();
   }
-  if (!sources_->reload(next)) return refuse_reload();
+  sources_->reload(next, std::move(loaded.manifests));
   for (const std::string& change : config::diff(loaded_, loaded.options)) log::info("reload", {{"change", change}});
   directory_->set_options(poll_options(next));
   budget_.set_limit(next.limits.memory_bytes);

@@ -47,8 +47,9 @@ class Control final : public discovery::DirectoryEvents {
   void stop_shards();
 
   config::Source source_;
-  config::Options loaded_;   // as file and flags say
-  config::Options options_;  // with what they leave to the machine filled in
+  config::Options loaded_;        // as file and flags say
+  config::Options options_;       // with what they leave to the machine filled in
+  objects::Manifests manifests_;  // until start() has taken them
   net::RingProbe probe_;
   Phase phase_ = Phase::starting;
   int exit_code_ = 0;

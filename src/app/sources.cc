@@ -33,13 +33,13 @@ std::vector<discovery::EndpointSpec> specs_of(const config::Options& options) {
 
 }  // namespace
 
-bool Sources::start(const config::Options& options) {
+bool Sources::start(const config::Options& options, objects::Manifests manifests) {
   pools_ = discovery::DesiredPools(options.metrics.engine);
   if (options.kubernetes.enabled) return start_cluster(options);
   if (!options.manifests.empty()) {
-    manifests_ = std::make_unique<discovery::ManifestFolder>(
-        options.manifests, config::resolve_options(options, config::pod_identity()), config::home_namespace(options));
-    return load_manifests();
+    manifests_ = std::make_unique<discovery::ManifestFolder>(config::resolve_options(options, config::pod_identity()));
+    take_manifests(std::move(manifests));
+    return true;
   }
   set_endpoints(options);
   return true;
@@ -65,21 +65,18 @@ bool Sources::start_cluster(const config::Options& options) {
   return !problem.has_value();
 }
 
-bool Sources::reload(const config::Options& options) {
-  if (cluster_ != nullptr) return true;  // it tells by itself
-  if (manifests_ != nullptr) return load_manifests();
+void Sources::reload(const config::Options& options, objects::Manifests manifests) {
+  if (cluster_ != nullptr) return;  // it tells by itself
+  if (manifests_ != nullptr) return take_manifests(std::move(manifests));
   set_endpoints(options);
-  return true;
 }
 
 void Sources::set_endpoints(const config::Options& options) {
   for (const std::string& problem : directory_.set_endpoints(options.pool_name, specs_of(options))) log::warn(problem);
 }
 
-bool Sources::load_manifests() {
-  const auto problems = manifests_->load(net::system_clock().wall_time_us() / 1'000'000);
-  for (const objects::ManifestProblem& problem : problems) log::error("manifests: " + objects::to_string(problem));
-  if (!problems.empty()) return false;
+void Sources::take_manifests(objects::Manifests manifests) {
+  manifests_->take(std::move(manifests), net::system_clock().wall_time_us() / 1'000'000);
   for (const objects::ManifestProblem& other : manifests_->skipped()) {
     log::info("manifests: not for the gateway: " + objects::to_string(other));
   }
@@ -87,7 +84,6 @@ bool Sources::load_manifests() {
     log::warn("manifests: " + notice.message, {{"object", notice.ns + '/' + notice.name}, {"reason", notice.reason}});
   }
   on_desired(manifests_->desired());
-  return true;
 }
 
 void Sources::on_desired(const objects::Desired& desired) {

@@ -18,11 +18,10 @@ class Sources final : public discovery::ClusterEvents {
  public:
   Sources(net::EventLoop& loop, discovery::Directory& directory) : loop_(loop), directory_(directory) {}
 
-  // False: it cannot be done; why is in the log.
-  bool start(const config::Options& options);
-  // Takes over what a reload may change: the list of endpoints, what the manifests say. False: nothing changed, why is
-  // in the log.
-  bool reload(const config::Options& options);
+  // `manifests`: what options.manifests names. False: it cannot be done; why is in the log.
+  bool start(const config::Options& options, objects::Manifests manifests);
+  // Takes over what a reload may change: the list of endpoints, what the manifests say.
+  void reload(const config::Options& options, objects::Manifests manifests);
   void stop();
 
   // "" when what there is is known: the first lists have come, and a pool was among them. Once so it stays so.
@@ -33,7 +32,7 @@ class Sources final : public discovery::ClusterEvents {
 
  private:
   bool start_cluster(const config::Options& options);
-  bool load_manifests();
+  void take_manifests(objects::Manifests manifests);
   void on_desired(const objects::Desired& desired) override;
   void set_endpoints(const config::Options& options);
 

@@ -176,6 +176,7 @@ Command serve_command(const Parsed& parsed) {
   }
   command.kind = Command::Kind::serve;
   command.options = std::move(loaded.options);
+  command.manifests = std::move(loaded.manifests);
   command.notes = std::move(loaded.notes);
   return command;
 }

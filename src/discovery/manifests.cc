@@ -1,5 +1,7 @@
 #include "penstock/discovery/manifests.h"
 
+#include "penstock/base/assert.h"
+
 namespace penstock::discovery {
 namespace {
 
@@ -10,18 +12,14 @@ objects::ResolveOptions without_gateway(objects::ResolveOptions options) {
 
 }  // namespace
 
-ManifestFolder::ManifestFolder(std::string path, objects::ResolveOptions options, std::string default_namespace)
-    : path_(std::move(path)),
-      default_namespace_(std::move(default_namespace)),
-      resolver_(store_, without_gateway(std::move(options))) {}
+ManifestFolder::ManifestFolder(objects::ResolveOptions options)
+    : resolver_(store_, without_gateway(std::move(options))) {}
 
-std::vector<objects::ManifestProblem> ManifestFolder::load(int64_t now_seconds) {
-  objects::Manifests manifests = objects::read_manifest_path(path_, default_namespace_);
-  if (!manifests.ok()) return std::move(manifests.problems);
+void ManifestFolder::take(objects::Manifests manifests, int64_t now_seconds) {
+  PENSTOCK_ASSERT(manifests.ok());
   objects::apply_manifests(manifests, store_);
   skipped_ = std::move(manifests.skipped);
   resolver_.update(now_seconds);
-  return {};
 }
 
 }  // namespace penstock::discovery

@@ -20,7 +20,8 @@ struct Command {
   Kind kind = Kind::finished;
   Source source;
   Options options;
-  std::vector<Problem> notes;  // to be logged
+  objects::Manifests manifests;  // what options.manifests names
+  std::vector<Problem> notes;    // to be logged
   replay::Options replay;
   std::string output;  // for stdout
   std::string error;   // for stderr

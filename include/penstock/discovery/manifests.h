@@ -1,5 +1,4 @@
-// The same as a Cluster from a folder of YAML files, without an API server. Control thread; reading blocks (start-up
-// and reload).
+// The same as a Cluster from YAML files, without an API server. Control thread.
 #pragma once
 
 #include <string>
@@ -12,18 +11,17 @@ namespace penstock::discovery {
 
 class ManifestFolder {
  public:
-  // `path`: a folder or one file. Routes without Gateway count (implicit_gateway is set here).
-  ManifestFolder(std::string path, objects::ResolveOptions options, std::string default_namespace = "default");
+  // Routes without Gateway count (implicit_gateway is set here).
+  explicit ManifestFolder(objects::ResolveOptions options);
 
-  // Reads everything again. With problems (returned) nothing of it is used and what was read before stays.
-  std::vector<objects::ManifestProblem> load(int64_t now_seconds);
-  // Changes with load() only; empty before the first good one.
+  // Takes what was read, without problems, in place of what was taken before.
+  void take(objects::Manifests manifests, int64_t now_seconds);
+  // Changes with take() only; empty before the first.
   const objects::Desired& desired() const { return resolver_.desired(); }
-  // Documents of kinds that mean nothing here, of the last load.
+  // Documents of kinds that mean nothing here, of the last take().
   const std::vector<objects::ManifestProblem>& skipped() const { return skipped_; }
 
  private:
-  std::string path_, default_namespace_;
   objects::Store store_;
   objects::Resolver resolver_;
   std::vector<objects::ManifestProblem> skipped_;

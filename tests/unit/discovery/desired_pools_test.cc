@@ -2,9 +2,6 @@
 
 #include <doctest/doctest.h>
 
-#include <filesystem>
-#include <fstream>
-
 #include "penstock/discovery/manifests.h"
 #include "tests/unit/objects/build.h"
 
@@ -82,16 +79,8 @@ TEST_CASE("no objects, no pools") {
 }
 
 // A folder that is gone when the test ends.
-struct Folder {
-  Folder() { REQUIRE(::mkdtemp(name.data()) != nullptr); }
-  ~Folder() { std::filesystem::remove_all(name); }
-  void write(const std::string& file, const std::string& text) const { std::ofstream(name + '/' + file) << text; }
-  std::string name = std::filesystem::temp_directory_path() / "penstock-manifests-XXXXXX";
-};
-
-TEST_CASE("a folder of manifests says the same as a cluster, and is read again when asked to") {
-  const Folder folder;
-  folder.write("pool.yaml", R"(
+TEST_CASE("manifests say the same as a cluster, and later ones take the place of earlier ones") {
+  const std::string pool = R"(
 apiVersion: inference.networking.k8s.io/v1
 kind: InferencePool
 metadata: {name: p}
@@ -102,26 +91,23 @@ spec:
 apiVersion: apps/v1
 kind: Deployment
 metadata: {name: d}
-)");
+)";
   const auto pod = [](const std::string& ip) {
     return "apiVersion: v1\nkind: Pod\nmetadata: {name: a, uid: ua, labels: {app: vllm}}\nstatus: {phase: Running, "
            "podIP: " +
            ip + ", conditions: [{type: Ready, status: 'True'}]}\n";
   };
-  folder.write("pod.yaml", pod("10.0.0.1"));
-  ManifestFolder manifests(folder.name, {});
+  const auto with = [&](const std::string& ip) {
+    return objects::read_manifests({{"pool.yaml", pool}, {"pod.yaml", pod(ip)}}, "default");
+  };
+  ManifestFolder manifests{objects::ResolveOptions{}};
   CHECK(manifests.desired().pools.empty());
-  CHECK(manifests.load(1).empty());
+  manifests.take(with("10.0.0.1"), 1);
   REQUIRE(manifests.desired().pools.size() == 1);
   CHECK(manifests.desired().pools[0]->endpoints.at(0)->ip == "10.0.0.1");
   CHECK(manifests.skipped().size() == 1);
 
-  folder.write("pod.yaml", "kind: [");
-  CHECK(!manifests.load(2).empty());
-  CHECK(manifests.desired().pools[0]->endpoints.at(0)->ip == "10.0.0.1");  // stays
-
-  folder.write("pod.yaml", pod("10.0.0.2"));
-  CHECK(manifests.load(3).empty());
+  manifests.take(with("10.0.0.2"), 3);
   CHECK(manifests.desired().pools[0]->endpoints.at(0)->ip == "10.0.0.2");
 }
 
