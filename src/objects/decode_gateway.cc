@@ -186,14 +186,34 @@ void read_modifier(Reader& reader, Value value, RouteFilter& filter) {
     changes.push_back({HeaderChange::Op::remove, std::move(name), ""});
   }
 }
+// What is read of these is judged when the route is compiled: a value that is not supported must not hide the rest.
+constexpr Field<PathModifier> path_modifier_fields[] = {
+    {"type", [](Reader& r, Value v, PathModifier& p) { r.text(v, p.type); }},
+    {"replaceFullPath", [](Reader& r, Value v, PathModifier& p) { r.text(v, p.full); }},
+    {"replacePrefixMatch", [](Reader& r, Value v, PathModifier& p) { r.text(v, p.prefix); }},
+};
+void read_path_modifier(Reader& reader, Value value, UrlFilter& url) {
+  read_object(reader, value, url.path.emplace(), path_modifier_fields);
+}
+constexpr Field<UrlFilter> redirect_fields[] = {
+    {"scheme", [](Reader& r, Value v, UrlFilter& u) { r.text(v, u.scheme); }},
+    {"hostname", [](Reader& r, Value v, UrlFilter& u) { r.text(v, u.hostname); }},
+    {"path", read_path_modifier},
+    {"port", [](Reader& r, Value v, UrlFilter& u) { r.port(v, u.port); }},
+    {"statusCode", [](Reader& r, Value v, UrlFilter& u) { r.integer(v, 100, 999, u.status); }},
+};
+constexpr Field<UrlFilter> rewrite_fields[] = {
+    {"hostname", [](Reader& r, Value v, UrlFilter& u) { r.text(v, u.hostname); }},
+    {"path", read_path_modifier},
+};
 constexpr Field<RouteFilter> filter_fields[] = {
     {"type", [](Reader& r, Value v, RouteFilter& f) { r.text(v, f.type); }},
     {"requestHeaderModifier", read_modifier},
     {"responseHeaderModifier", read_modifier},
+    {"requestRedirect", [](Reader& r, Value v, RouteFilter& f) { read_object(r, v, f.url, redirect_fields); }},
+    {"urlRewrite", [](Reader& r, Value v, RouteFilter& f) { read_object(r, v, f.url, rewrite_fields); }},
     // Of filters that are not supported the type is enough to say so.
-    {"requestRedirect", nullptr},
     {"requestMirror", nullptr},
-    {"urlRewrite", nullptr},
     {"cors", nullptr},
     {"externalAuth", nullptr},
     {"extensionRef", nullptr},
@@ -245,15 +265,20 @@ std::optional<Duration> parse_duration(std::string_view text) {
   }
   return sum;
 }
+void read_duration(Reader& reader, Value value, Duration& out) {
+  std::string text;
+  reader.text(value, text);
+  if (const std::optional<Duration> found = parse_duration(text)) out = *found;
+  else reader.problem("is not a duration; expected one like 30s, 500ms or 1h30m");
+}
 constexpr Field<RouteRule> timeout_fields[] = {
-    {"request",
-     [](Reader& r, Value v, RouteRule& rule) {
-       std::string text;
-       r.text(v, text);
-       if (const std::optional<Duration> found = parse_duration(text)) rule.timeout = *found;
-       else r.problem("is not a duration; expected one like 30s, 500ms or 1h30m");
-     }},
-    {"backendRequest", nullptr},  // attempts have timeouts of the gateway's own
+    {"request", [](Reader& r, Value v, RouteRule& rule) { read_duration(r, v, rule.timeout); }},
+    {"backendRequest", [](Reader& r, Value v, RouteRule& rule) { read_duration(r, v, rule.backend_timeout); }},
+};
+constexpr Field<RouteRule> retry_fields[] = {
+    {"attempts", [](Reader& r, Value v, RouteRule& rule) { r.integer(v, 0, 1'000'000, rule.retries.emplace(0)); }},
+    {"codes", [](Reader&, Value, RouteRule& rule) { rule.ignored.emplace_back("retry.codes"); }},
+    {"backoff", [](Reader&, Value, RouteRule& rule) { rule.ignored.emplace_back("retry.backoff"); }},
 };
 constexpr Field<RouteRule> rule_fields[] = {
     {"name", nullptr},
@@ -267,8 +292,8 @@ constexpr Field<RouteRule> rule_fields[] = {
        });
      }},
     {"timeouts", [](Reader& r, Value v, RouteRule& rule) { read_object(r, v, rule, timeout_fields); }},
-    {"retry", nullptr},
-    {"sessionPersistence", nullptr},
+    {"retry", [](Reader& r, Value v, RouteRule& rule) { read_object(r, v, rule, retry_fields); }},
+    {"sessionPersistence", [](Reader&, Value, RouteRule& rule) { rule.ignored.emplace_back("sessionPersistence"); }},
 };
 constexpr Field<HttpRoute> route_spec_fields[] = {
     {"parentRefs",

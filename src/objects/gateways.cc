@@ -58,6 +58,15 @@ std::vector<Condition> conditions_of(const ListenerState& listener, const Meta& 
   return out;
 }
 
+void report(const Meta& gateway, const ListenerState& listener, Policy& policy) {
+  const auto add = [&](const std::string& reason, const std::string& why) {
+    policy.notices.push_back({Kind::gateway, gateway.ns, gateway.name, gateway.uid, true, reason,
+                              "listener " + listener.spec->name + ": " + why});
+  };
+  if (!listener.refused.empty()) add(listener.refused, listener.why);
+  if (listener.other_kinds) add("InvalidRouteKinds", "only HTTPRoute is supported");
+}
+
 }  // namespace
 
 std::string lower_case(std::string text) {
@@ -97,6 +106,8 @@ Gateways::Gateways(const View& view, Policy& policy) : view_(view) {
         condition("Accepted", true, "Accepted", "Gateways of this class are served", found.meta));
     policy.statuses.push_back({kind, &found.meta, &found.status, std::move(status)});
   });
+  // Without its routes a Gateway would answer 404 to everything.
+  if (view.store().awaited(Kind::http_route)) return;
   view.each<Gateway>(Kind::gateway, std::nullopt, [&](Kind, const Gateway& gateway) {
     if (!classes.contains(gateway.spec.class_name)) return;
     GatewayState state{&gateway, {}};
@@ -183,6 +194,7 @@ void Gateways::want_status(const GatewayState& state, Policy& policy) const {
                                  meta));
   if (!address.empty()) wanted.status.addresses.push_back(address);
   for (const ListenerState& listener : state.listeners) {
+    report(meta, listener, policy);
     wanted.status.listeners.push_back(
         {listener.spec->name, listener.attached, listener.kinds, conditions_of(listener, meta, programmed)});
   }

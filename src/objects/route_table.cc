@@ -6,6 +6,7 @@
 
 #include "penstock/base/assert.h"
 #include "route_builder.h"
+#include "route_filters.h"
 
 namespace penstock::objects {
 namespace {
@@ -124,14 +125,6 @@ auto precedence(const RouteEntry& entry) {
                     std::string_view(entry.name), entry.rule, entry.index);
 }
 
-void describe_changes(std::string& out, const char* of, const std::vector<HeaderChange>& changes) {
-  constexpr const char* ops[] = {"set ", "add ", "remove "};
-  for (const HeaderChange& change : changes) {
-    out.append(of).append(ops[static_cast<size_t>(change.op)]).append(change.name);
-    if (change.op != HeaderChange::Op::remove) out.append("=").append(change.value);
-  }
-}
-
 const char* describe(MatchType type) {
   return type == MatchType::exact ? "=" : type == MatchType::regex ? "~" : "^";
 }
@@ -145,6 +138,14 @@ void describe(std::string& out, const RouteEntry& entry) {
       out.append(mark).append(value.name).append(value.pattern ? "~" : "=").append(value.value);
     }
   }
+}
+
+void describe_limits(std::string& out, const Route& route) {
+  if (route.timeout.count() > 0) out.append(" timeout ").append(std::to_string(to_ms(route.timeout))).append("ms");
+  if (route.backend_timeout.count() > 0) {
+    out.append(" of an attempt ").append(std::to_string(to_ms(route.backend_timeout))).append("ms");
+  }
+  if (route.retries) out.append(" retries ").append(std::to_string(*route.retries));
 }
 
 }  // namespace
@@ -261,13 +262,13 @@ std::string RouteTable::describe() const {
         out.append(" -> ").append(route.name);
         for (const RouteBackend& backend : route.backends) {
           out.append(" ").append(std::to_string(backend.weight)).append("*").append(pool_name(backend.pool));
+          std::string filters;
+          describe_filters(filters, backend.filters);
+          if (!filters.empty()) out.append(" (").append(filters.substr(1)).append(")");
         }
-        if (route.total_weight == 0) out += " error";
-        describe_changes(out, " request ", route.request_headers);
-        describe_changes(out, " response ", route.response_headers);
-        if (route.timeout.count() > 0) {
-          out.append(" timeout ").append(std::to_string(to_ms(route.timeout))).append("ms");
-        }
+        if (route.total_weight == 0 && !route.filters.redirect) out += " error";
+        describe_filters(out, route.filters);
+        describe_limits(out, route);
         out += "\n";
       }
     });

@@ -4,6 +4,7 @@
 
 #include "gateways.h"
 #include "route_builder.h"
+#include "route_filters.h"
 
 namespace penstock::objects {
 namespace {
@@ -11,17 +12,6 @@ namespace {
 constexpr std::string_view gateway_group = "gateway.networking.k8s.io";
 constexpr std::string_view inference_group = "inference.networking.k8s.io";
 constexpr std::string_view inference_group_legacy = "inference.networking.x-k8s.io";
-
-// The first thing that is wrong; later ones do not replace it.
-struct Finding {
-  std::string reason, message;
-  bool found() const { return !reason.empty(); }
-  void note(std::string why, std::string text) {
-    if (found()) return;
-    reason = std::move(why);
-    message = std::move(text);
-  }
-};
 
 // A route compiled without regard to where it attaches.
 struct CompiledRoute {
@@ -34,7 +24,9 @@ struct CompiledRoute {
   Finding unresolved;   // a backend reference
   Finding unsupported;  // a filter or a match
   bool any_supported = false;
-  std::vector<PoolId> pools;  // InferencePools that it names
+  std::vector<Finding> problems;  // all of them, each once
+  std::string ignored;            // fields that mean nothing here, for people
+  std::vector<PoolId> pools;      // InferencePools that it names
 };
 
 class RouteFinder {
@@ -78,13 +70,12 @@ class RouteFinder {
   }
 
   // Index of the backend's pool, or -1 with the reason in `finding`.
-  int32_t resolve(const HttpRoute& route, const BackendRef& backend, CompiledRoute& out) {
+  int32_t resolve(const HttpRoute& route, const BackendRef& backend, CompiledRoute& out, Finding& finding) {
     const std::string& ns = backend.ns.empty() ? route.meta.ns : backend.ns;
     const std::string what = backend.kind + ' ' + ns + '/' + backend.name;
     const bool is_pool = backend.kind == "InferencePool" &&
                          (backend.group == inference_group || backend.group == inference_group_legacy);
     const bool is_service = backend.kind == "Service" && (backend.group.empty() || backend.group == "core");
-    Finding& finding = out.unresolved;
     if (!is_pool && !is_service) {
       finding.note("InvalidKind", "the kind " + backend.kind + " of group \"" + backend.group +
                                       "\" is not supported; expected InferencePool or Service");
@@ -94,13 +85,14 @@ class RouteFinder {
       finding.note("RefNotPermitted", "no ReferenceGrant in " + ns + " allows the reference to " + what);
       return -1;
     }
-    return is_pool ? resolve_pool(ns, backend, what, out) : resolve_service(ns, backend, what, finding);
+    return is_pool ? resolve_pool(ns, backend, what, out, finding) : resolve_service(ns, backend, what, finding);
   }
 
-  int32_t resolve_pool(const std::string& ns, const BackendRef& backend, const std::string& what, CompiledRoute& out) {
+  int32_t resolve_pool(const std::string& ns, const BackendRef& backend, const std::string& what, CompiledRoute& out,
+                       Finding& finding) {
     const PoolId id{Source::inference_pool, ns, backend.name, ""};
     if (!policy_.pools.contains(id)) {
-      out.unresolved.note("BackendNotFound", what + " does not exist or is not served here");
+      finding.note("BackendNotFound", what + " does not exist or is not served here");
       return -1;
     }
     if (std::find(out.pools.begin(), out.pools.end(), id) == out.pools.end()) out.pools.push_back(id);
@@ -129,56 +121,71 @@ class RouteFinder {
 
   // ---- rules ----
 
-  // Fields that say how a message ends or what becomes of the connection: to change them would break the message.
-  static bool frames(const HeaderChange& change) {
-    constexpr std::string_view fields[] = {"connection", "content-length",    "keep-alive", "te",
-                                           "trailer",    "transfer-encoding", "upgrade"};
-    return std::find(std::begin(fields), std::end(fields), lower_case(change.name)) != std::end(fields);
-  }
-  // Notes what stands against the filter.
-  static void check_filter(const RouteFilter& filter, Finding& unsupported) {
-    if (filter.type != "RequestHeaderModifier" && filter.type != "ResponseHeaderModifier") {
-      unsupported.note("UnsupportedValue", "the filter " + filter.type + " is not supported");
-    }
-    const auto change = std::find_if(filter.changes.begin(), filter.changes.end(), frames);
-    if (change != filter.changes.end()) {
-      unsupported.note("UnsupportedValue", "the header field " + change->name + " cannot be changed");
-    }
-  }
-
   // A filter must not be skipped: requests that it was meant for are refused instead.
   void add_rule(const HttpRoute& route, const RouteRule& rule, size_t index, CompiledRoute& out) {
     Route compiled;
     compiled.name = route.meta.ns + '/' + route.meta.name + '[' + std::to_string(index) + ']';
     compiled.timeout = rule.timeout;
+    compiled.backend_timeout = rule.backend_timeout;
+    if (rule.retries) compiled.retries = static_cast<uint32_t>(*rule.retries);
     Finding bad_filter, unsupported;
-    for (const RouteFilter& filter : rule.filters) {
-      check_filter(filter, bad_filter);
-      auto& changes = filter.type == "RequestHeaderModifier" ? compiled.request_headers : compiled.response_headers;
-      changes.insert(changes.end(), filter.changes.begin(), filter.changes.end());
+    compiled.filters = compile_filters(rule.filters, rule, bad_filter);
+    if (compiled.filters.redirect && !rule.backends.empty()) {
+      bad_filter.note("IncompatibleFilters", "a RequestRedirect stands beside backendRefs");
     }
-    for (const BackendRef& backend : rule.backends) {
-      int32_t pool = resolve(route, backend, out);
-      if (!backend.filters.empty()) {
-        unsupported.note("UnsupportedValue", "filters of a single backend are not supported");
-        pool = -1;
-      }
-      if (backend.weight == 0) continue;
-      compiled.backends.push_back({pool, static_cast<uint32_t>(backend.weight)});
-      compiled.total_weight += static_cast<uint32_t>(backend.weight);
-    }
+    for (const BackendRef& backend : rule.backends) add_backend(route, rule, backend, compiled, out, unsupported);
+    note_extensions(rule, index, out);
     if (bad_filter.found()) {
       compiled = Route{.name = std::move(compiled.name)};  // without backends: an error
       unsupported = std::move(bad_filter);
     }
     CompiledRoute::Rule result{static_cast<uint32_t>(routes_.size()), index, compile_matches(rule, unsupported)};
     if (unsupported.found()) {
-      out.unsupported.note(unsupported.reason, "rule " + std::to_string(index) + ": " + unsupported.message);
+      note(out, out.unsupported, {unsupported.reason, "rule " + std::to_string(index) + ": " + unsupported.message});
     } else {
       out.any_supported = true;
     }
+    for (const std::string& field : rule.ignored) {
+      out.ignored.append(out.ignored.empty() ? "" : ", ").append("rules[" + std::to_string(index) + "]." + field);
+    }
     routes_.push_back(std::move(compiled));
     out.rules.push_back(std::move(result));
+  }
+
+  void add_backend(const HttpRoute& route, const RouteRule& rule, const BackendRef& ref, Route& compiled,
+                   CompiledRoute& out, Finding& unsupported) {
+    Finding unresolved, bad_filter;
+    RouteBackend backend{resolve(route, ref, out, unresolved), static_cast<uint32_t>(ref.weight)};
+    if (unresolved.found()) note(out, out.unresolved, std::move(unresolved));
+    backend.filters = compile_filters(ref.filters, rule, bad_filter);
+    if (bad_filter.found()) {
+      backend = {-1, backend.weight};
+      unsupported.note(bad_filter.reason, "backend " + ref.name + ": " + bad_filter.message);
+    } else if (auto& changes = backend.filters.response_headers; !changes.empty()) {
+      const auto& before = compiled.filters.response_headers;
+      changes.insert(changes.begin(), before.begin(), before.end());
+    }
+    if (backend.weight == 0) return;
+    compiled.total_weight += backend.weight;
+    compiled.backends.push_back(std::move(backend));
+  }
+
+  // `first`: what the route's condition says.
+  static void note(CompiledRoute& out, Finding& first, Finding problem) {
+    first.note(problem.reason, problem.message);
+    const auto same = [&](const Finding& known) { return known.message == problem.message; };
+    if (std::none_of(out.problems.begin(), out.problems.end(), same)) out.problems.push_back(std::move(problem));
+  }
+
+  // What an ExtensionRef names is of no kind that is known here.
+  static void note_extensions(const RouteRule& rule, size_t index, CompiledRoute& out) {
+    const auto check = [&](const std::vector<RouteFilter>& filters) {
+      if (std::none_of(filters.begin(), filters.end(), [](const auto& f) { return f.type == "ExtensionRef"; })) return;
+      note(out, out.unresolved,
+           {"InvalidKind", "rule " + std::to_string(index) + ": no kind is supported in an ExtensionRef"});
+    };
+    check(rule.filters);
+    for (const BackendRef& backend : rule.backends) check(backend.filters);
   }
 
   static std::vector<std::pair<size_t, std::shared_ptr<const CompiledMatch>>> compile_matches(const RouteRule& rule,
@@ -204,16 +211,39 @@ class RouteFinder {
 
   // ---- attachment ----
 
-  void add_entries(const HttpRoute& route, const CompiledRoute& compiled, const std::string& listener_host) {
+  // `port`: the listener's; 0: not known.
+  void add_entries(const HttpRoute& route, const CompiledRoute& compiled, const std::string& listener_host,
+                   int32_t port) {
     for (const std::string& host : intersections(listener_host, route.spec.hostnames)) {
       if (!placed_.insert({listener_host, host}).second) continue;
       for (const CompiledRoute::Rule& rule : compiled.rules) {
+        const uint32_t compiled_route = with_port(rule.route, port);
         for (const auto& [index, match] : rule.matches) {
-          entries_.push_back({listener_host, host, match, rule.route, route.meta.created, route.meta.ns,
+          entries_.push_back({listener_host, host, match, compiled_route, route.meta.created, route.meta.ns,
                               route.meta.name, rule.index, index});
         }
       }
     }
+  }
+
+  // A redirect that names neither scheme nor port leads to the port of the listener.
+  uint32_t with_port(uint32_t index, int32_t port) {
+    const auto open = [](const RouteFilters& filters) {
+      return filters.redirect && filters.redirect->scheme.empty() && filters.redirect->port == 0;
+    };
+    const auto open_backend = [&](const RouteBackend& backend) { return open(backend.filters); };
+    const auto& backends = routes_[index].backends;
+    const bool any = open(routes_[index].filters) || std::any_of(backends.begin(), backends.end(), open_backend);
+    if (port == 0 || !any) return index;
+    const auto [at, added] = with_port_.try_emplace({index, port}, static_cast<uint32_t>(routes_.size()));
+    if (!added) return at->second;
+    Route& copy = routes_.emplace_back(Route(routes_[index]));
+    const auto close = [&](RouteFilters& filters) {
+      if (open(filters)) filters.redirect->port = static_cast<uint16_t>(port);
+    };
+    close(copy.filters);
+    for (RouteBackend& backend : copy.backends) close(backend.filters);
+    return at->second;
   }
 
   void add(const HttpRoute& route) {
@@ -233,6 +263,8 @@ class RouteFinder {
       } else if (view_.options().implicit_gateway &&
                  view_.store().get<Gateway>(Kind::gateway, ns, parent.name) == nullptr) {
         add_implicit(route, compiled_once());
+      } else {
+        report_missing(route, ns, parent.name);
       }
     }
     if (route.spec.parents.empty() && view_.options().implicit_gateway) add_implicit(route, compiled_once());
@@ -242,18 +274,20 @@ class RouteFinder {
 
   void add_implicit(const HttpRoute& route, const CompiledRoute& compiled) {
     implicit_ = true;
-    add_entries(route, compiled, "");
+    add_entries(route, compiled, "", 0);
   }
 
   void attach(const HttpRoute& route, const ParentRef& parent, GatewayState& gateway, const CompiledRoute& compiled,
               WantedStatus& wanted) {
     Attachment attachment = gateways_.attach(gateway, route, parent);
-    if (!attachment.listeners.empty() && !compiled.any_supported) {
+    if (attachment.listeners.empty()) {
+      report(route, attachment.reason, "not with " + name_of(*gateway.gateway) + ": " + attachment.message);
+    } else if (!compiled.any_supported) {
       attachment = {{}, compiled.unsupported.reason, compiled.unsupported.message};
     }
     for (ListenerState* const listener : attachment.listeners) {
       if (counted_.insert(listener).second) ++listener->attached;
-      add_entries(route, compiled, listener->host);
+      add_entries(route, compiled, listener->host, listener->spec->port);
     }
     const bool accepted = !attachment.listeners.empty();
     const Finding& unresolved = compiled.unresolved;
@@ -278,12 +312,21 @@ class RouteFinder {
     else known->accepted |= accepted;
   }
 
+  static std::string name_of(const Gateway& gateway) { return "Gateway " + gateway.meta.ns + '/' + gateway.meta.name; }
+
+  void report(const HttpRoute& route, const std::string& reason, std::string message) {
+    policy_.notices.push_back(
+        {Kind::http_route, route.meta.ns, route.meta.name, route.meta.uid, true, reason, std::move(message)});
+  }
   void report(const HttpRoute& route, const CompiledRoute& compiled) {
-    for (const Finding* const finding : {&compiled.unresolved, &compiled.unsupported}) {
-      if (!finding->found()) continue;
-      policy_.notices.push_back(
-          {Kind::http_route, route.meta.ns, route.meta.name, route.meta.uid, true, finding->reason, finding->message});
-    }
+    for (const Finding& problem : compiled.problems) report(route, problem.reason, problem.message);
+    if (!compiled.ignored.empty()) report(route, "FieldIgnored", "has no effect here: " + compiled.ignored);
+  }
+  // Nobody's Gateway; where none is ours, routes are none of our business.
+  void report_missing(const HttpRoute& route, const std::string& ns, const std::string& name) {
+    if (!gateways_.any() || !view_.in_scope(ns)) return;
+    if (view_.store().get<Gateway>(Kind::gateway, ns, name) != nullptr) return;
+    report(route, "GatewayNotFound", "there is no Gateway " + ns + '/' + name);
   }
 
   // ---- without a Gateway ----
@@ -318,8 +361,9 @@ class RouteFinder {
   std::vector<PoolId> pools_;
   std::map<PoolId, int32_t> indices_;
   std::map<PoolId, std::vector<PoolParent>> parents_;
-  std::set<std::pair<std::string, std::string>> placed_;  // of the route at hand: listener host, host
-  std::set<const ListenerState*> counted_;                // likewise
+  std::map<std::pair<uint32_t, int32_t>, uint32_t> with_port_;  // copies of routes for a listener's port
+  std::set<std::pair<std::string, std::string>> placed_;        // of the route at hand: listener host, host
+  std::set<const ListenerState*> counted_;                      // likewise
 };
 
 }  // namespace

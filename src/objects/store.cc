@@ -109,9 +109,16 @@ Change Store::replace(Kind kind, std::vector<Object> objects, Scope scope) {
 }
 
 void Store::set_served(Kind kind, bool served) {
-  bool& known = served_[static_cast<size_t>(kind)];
-  if (known == served) return;
-  known = served;
+  set(served_[static_cast<size_t>(kind)], served);
+}
+
+void Store::set_awaited(Kind kind, bool awaited) {
+  set(awaited_[static_cast<size_t>(kind)], awaited);
+}
+
+void Store::set(bool& flag, bool value) {
+  if (flag == value) return;
+  flag = value;
   ++revision_;
   changes_.list.clear();
   changes_.everything = true;

@@ -185,6 +185,8 @@ const char* to_string(AttemptFailure failure) {
       return "idle_timeout";
     case AttemptFailure::total_timeout:
       return "total_timeout";
+    case AttemptFailure::attempt_timeout:
+      return "attempt_timeout";
     case AttemptFailure::reset_in_body:
       return "reset_in_body";
     case AttemptFailure::closed_in_body:

@@ -48,6 +48,7 @@ ErrorCode error_after(AttemptFailure failure) {
       return ErrorCode::no_descriptor;
     case AttemptFailure::first_byte_timeout:
     case AttemptFailure::idle_timeout:
+    case AttemptFailure::attempt_timeout:
       return ErrorCode::endpoint_timeout;
     case AttemptFailure::bad_response:
       return ErrorCode::bad_endpoint_response;
@@ -83,6 +84,7 @@ Exchange::Exchange(Gateway& gateway, Context& context)
       total_deadline_(net::Timer::of<&Exchange::on_total_deadline>(this)),
       body_(context.budget),
       hold_deadline_(net::Timer::of<&Exchange::on_hold_deadline>(this)),
+      attempt_deadline_(net::Timer::of<&Exchange::on_attempt_deadline>(this)),
       gathered_(context.budget) {}
 
 Exchange::~Exchange() {
@@ -93,8 +95,9 @@ Exchange::~Exchange() {
 //
 //   head = read_head(client)                  begin(), called when the head is complete
 //   body = read_body(client)                  whole, within limits: it is hashed, and needed for retries
+//   rule = choose_rule(head)                  of the routes, if there are any; what it changes of the head is changed
 //   request = parse(body)                     model, prompt, stream ... where the path is known and the body is JSON
-//   pool = choose_pool(request)               by routes, or by model; and the name that its servers have for the model
+//   pool = choose_pool(rule, request)         by rule, or by model; and the name that its servers have for the model
 //   admit(request)                          waits while every endpoint is saturated, if flow control is on
 //   do {
 //     endpoint = route(request)               reserves load on the endpoint in the same instant
@@ -110,6 +113,10 @@ void Exchange::advance() {
     switch (stage_) {
       case Stage::read_body:
         progress = read_body();
+        if (progress == Progress::ready) stage_ = Stage::choose_rule;
+        break;
+      case Stage::choose_rule:
+        progress = choose_rule();
         if (progress == Progress::ready) stage_ = Stage::parse;
         break;
       case Stage::parse:
@@ -150,6 +157,7 @@ bool Exchange::begin(downstream::Connection& client, const http::Head& head) {
   began_ = request_read_ = context_.loop.now();
   began_wall_us_ = context_.loop.clock().wall_time_us();
   context_.observer.exchange_started();
+  attempts_max_ = context_.options.attempts_max;
   client_ip_ = client.client_ip();
   request_head_ = &head;  // it stays until the request has been read
   head_.assign(head, client_ip_, context_.random);
@@ -213,7 +221,8 @@ Exchange::Progress Exchange::read_body() {
 
 // Paths we do not know, and bodies that are not JSON, travel unread: an endpoint is chosen by load alone.
 Exchange::Progress Exchange::parse() {
-  const openai::Api api = head_.method == "POST" ? openai::api_of(head_.path) : openai::Api::other;
+  const openai::Api api = head_.method == "POST" ? openai::api_of(head_.target()) : openai::Api::other;
+  inference_ = false;
   request_.clear();
   if (api == openai::Api::other || !head_.json || body_.empty()) return Progress::ready;
   const openai::ScanFailure failure = context_.scanner.scan(api, body_.view(), request_);
@@ -400,6 +409,7 @@ Exchange::Progress Exchange::connect() {
     running_ = true;
     context_.observer.running_changed(counted_model(), +1);
   }
+  if (attempt_limit_ > Duration{0}) context_.loop.arm(attempt_deadline_, attempt_limit_);
   attempt_ = &context_.client.start(gateway_.target_of(*endpoint_), attempt_request_, *this);
   return attempt_->reused() ? Progress::ready : Progress::pending;
 }
@@ -497,6 +507,7 @@ void Exchange::on_drained() {
 
 void Exchange::on_response_end() {
   attempt_ = nullptr;
+  attempt_deadline_.cancel();
   if (!relay_end()) return;
   watch_.end();
   downstream::Connection& client = *client_;
@@ -511,6 +522,7 @@ void Exchange::on_response_end() {
 void Exchange::on_response_failed(upstream::Failure failure, bool received, bool reused) {
   const bool whole_chunks = attempt_->between_chunks();
   attempt_ = nullptr;
+  attempt_deadline_.cancel();
   const bool silent = !received && (failure == upstream::Failure::reset || failure == upstream::Failure::closed);
   if (reused && silent && !answer_started_) {
     // The endpoint closed an idle connection just as we used it. It has not seen the request: the same endpoint, on a
@@ -545,15 +557,16 @@ bool Exchange::anybody_left() {
 // An attempt failed before the first body byte: moves to the next-best endpoint if attempts and budget allow.
 // False: it may not, and nothing of the attempt was undone but its penalty. True: the exchange goes on or has ended.
 bool Exchange::try_again(AttemptFailure failure, routing::FailureKind kind) {
-  if (failure != AttemptFailure::no_socket) penalise(kind);  // another endpoint may have an idle connection for us
+  // Another endpoint may have an idle connection for us; and a route's own limit says little about an endpoint.
+  if (failure != AttemptFailure::no_socket && failure != AttemptFailure::attempt_timeout) penalise(kind);
   last_failure_ = error_after(failure);
   tried_[tried_count_++] = endpoint_;
-  const bool again =
-      attempts_ < context_.options.attempts_max && anybody_left() && context_.retries.try_take(context_.loop.now());
+  const bool again = attempts_ < attempts_max_ && anybody_left() && context_.retries.try_take(context_.loop.now());
   context_.observer.attempt_failed(failure, again);
   if (!again) return false;
   if (attempt_ != nullptr) attempt_->cancel();
   attempt_ = nullptr;
+  attempt_deadline_.cancel();
   reservation_.release();
   prefill_reservation_.release();
   gateway_.room_made();

@@ -43,7 +43,18 @@ class Exchange final : public net::Disposable, public downstream::RequestHandler
   void turn_away();
 
  private:
-  enum class Stage : uint8_t { free, read_body, parse, choose_pool, admit, route, connect, await_answer, relay };
+  enum class Stage : uint8_t {
+    free,
+    read_body,
+    choose_rule,
+    parse,
+    choose_pool,
+    admit,
+    route,
+    connect,
+    await_answer,
+    relay
+  };
   enum class Progress : uint8_t {
     ready,    // the stage is done: on to the next
     pending,  // an event will call advance() again
@@ -52,6 +63,7 @@ class Exchange final : public net::Disposable, public downstream::RequestHandler
 
   void advance();
   Progress read_body();
+  Progress choose_rule();
   Progress parse();
   Progress choose_pool();
   Progress admit();
@@ -103,19 +115,23 @@ class Exchange final : public net::Disposable, public downstream::RequestHandler
   void break_stream(AttemptFailure failure, bool whole_chunks);
   std::string error_event() const;
   void on_total_deadline();
+  void on_attempt_deadline();
 
-  // Of choose_pool().
+  // Of choose_rule() and choose_pool().
   Progress refused(ErrorCode code);
   Progress refuse_model(std::string_view model);
-  void follow(const std::shared_ptr<const objects::RouteTable>& table, const objects::Route& route);
-  const endpoints::Pool* pick_pool(const endpoints::Snapshot& snapshot, const objects::Route* route,
+  void obey_limits(const objects::Route& route);
+  Progress follow(const objects::RouteFilters& filters);
+  Progress follow_backend(const objects::RouteBackend& backend);
+  void redirect(const objects::Redirect& to);
+  const endpoints::Pool* pick_pool(const endpoints::Snapshot& snapshot, const objects::RouteBackend* backend,
                                    ErrorCode* refusal);
   std::string_view model_for_pool();
   std::string_view session() const;
   uint64_t choice_number(uint64_t purpose);
   void name_model(const endpoints::Pool& pool);
   void rewrite_model(const endpoints::Pool& pool);
-  bool answers_models(const endpoints::Snapshot& snapshot, const objects::Route* route);
+  bool answers_models(const endpoints::Snapshot& snapshot);
   void answer_json(std::string_view body);
 
   // The ends. Each is the last thing its caller does.
@@ -143,7 +159,8 @@ class Exchange final : public net::Disposable, public downstream::RequestHandler
   net::Timer total_deadline_;
 
   // The request.
-  const http::Head* request_head_ = nullptr;  // until the pool is chosen
+  const http::Head* request_head_ = nullptr;  // until the rule is chosen
+  const objects::Route* rule_ = nullptr;      // of this turn's snapshot: until the pool is chosen, in the same turn
   ForwardedHead head_;
   std::string client_ip_;
   bool head_request_ = false, request_complete_ = false, inference_ = false;
@@ -174,6 +191,9 @@ class Exchange final : public net::Disposable, public downstream::RequestHandler
   endpoints::EndpointState* endpoint_ = nullptr;  // of the current or last attempt
   std::array<endpoints::EndpointState*, attempts_limit> tried_{};
   std::array<endpoints::EndpointState*, attempts_limit> planned_{};  // where to go next; only compared with candidates
+  net::Timer attempt_deadline_;
+  Duration attempt_limit_{0};  // 0: none
+  uint32_t attempts_max_ = 0;  // what retries may make of it
   uint32_t attempts_ = 0, tried_count_ = 0, planned_count_ = 0;
   bool fresh_connection_ = false;  // after a reuse race
   uint32_t matched_blocks_ = 0, prompt_blocks_ = 0, prompt_block_tokens_ = 0;

@@ -26,11 +26,34 @@ void Exchange::answer_json(std::string_view body) {
   client.finish_response(keep_alive ? downstream::After::keep_alive : downstream::After::close);
 }
 
+// A route's answer in place of an endpoint's.
+void Exchange::redirect(const objects::Redirect& to) {
+  const std::string location = to.location(head_.host, head_.path);
+  if (location.empty()) return refuse(ErrorCode::malformed_request, "The request names no host to redirect to.");
+  std::string answer;
+  http::HeadWriter head(answer);
+  const bool keep_alive = client_->can_keep_alive();
+  head.status_line(to.status);
+  head.field("location", location);
+  head.field("content-length", 0);
+  head.field("x-request-id", head_.request_id);
+  head.field("connection", keep_alive ? "keep-alive" : "close");
+  head.end();
+  if (!answer_changes_.empty()) change_answer_head(answer, answer_changes_);
+  status_ = to.status;
+  if (!client_->send(answer)) return lose_client();
+  downstream::Connection& client = *client_;
+  client_ = nullptr;
+  finish(Outcome::ok);
+  client.finish_response(keep_alive ? downstream::After::keep_alive : downstream::After::close);
+}
+
 // The endpoint failed after the client has begun to receive: all that is left is to make sure that the client cannot
 // take the torso for a whole answer. A stream at an event boundary also gets an error event, which OpenAI clients
 // raise.
 void Exchange::break_stream(AttemptFailure failure, bool whole_chunks) {
-  if (failure != AttemptFailure::total_timeout) penalise(routing::FailureKind::soft);  // that limit is ours
+  const bool ours = failure == AttemptFailure::total_timeout || failure == AttemptFailure::attempt_timeout;
+  if (!ours) penalise(routing::FailureKind::soft);  // it was no limit of ours
   context_.observer.attempt_failed(failure, false);
   reason_ = to_string(failure);
   const bool can_insert = framing_ == Framing::same ? whole_chunks : framing_ != Framing::none;
@@ -72,6 +95,12 @@ void Exchange::lose_client() {
 void Exchange::on_total_deadline() {
   if (!answer_started_) return refuse(request_complete_ ? ErrorCode::endpoint_timeout : ErrorCode::request_timeout);
   break_stream(AttemptFailure::total_timeout, attempt_->between_chunks());
+}
+
+// A route's limit for one attempt. When nothing has reached the client, another endpoint may be faster.
+void Exchange::on_attempt_deadline() {
+  if (answer_started_) return break_stream(AttemptFailure::attempt_timeout, attempt_->between_chunks());
+  if (!try_again(AttemptFailure::attempt_timeout, routing::FailureKind::soft)) refuse(last_failure_);
 }
 
 // ---- the ends ----
@@ -160,6 +189,7 @@ void Exchange::report(Outcome outcome, Instant now) {
 void Exchange::reset() {
   stage_ = Stage::free;
   total_deadline_.cancel();
+  attempt_deadline_.cancel();
   reservation_.release();
   prefill_reservation_.release();
   body_.reset();
@@ -171,6 +201,7 @@ void Exchange::reset() {
   }
   head_.clear();
   request_head_ = nullptr;
+  rule_ = nullptr;
   pool_id_.reset();
   route_table_.reset();
   answer_changes_ = {};
@@ -185,7 +216,7 @@ void Exchange::reset() {
   framing_ = Framing::same;
   status_ = 0;
   reason_ = {};
-  route_cost_ = connect_time_ = hold_time_ = Duration{0};
+  route_cost_ = connect_time_ = hold_time_ = attempt_limit_ = Duration{0};
 }
 
 }  // namespace penstock::proxy

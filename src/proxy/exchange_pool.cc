@@ -1,4 +1,5 @@
-// A stage of an exchange: which pool answers, and by which name that pool's servers know the model.
+// Stages of an exchange: which rule of the routes holds, which pool answers, and by which name that pool's servers know
+// the model.
 #include <algorithm>
 #include <utility>
 
@@ -23,20 +24,32 @@ std::string unknown_model_message(std::string_view model) {
 
 }  // namespace
 
-// Without a pool (none is published yet, or none exists) the exchange goes on: route() finds nobody and says so.
-Exchange::Progress Exchange::choose_pool() {
+// What the rule says of the request's head holds from here on: of a path that it rewrites the new one counts.
+Exchange::Progress Exchange::choose_rule() {
   const http::Head& head = *std::exchange(request_head_, nullptr);
   const endpoints::Snapshot* const snapshot = context_.snapshots.get();
+  if (snapshot == nullptr || snapshot->routes == nullptr) return Progress::ready;
+  if (snapshot->routes->mode() != objects::RoutingMode::routes) return Progress::ready;
+  rule_ = match_route(*snapshot->routes, head, head_);
+  if (rule_ == nullptr) return refused(ErrorCode::route_not_found);
+  obey_limits(*rule_);
+  return follow(rule_->filters);
+}
+
+// Without a pool (none is published yet, or none exists) the exchange goes on: route() finds nobody and says so.
+Exchange::Progress Exchange::choose_pool() {
+  const endpoints::Snapshot* const snapshot = context_.snapshots.get();
   if (snapshot == nullptr) return Progress::ready;
-  const objects::Route* route = nullptr;
-  if (snapshot->routes != nullptr && snapshot->routes->mode() == objects::RoutingMode::routes) {
-    route = match_route(*snapshot->routes, head, head_);
-    if (route == nullptr) return refused(ErrorCode::route_not_found);
-    follow(snapshot->routes, *route);
+  if (answers_models(*snapshot)) return Progress::ended;
+  const objects::RouteBackend* const backend =
+      rule_ == nullptr ? nullptr : rule_->pick(choice_number(backend_of_route));
+  if (backend != nullptr) {
+    const Progress progress = follow_backend(*backend);
+    if (progress != Progress::ready) return progress;
   }
-  if (answers_models(*snapshot, route)) return Progress::ended;
   ErrorCode refusal = ErrorCode::none;
-  const endpoints::Pool* const pool = pick_pool(*snapshot, route, &refusal);
+  const endpoints::Pool* const pool = pick_pool(*snapshot, backend, &refusal);
+  rule_ = nullptr;
   if (refusal == ErrorCode::model_not_found) return refuse_model(request_.model);
   if (refusal != ErrorCode::none) return refused(refusal);
   if (!inference_) request_.clear();
@@ -62,20 +75,39 @@ Exchange::Progress Exchange::refuse_model(std::string_view model) {
   return Progress::ended;
 }
 
-// What the route says besides the pool. The table is kept only as long as something of it is needed.
-void Exchange::follow(const std::shared_ptr<const objects::RouteTable>& table, const objects::Route& route) {
-  head_.change(route.request_headers);
-  if (!route.response_headers.empty()) {
-    route_table_ = table;
-    answer_changes_ = route.response_headers;
-  }
+void Exchange::obey_limits(const objects::Route& route) {
   const Duration limit = context_.options.total_timeout;
   if (route.timeout > Duration{0} && (limit <= Duration{0} || route.timeout < limit)) {
     context_.loop.arm_at(total_deadline_, began_ + route.timeout);
   }
+  attempt_limit_ = route.backend_timeout;
+  if (route.retries) attempts_max_ = 1 + std::min(*route.retries, attempts_limit - 1);
 }
 
-const endpoints::Pool* Exchange::pick_pool(const endpoints::Snapshot& snapshot, const objects::Route* route,
+// The table is kept only as long as something of it is needed.
+Exchange::Progress Exchange::follow(const objects::RouteFilters& filters) {
+  if (!filters.response_headers.empty()) {
+    route_table_ = context_.snapshots.get()->routes;
+    answer_changes_ = filters.response_headers;
+  }
+  if (filters.redirect) {
+    redirect(*filters.redirect);
+    return Progress::ended;
+  }
+  head_.change(filters.request_headers);
+  if (!filters.hostname.empty()) head_.host = filters.hostname;
+  if (filters.path.op != objects::PathChange::Op::keep) head_.rewritten = filters.path.apply(head_.path);
+  return Progress::ready;
+}
+
+// With another path the body may mean something else.
+Exchange::Progress Exchange::follow_backend(const objects::RouteBackend& backend) {
+  const Progress progress = follow(backend.filters);
+  const bool moved = backend.filters.path.op != objects::PathChange::Op::keep;
+  return progress == Progress::ready && moved ? parse() : progress;
+}
+
+const endpoints::Pool* Exchange::pick_pool(const endpoints::Snapshot& snapshot, const objects::RouteBackend* backend,
                                            ErrorCode* refusal) {
   if (snapshot.routes == nullptr) return snapshot.pools.empty() ? nullptr : &snapshot.pools.front();
   const endpoints::Pool* pool = nullptr;
@@ -91,12 +123,10 @@ const endpoints::Pool* Exchange::pick_pool(const endpoints::Snapshot& snapshot, 
       if (pool == nullptr) *refusal = ErrorCode::model_not_found;
       return pool;
     }
-    case objects::RoutingMode::routes: {
-      const objects::RouteBackend* const backend = route->pick(choice_number(backend_of_route));
+    case objects::RoutingMode::routes:
       if (backend != nullptr) pool = pool_at(snapshot, backend->pool);
       if (pool == nullptr) *refusal = ErrorCode::no_backend;
       return pool;
-    }
   }
   return nullptr;
 }
@@ -145,11 +175,11 @@ void Exchange::rewrite_model(const endpoints::Pool& pool) {
 
 // The list of models is the pools', not one endpoint's, as soon as there is anything to list. False: the request is for
 // something else, or an endpoint may know more.
-bool Exchange::answers_models(const endpoints::Snapshot& snapshot, const objects::Route* route) {
-  if (!head_.path.starts_with("/v1/models")) return false;  // nearly all of them
-  const std::optional<std::string> wanted = models_asked_for(head_.method, http::path_of(head_.path));
+bool Exchange::answers_models(const endpoints::Snapshot& snapshot) {
+  if (!head_.target().starts_with("/v1/models")) return false;  // nearly all of them
+  const std::optional<std::string> wanted = models_asked_for(head_.method, http::path_of(head_.target()));
   if (!wanted) return false;
-  const std::vector<const endpoints::Pool*> pools = reachable_pools(snapshot, route);
+  const std::vector<const endpoints::Pool*> pools = reachable_pools(snapshot, rule_);
   const std::vector<std::string_view> names = model_names(pools);
   if (names.empty() && pools.size() <= 1) return false;
   std::string body;

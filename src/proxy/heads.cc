@@ -139,7 +139,7 @@ void change_line(std::string& text, size_t first, size_t behind, const objects::
 }  // namespace
 
 void ForwardedHead::clear() {
-  for (std::string* text : {&fields, &method, &path, &request_id, &host, &session, &fairness_id, &objective,
+  for (std::string* text : {&fields, &method, &path, &rewritten, &request_id, &host, &session, &fairness_id, &objective,
                             &model_rewrite, &test_endpoints}) {
     text->clear();
   }
@@ -225,7 +225,7 @@ void append_request_head(std::string& out, const ForwardedHead& head, std::strin
   char digits[20];
   const auto end = std::to_chars(digits, digits + sizeof digits, body_bytes).ptr;
   const std::string_view length(digits, static_cast<size_t>(end - digits));
-  append_all(out, {head.method, " ", head.path, " HTTP/1.1\r\nhost: ",
+  append_all(out, {head.method, " ", head.target(), " HTTP/1.1\r\nhost: ",
                    head.host.empty() ? endpoint_host : std::string_view(head.host), "\r\n", head.fields, more,
                    has_body ? "content-length: " : "", has_body ? length : "", has_body ? "\r\n\r\n" : "\r\n"});
 }

@@ -17,6 +17,7 @@ namespace penstock::proxy {
 struct ForwardedHead {
   std::string fields;        // "name: value\r\n"...: end-to-end fields as received, x-forwarded-*, via, x-request-id
   std::string method, path;  // path: origin-form target
+  std::string rewritten;     // what a route made of the path; "": nothing
   std::string request_id;
   std::string host;      // "" when the client sent none (HTTP/1.0)
   bool json = false;     // content-type says JSON or nothing
@@ -26,6 +27,8 @@ struct ForwardedHead {
 
   void assign(const http::Head& head, std::string_view client_ip, Random& random);
   void clear();
+  // The path for the endpoint, with the query.
+  std::string_view target() const { return rewritten.empty() ? path : rewritten; }
   // What a route changes of the forwarded fields.
   void change(std::span<const objects::HeaderChange> changes);
 

@@ -27,9 +27,37 @@ struct PoolId {
   std::string label() const { return port.empty() ? name : name + ':' + port; }
 };
 
+// What becomes of the path of a request; its query stays.
+struct PathChange {
+  enum class Op : uint8_t { keep, replace, replace_prefix };
+  Op op = Op::keep;
+  std::string value;   // of a prefix: without its last slash
+  size_t matched = 0;  // of a prefix: how many letters of the path it takes the place of
+  // The target ("/path?query") with its path changed.
+  std::string apply(std::string_view target) const;
+};
+
+// Answers instead of a backend.
+struct Redirect {
+  uint16_t status = 302;
+  std::string scheme, hostname;  // "": http, the request's
+  uint16_t port = 0;             // 0: that of the scheme if one is given, else the request's
+  PathChange path;
+  // The value of Location for a request to `host` ("name" or "name:port"); "" when there is no hostname at all.
+  std::string location(std::string_view host, std::string_view target) const;
+};
+
+struct RouteFilters {
+  std::vector<HeaderChange> request_headers, response_headers;
+  std::string hostname;  // of the forwarded request; "": unchanged
+  PathChange path;       // likewise
+  std::optional<Redirect> redirect;
+};
+
 struct RouteBackend {
   int32_t pool = -1;  // index into RouteTable::pools(); -1: the reference leads nowhere, answer 500
   uint32_t weight = 0;
+  RouteFilters filters{};  // after those of the rule; its response headers include the rule's
 };
 
 // One rule of one HTTPRoute.
@@ -37,8 +65,10 @@ struct Route {
   std::string name;  // "namespace/name[rule]"
   std::vector<RouteBackend> backends;
   uint64_t total_weight = 0;  // 0: there is no backend, answer 500
-  std::vector<HeaderChange> request_headers, response_headers;
-  Duration timeout{0};  // of the whole request; 0: none
+  RouteFilters filters;
+  Duration timeout{0};              // of the whole request; 0: none
+  Duration backend_timeout{0};      // of each attempt; 0: none
+  std::optional<uint32_t> retries;  // attempts after the first, at most
   // The backend for this request, or null when there is none; `random` is uniform over 64 bits.
   const RouteBackend* pick(uint64_t random) const;
 };

@@ -43,6 +43,9 @@ class Store {
   Change replace(Kind kind, std::vector<Object> objects, Scope scope = 0);
   // Whether the API server serves this resource; of interest for kinds that make legacy ones ignored.
   void set_served(Kind kind, bool served);
+  // There may be objects of this kind that are not here yet: what would be wrong without them is to be put off.
+  void set_awaited(Kind kind, bool awaited);
+  bool awaited(Kind kind) const { return awaited_[static_cast<size_t>(kind)]; }
   // False for a legacy kind whose successor is served or has objects here.
   bool in_force(Kind kind) const;
 
@@ -90,7 +93,8 @@ class Store {
   Change drop(Kind kind, Map::iterator at, Scope scope);
 
   std::array<Map, kind_count> maps_;
-  std::array<bool, kind_count> served_{};
+  void set(bool& flag, bool value);
+  std::array<bool, kind_count> served_{}, awaited_{};
   Changes changes_;
   uint64_t revision_ = 0;
 };

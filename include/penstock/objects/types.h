@@ -254,9 +254,21 @@ struct HeaderChange {
   std::string name, value;
   bool operator==(const HeaderChange&) const = default;
 };
+struct PathModifier {  // of a redirect or a rewrite
+  std::string type, full, prefix;
+  bool operator==(const PathModifier&) const = default;
+};
+struct UrlFilter {               // a RequestRedirect or a URLRewrite
+  std::string scheme, hostname;  // "": as in the request
+  std::optional<PathModifier> path;
+  int32_t port = 0;  // 0: not given
+  int32_t status = 302;
+  bool operator==(const UrlFilter&) const = default;
+};
 struct RouteFilter {
   std::string type;  // as written: unknown ones are reported, not skipped
   std::vector<HeaderChange> changes;
+  UrlFilter url;
   bool operator==(const RouteFilter&) const = default;
 };
 struct BackendRef {
@@ -270,7 +282,10 @@ struct RouteRule {
   std::vector<RouteMatch> matches;
   std::vector<RouteFilter> filters;
   std::vector<BackendRef> backends;
-  Duration timeout{0};  // of the whole request; 0: none given
+  Duration timeout{0};          // of the whole request; 0: none given
+  Duration backend_timeout{0};  // of each attempt; 0: none given
+  std::optional<int32_t> retries;
+  std::vector<std::string> ignored;  // fields that are given and mean nothing here: they are reported
   bool operator==(const RouteRule&) const = default;
 };
 struct HttpRouteSpec {

@@ -48,11 +48,12 @@ enum class AttemptFailure : uint8_t {
   send_failed,
   idle_timeout,
   total_timeout,
+  attempt_timeout,  // a route's limit for one attempt
   reset_in_body,
   closed_in_body,
   no_socket,  // not the endpoint's fault
 };
-constexpr size_t attempt_failure_count = 17;
+constexpr size_t attempt_failure_count = 18;
 const char* to_string(AttemptFailure failure);
 
 enum class Stage : uint8_t { read, route, connect, first_byte, relay, hold };  // gateway time per stage

@@ -168,6 +168,18 @@ TEST_CASE("a route changes what is forwarded, but leaves the rest") {
   CHECK(head.fields == ours);
 }
 
+TEST_CASE("a rewritten path is what the endpoint sees, the client's is kept") {
+  ForwardedHead head = forwarded("", "GET /team/v1/models?a=b HTTP/1.1");
+  head.rewritten = "/v1/models?a=b";
+  CHECK(head.path == "/team/v1/models?a=b");
+  CHECK(head.target() == "/v1/models?a=b");
+  std::string out;
+  append_request_head(out, head, "pod:8000", false, 0);
+  CHECK(out.starts_with("GET /v1/models?a=b HTTP/1.1\r\nhost: example.com\r\n"));
+  head.clear();
+  CHECK(head.target().empty());
+}
+
 TEST_CASE("a route changes an answer's head, and its length may come later") {
   using Op = objects::HeaderChange::Op;
   AnswerContext whole = kPlain;
