@@ -344,6 +344,7 @@ observability::ExportInput Control::gather() const {
   input.snapshot_at = directory_->published_at();
   input.polls = directory_->status();
   input.cluster = sources_->cluster();
+  input.problems = input.cluster.has_value() ? std::move(input.cluster->problems) : sources_->problems();
   input.metrics_stale_after = metrics_stale_after(options_);
   input.flow = &flow_stats_;
   input.detector = flow_options(options_).detector;

@@ -106,6 +106,10 @@ std::optional<discovery::ClusterStatus> Sources::cluster() const {
   return cluster_->status();
 }
 
+std::vector<objects::Notice> Sources::problems() const {
+  return manifests_ == nullptr ? std::vector<objects::Notice>() : manifests_->desired().notices;
+}
+
 void Sources::unreachable(const std::string& address) {
   if (cluster_ == nullptr) return;
   for (const auto& pool : cluster_->desired().pools) {

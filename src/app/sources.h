@@ -27,6 +27,8 @@ class Sources final : public discovery::ClusterEvents {
   // "" when what there is is known: the first lists have come, and a pool was among them. Once so it stays so.
   std::string not_ready() const;
   std::optional<discovery::ClusterStatus> cluster() const;
+  // What stands against the objects of the manifests; those of a cluster are in its status.
+  std::vector<objects::Notice> problems() const;
   // Nobody answers at this address: if it is a pod's, its object is looked at again.
   void unreachable(const std::string& address);
 

@@ -188,6 +188,7 @@ ClusterStatus ClusterImpl::status() const {
   ClusterStatus out;
   out.server = options_.client.server;
   out.synced = synced_;
+  if (resolver_.desired().notices_revision != 0) out.problems = resolver_.desired().notices;
   bool essential = false;
   for (const auto& watch : watches_) {
     const WatchStatus& one = out.watches.emplace_back(watch->status());

@@ -1,5 +1,7 @@
 // Metrics about the Kubernetes API server: what is watched, how old what we know is, what is written back.
 #include <algorithm>
+#include <array>
+#include <map>
 
 #include "metrics_parts.h"
 
@@ -101,7 +103,31 @@ double last_known_age(const ClusterStatus& cluster) {
   return age;
 }
 
+namespace {
+
+// Objects beyond the first hundred are counted together: they must not become as many series.
+void add_problems(Families& families, const ExportInput& input) {
+  constexpr size_t objects_max = 100;
+  using Key = std::array<std::string, 4>;  // kind, namespace, name, reason
+  std::map<Key, size_t> counts;
+  for (const objects::Notice& problem : input.problems) {
+    const std::string kind(objects::api_of(problem.kind).name);
+    Key key{kind, problem.ns, problem.name, problem.reason};
+    if (counts.size() >= objects_max && !counts.contains(key)) key = {kind, "other", "other", problem.reason};
+    ++counts[key];
+  }
+  auto family =
+      families.gauge("penstock_object_problems", "What stands against Kubernetes objects; /status says more.");
+  for (const auto& [key, count] : counts) {
+    family.add(static_cast<double>(count),
+               {{"kind", key[0]}, {"namespace", key[1]}, {"name", key[2]}, {"reason", key[3]}});
+  }
+}
+
+}  // namespace
+
 void add_kube_metrics(Families& families, const ExportInput& input) {
+  add_problems(families, input);
   if (!input.cluster.has_value()) return;
   const ClusterStatus& cluster = *input.cluster;
   families.gauge("penstock_kube_synced", "1 once everything that endpoints depend on was listed.")

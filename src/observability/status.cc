@@ -215,6 +215,7 @@ std::string status_json(const ExportInput& input, std::string_view not_ready) {
   write_totals(json, input);
   write_pools(json, input);
   if (input.cluster.has_value()) write_cluster(json, *input.cluster);
+  write_problems(json, input.problems);
   write_shards(json, input);
   json.close('}');
   out += '\n';

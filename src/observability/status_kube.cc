@@ -51,6 +51,21 @@ void write_writer(Json& json, const kube::WriterStatus& writer) {
 
 }  // namespace
 
+void write_problems(Json& json, const std::vector<objects::Notice>& problems) {
+  json.key("problems").open('[');
+  for (const objects::Notice& problem : problems) {
+    json.element();
+    json.open('{');
+    json.key("kind").text(objects::api_of(problem.kind).name);
+    json.key("namespace").text(problem.ns);
+    json.key("name").text(problem.name);
+    json.key("reason").text(problem.reason);
+    json.key("message").text(problem.message);
+    json.close('}');
+  }
+  json.close(']');
+}
+
 void write_cluster(Json& json, const discovery::ClusterStatus& cluster) {
   json.key("kubernetes").open('{');
   json.key("server").text(cluster.server);

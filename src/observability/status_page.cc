@@ -46,6 +46,7 @@ std::string_view status_page() {
   <div id="cards" class="cards"></div>
   <div id="pools"></div>
   <div id="cluster"></div>
+  <div id="problems"></div>
   <h2>How exchanges ended</h2>
   <div class="wrap"><table><tbody id="outcomes"></tbody></table></div>
   <h2>Shards</h2>
@@ -117,6 +118,16 @@ function cluster(k) {
   const wrap = make('div', undefined, 'wrap'); wrap.append(table);
   return [head, wrap];
 }
+function problems(list) {
+  if (!list.length) return [];
+  const table = make('table'), body = make('tbody'), top = make('tr');
+  for (const name of ['object', 'reason', 'problem']) top.append(make('th', name, name === 'object' ? '' : 'left'));
+  const thead = make('thead'); thead.append(top);
+  for (const p of list) body.append(row([p.kind + ' ' + (p.namespace ? p.namespace + '/' : '') + p.name, make('td', p.reason, 'left'), make('td', p.message, 'left')]));
+  table.append(thead, body);
+  const wrap = make('div', undefined, 'wrap'); wrap.append(table);
+  return [make('h2', 'Problems of objects'), wrap];
+}
 function show(s) {
   const seconds = last ? s.uptime_s - last.uptime_s : 0, t = s.totals, o = last && last.totals;
   $('ready').textContent = s.ready ? 'ready' : s.not_ready_because;
@@ -133,6 +144,7 @@ function show(s) {
     card('buffered of budget', s.memory ? bytes(s.memory.used_bytes) + ' / ' + bytes(s.memory.limit_bytes) : '–'));
   $('pools').replaceChildren(...s.pools.flatMap(p => pool(p, last && last.pools.find(q => q.name === p.name), seconds)));
   $('cluster').replaceChildren(...cluster(s.kubernetes));
+  $('problems').replaceChildren(...problems(s.problems));
   $('outcomes').replaceChildren(...Object.entries(t.outcomes).filter(([n, c]) => c > 0 || n === 'ok').map(([n, c]) =>
     row([n.replaceAll('_', ' '), short(c), short(rate(c, o && o.outcomes[n], seconds)) + ' /s'])));
   $('shards').replaceChildren(...s.shards.map((x, i) => {

@@ -12,7 +12,7 @@ from harness import E2E, Client, answer_bytes, chat, completion, request_bytes, 
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
 GOLDEN = os.path.join(ROOT, "tests", "golden", "metrics", "epp_metrics.txt")
 # They appear with the Kubernetes objects that they count: see test_kubernetes_api.py.
-NEED_OBJECTS = {"inference_extension_model_rewrite_decisions_total"}
+NEED_OBJECTS = {"inference_extension_model_rewrite_decisions_total", "penstock_object_problems"}
 # There are none of these while no request has ever waited for room: see test_flow.py.
 FLOW = "inference_extension_flow_control_"
 NEED_WAITING = {
@@ -172,7 +172,7 @@ class Counts(E2E):
         self.assertGreater(len(names), 8)
         # Those of a cluster are there when there is one: see test_kubernetes.py.
         here = {name for name in names if not name.startswith("penstock_kube_")}
-        self.assertEqual(here - NEED_WAITING - set(self.gw.metrics().types), set())
+        self.assertEqual(here - NEED_WAITING - NEED_OBJECTS - set(self.gw.metrics().types), set())
 
     def test_the_keys_that_the_operators_page_names_exist(self):
         with open(os.path.join(ROOT, "docs", "CONFIGURATION.md"), encoding="utf-8") as file:

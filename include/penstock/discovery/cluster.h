@@ -57,6 +57,8 @@ struct ClusterStatus {
   std::vector<WatchStatus> watches;
   bool writes = false;
   kube::WriterStatus writer;
+  // What stands against objects: the notices of what they ask for, and those that cannot be read.
+  std::vector<objects::Notice> problems;
 };
 
 class ClusterImpl;

@@ -48,6 +48,7 @@ struct ExportInput {
   Duration metrics_stale_after = seconds(5);      // older scrapes do not count in the pool's averages
   std::vector<discovery::PollStatus> polls;
   std::optional<discovery::ClusterStatus> cluster;  // nothing: endpoints do not come from one
+  std::vector<objects::Notice> problems;            // what stands against Kubernetes objects, of a cluster or in files
   const FlowStats* flow = nullptr;
   admission::DetectorOptions detector;  // of flow control
   const MemoryBudget* memory = nullptr;

@@ -164,6 +164,9 @@ struct Gateway {
     writer.patches_waiting = 1;
     writer.events_forbidden = true;
     writer.last_error = "events: 403 Forbidden";
+    input.problems = {
+        {objects::Kind::http_route, "team-a", "chat", "u", true, "UnsupportedValue", "rule 0: the filter CORS"},
+        {objects::Kind::gateway_class, "", "c", "u", true, "Unreadable", "spec is text"}};
   }
 
   // Three requests came to the hold queue: one waits, one was let go, one found it full.
