@@ -23,6 +23,12 @@ bool shapes_plan(Kind kind) {
          kind == Kind::gateway || kind == Kind::gateway_class;
 }
 
+// What comes with the resource definitions of the Gateway API, and Namespaces, which its objects select.
+bool of_gateway_api(Kind kind) {
+  return kind == Kind::gateway_class || kind == Kind::gateway || kind == Kind::http_route ||
+         kind == Kind::reference_grant || kind == Kind::name_space;
+}
+
 bool contains(const std::vector<PlannedWatch>& plan, const PlannedWatch& watch) {
   return std::find(plan.begin(), plan.end(), watch) != plan.end();
 }
@@ -84,6 +90,13 @@ void ClusterImpl::on_change(Kind kind) {
 
 void ClusterImpl::on_listed(Kind kind) {
   on_change(kind);
+}
+
+// The server was away for all of them.
+void ClusterImpl::on_reached(const Watch& reached) {
+  for (const auto& watch : watches_) {
+    if (watch.get() != &reached) watch->hurry();
+  }
 }
 
 void ClusterImpl::schedule() {
@@ -151,15 +164,35 @@ void ClusterImpl::retire(const std::vector<PlannedWatch>& plan) {
 }
 
 void ClusterImpl::note_served() {
+  bool routes_awaited = false;
+  const uint64_t before = known_;
   for (const auto& watch : watches_) {
-    if (watch->listed()) store_.set_served(watch->plan().kind, watch->served());
+    const Kind kind = watch->plan().kind;
+    if (watch->listed()) store_.set_served(kind, watch->served());
+    if (kind == Kind::http_route) routes_awaited |= !watch->known();
+    const bool defined = of_gateway_api(kind) && kind != Kind::name_space;
+    if (defined && watch->known()) known_ |= uint64_t{1} << static_cast<size_t>(kind);
   }
+  store_.set_awaited(Kind::http_route, routes_awaited);
+  if (known_ == before || !synced_) return;  // at first all have just been asked
+  // Resource definitions of one group are installed together: the others are not asked for only half a minute later.
+  for (const auto& watch : watches_) {
+    if (of_gateway_api(watch->plan().kind)) watch->look_again();
+  }
+}
+
+// A list without which nothing is told for the first time, however long it takes.
+bool ClusterImpl::first_list_missing(const Watch& watch, bool routed) const {
+  if (synced_) return false;
+  if (watch.plan().essential) return !watch.listed();
+  return routed && of_gateway_api(watch.plan().kind) && !watch.settled();
 }
 
 // The watch whose list is waited for; null: none.
 const Watch* ClusterImpl::awaited() {
+  const bool routed = !synced_ && has_gateway(options_, store_);
   for (const auto& watch : watches_) {
-    if (watch->plan().essential && !synced_ && !watch->listed()) return watch.get();
+    if (first_list_missing(*watch, routed)) return watch.get();
   }
   const Instant now = loop_.now();
   if (essential_at_ == Instant{}) essential_at_ = now;
@@ -191,6 +224,7 @@ ClusterStatus ClusterImpl::status() const {
   if (resolver_.desired().notices_revision != 0) out.problems = resolver_.desired().notices;
   bool essential = false;
   for (const auto& watch : watches_) {
+    watch->add_problems(out.problems);
     const WatchStatus& one = out.watches.emplace_back(watch->status());
     if (synced_ || essential || watch->listed()) continue;
     essential = one.essential;

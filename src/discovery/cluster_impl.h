@@ -2,8 +2,9 @@
 // end of the loop's turn: new watches, resolving, telling, writing back.
 //
 // Waiting: nothing is told while a list that matters was not read yet, or it would look as if its objects did not
-// exist. Essential lists (pools, pods, slices) are waited for without limit at first; later (a pool begins to name a
-// Service, a selector changes), and for all other lists, `patience` is the limit.
+// exist. Essential lists (pools, pods, slices) are waited for without limit at first, and as soon as a Gateway is ours
+// so are those of what decides about its requests; later (a pool begins to name a Service, a selector changes), and for
+// all other lists, `patience` is the limit. A Gateway does not count before HTTPRoutes were listed.
 #pragma once
 
 #include <memory>
@@ -34,6 +35,7 @@ class ClusterImpl final : public WatchEvents {
  private:
   void on_change(objects::Kind kind) override;
   void on_listed(objects::Kind kind) override;
+  void on_reached(const Watch& watch) override;
 
   void schedule();
   void work();
@@ -42,6 +44,7 @@ class ClusterImpl final : public WatchEvents {
   void add_watch(const PlannedWatch& plan);
   void retire(const std::vector<PlannedWatch>& plan);
   void note_served();
+  bool first_list_missing(const Watch& watch, bool routed) const;
   const Watch* awaited();
   void resolve();
 
@@ -59,6 +62,7 @@ class ClusterImpl final : public WatchEvents {
   bool running_ = false, scheduled_ = false, synced_ = false;
   bool plan_due_ = false;   // an object changed that may need other watches
   bool services_ = false;   // Services are watched: once begun, it stays so
+  uint64_t known_ = 0;      // a bit for each kind of the Gateway API that the server has had at least once
   Instant essential_at_{};  // when all essential lists had come for the first time
   uint64_t pools_told_ = 0, routes_told_ = 0;
 };

@@ -8,6 +8,8 @@ static_assert(objects::Decoder::padding <= kube::json_padding);
 
 namespace {
 
+constexpr size_t unreadable_max = 20;  // remembered of one watch
+
 kube::Resource resource_of(const PlannedWatch& plan) {
   const objects::ApiResource& api = objects::api_of(plan.kind);
   kube::Resource out;
@@ -65,12 +67,14 @@ WatchStatus Watch::status() const {
 void Watch::on_object(kube::ObjectRef object, std::string_view json) {
   auto decoded = decoder_.decode_padded(plan_.kind, json);
   if (decoded.ok()) {
+    if (!unreadable_.empty()) unreadable_.erase({std::string(object.ns), std::string(object.name)});
     const auto change = store_.apply(plan_.kind, std::move(decoded).value(), scope_);
     if (change != objects::Store::Change::none) events_.on_change(plan_.kind);
     return;
   }
   // The last good version stays. It is the API server's, which has checked it: a newer schema than ours.
   ++undecodable_;
+  note_unreadable(object, decoded.error().text());
   const Instant now = loop_.now();
   if (undecodable_logged_ != Instant{} && now - undecodable_logged_ < limits_.log_pause) return;
   undecodable_logged_ = now;
@@ -80,13 +84,35 @@ void Watch::on_object(kube::ObjectRef object, std::string_view json) {
              {"problem", decoded.error().text()}});
 }
 
+void Watch::note_unreadable(kube::ObjectRef object, const std::string& problem) {
+  std::pair<std::string, std::string> name(object.ns, object.name);
+  if (unreadable_.size() < unreadable_max || unreadable_.contains(name)) unreadable_[std::move(name)] = problem;
+}
+
+void Watch::add_problems(std::vector<objects::Notice>& out) const {
+  for (const auto& [name, problem] : unreadable_) {
+    out.push_back(
+        {plan_.kind, name.first, name.second, "", true, "Unreadable", "its last good version counts: " + problem});
+  }
+}
+
+void Watch::look_again() {
+  if (reflector_.status().state != kube::ReflectorState::absent) return;
+  again_ = true;
+  since_ = loop_.now();
+  reflector_.refresh();
+}
+
 void Watch::on_deleted(kube::ObjectRef object) {
+  if (!unreadable_.empty()) unreadable_.erase({std::string(object.ns), std::string(object.name)});
   const auto change = store_.erase(plan_.kind, object.ns, object.name, object.uid, scope_);
   if (change != objects::Store::Change::none) events_.on_change(plan_.kind);
 }
 
 void Watch::on_synced() {
   listed_ = true;
+  again_ = false;
+  known_ |= served();
   events_.on_listed(plan_.kind);
 }
 

@@ -98,6 +98,12 @@ bool services_wanted(const ClusterOptions& options, const objects::Store& store)
   return wanted;
 }
 
+bool has_gateway(const ClusterOptions& options, const objects::Store& store) {
+  bool found = false;
+  store.each<objects::Gateway>(Kind::gateway, [&](const auto& gateway) { found |= ours(options, store, *gateway); });
+  return found;
+}
+
 std::vector<PlannedWatch> plan_watches(const ClusterOptions& options, const objects::Store& store, bool services) {
   std::vector<PlannedWatch> plan;
   if (options.resolve.inference_pools) {

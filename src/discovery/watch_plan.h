@@ -23,6 +23,8 @@ std::string name_of(const PlannedWatch& watch);  // "pods in ns with app=vllm"
 
 // True when a pool or a route names a Service.
 bool services_wanted(const ClusterOptions& options, const objects::Store& store);
+// True when a Gateway is ours: HTTPRoutes decide then.
+bool has_gateway(const ClusterOptions& options, const objects::Store& store);
 // Pods are narrowed by a selector where that leaves none out that matters.
 std::vector<PlannedWatch> plan_watches(const ClusterOptions& options, const objects::Store& store, bool services);
 

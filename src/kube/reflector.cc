@@ -66,7 +66,7 @@ void ReflectorImpl::stop() {
   safety_.cancel();
   objects_.clear();
   version_.clear();
-  synced_ = not_installed_ = false;
+  synced_ = not_installed_ = may_hurry_ = false;
   state_ = ReflectorState::stopped;
 }
 
@@ -78,6 +78,12 @@ void ReflectorImpl::refresh() {
   end_call();
   retry_.cancel();
   begin();
+}
+
+void ReflectorImpl::hurry() {
+  if (!may_hurry_ || job_ != Job::none) return;
+  const Instant soon = loop_.now() + jittered(Duration{0}, limits_.hurry_max);
+  if (soon < retry_at_) loop_.arm_at(retry_, soon);
 }
 
 // ---- what to ask next ----
@@ -180,6 +186,8 @@ void ReflectorImpl::want_full(Relist reason, ListFrom from) {
 
 void ReflectorImpl::restart(Restart reason, std::string_view why) {
   restart_in(backoff_.next(loop_.now(), random_), reason, why);
+  may_hurry_ = reason == Restart::connect || reason == Restart::cut || reason == Restart::server_error;
+  unreached_ |= may_hurry_;
 }
 
 void ReflectorImpl::restart_in(Duration pause, Restart reason, std::string_view why, ReflectorState state) {
@@ -190,7 +198,9 @@ void ReflectorImpl::restart_in(Duration pause, Restart reason, std::string_view 
     full_wanted_ = false;
     arm_safety();
   }
-  loop_.arm(retry_, pause);
+  may_hurry_ = false;
+  retry_at_ = loop_.now() + pause;
+  loop_.arm_at(retry_, retry_at_);
 }
 
 void ReflectorImpl::count(Restart reason, std::string_view why) {
@@ -263,6 +273,7 @@ void ReflectorImpl::on_status(int status, std::optional<Duration> retry_after) {
   }
   counts_.last_error.clear();
   if (std::exchange(failure_logged_, false)) log::info("kubernetes: the server answers again", {{"resource", name_}});
+  if (std::exchange(unreached_, false)) sink_.on_reached();
 }
 
 void ReflectorImpl::on_bytes(std::string_view bytes) {
@@ -326,6 +337,7 @@ ReflectorStatus ReflectorImpl::status() const {
   ReflectorStatus status = counts_;
   const Instant now = loop_.now();
   status.synced = synced_;
+  status.asking = job_ == Job::list || job_ == Job::stream;
   // While the server is away, or has only just been asked again, the last that was heard counts.
   status.state = not_installed_ ? ReflectorState::absent : state_;
   status.objects = objects_.size();
@@ -369,6 +381,9 @@ void Reflector::stop() {
 }
 void Reflector::refresh() {
   impl_->refresh();
+}
+void Reflector::hurry() {
+  impl_->hurry();
 }
 bool Reflector::get_now(std::string_view ns, std::string_view name) {
   return impl_->get_now(ns, name);

@@ -61,6 +61,7 @@ void ReflectorImpl::on_forbidden(const std::string& why) {
   restart_in(
       soon ? backoff_.next(loop_.now(), random_) : jittered(limits_.forbidden_retry_min, limits_.forbidden_retry_max),
       Restart::forbidden, why, ReflectorState::forbidden);
+  may_hurry_ = soon;
 }
 
 // Nobody knows such objects here: their CRD is not installed. A server that is starting may say so too, for a short

@@ -29,6 +29,7 @@ class ReflectorImpl final : CallEvents {
   void start();
   void stop();
   void refresh();
+  void hurry();
   bool get_now(std::string_view ns, std::string_view name);
   ReflectorStatus status() const;
 
@@ -130,6 +131,9 @@ class ReflectorImpl final : CallEvents {
   Instant no_stream_until_{};
   bool fresh_connection_ = false;
   bool server_was_away_ = false;
+  bool unreached_ = false;      // calls failed as they do while the server is away, and none has gone well since
+  bool may_hurry_ = false;      // so did the last one, and the server has not said how long to wait
+  Instant retry_at_{};          // when the pause ends
   bool not_installed_ = false;  // the last that was heard of the resource
   Instant suspected_at_{};      // when that was last guessed from a watch that ended; zero: never
 

@@ -109,6 +109,29 @@ class Outages(KubernetesCase):
         self.converged()
         self.assert_nothing_failed(self.load, self.gate)
 
+    def test_after_an_outage_nobody_waits_long_for_the_others(self):
+        """Pauses have grown to 6 s and more, each watch has its own; the first that gets through calls the others."""
+        self.begin()
+        known = set(self.errors_of_watches())
+        self.server.stop()
+
+        def fewest_failures():
+            series = self.gate.metrics().series("penstock_kube_watch_restarts_total", reason="connect")
+            return min(value for labels, value in series if labels["resource"] in known)
+
+        wait_for("pauses are long", lambda: fewest_failures() >= 4, 60)
+        self.server.serve()
+        wait_for("one is back", lambda: "" in self.errors_of_watches().values(), 60)
+        begun = time.monotonic()
+        wait_for("all are back", lambda: not any(self.errors_of_watches().values()), 60)
+        self.assertLess(time.monotonic() - begun, 4)
+        self.assert_nothing_failed(self.load, self.gate)
+
+    def errors_of_watches(self):
+        """The last error of each watch of what is installed; "" while all is well."""
+        watches = self.gate.status_page()["kubernetes"]["watches"]
+        return {one["resource"]: one["last_error"] for one in watches if one["state"] != "absent"}
+
     def test_partitions(self):
         self.begin()
         for how in ("refuse", "drop", "blackhole"):
@@ -458,27 +481,58 @@ class Objects(KubernetesCase):
         written = [one for one in cluster.server.seen() if one.method != "GET"]
         self.assertEqual(written, [])
 
+    REF = {"group": "inference.networking.k8s.io", "kind": "InferencePool"}
+
+    @staticmethod
+    def create_routes(server, *rules):
+        """A Gateway of ours, and an HTTPRoute of these rules."""
+
+        def create(kind, name, spec):
+            meta = {"name": name}
+            server.create({"apiVersion": "gateway.networking.k8s.io/v1", "kind": kind, "metadata": meta, "spec": spec})
+
+        create("GatewayClass", "penstock", {"controllerName": "penstock.dev/gateway"})
+        listener = {"name": "http", "port": 80, "protocol": "HTTP"}
+        create("Gateway", "gw", {"gatewayClassName": "penstock", "listeners": [listener]})
+        create("HTTPRoute", "r", {"parentRefs": [{"name": "gw"}], "rules": list(rules)})
+
+    def test_a_rule_that_cannot_be_obeyed_is_reported_everywhere(self):
+        server = self.api()
+        self.cluster(1, server=server, sim=("--instant", "--model", "m"))
+        backend = {"backendRefs": [{**self.REF, "name": POOL}]}
+        path = {"type": "ReplacePrefixMatch", "replacePrefixMatch": "/v1"}
+        mirror = {"type": "RequestMirror", "requestMirror": {"backendRef": {"name": "m", "port": 80}}}
+        self.create_routes(
+            server,
+            {"matches": [{"path": {"value": "/team"}}], "filters": [{"type": "URLRewrite", "urlRewrite": {"path": path}}], **backend},
+            {"matches": [{"path": {"value": "/mirror"}}], "filters": [mirror], **backend},
+        )
+        gateway = self.penstock(server)
+        gateway.wait_pods(1)
+        body = completion("hello", model="m")
+        # From the first request on: no 404 before the route is known.
+        self.assertEqual(fetch(gateway.port, "/team/completions", "POST", body).status, 200)
+        self.assertEqual(fetch(gateway.port, "/mirror", "POST", body).status, 500)
+        problems = [one for one in gateway.status_page()["problems"] if one["kind"] == "HTTPRoute"]
+        self.assertEqual([(one["name"], one["reason"]) for one in problems], [("r", "UnsupportedValue")])
+        self.assertEqual(gateway.value("penstock_object_problems", kind="HTTPRoute", name="r"), 1)
+        parents = lambda: (server.get("httproutes", "r").get("status") or {}).get("parents")  # noqa: E731
+        conditions = server.wait("the route has a status", parents)[0]["conditions"]
+        found = {one["type"]: (one["status"], one["reason"]) for one in conditions}
+        self.assertEqual(found["PartiallyInvalid"], ("True", "UnsupportedValue"))
+
     def test_routes_decide_the_pool(self):
         server, second = self.api(), None
         self.cluster(1, server=server, sim=("--instant", "--model", "m"))
         second = self.cluster(1, server=server, name="other", pool="other", sim=("--instant", "--model", "m"))
-        gateway_api = "gateway.networking.k8s.io/v1"
-        spec = {"controllerName": "penstock.dev/gateway"}
-        server.create(
-            {"apiVersion": gateway_api, "kind": "GatewayClass", "metadata": {"name": "penstock"}, "spec": spec}
-        )
-        spec = {"gatewayClassName": "penstock", "listeners": [{"name": "http", "port": 80, "protocol": "HTTP"}]}
-        server.create({"apiVersion": gateway_api, "kind": "Gateway", "metadata": {"name": "gw"}, "spec": spec})
-        ref = {"group": "inference.networking.k8s.io", "kind": "InferencePool"}
-        rules = [
+        self.create_routes(
+            server,
             {
                 "matches": [{"headers": [{"name": "x-pool", "value": "other"}]}],
-                "backendRefs": [{**ref, "name": "other"}],
+                "backendRefs": [{**self.REF, "name": "other"}],
             },
-            {"backendRefs": [{**ref, "name": POOL}]},
-        ]
-        spec = {"parentRefs": [{"name": "gw"}], "rules": rules}
-        server.create({"apiVersion": gateway_api, "kind": "HTTPRoute", "metadata": {"name": "r"}, "spec": spec})
+            {"backendRefs": [{**self.REF, "name": POOL}]},
+        )
         gateway = self.penstock(server, pool=None)
         wait_for("two pods in two pools", lambda: gateway.metrics().sum("inference_pool_ready_pods") == 2)
 

@@ -36,6 +36,8 @@ class ObjectSink {
   virtual void on_deleted(ObjectRef object) = 0;
   // After each full list was applied, deletions of the difference included.
   virtual void on_synced() = 0;
+  // The server has answered again after it could not be reached, or failed.
+  virtual void on_reached() {}
 
  protected:
   ~ObjectSink() = default;
@@ -65,6 +67,7 @@ struct ReflectorLimits {
   Duration cut_retry_max = milliseconds(100);  // pause after the first cut of a healthy watch
   Duration backoff_first = milliseconds(800), backoff_most = seconds(30);  // each up to twice that, by jitter
   Duration backoff_reset = seconds(120);                                   // this long without failure: starts over
+  Duration hurry_max = milliseconds(200);                                  // what is left of such a pause by hurry()
   Duration retry_after_most = seconds(60);                                 // a longer Retry-After is cut to this
   int forbidden_soon = 4;  // so many 403s in a row are followed by the back-off only
   Duration forbidden_retry_min = seconds(30), forbidden_retry_max = seconds(60);  // and the others by this
@@ -115,6 +118,7 @@ const char* name(Relist reason);
 struct ReflectorStatus {
   bool synced = false;  // a full list was applied at least once
   ReflectorState state = ReflectorState::stopped;
+  bool asking = false;  // a full list is under way
   // Since start() when it has not happened yet. An idle watch brings a bookmark about every minute, so that both rise
   // to some 70 s in good health.
   double seconds_since_byte = 0;
@@ -143,6 +147,8 @@ class Reflector {
   void stop();
   // A full list as soon as possible.
   void refresh();
+  // The server is known to answer: a pause that follows a failure to reach it ends at once, but for a little jitter.
+  void hurry();
   // Reads one object now, past the watch, because something says that what we hold is stale (nobody answers at a pod's
   // address). Its result goes to the sink as usual, unless the watch has brought something newer meanwhile. False: not
   // done, because it was just done, too many are under way, or a full list is being read.

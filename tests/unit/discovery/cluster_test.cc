@@ -16,7 +16,9 @@ const std::string pools_legacy = "/apis/inference.networking.x-k8s.io/v1alpha2/i
 const std::string rewrites = "/apis/llm-d.ai/v1alpha2/inferencemodelrewrites";
 const std::string rewrites_legacy = "/apis/inference.networking.x-k8s.io/v1alpha2/inferencemodelrewrites";
 const std::string objectives = "/apis/llm-d.ai/v1alpha2/inferenceobjectives";
-const std::string routes = "/apis/gateway.networking.k8s.io/v1/httproutes";
+const std::string gateway_api = "/apis/gateway.networking.k8s.io/v1/";
+const std::string routes = gateway_api + "httproutes", gateways = gateway_api + "gateways";
+const std::string classes = gateway_api + "gatewayclasses";
 
 // Counts, and keeps what was said in a line: "p: a ready, b draining".
 struct Recorder final : ClusterEvents {
@@ -64,6 +66,22 @@ struct Bench {
     api->put(pools, "ns", name, "uid-" + name,
              annotations + R"(,"generation":1},"spec":{"selector":{"matchLabels":{"app":")" + app +
                  R"("}},"targetPorts":[{"number":8000}]})");
+  }
+  // Ours, with a class.
+  void put_gateway() {
+    api->put(classes, "", "c", "uc", R"(},"spec":{"controllerName":"penstock.dev/gateway"})");
+    api->put(gateways, "ns", "g", "ug",
+             R"(},"spec":{"gatewayClassName":"c","listeners":[{"name":"l","port":80,"protocol":"HTTP"}]})");
+  }
+  void put_route() {
+    api->put(routes, "ns", "r", "ur",
+             R"(},"spec":{"parentRefs":[{"name":"g"}],"rules":[{"backendRefs":[{"group":"inference.networking.k8s.io",)"
+             R"("kind":"InferencePool","name":"p"}]}]})");
+  }
+  // A request that the route above answers would get a 404.
+  bool refuses() const {
+    const objects::RouteTable& table = *cluster->desired().routes;
+    return table.mode() == objects::RoutingMode::routes && table.match({.host = "h", .path = "/"}) == nullptr;
   }
   void put_objective(const std::string& name, const std::string& status = "") {
     api->put(objectives, "ns", name, "uid-" + name,
@@ -342,6 +360,91 @@ TEST_CASE("routes of other gateways make nothing be watched") {
   b.run(milliseconds(5));
   CHECK(b.api->asked().contains(slices));
   CHECK(b.api->asked().contains(services));
+}
+
+TEST_CASE("a Gateway does not count before its routes are known") {
+  Bench b(options_of(/*gateway_api=*/true));
+  b.put_pool();
+  b.put_gateway();
+  b.put_route();
+  SUBCASE("at start, however long they take") {
+    b.api->set_mode(routes, FakeApi::Mode::silent);
+    b.start();
+    b.run(seconds(30));
+    CHECK(!b.cluster->synced());
+    CHECK(b.cluster->status().waiting_for == "httproutes.gateway.networking.k8s.io");
+    b.api->speak(routes);
+  }
+  SUBCASE("without the right to read them") {
+    b.api->set_mode(routes, FakeApi::Mode::forbidden);
+    b.start();
+    b.run(milliseconds(200));
+    REQUIRE(b.cluster->synced());
+    CHECK(b.cluster->desired().routes->mode() == objects::RoutingMode::one_pool);
+    b.api->set_mode(routes, FakeApi::Mode::serves);
+    b.run(seconds(90));
+  }
+  SUBCASE("their definition is installed later") {
+    b.api->set_mode(routes, FakeApi::Mode::absent);
+    b.start();
+    REQUIRE(b.cluster->synced());
+    CHECK(b.cluster->desired().routes->mode() == objects::RoutingMode::one_pool);
+    b.api->set_mode(routes, FakeApi::Mode::serves);
+    b.run(seconds(60));
+  }
+  b.run(milliseconds(10));
+  REQUIRE(b.cluster->synced());
+  CHECK(b.cluster->desired().routes->mode() == objects::RoutingMode::routes);
+  CHECK(!b.refuses());
+}
+
+TEST_CASE("of resource definitions that come together none is noticed half a minute after another") {
+  Bench b(options_of(/*gateway_api=*/true));
+  const std::string grants = "/apis/gateway.networking.k8s.io/v1beta1/referencegrants";
+  for (const std::string& one : {classes, gateways, routes, grants}) b.api->set_mode(one, FakeApi::Mode::absent);
+  b.put_pool();
+  b.put_gateway();
+  b.put_route();
+  b.start();
+  REQUIRE(b.cluster->synced());
+  CHECK(b.cluster->desired().routes->mode() == objects::RoutingMode::one_pool);
+  for (const std::string& one : {classes, gateways, routes, grants}) b.api->set_mode(one, FakeApi::Mode::serves);
+  const auto known = [&](const char* name) { return b.watch(name).watch.state == kube::ReflectorState::watching; };
+  const auto count = [&] {
+    return known("gatewayclasses.gateway.networking.k8s.io") + known("gateways.gateway.networking.k8s.io") +
+           known("httproutes.gateway.networking.k8s.io") + known("referencegrants.gateway.networking.k8s.io");
+  };
+  while (count() == 0) {
+    REQUIRE(b.network.step());
+    CHECK(!b.refuses());
+  }
+  b.run(milliseconds(10));
+  CHECK(count() == 4);
+  CHECK(b.cluster->desired().routes->mode() == objects::RoutingMode::routes);
+  CHECK(!b.refuses());
+}
+
+TEST_CASE("what stands against objects is in the status") {
+  Bench b;
+  b.put_pool();
+  b.put_pod("a", "ua", "10.0.0.1");
+  b.put_pod("c", "uc", "10.0.0.3");
+  b.start();
+  CHECK(b.cluster->status().problems.empty());
+  b.api->put(pods, "ns", "a", "ua", R"(,"labels":{"app":"x"}},"status":{"podIP":7})");
+  b.put_pool("q", "nobody");
+  b.run();
+  const auto problems = b.cluster->status().problems;
+  REQUIRE(problems.size() == 2);
+  CHECK(problems[0].name == "q");
+  CHECK(problems[0].reason == "NoMatchingPods");
+  CHECK(problems[1].name == "a");
+  CHECK(problems[1].reason == "Unreadable");
+  CHECK(problems[1].message.find("status.podIP") != std::string::npos);
+  b.put_pod("a", "ua", "10.0.0.1");
+  b.api->remove(pools, "ns", "q");
+  b.run();
+  CHECK(b.cluster->status().problems.empty());
 }
 
 TEST_CASE("an object that is not understood keeps its last good version") {

@@ -95,11 +95,12 @@ struct RecordingSink final : ObjectSink {
     log += "synced ";
     if (when_synced) when_synced();
   }
+  void on_reached() override { ++reached; }
   std::string take_log() { return std::exchange(log, {}); }
 
   std::map<std::string, Held> held;
   std::string log;
-  int synced = 0, objects = 0;
+  int synced = 0, objects = 0, reached = 0;
   std::function<void()> when_object, when_synced;
 };
 

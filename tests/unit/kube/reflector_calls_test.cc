@@ -73,6 +73,47 @@ TEST_CASE("one object can be read past the watch") {
   }
 }
 
+TEST_CASE("a pause after a failure to reach the server ends when others have reached it") {
+  Bench b;
+  b.reflector->start();
+  const auto calls_after_hurry = [&] {
+    const size_t before = b.transport.count();
+    b.reflector->hurry();
+    CHECK(b.transport.count() == before);
+    b.run(milliseconds(201));
+    return b.transport.count() - before;
+  };
+  for (int i = 0; i < 6; ++i) {  // until pauses are long
+    b.transport.done(Failure::connect);
+    b.until_next_call();
+  }
+  SUBCASE("no connection") {
+    b.transport.done(Failure::connect);
+    CHECK(calls_after_hurry() == 1);
+    CHECK(calls_after_hurry() == 0);  // a call is under way
+    // And it tells when it has reached the server itself, once.
+    CHECK(b.sink.reached == 0);
+    b.transport.status(200);
+    CHECK(b.sink.reached == 1);
+    b.transport.bytes(bookmark(10, true));
+    CHECK(b.sink.reached == 1);
+  }
+  SUBCASE("an error of the server") {
+    b.transport.answer(500, "");
+    CHECK(calls_after_hurry() == 1);
+  }
+  SUBCASE("the server has said when to come back") {
+    b.transport.answer(503, "", seconds(20));
+    CHECK(calls_after_hurry() == 0);
+  }
+  SUBCASE("what is absent or stopped is not concerned") {
+    b.transport.answer(404, "404 page not found");
+    CHECK(calls_after_hurry() == 0);
+    b.reflector->stop();
+    CHECK(calls_after_hurry() == 0);
+  }
+}
+
 TEST_CASE("all namespaces: one path, and objects by namespace") {
   Bench b({}, {"/apis/llm-d.ai/v1alpha2", "inferenceobjectives", "", "", "status.x=1"});
   b.sync();
