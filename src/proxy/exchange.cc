@@ -560,7 +560,11 @@ bool Exchange::try_again(AttemptFailure failure, routing::FailureKind kind) {
   // Another endpoint may have an idle connection for us; and a route's own limit says little about an endpoint.
   if (failure != AttemptFailure::no_socket && failure != AttemptFailure::attempt_timeout) penalise(kind);
   last_failure_ = error_after(failure);
-  tried_[tried_count_++] = endpoint_;
+  // It may fail twice: by its status, which was good enough for want of another endpoint, and then before its body.
+  if (tried_count_ == 0 || tried_[tried_count_ - 1] != endpoint_) {
+    PENSTOCK_ASSERT(tried_count_ < tried_.size());
+    tried_[tried_count_++] = endpoint_;
+  }
   const bool again = attempts_ < attempts_max_ && anybody_left() && context_.retries.try_take(context_.loop.now());
   context_.observer.attempt_failed(failure, again);
   if (!again) return false;

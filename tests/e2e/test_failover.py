@@ -339,6 +339,21 @@ class Exhausted(E2E):
         self.assertEqual(sum(len(fake.requests) for fake in fakes), 6 + 2)
         self.assertEqual(gateway.value("penstock_retries_total"), 2)
 
+    def test_the_last_of_as_many_attempts_as_there_may_be_fails_twice(self):
+        """By its status, which is relayed for want of another attempt, and then before the first byte of its body."""
+
+        def torso(_, sock):
+            sock.sendall(b"HTTP/1.1 503 Busy\r\ncontent-length: 5\r\n\r\n")
+            return False
+
+        fakes = [self.fake(torso) for _ in range(9)]
+        config = "ejection: {consecutive_failures: 1000}\nretry: {budget_min: 100, attempts: 8}\n"
+        gateway = self.gateway(fakes, config, shards=1)
+        gateway.wait_pods(9)
+        answer = self.client(gateway).post("/v1/completions", completion())
+        self.assertEqual((answer.status, answer.json()["error"]["code"]), (502, "endpoint_closed"))
+        self.assertEqual(gateway.value("penstock_attempts_total"), 8)
+
     def test_no_endpoint_is_there(self):
         sim = self.sim("--instant")
         sim.kill()
