@@ -11,9 +11,6 @@
 namespace penstock::routing {
 namespace {
 
-// Blocks that straddle pieces are gathered here; the option is validated against it.
-constexpr size_t block_bytes_max = 4096;
-
 // The hash of a chain that is one block longer: the high and low half of a product, folded. The block is hashed by
 // itself and not with the chain as its seed, so that blocks need not wait for one another.
 uint64_t extended(uint64_t chain, const char* block, size_t size) {
@@ -25,10 +22,19 @@ uint64_t extended(uint64_t chain, const char* block, size_t size) {
 
 }  // namespace
 
+// The seed of the salt's hash is the model's, so "ab"+"c" and "a"+"bc" differ.
+uint64_t chain_start(std::string_view model, std::string_view cache_salt) {
+  return XXH3_64bits_withSeed(cache_salt.data(), cache_salt.size(), XXH3_64bits(model.data(), model.size()));
+}
+
+uint64_t extend_chain(uint64_t chain, std::string_view block) {
+  return extended(chain, block.data(), block.size());
+}
+
 void hash_prompt(std::string_view model, std::string_view cache_salt, std::span<const std::string_view> pieces,
                  const PrefixHashOptions& options, std::vector<uint64_t>& chain) {
   const size_t block_bytes = size_t{options.block_tokens} * options.bytes_per_token;
-  PENSTOCK_ASSERT(block_bytes > 0 && block_bytes <= block_bytes_max);
+  PENSTOCK_ASSERT(block_bytes > 0 && block_bytes <= prefix_block_bytes_max);
   chain.clear();
   size_t total = 0;
   for (const std::string_view piece : pieces) total += piece.size();
@@ -36,11 +42,9 @@ void hash_prompt(std::string_view model, std::string_view cache_salt, std::span<
   if (blocks == 0) return;
   chain.resize(blocks);
 
-  // The seed of the salt's hash is the model's, so "ab"+"c" and "a"+"bc" differ.
-  uint64_t hash = XXH3_64bits(model.data(), model.size());
-  hash = XXH3_64bits_withSeed(cache_salt.data(), cache_salt.size(), hash);
+  uint64_t hash = chain_start(model, cache_salt);
 
-  char straddling[block_bytes_max];
+  char straddling[prefix_block_bytes_max];
   size_t gathered = 0;  // bytes of the current block that earlier pieces gave
   size_t done = 0;
   for (std::string_view piece : pieces) {

@@ -22,4 +22,15 @@ struct PrefixHashOptions {
 void hash_prompt(std::string_view model, std::string_view cache_salt, std::span<const std::string_view> pieces,
                  const PrefixHashOptions& options, std::vector<uint64_t>& chain);
 
+// The same, block by block: h0, and the hash of a chain that is one block longer. A block has at most
+// prefix_block_bytes_max bytes.
+constexpr size_t prefix_block_bytes_max = 4096;
+uint64_t chain_start(std::string_view model, std::string_view cache_salt);
+uint64_t extend_chain(uint64_t chain, std::string_view block);
+
+// Token ids as the bytes that are hashed: 4 each.
+inline std::string_view bytes_of(std::span<const uint32_t> token_ids) {
+  return {reinterpret_cast<const char*>(token_ids.data()), token_ids.size_bytes()};
+}
+
 }  // namespace penstock::routing

@@ -1,0 +1,56 @@
+// Which blocks model servers say they hold (KV events), beside PrefixIndex, which believes what was sent to them. The
+// chains are of token ids, so they match only prompts given as such. A server may have several ranks, each with a
+// cache of its own; a prompt is served by one of them, so the longest run on one rank counts.
+//
+// Threads: match() any; everything else the control thread.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "penstock/routing/prefix_index.h"
+
+namespace penstock::routing {
+
+class ToldIndex {
+ public:
+  // `entries` as of PrefixIndex; every endpoint has `ranks` ranks.
+  ToldIndex(size_t entries, uint32_t ranks);
+
+  struct Match {
+    uint32_t blocks = 0;    // leading blocks of the chain that the endpoint holds
+    bool told = false;      // it says what it holds
+    bool complete = false;  // and has said all of it: what was not told is not there
+  };
+  struct Scratch {
+    std::vector<uint32_t> places, matched;
+  };
+  // Of each endpoint slot. Blocks of the chain have `block_tokens` tokens; whose blocks are of another length has told
+  // nothing.
+  void match(std::span<const uint64_t> chain, uint32_t block_tokens, std::span<const uint32_t> slots,
+             std::span<Match> out, Scratch& scratch) const;
+
+  void record(std::span<const uint64_t> chain, uint32_t slot, uint32_t rank);
+  void forget(uint64_t block, uint32_t slot, uint32_t rank);
+  void forget_all(uint32_t slot, uint32_t rank);
+  // `block_tokens` 0: no block was told of yet. Not `told`: nothing is known of the rank.
+  void set_state(uint32_t slot, uint32_t rank, bool told, bool complete, uint32_t block_tokens);
+
+  uint32_t ranks() const { return ranks_; }
+  size_t size() const { return index_.size(); }
+  size_t entries() const { return index_.entries(); }
+
+ private:
+  static constexpr uint32_t flag_told = 1, flag_complete = 2;
+  static constexpr uint32_t tokens_shift = 2;
+  uint32_t place_of(uint32_t slot, uint32_t rank) const { return slot * ranks_ + rank; }
+
+  uint32_t ranks_;
+  PrefixIndex index_;  // by place
+  std::unique_ptr<std::atomic<uint32_t>[]> states_;
+};
+
+}  // namespace penstock::routing
