@@ -47,9 +47,24 @@ discovery::PollOptions poll_options(const config::Options& options) {
   return out;
 }
 
+// What precise-prefix-cache-scorer asks for, an EndpointPickerConfig says besides.
+void obey_kv_events(config::Options& options) {
+  if (options.endpoint_picker == nullptr || !options.endpoint_picker->scheduling.kv_events) return;
+  const routing::KvEventsSpec& said = *options.endpoint_picker->scheduling.kv_events;
+  options.kv_events.enabled = true;
+  if (said.port) options.kv_events.port = *said.port;
+  if (said.topic) options.kv_events.topic = *said.topic;
+}
+
+std::unique_ptr<routing::ToldIndex> told_index(const config::Options& options) {
+  if (!options.kv_events.enabled) return nullptr;
+  return std::make_unique<routing::ToldIndex>(options.prefix_index_entries, options.kv_events.ranks);
+}
+
 config::Options with_defaults(config::Options options) {
   config::raise_open_file_limit();
   config::resolve_defaults(options, config::detect_machine());
+  obey_kv_events(options);
   return options;
 }
 
@@ -78,6 +93,7 @@ Control::Control(const config::Command& command)
       budget_(options_.limits.memory_bytes),
       snapshots_(options_.shards),
       index_(options_.prefix_index_entries, routing::PrefixIndex::long_prompts),
+      told_(told_index(options_)),
       profile_(options_.endpoint_picker ? routing::make_profile(options_.endpoint_picker->scheduling)
                                         : profile_of(options_.policy)),
       shadow_(profile_of(options_.shadow_policy)),
@@ -90,6 +106,7 @@ Control::Control(const config::Command& command)
               tokens_,
               *profile_,
               shadow_.get(),
+              told_.get(),
               hold_,
               shards_,
               options_.limits.connections,
@@ -113,6 +130,7 @@ int Control::run() {
   }
   sources_->stop();
   directory_->stop();
+  listener_.reset();
   stop_shards();
   if (access_log_) access_log_->stop();
   log::info("stopped");
@@ -141,6 +159,11 @@ bool Control::start() {
   }
   access_log_ = std::move(*access_log);
 
+  if (told_ != nullptr) {
+    listener_ = std::make_unique<kvevents::Listener>(
+        *loop_, pool_, *told_, kvevents::ListenerOptions{.topic = options_.kv_events.topic},
+        static_cast<uint64_t>(started_wall_us_), [this](uint32_t slot) { index_.forget_endpoint(slot); });
+  }
   directory_ =
       std::make_unique<discovery::Directory>(*loop_, *client_, snapshots_, registry_, *this, poll_options(options_));
   sources_ = std::make_unique<Sources>(*loop_, *directory_);
@@ -213,6 +236,28 @@ bool Control::start_admin() {
 
 void Control::on_caches_lost(const endpoints::EndpointState& endpoint) {
   index_.forget_endpoint(endpoint.slot);
+  if (listener_ != nullptr) listener_->check(endpoint.slot);
+}
+
+void Control::on_listed(const std::vector<Listed>& endpoints) {
+  if (listener_ == nullptr) return;
+  const config::KvEvents& options = options_.kv_events;
+  std::vector<kvevents::Source> sources;
+  for (const auto& [state, spec] : endpoints) {
+    const auto address = net::Address::parse(state.address);
+    PENSTOCK_ASSERT(address.ok());
+    const uint32_t offset = spec.rank * options.ranks;
+    const auto port = [offset](uint16_t own, uint32_t usual) {
+      return own != 0 || usual == 0 ? own : static_cast<uint16_t>(usual + offset);
+    };
+    sources.push_back({.slot = state.slot,
+                       .incarnation = state.incarnation,
+                       .name = state.name,
+                       .ip = address->ip_string(),
+                       .port = port(spec.kv_events_port, options.port),
+                       .replay_port = port(spec.kv_replay_port, options.replay_port)});
+  }
+  listener_->set_sources(sources);
 }
 
 void Control::on_draining(const endpoints::EndpointState& endpoint) {
@@ -351,6 +396,12 @@ observability::ExportInput Control::gather() const {
   input.memory = &budget_;
   input.prefix_index_size = index_.size();
   input.prefix_index_entries = index_.entries();
+  if (listener_ != nullptr) {
+    input.kv_events.emplace();
+    input.kv_events->ranks = listener_->status();
+    input.kv_events->time_spent = listener_->time_spent();
+    input.kv_events->index_size = told_->size();
+  }
   if (shadow_ != nullptr) input.shadow_policy = options_.shadow_policy;
   input.reloads = reloads_;
   input.reloads_failed = reloads_failed_;

@@ -10,6 +10,7 @@
 #include "admin.h"
 #include "penstock/config/command_line.h"
 #include "penstock/discovery/directory.h"
+#include "penstock/kvevents/listener.h"
 #include "penstock/observability/access_log.h"
 #include "shard.h"
 #include "sources.h"
@@ -43,6 +44,7 @@ class Control final : public discovery::DirectoryEvents {
   observability::ExportInput gather() const;
   void on_caches_lost(const endpoints::EndpointState& endpoint) override;
   void on_draining(const endpoints::EndpointState& endpoint) override;
+  void on_listed(const std::vector<Listed>& endpoints) override;
   void on_published(const endpoints::Snapshot& snapshot) override;
   void stop_shards();
 
@@ -59,6 +61,7 @@ class Control final : public discovery::DirectoryEvents {
   endpoints::SnapshotPublisher snapshots_;
   endpoints::EndpointRegistry registry_;
   routing::PrefixIndex index_;
+  std::unique_ptr<routing::ToldIndex> told_;  // null: KV events are not listened to
   routing::TokenEstimator tokens_;
   std::unique_ptr<routing::Profile> profile_, shadow_;  // the second is null without a shadow policy
   observability::FlowStats flow_stats_;
@@ -75,6 +78,7 @@ class Control final : public discovery::DirectoryEvents {
   net::BlockPool pool_;
   std::unique_ptr<net::EventLoop> loop_;
   std::unique_ptr<upstream::Client> client_;
+  std::unique_ptr<kvevents::Listener> listener_;  // null without told_
   std::unique_ptr<discovery::Directory> directory_;
   std::unique_ptr<Sources> sources_;
   std::unique_ptr<AdminService> admin_;

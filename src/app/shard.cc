@@ -57,11 +57,13 @@ Duration metrics_stale_after(const config::Options& options) {
   return std::max<Duration>(seconds(2), 3 * options.metrics.idle_interval);
 }
 
-routing::RouterOptions router_options(const config::Options& options, const routing::Profile* shadow) {
+routing::RouterOptions router_options(const config::Options& options, const routing::Profile* shadow,
+                                      const routing::ToldIndex* told) {
   routing::RouterOptions out;
   out.slow_start = options.ejection.slow_start;
   out.metrics_stale_after = metrics_stale_after(options);
   out.shadow = shadow;
+  out.told = told;
   return out;
 }
 
@@ -89,7 +91,7 @@ struct Shard::Parts {
         client(loop, client_options(shard.shared_.options)),
         snapshots(shard.shared_.snapshots, shard.index_),
         router(shard.shared_.profile, shard.shared_.index, shard.random_.next(),
-               router_options(shard.shared_.options, shard.shared_.shadow)),
+               router_options(shard.shared_.options, shard.shared_.shadow, shard.shared_.told)),
         retries(
             {shard.shared_.options.retry.budget_percent, static_cast<double>(shard.shared_.options.retry.budget_min)}),
         context{.loop = loop,
@@ -108,6 +110,7 @@ struct Shard::Parts {
                 .options = proxy_options(shard.shared_.options),
                 .endpoint_unreachable =
                     [&shard](const auto& endpoint) { shard.shared_.endpoint_unreachable(endpoint.address); },
+                .hash_told = shard.shared_.told != nullptr,
                 .hold = &shard.shared_.hold},
         gateway(context),
         server(loop, pool, gateway, server_options(shard.shared_.options)) {}

@@ -29,6 +29,7 @@ struct Shared {
   routing::TokenEstimator& tokens;
   const routing::Profile& profile;
   const routing::Profile* shadow;  // null: none
+  const routing::ToldIndex* told;  // null: nobody listens to KV events
   proxy::HoldQueue& hold;
   std::vector<std::unique_ptr<Shard>>& shards;
   std::atomic<size_t> connections_max;  // limits.connections; changes with a reload
@@ -91,7 +92,8 @@ class Shard {
 proxy::Options proxy_options(const config::Options& options);
 // Older metrics say nothing any more: a few polls late even while no traffic flows.
 Duration metrics_stale_after(const config::Options& options);
-routing::RouterOptions router_options(const config::Options& options, const routing::Profile* shadow);
+routing::RouterOptions router_options(const config::Options& options, const routing::Profile* shadow,
+                                      const routing::ToldIndex* told);
 admission::FlowOptions flow_options(const config::Options& options);
 downstream::ServerOptions server_options(const config::Options& options);
 upstream::ClientOptions client_options(const config::Options& options);

@@ -26,6 +26,8 @@ std::vector<discovery::EndpointSpec> specs_of(const config::Options& options) {
                      .url = entry.url,
                      .host = host,
                      .port = port,
+                     .kv_events_port = entry.kv_events_port,
+                     .kv_replay_port = entry.kv_replay_port,
                      .engine = entry.engine.empty() ? options.metrics.engine : entry.engine});
   }
   return specs;

@@ -29,6 +29,10 @@ void check_together(LoadResult& result, const Places& places, const std::string&
     complain("limits.memory", "is smaller than limits.body_bytes (" + format_size(o.limits.body_bytes) +
                                   "): the largest request could never be held");
   }
+  for (const auto& [key, port] :
+       {std::pair("kv_events.port", o.kv_events.port), std::pair("kv_events.replay_port", o.kv_events.replay_port)}) {
+    if (port + o.kv_events.ranks - 1 > 65535) complain(key, "leaves no ports for all of kv_events.ranks");
+  }
   if (o.listen == o.admin && !o.listen.ends_with(":0")) complain("admin", "is the same address as listen");
 }
 

@@ -3,6 +3,7 @@
 #include <yaml-cpp/yaml.h>
 
 #include <algorithm>
+#include <charconv>
 #include <map>
 #include <set>
 
@@ -189,11 +190,11 @@ class Loader {
       const std::string key = member.first.IsScalar() ? member.first.Scalar() : "";
       if (!seen.insert(key).second) {
         problem(line(member.first), name + '.' + key, "is given twice");
-      } else if (key != "url" && key != "name" && key != "engine") {
-        const std::string near = closest(key, {"url", "name", "engine"});
+      } else if (!is_endpoint_key(key)) {
+        const std::string near = closest(key, {std::begin(endpoint_keys), std::end(endpoint_keys)});
         problem(line(member.first), name + '.' + key,
                 "is not a known key" + (near.empty() ? "" : "; did you mean " + near + "?") +
-                    " (known here: url name engine)");
+                    " (known here: url name engine kv_events_port kv_replay_port)");
       } else if (!member.second.IsScalar() || member.second.Scalar().empty()) {
         problem(line(member.first), name + '.' + key, "has no value; expected text");
       } else if (key == "engine" && !known_engine(member.second.Scalar())) {
@@ -201,12 +202,26 @@ class Loader {
       } else if (key == "name" && !is_endpoint_name(member.second.Scalar())) {
         problem(line(member.second), name + ".name",
                 quoted(member.second.Scalar()) + " is no name; expected 1 to 253 visible ASCII characters");
+      } else if (key.ends_with("_port")) {
+        uint16_t& port = key == "kv_events_port" ? entry.kv_events_port : entry.kv_replay_port;
+        if (!read_port(member.second.Scalar(), port)) {
+          problem(line(member.second), name + '.' + key,
+                  quoted(member.second.Scalar()) + " is no port; expected 1 to 65535");
+        }
       } else {
         (key == "url" ? entry.url : key == "name" ? entry.name : entry.engine) = member.second.Scalar();
       }
     }
   }
 
+  static constexpr std::string_view endpoint_keys[] = {"url", "name", "engine", "kv_events_port", "kv_replay_port"};
+  static bool is_endpoint_key(const std::string& key) {
+    return std::find(std::begin(endpoint_keys), std::end(endpoint_keys), key) != std::end(endpoint_keys);
+  }
+  static bool read_port(const std::string& text, uint16_t& out) {
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), out);
+    return error == std::errc{} && end == text.data() + text.size() && out != 0;
+  }
   // It goes into header fields, labels and log lines as it is.
   static bool is_endpoint_name(const std::string& name) {
     return name.size() <= 253 && std::all_of(name.begin(), name.end(), [](char c) { return c > ' ' && c < 0x7f; });

@@ -115,6 +115,13 @@ class PluginReader {
       case ParameterType::texts:
         read = read_texts(value, key);
         break;
+      case ParameterType::on:
+      case ParameterType::off:
+        return read_fixed(parameter, value, key);
+      case ParameterType::never:
+        return in_.problem(value, key, "is not supported: " + std::string(parameter.note));
+      case ParameterType::any:
+        return in_.note(value, key, "has no effect: " + std::string(parameter.note));
       case ParameterType::selector:
         if (parameter.name == "matchLabels") read_labels(value, key);
         else
@@ -124,6 +131,13 @@ class PluginReader {
     if (in_.problems() != problems) return;
     if (!parameter.note.empty()) in_.note(value, key, "has no effect: " + std::string(parameter.note));
     out_.spec.parameters.emplace_back(parameter.name, std::move(read));
+  }
+
+  void read_fixed(const ParameterInfo& parameter, const YAML::Node& value, const std::string& key) {
+    const bool wanted = parameter.type == ParameterType::on;
+    bool said = wanted;
+    if (!in_.read_bool(value, key, &said) || said == wanted) return;
+    in_.problem(value, key, value.Scalar() + " is not supported: " + std::string(parameter.note));
   }
 
   std::vector<std::string> read_texts(const YAML::Node& list, const std::string& key) {

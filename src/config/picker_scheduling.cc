@@ -34,6 +34,7 @@ class Scheduling {
     }
     SchedulingSpec out;
     out.prefix = prefix();
+    read_kv_events(out);
     assign(out);
     return out;
   }
@@ -235,6 +236,41 @@ class Scheduling {
       }
     }
     return out;
+  }
+
+  // Listening is for the whole process, so it is said in one place.
+  void read_kv_events(SchedulingSpec& out) {
+    const DeclaredPlugin* first = nullptr;
+    for (const DeclaredPlugin& plugin : plugins_) {
+      if (plugin.spec.info->type != "precise-prefix-cache-scorer") continue;
+      if (first != nullptr) {
+        in_.problem(plugin.node, plugin.key, "is the second of its type (first: " + first->key + "); there is one");
+        return;
+      }
+      first = &plugin;
+      routing::KvEventsSpec& spec = out.kv_events.emplace();
+      const routing::PluginSpec& said = plugin.spec;
+      if (said.has("kvEventsConfig.topicFilter")) spec.topic = said.text("kvEventsConfig.topicFilter");
+      constexpr std::string_view port = "kvEventsConfig.podDiscoveryConfig.socketPort";
+      if (said.has(port)) spec.port = static_cast<uint32_t>(said.number(port, 0));
+      read_precise_block(plugin, out.prefix);
+    }
+  }
+
+  // Where the engines say how long their blocks are, that counts.
+  void read_precise_block(const DeclaredPlugin& plugin, PrefixSpec& prefix) {
+    constexpr std::string_view name = "tokenProcessorConfig.blockSize";
+    if (!plugin.spec.has(name)) return;
+    const auto said = static_cast<uint32_t>(plugin.spec.number(name, 0));
+    const bool elsewhere = std::any_of(plugins_.begin(), plugins_.end(), [](const DeclaredPlugin& other) {
+      return other.spec.info->type.ends_with("prefix-cache-scorer") && other.spec.has("blockSizeTokens");
+    });
+    if (elsewhere && prefix.block_tokens != said) {
+      in_.problem(
+          plugin.node, plugin.key + ".parameters." + std::string(name),
+          "differs from blockSizeTokens of prefix-cache-scorer; prompts are cut into blocks once, so say the same");
+    }
+    prefix.block_tokens = said;
   }
 
   void check_block_size(const DeclaredPlugin& plugin) {

@@ -81,6 +81,8 @@ The model servers. A list; each entry is a URL or a map:
 | `url` | URL | required | `http://HOST:PORT` | Where the model server listens. No path: requests keep their own. `https` is not supported yet. |
 | `name` | text | HOST:PORT | unique | Name in metrics, logs and answers. |
 | `engine` | choice | `metrics.engine` | %ENGINES% | What it runs. |
+| `kv_events_port` | whole number | `kv_events.port` | 1 to 65535 | Where it publishes its KV events. |
+| `kv_replay_port` | whole number | `kv_events.replay_port` | 1 to 65535 | Where it replays them. |
 
 `--endpoint URL` (repeatable) replaces the whole list. Endpoints come from here, from a cluster (`kubernetes`) or from
 `manifests`: naming two of these is an error.
@@ -94,6 +96,8 @@ std::string section_of(std::string_view name) {
 std::string describe_endpoint(const EndpointEntry& entry) {
   std::string out = entry.name + " (" + entry.url;
   if (!entry.engine.empty()) out += ", " + entry.engine;
+  if (entry.kv_events_port != 0) out += ", KV events at port " + std::to_string(entry.kv_events_port);
+  if (entry.kv_replay_port != 0) out += ", replays at port " + std::to_string(entry.kv_replay_port);
   return out + ")";
 }
 
@@ -105,7 +109,7 @@ void diff_endpoints(const Options& from, const Options& to, std::vector<std::str
     const auto now = find(to, old.name);
     if (now == to.endpoints.end()) {
       lines.push_back("endpoints: removed " + describe_endpoint(old));
-    } else if (now->url != old.url || now->engine != old.engine) {
+    } else if (describe_endpoint(*now) != describe_endpoint(old)) {
       lines.push_back("endpoints: " + describe_endpoint(old) + " -> " + describe_endpoint(*now));
     }
   }

@@ -156,6 +156,17 @@ const Key keys_in_order[] = {
     {.name = "metrics.engine", .type = Type::choice, .field = PENSTOCK_FIELD(metrics.engine), .words = engine_words,
      .doc = "What the endpoints run: decides the names of the metrics that are read. Each endpoint may say otherwise."},
 
+    {.name = "kv_events.enabled", .type = Type::boolean, .field = PENSTOCK_FIELD(kv_events.enabled), .needs_restart = true,
+     .doc = "Listen to what the endpoints publish of their KV caches (vLLM's `--kv-events-config`, over ZeroMQ), and match prompts given as token ids by that (docs/SCHEDULING.md). Implied by `precise-prefix-cache-scorer` of an EndpointPickerConfig."},
+    {.name = "kv_events.port", .type = Type::integer, .field = PENSTOCK_FIELD(kv_events.port), .least = 1, .most = 65535, .needs_restart = true,
+     .doc = "Where endpoints publish; of several ports of one pod the n-th publishes n ports on. An EndpointPickerConfig's `socketPort` counts instead."},
+    {.name = "kv_events.replay_port", .type = Type::integer, .field = PENSTOCK_FIELD(kv_events.replay_port), .most = 65535, .zero = "none", .needs_restart = true,
+     .doc = "Where they replay what was missed (vLLM's `replay_endpoint`). Without one, a gap in the numbers of the events voids what is known of that cache."},
+    {.name = "kv_events.ranks", .type = Type::integer, .field = PENSTOCK_FIELD(kv_events.ranks), .least = 1, .most = 64, .needs_restart = true,
+     .doc = "Data-parallel ranks behind each endpoint: rank r publishes at `port` + r and replays at `replay_port` + r."},
+    {.name = "kv_events.topic", .type = Type::text, .field = PENSTOCK_FIELD(kv_events.topic), .most = 253, .needs_restart = true,
+     .doc = "Only topics that begin so; empty: all. An EndpointPickerConfig's `topicFilter` counts instead."},
+
     {.name = "routing.policy", .type = Type::choice, .field = PENSTOCK_FIELD(policy), .words = policy_words, .needs_restart = true,
      .doc = "How an endpoint is chosen. `expected-cost` takes the endpoint where the request costs least time; `epp-default` weighs queue, KV-cache use and cached prefix as the Endpoint Picker does (docs/SCHEDULING.md)."},
     {.name = "routing.shadow_policy", .type = Type::choice, .field = PENSTOCK_FIELD(shadow_policy), .words = shadow_words, .needs_restart = true,

@@ -15,6 +15,7 @@ std::shared_ptr<const EndpointSpec> spec_of(const objects::Endpoint& endpoint, c
   spec->url = "http://" + authority_of(endpoint.ip, endpoint.port);
   spec->host = endpoint.ip;
   spec->port = endpoint.port;
+  spec->rank = endpoint.rank;
   const std::string* const engine = objects::find_label(*endpoint.labels, engine_label);
   Engine known{};
   spec->engine = engine != nullptr && parse_engine(*engine, &known) ? *engine : default_engine;

@@ -76,6 +76,7 @@ std::vector<std::string> Directory::set_pools(PoolsSpec spec) {
   routes_ = std::move(spec.routes);
   route_pools_ = std::move(spec.route_pools);
   settle_pollers();
+  tell_listed();
   publish();
   on_tick();
   return problems;
@@ -125,6 +126,14 @@ void Directory::settle_pollers() {
     poller.leave();
     at = pollers_.erase(at);
   }
+}
+
+void Directory::tell_listed() {
+  std::vector<DirectoryEvents::Listed> listed;
+  for (const PoolState& pool : pools_) {
+    for (const Member& member : pool.members) listed.push_back({member.poller->state(), *member.spec});
+  }
+  events_.on_listed(listed);
 }
 
 void Directory::stop() {

@@ -248,9 +248,11 @@ void EndpointPoller::metrics_done() {
 
 void EndpointPoller::models_done() {
   if (status_code_ != 200) return;
-  auto models = openai::parse_models(body_);
-  if (!models.ok() || *models == view_.models) return;
+  std::vector<std::string> adapters;
+  auto models = openai::parse_models(body_, &adapters);
+  if (!models.ok() || (*models == view_.models && adapters == view_.adapters)) return;
   view_.models = std::move(*models);
+  view_.adapters = std::move(adapters);
   directory_.changed(/*at_once=*/true);
 }
 

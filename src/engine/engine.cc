@@ -206,8 +206,17 @@ void Engine::publish(Sequence& sequence) {
   const size_t filled = (sequence.computed_ + sequence.scheduled_) / options_.block_size;
   const size_t end = std::min(filled, keys.size());
   for (; sequence.published_ < end; ++sequence.published_) {
-    cache_.publish(sequence.table_[sequence.published_], keys[sequence.published_]);
+    const size_t i = sequence.published_;
+    cache_.publish(sequence.table_[i], keys[i]);
+    if (block_events_ == nullptr) continue;
+    const uint64_t parent = i > 0 ? keys[i - 1] : 0;
+    block_events_->on_stored(sequence, i, keys[i], i > 0 ? &parent : nullptr);
   }
+}
+
+void Engine::set_block_events(BlockEvents* events) {
+  block_events_ = options_.prefix_caching ? events : nullptr;
+  cache_.set_events(block_events_);
 }
 
 Duration Engine::step_duration() const {

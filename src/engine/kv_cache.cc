@@ -94,11 +94,23 @@ void KvCache::unpublish(BlockId id) {
   --published_count_;
 }
 
+bool KvCache::clear() {
+  if (free_count_ != blocks()) return false;
+  for (BlockId id = 0; id < blocks(); ++id) {
+    if (blocks_[id].published) unpublish(id);
+  }
+  if (events_ != nullptr) events_->on_cleared();
+  return true;
+}
+
 KvCache::BlockId KvCache::evict() {
   const BlockId id = oldest_free_;
   PENSTOCK_ASSERT(id != none);
   remove_free(id);
-  if (blocks_[id].published) unpublish(id);
+  if (blocks_[id].published) {
+    unpublish(id);
+    if (events_ != nullptr) events_->on_removed(blocks_[id].key);
+  }
   return id;
 }
 

@@ -32,6 +32,7 @@ uint64_t hash_of(std::string_view bytes) {
 }
 
 void TokenStream::append(std::string_view bytes) {
+  if (keep_) kept_ += bytes;
   if (!rest_.empty()) {
     const size_t taken = std::min(bytes.size(), block_bytes_ - rest_.size());
     rest_.append(bytes.substr(0, taken));
@@ -54,7 +55,7 @@ void TokenStream::append_token_id(uint32_t id) {
 }
 
 void TokenStream::append_blocks(std::span<const uint64_t> hashes) {
-  PENSTOCK_ASSERT(rest_.empty());
+  PENSTOCK_ASSERT(rest_.empty() && !keep_);
   chain_.insert(chain_.end(), hashes.begin(), hashes.end());
 }
 
@@ -73,6 +74,7 @@ TokenStream::Next TokenStream::next(uint64_t seed) const {
 void TokenStream::clear() {
   chain_.clear();
   rest_.clear();
+  kept_.clear();
 }
 
 }  // namespace penstock::engine

@@ -14,6 +14,7 @@ void export_metrics(std::string& out, const ExportInput& input) {
   add_exchange_metrics(families, input);
   add_endpoint_metrics(families, input);
   add_kube_metrics(families, input);
+  add_kv_events_metrics(families, input);
   add_process_metrics(families, input);
   families.write(out);
 }

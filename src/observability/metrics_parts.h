@@ -19,6 +19,8 @@ void add_endpoint_metrics(Families& families, const ExportInput& input);
 void add_process_metrics(Families& families, const ExportInput& input);
 // Ours about the API server (metrics_kube.cc).
 void add_kube_metrics(Families& families, const ExportInput& input);
+// Ours about KV events (metrics_kv_events.cc).
+void add_kv_events_metrics(Families& families, const ExportInput& input);
 // How old what we know of the cluster may be, in seconds: of its watches that were listed once, the one that has been
 // without news for the longest.
 double last_known_age(const discovery::ClusterStatus& cluster);

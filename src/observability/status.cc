@@ -44,6 +44,24 @@ void write_metrics(Json& json, const endpoints::EngineMetrics& metrics, Instant 
   json.close('}');
 }
 
+void write_kv_events(Json& json, const std::string& endpoint, const KvEventsInput& input) {
+  json.key("kv_events").open('[');
+  for (const kvevents::RankStatus& rank : input.ranks) {
+    if (rank.endpoint != endpoint) continue;
+    json.element();
+    json.open('{');
+    json.key("rank").count(rank.rank);
+    json.key("connected").boolean(rank.connected);
+    json.key("complete").boolean(rank.complete);
+    json.key("blocks").count(rank.blocks);
+    json.key("batches").count(rank.stream.batches);
+    json.key("gaps").count(rank.stream.gaps);
+    json.key("last_error").text(rank.last_error);
+    json.close('}');
+  }
+  json.close(']');
+}
+
 void write_endpoint(Json& json, const endpoints::EndpointView& endpoint, const ExportInput& input) {
   const endpoints::EndpointState& state = *endpoint.state;
   const int64_t ejected_for =
@@ -71,6 +89,7 @@ void write_endpoint(Json& json, const endpoints::EndpointView& endpoint, const E
     json.key("probe_errors").count(poll.probe_errors);
     break;
   }
+  if (input.kv_events.has_value()) write_kv_events(json, state.name, *input.kv_events);
   json.close('}');
 }
 

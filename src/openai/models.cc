@@ -5,7 +5,7 @@
 #include "penstock/openai/error_body.h"
 
 namespace penstock::openai {
-Result<std::vector<std::string>> parse_models(std::string_view json) {
+Result<std::vector<std::string>> parse_models(std::string_view json, std::vector<std::string>* adapters) {
   if (json.size() > models_answer_bytes_max) return Message{"the model list is too long"};
   const simdjson::padded_string padded(json);
   simdjson::ondemand::parser parser;
@@ -20,6 +20,8 @@ Result<std::vector<std::string>> parse_models(std::string_view json) {
     if (element["id"].get_string().get(id)) return Message{"an entry of the model list has no string \"id\""};
     if (ids.size() == models_max) return Message{"the model list has too many entries"};
     ids.emplace_back(id);
+    std::string_view parent;
+    if (adapters != nullptr && !element["parent"].get_string().get(parent)) adapters->push_back(ids.back());
   }
   return ids;
 }

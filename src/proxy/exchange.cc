@@ -249,45 +249,6 @@ uint32_t Exchange::estimate_tokens() const {
 
 // ---- route ----
 
-routing::Features Exchange::features() {
-  routing::Features features;
-  features.model = routed_model();
-  features.session = session();
-  features.fairness_id = head_.fairness_id;
-  features.priority = priority_;
-  features.streaming = request_.stream;
-  features.multimodal = request_.multimodal;
-  features.test_endpoints = head_.test_endpoints;
-  features.planned = {planned_.data(), planned_count_};
-  features.prompt_tokens = prompt_tokens_;
-  features.max_tokens = request_.max_tokens.value_or(0);
-  features.slo_ttft_ms = head_.slo_ttft_ms;
-  features.slo_tpot_ms = head_.slo_tpot_ms;
-  features.block_tokens = block_tokens();
-  if (!inference_ || !context_.hash_prompts) return features;
-  if (held_ != nullptr) {
-    features.blocks = held_->chain;
-    return features;
-  }
-  context_.prompt.clear();
-  for (const openai::Range& range : request_.prompt) context_.prompt.push_back(range.in(body_.view()));
-  routing::PrefixHashOptions prefix = context_.options.prefix;
-  prefix.block_tokens = features.block_tokens;
-  if (const uint32_t most = context_.options.prefix_tokens_max; most > 0) {
-    prefix.blocks_max = std::max(most / prefix.block_tokens, 1u);
-  }
-  routing::hash_prompt(target_model_, request_.cache_salt, context_.prompt, prefix, context_.chain);
-  features.blocks = context_.chain;
-  return features;
-}
-
-uint32_t Exchange::block_tokens() const {
-  const uint32_t usual = context_.options.prefix.block_tokens;
-  if (!context_.options.tune_blocks || !pool_id_.has_value()) return usual;
-  const endpoints::Pool* const pool = gateway_.pool(*pool_id_);
-  return pool == nullptr ? usual : routing::tuned_block_tokens(*pool, usual);
-}
-
 routing::Decision Exchange::decide(const routing::Features& wanted, Instant now, routing::Explanation* why) {
   const endpoints::Pool* pool = pool_id_.has_value() ? gateway_.pool(*pool_id_) : nullptr;
   if (pool == nullptr) return {.why_none = routing::NoEndpoint::pool_empty};

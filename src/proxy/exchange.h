@@ -93,6 +93,8 @@ class Exchange final : public net::Disposable, public downstream::RequestHandler
   uint32_t estimate_tokens() const;
   routing::Features features();
   uint32_t block_tokens() const;
+  void hash_prompt(routing::Features& features);
+  std::string_view adapter();
   void reserve(const routing::Decision& decision, const routing::Features& wanted, Instant now);
   void plan(const routing::Decision& decision);
   routing::Decision decide(const routing::Features& wanted, Instant now, routing::Explanation* why);

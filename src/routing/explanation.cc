@@ -85,7 +85,7 @@ std::string Explanation::to_header() const {
       append_ascii(part, scorers[i]);
       append(part, "=%.4g", row.scores[i]);
     }
-    append(part, " matched=%u waiting=%.4g kv=", row.matched_blocks, row.waiting);
+    append(part, " matched=%u%s waiting=%.4g kv=", row.matched_blocks, row.told ? " (told)" : "", row.waiting);
     append_known(part, "?", row.kv_usage);
     append(part, " in-flight=%lld", static_cast<long long>(row.in_flight));
     for (size_t i = 0; i < row.terms.size() && i < terms.size(); ++i) {
@@ -126,7 +126,8 @@ void Explanation::append_json(std::string& out) const {
     append_json_string(out, row.endpoint);
     append(out, ",\"total\":%.6g,\"scores\":[", row.total);
     for (size_t s = 0; s < row.scores.size(); ++s) append(out, s > 0 ? ",%.6g" : "%.6g", row.scores[s]);
-    append(out, "],\"matched_blocks\":%u,\"waiting\":%.6g,\"kv_usage\":", row.matched_blocks, row.waiting);
+    append(out, "],\"matched_blocks\":%u%s,\"waiting\":%.6g,\"kv_usage\":", row.matched_blocks,
+           row.told ? ",\"matched_told\":true" : "", row.waiting);
     append_known(out, "null", row.kv_usage);
     append(out, ",\"in_flight\":%lld,\"terms\":[", static_cast<long long>(row.in_flight));
     for (size_t t = 0; t < row.terms.size(); ++t) append(out, t > 0 ? ",%.6g" : "%.6g", row.terms[t]);

@@ -28,6 +28,31 @@ constexpr P prefix_parameters[] = {
     {"blockSize", integer, 1, 65536, {}, false, "it is in characters, and replaced by blockSizeTokens"},
     {"hashBlockSize", integer, 1, 65536, {}, false, "it is in characters, and replaced by blockSizeTokens"},
 };
+constexpr std::string_view own_hashes = "blocks are hashed here, from the token ids that events carry";
+constexpr std::string_view one_thread = "one thread reads them all";
+constexpr std::string_view pool_selects = "the endpoints of the pool are listened to, whatever their labels";
+constexpr std::string_view own_table =
+    "the index is a table of routing.prefix_index_entries in this process, and there is no tokenizer: prompts given as "
+    "text are matched as prefix-cache-scorer does";
+constexpr std::string_view no_speculation =
+    "what is sent is not taken to be stored before the endpoint says so; leave it out, or use prefix-cache-scorer";
+constexpr std::string_view no_central =
+    "model servers are connected to, each at its own port, and none connects to us; leave it out, and give "
+    "podDiscoveryConfig.socketPort";
+constexpr P precise_parameters[] = {
+    {"tokenProcessorConfig.blockSize", integer, 1, 1024},
+    {"tokenProcessorConfig.hashSeed", any, 0, 0, {}, false, own_hashes},
+    {"indexerConfig", any, 0, 0, {}, false, own_table},
+    {"kvEventsConfig.zmqEndpoint", never, 0, 0, {}, false, no_central},
+    {"kvEventsConfig.topicFilter", text, 1, 253},
+    {"kvEventsConfig.concurrency", integer, 1, many, {}, false, one_thread},
+    {"kvEventsConfig.discoverPods", on, 0, 0, {}, false, no_central},
+    {"kvEventsConfig.podDiscoveryConfig.socketPort", integer, 1, 65535},
+    {"kvEventsConfig.podDiscoveryConfig.podLabelSelector", any, 0, 0, {}, false, pool_selects},
+    {"kvEventsConfig.podDiscoveryConfig.podNamespace", any, 0, 0, {}, false, pool_selects},
+    {"speculativeIndexing", off, 0, 0, {}, false, no_speculation},
+    {"speculativeTTL", duration, 0, hour, {}, false, no_speculation},
+};
 constexpr P load_aware_parameters[] = {{"threshold", integer, 1, many}};
 constexpr P token_load_parameters[] = {{"queueThresholdTokens", integer, 1, many}};
 constexpr P active_request_parameters[] = {
@@ -101,6 +126,7 @@ constexpr PluginInfo types[] = {
     {"queue-scorer", scorer},
     {"kv-cache-utilization-scorer", scorer},
     {"prefix-cache-scorer", scorer, prefix_parameters, {}, true},
+    {"precise-prefix-cache-scorer", scorer, precise_parameters, {}, true},
     {"running-requests-size-scorer", scorer},
     {"active-request-scorer", scorer, active_request_parameters},
     {"load-aware-scorer", scorer, load_aware_parameters},
@@ -148,10 +174,6 @@ constexpr PluginInfo types[] = {
     {"model-server-protocol-models", built_in, {}, "every endpoint is asked for /v1/models"},
     {"openai-parser", built_in, {}, parsed},
     {"passthrough-parser", built_in, {}, parsed},
-    {"precise-prefix-cache-scorer",
-     unsupported,
-     {},
-     "KV events from model servers are not supported yet; use prefix-cache-scorer"},
     {"tokenizer", unsupported, {}, "needs a tokenizer beside the gateway; prefix-cache-scorer needs none"},
     {"predicted-latency-scorer", unsupported, {}, needs_predictor},
     {"predicted-latency-producer", unsupported, {}, needs_predictor},

@@ -85,6 +85,8 @@ struct Router::State {
   std::vector<Candidate> candidates;
   std::vector<const EndpointView*> ejected_ones;
   std::vector<uint32_t> slots, matched;
+  std::vector<ToldIndex::Match> told;
+  ToldIndex::Scratch told_scratch;
   std::vector<double> scores;  // one row per scorer
   std::vector<EndpointState*> next, encode;
   // Of the shadow policy: all candidates, those that it considers, their scores.
@@ -100,6 +102,7 @@ struct Router::State {
   void panic(Explanation* why);
   void thin_recovering(Instant now, Explanation* why);
   void match_prefix(const Features& features);
+  void match_told(const Features& features);
   void note_choices(Decision& decision);
   bool keep_planned(std::span<EndpointState* const> planned);
   bool filter(const Profile& by, const Inputs& in, Explanation* why);
@@ -119,7 +122,7 @@ uint32_t tuned_block_tokens(const endpoints::Pool& pool, uint32_t otherwise) {
 
 Router::Router(const Profile& profile, PrefixIndex& index, uint64_t seed, const RouterOptions& options)
     : state_(std::make_unique<State>(
-          State{profile, index, Random(seed), options, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}})) {
+          State{profile, index, Random(seed), options, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}})) {
   PENSTOCK_ASSERT(profile.picker != nullptr);
 }
 
@@ -408,6 +411,20 @@ void Router::State::match_prefix(const Features& features) {
   matched.resize(slots.size());
   index.match(features.blocks, slots, matched);
   for (size_t i = 0; i < candidates.size(); ++i) candidates[i].matched_blocks = matched[i];
+  if (options.told != nullptr && !features.told_blocks.empty()) match_told(features);
+}
+
+// What an endpoint told of its cache counts instead of what was believed, once it told everything. Before that, the
+// more of the two: it may hold what it was sent before we listened.
+void Router::State::match_told(const Features& features) {
+  told.resize(slots.size());
+  options.told->match(features.told_blocks, features.block_tokens, slots, told, told_scratch);
+  for (size_t i = 0; i < candidates.size(); ++i) {
+    Candidate& candidate = candidates[i];
+    const ToldIndex::Match& match = told[i];
+    candidate.told = match.complete || (match.told && match.blocks > candidate.matched_blocks);
+    if (candidate.told) candidate.matched_blocks = match.blocks;
+  }
 }
 
 void Router::State::explain(const Inputs& in, Explanation& why) const {
@@ -425,6 +442,7 @@ void Router::State::explain(const Inputs& in, Explanation& why) const {
     row.total = candidate.score;
     for (size_t s = 0; s < profile.scorers.size(); ++s) row.scores.push_back(scores[s * count + i]);
     row.matched_blocks = candidate.matched_blocks;
+    row.told = candidate.told;
     row.waiting = waiting(in, candidate);
     row.kv_usage = known(in, candidate) ? candidate.endpoint->metrics.kv_usage : std::nan("");
     row.in_flight = candidate.endpoint->state->load.requests.load(std::memory_order_relaxed);

@@ -65,7 +65,8 @@ class KvCacheUtilizationScorer final : public Scorer {
   static constexpr double unknown = -1;
 };
 
-class PrefixCacheScorer final : public Scorer {
+// One class for both names: where an endpoint told what it holds, all that look at matches see that (Candidate::told).
+class PrefixCacheScorer : public Scorer {
  public:
   std::string_view type() const override { return "prefix-cache-scorer"; }
   void score(const Inputs& in, std::span<const Candidate> candidates, std::span<double> scores) const override {
@@ -74,6 +75,11 @@ class PrefixCacheScorer final : public Scorer {
       scores[i] = blocks == 0 ? 0.0 : static_cast<double>(candidates[i].matched_blocks) / static_cast<double>(blocks);
     }
   }
+};
+
+class PrecisePrefixCacheScorer final : public PrefixCacheScorer {
+ public:
+  std::string_view type() const override { return "precise-prefix-cache-scorer"; }
 };
 
 // The adapter runs there: 1; there is room for one more: 0.8; it waits there: 0.6; else 0.
@@ -102,12 +108,12 @@ std::unique_ptr<Scorer> make() {
   return std::make_unique<T>();
 }
 
-constexpr std::array<std::string_view, 7> types = {
-    "queue-scorer",         "kv-cache-utilization-scorer", "prefix-cache-scorer", "running-requests-size-scorer",
-    "lora-affinity-scorer", "least-load-scorer",           "expected-cost-scorer"};
+constexpr std::array<std::string_view, 8> types = {
+    "queue-scorer",         "kv-cache-utilization-scorer", "prefix-cache-scorer",  "running-requests-size-scorer",
+    "lora-affinity-scorer", "least-load-scorer",           "expected-cost-scorer", "precise-prefix-cache-scorer"};
 constexpr std::array<std::unique_ptr<Scorer> (*)(), types.size()> makers = {
-    make<QueueScorer>,        make<KvCacheUtilizationScorer>, make<PrefixCacheScorer>, make<RunningRequestsScorer>,
-    make<LoraAffinityScorer>, make<LeastLoadScorer>,          make<ExpectedCostScorer>};
+    make<QueueScorer>,        make<KvCacheUtilizationScorer>, make<PrefixCacheScorer>,  make<RunningRequestsScorer>,
+    make<LoraAffinityScorer>, make<LeastLoadScorer>,          make<ExpectedCostScorer>, make<PrecisePrefixCacheScorer>};
 
 }  // namespace
 

@@ -6,6 +6,7 @@
 
 namespace penstock::sim {
 
+using engine::BlockEvents;
 using engine::bytes_per_token;
 using engine::Engine;
 using engine::EngineOptions;

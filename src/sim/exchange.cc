@@ -37,6 +37,7 @@ constexpr Path kPaths[] = {
     {"/ping", http::Method::post, {Page::health}},
     {"/v1/models", http::Method::get, {Page::models}},
     {"/version", http::Method::get, {Page::version}},
+    {"/reset_prefix_cache", http::Method::post, {Page::reset_cache}},
     {"/rerank", http::Method::post, {Page::inference, Api::rerank}},
     {"/v2/rerank", http::Method::post, {Page::inference, Api::rerank}},
     {"/score", http::Method::post, {Page::inference, Api::score}},
@@ -148,6 +149,9 @@ void Exchange::on_request_end() {
     }
     case Page::metrics:
       return reply(200, "text/plain; version=0.0.4; charset=utf-8", server_.metrics_text());
+    case Page::reset_cache:
+      if (!server_.reset_cache()) return reply_error(503, "Blocks of the cache are in use.");
+      return reply(200, kText, "");
     case Page::inference:
     case Page::local:
       break;
@@ -286,7 +290,8 @@ void Exchange::submit(Request& request) {
 
 Exchange::Choice& Exchange::add_choice() {
   if (choice_count_ == choices_.size()) {
-    choices_.push_back(std::make_unique<Choice>(server_.options().engine.block_size));
+    choices_.push_back(
+        std::make_unique<Choice>(server_.options().engine.block_size, server_.options().kv_events.port.has_value()));
   }
   Choice& choice = *choices_[choice_count_];
   choice.reset();

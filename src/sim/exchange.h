@@ -20,7 +20,7 @@ class SimServer;
 struct DirtyTag {};
 
 // What a path stands for.
-enum class Page : uint8_t { not_found, wrong_method, health, version, models, metrics, inference, local };
+enum class Page : uint8_t { not_found, wrong_method, health, version, models, metrics, reset_cache, inference, local };
 struct Route {
   Page page = Page::not_found;
   Api api = Api::completions;  // inference: answered by the engine; local: answered from the body alone
@@ -38,7 +38,7 @@ class Exchange final : public downstream::RequestHandler, public SequenceEvents,
 
  private:
   struct Choice : Sequence {
-    Choice(uint32_t block_size) : Sequence(block_size) {}
+    Choice(uint32_t block_size, bool keep_bytes) : Sequence(block_size, keep_bytes) {}
     uint32_t index = 0;
     std::string echo, text;
     size_t sent = 0;  // bytes of text already in the stream

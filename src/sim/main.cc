@@ -45,7 +45,12 @@ int main(int argc, char** argv) {
 
   const auto bound = server.listen();
   if (!bound.ok()) return fail(bound.error().text);
-  std::printf("listening on %s\n", bound->to_string().c_str());
+  std::string where = bound->to_string();
+  if (const sim::KvPublisher* const publisher = server.kv_publisher()) {
+    where += ", KV events on " + publisher->address().to_string();
+    if (!publisher->replay_address().empty()) where += ", replays on " + publisher->replay_address().to_string();
+  }
+  std::printf("listening on %s\n", where.c_str());
   std::fflush(stdout);
   log::info("penstock-sim is serving",
             {{"address", bound->to_string()}, {"model", options.models.front()}, {"ring", (*ring)->name()}});

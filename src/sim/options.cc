@@ -71,6 +71,20 @@ void add_server_options(CLI::App& app, Options& out, Raw& raw) {
       ->group(group);
 }
 
+void add_kv_events_options(CLI::App& app, KvEventsOptions& out) {
+  const std::string group = "KV events (ZeroMQ, as vLLM publishes them)";
+  app.add_option("--kv-events-port", out.port,
+                 "Publish the cache's blocks here; 0 lets the kernel choose and prints it")
+      ->group(group);
+  app.add_option("--kv-events-replay-port", out.replay_port, "Replay them here; likewise")->group(group);
+  app.add_option("--kv-events-topic", out.topic, "Topic of all messages")->group(group);
+  app.add_flag("--kv-events-maps", out.as_maps, "Events as maps instead of arrays")->group(group);
+  app.add_option("--kv-events-drop", out.dropped, "Number of a batch that gets lost (repeatable)")->group(group);
+  app.add_option("--kv-events-buffer", out.buffer_batches, "Batches kept for replays")
+      ->capture_default_str()
+      ->group(group);
+}
+
 void add_engine_options(CLI::App& app, Options& out, Raw& raw) {
   const std::string group = "Engine";
   EngineOptions& engine = out.engine;
@@ -146,6 +160,7 @@ std::string settle(Options& out, const Raw& raw) {
     if (raw.decode_ms->count() == 0) engine.decode_ms = 0;
     engine.decode_ms_per_seq = engine.decode_ms_per_1k_tokens = engine.step_overhead_ms = 0;
   }
+  if (out.kv_events.replay_port && !out.kv_events.port) return "--kv-events-replay-port needs --kv-events-port";
   out.ring = raw.ring == "io_uring" ? net::RingKind::io_uring
              : raw.ring == "epoll"  ? net::RingKind::epoll
                                     : net::RingKind::automatic;
@@ -175,6 +190,7 @@ std::optional<int> parse_command_line(int argc, const char* const* argv, Options
   Raw raw;
   add_server_options(app, out, raw);
   add_engine_options(app, out, raw);
+  add_kv_events_options(app, out.kv_events);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -13,6 +13,15 @@ namespace penstock::sim {
 
 enum class OnSigterm : uint8_t { drain, abort };
 
+// How it publishes what its KV cache holds.
+struct KvEventsOptions {
+  std::optional<uint16_t> port, replay_port;  // nothing: it does not; 0: the kernel chooses
+  std::string topic;
+  bool as_maps = false;             // events as later versions of vLLM write them
+  std::vector<uint64_t> dropped;    // batches with these numbers are not published, but replayed
+  uint32_t buffer_batches = 10000;  // kept for replays
+};
+
 struct Options {
   std::string host = "127.0.0.1";
   uint16_t port = 8000;             // 0: the kernel chooses
@@ -30,6 +39,7 @@ struct Options {
   OnSigterm on_sigterm = OnSigterm::drain;
   net::RingKind ring = net::RingKind::automatic;
   std::vector<Fault> faults;
+  KvEventsOptions kv_events;
 };
 
 // Fills `out`. A value when the program should exit at once, with that code (--help, --version or an error, which has

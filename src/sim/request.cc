@@ -25,7 +25,7 @@ BadRequest not_json() {
 }  // namespace
 
 struct RequestReader::State {
-  explicit State(uint32_t block) : block_size(block) {}
+  State(uint32_t block, bool keep) : block_size(block), keep_bytes(keep) {}
 
   Outcome read(Api api, std::string_view body, Request& out);
   Outcome read_scalar(std::string_view key, json::element value, Request& out);
@@ -47,7 +47,7 @@ struct RequestReader::State {
   bool has(const json::object& object, const char* field, json::element& value);
 
   Prompt& add_prompt(Request& out) {
-    if (out.prompt_count == out.prompts.size()) out.prompts.emplace_back(block_size);
+    if (out.prompt_count == out.prompts.size()) out.prompts.emplace_back(block_size, keep_bytes);
     Prompt& prompt = out.prompts[out.prompt_count++];
     prompt.stream.clear();
     prompt.text.clear();
@@ -56,11 +56,13 @@ struct RequestReader::State {
   }
 
   uint32_t block_size;
+  bool keep_bytes;
   bool keep_text = false;
   json::parser parser;
 };
 
-RequestReader::RequestReader(uint32_t block_size) : state_(std::make_unique<State>(block_size)) {}
+RequestReader::RequestReader(uint32_t block_size, bool keep_bytes)
+    : state_(std::make_unique<State>(block_size, keep_bytes)) {}
 RequestReader::~RequestReader() = default;
 
 std::optional<BadRequest> RequestReader::read(Api api, std::string_view body, Request& out) {

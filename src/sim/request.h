@@ -29,7 +29,7 @@ enum class Api : uint8_t {
 
 // One prompt as the model would see it. The text itself is kept only where an answer repeats it.
 struct Prompt {
-  explicit Prompt(uint32_t block_size) : stream(block_size) {}
+  Prompt(uint32_t block_size, bool keep_bytes) : stream(block_size, keep_bytes) {}
   void append(std::string_view bytes) {
     stream.append(bytes);
     if (keep_text) text.append(bytes);
@@ -68,7 +68,8 @@ struct BadRequest {
 
 class RequestReader {
  public:
-  explicit RequestReader(uint32_t block_size);
+  // `keep_bytes`: of the prompts' blocks (TokenStream).
+  explicit RequestReader(uint32_t block_size, bool keep_bytes = false);
   ~RequestReader();
   // `body` must have 64 readable bytes behind it.
   std::optional<BadRequest> read(Api api, std::string_view body, Request& out);

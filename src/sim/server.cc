@@ -37,11 +37,15 @@ SimServer::SimServer(net::EventLoop& loop, net::BlockPool& pool, const Options& 
       catalog_(options.models, options.loras),
       engine_(engine_options(options)),
       faults_(options.faults, options.engine.seed),
-      reader_(options.engine.block_size),
+      reader_(options.engine.block_size, options.kv_events.port.has_value()),
       ids_(static_cast<uint64_t>(loop.clock().wall_time_us()) ^ (static_cast<uint64_t>(getpid()) << 48)),
       step_(net::Timer::of<&SimServer::on_step>(this)),
       drain_deadline_(net::Timer::of<&SimServer::on_drain_deadline>(this)),
       server_(loop, pool, *this, server_options(options)) {
+  if (options.kv_events.port) {
+    kv_publisher_ = std::make_unique<KvPublisher>(loop, pool, catalog_, options.kv_events, options.engine.block_size);
+    engine_.set_block_events(kv_publisher_.get());
+  }
   server_.set_placement([this](int fd) { return place(fd); });
 }
 
@@ -54,6 +58,9 @@ SimServer::~SimServer() {
 Result<net::Address> SimServer::listen() {
   const Result<net::Address> at = net::Address::resolve(options_.host, options_.port);
   if (!at.ok()) return at.error();
+  if (kv_publisher_ != nullptr) {
+    if (std::string problem = kv_publisher_->listen(options_.host); !problem.empty()) return Message{problem};
+  }
   return server_.listen(*at, /*reuse_port=*/false);
 }
 
@@ -109,6 +116,7 @@ void SimServer::on_step() {
 void SimServer::run_engine() {
   engine_.advance(loop_.now(), kStepsPerTurn);
   engine_turn_planned_ = false;
+  if (kv_publisher_ != nullptr) kv_publisher_->flush();
   if (catalog_.loras() > 0) note_loras();
   // Answers that end here may let the next request of their connection begin: its engine turn is planned anew.
   IntrusiveList<Exchange, DirtyTag> due;
@@ -149,6 +157,12 @@ std::string SimServer::metrics_text() {
                   .max_loras = catalog_.loras() > 0 ? options_.max_loras : 0,
                   .lora_series = &lora_series_});
   return out;
+}
+
+bool SimServer::reset_cache() {
+  const bool done = engine_.reset_cache();
+  if (kv_publisher_ != nullptr) kv_publisher_->flush();
+  return done;
 }
 
 const std::string& SimServer::date() {

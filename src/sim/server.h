@@ -12,6 +12,7 @@
 #include "penstock/downstream/connection.h"
 #include "sim/catalog.h"
 #include "sim/exchange.h"
+#include "sim/kv_publisher.h"
 #include "sim/metrics.h"
 #include "sim/options.h"
 
@@ -23,6 +24,7 @@ class SimServer final : public downstream::Service {
   ~SimServer();
 
   Result<net::Address> listen();
+  const KvPublisher* kv_publisher() const { return kv_publisher_.get(); }  // null: it publishes nothing
   // SIGTERM: drains or stops at once, as the options say; ends by stopping the loop. A second call stops at once.
   void shut_down();
 
@@ -44,6 +46,7 @@ class SimServer final : public downstream::Service {
   const std::string& date();  // for the Date header
   std::string new_id();
   std::string metrics_text();
+  bool reset_cache();  // false: it is in use
 
  private:
   downstream::RequestHandler* on_request(downstream::Connection& connection, http::Head& head) override;
@@ -61,6 +64,7 @@ class SimServer final : public downstream::Service {
   Options options_;
   Catalog catalog_;
   Engine engine_;
+  std::unique_ptr<KvPublisher> kv_publisher_;
   FaultPlan faults_;
   RequestReader reader_;
   Random ids_;

@@ -187,7 +187,7 @@ schedulingProfiles:
 class Problems(EppConfig):
     BAD = """plugins:
   - {type: quue-scorer}
-  - {type: precise-prefix-cache-scorer}
+  - {type: tokenizer}
   - {type: load-aware-scorer, parameters: {treshold: 1}}
 featureGates: [flowControls]
 """

@@ -170,8 +170,8 @@ class Counts(E2E):
     def test_the_metrics_to_watch_exist(self):
         names = self.documented(r"`((?:penstock|inference)_\w+)")
         self.assertGreater(len(names), 8)
-        # Those of a cluster are there when there is one: see test_kubernetes.py.
-        here = {name for name in names if not name.startswith("penstock_kube_")}
+        # Those of a cluster, and of KV events, are there when there are any: see test_kubernetes.py, test_kv_events.py.
+        here = {name for name in names if not name.startswith(("penstock_kube_", "penstock_kv_events_"))}
         self.assertEqual(here - NEED_WAITING - NEED_OBJECTS - set(self.gw.metrics().types), set())
 
     def test_the_keys_that_the_operators_page_names_exist(self):

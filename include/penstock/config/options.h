@@ -59,9 +59,20 @@ struct Metrics {
 };
 
 struct EndpointEntry {
-  std::string url;     // http://host:port
-  std::string name;    // default host:port
-  std::string engine;  // "" = metrics.engine
+  std::string url;                                  // http://host:port
+  std::string name;                                 // default host:port
+  std::string engine;                               // "" = metrics.engine
+  uint16_t kv_events_port = 0, kv_replay_port = 0;  // 0 = kv_events.port, kv_events.replay_port
+};
+
+// What model servers publish of their KV caches. precise-prefix-cache-scorer implies `enabled`, and may say port and
+// topic.
+struct KvEvents {
+  bool enabled = false;
+  uint32_t port = 5557;
+  uint32_t replay_port = 0;  // 0: none
+  uint32_t ranks = 1;        // of each endpoint, at this port and those that follow
+  std::string topic;         // "": all
 };
 
 struct AccessLog {
@@ -108,6 +119,7 @@ struct Options {
   Retry retry;
   Ejection ejection;
   Metrics metrics;
+  KvEvents kv_events;
   FlowControl flow_control = FlowControl::automatic;
   admission::FlowOptions flow;  // flow_control; `enabled` and metrics_stale_after are app's to fill in
   std::string policy = "expected-cost";

@@ -37,12 +37,15 @@ struct EndpointSpec {
   std::string url;   // http://host:port
   std::string host;  // name or numeric
   uint16_t port = 0;
+  // Where it publishes KV events and replays them, if not where all do (kv_events.*); 0: there.
+  uint16_t kv_events_port = 0, kv_replay_port = 0;
   std::string engine;  // metrics preset: vllm, sglang, trtllm-serve, triton-tensorrt-llm
   // Of endpoints that Kubernetes knows:
   std::string uid;                                // of the pod: another one at the same address is another endpoint
   bool numeric = false;                           // `host` is an IP address: no name is looked up, ever
   std::optional<endpoints::Readiness> readiness;  // what the API server says; nothing: it knows nothing of it
   bool last_resort = false;                       // as in EndpointView
+  uint32_t rank = 0;                              // among the ports of its pod
   std::shared_ptr<const objects::Labels> labels;  // of the pod; null: none
   bool operator==(const EndpointSpec&) const = default;
 };
@@ -79,6 +82,12 @@ class DirectoryEvents {
   // It gets no new request from now on (it is draining, or gone): idle connections to it should be closed, on every
   // shard. Requests that are under way go on. Once for each endpoint, before its state can be freed.
   virtual void on_draining(const endpoints::EndpointState& endpoint) = 0;
+  // Which endpoints there are was said anew; one that several pools list comes several times. Valid during the call.
+  struct Listed {
+    const endpoints::EndpointState& state;
+    const EndpointSpec& spec;
+  };
+  virtual void on_listed(const std::vector<Listed>& endpoints) {}
   // A new snapshot is there; valid during the call.
   virtual void on_published(const endpoints::Snapshot& snapshot) {}
 
@@ -130,6 +139,7 @@ class Directory {
   Result<EndpointPoller*> poller_of(const EndpointSpec& spec);
   uint32_t number_of(const objects::PoolId& id);
   void settle_pollers();
+  void tell_listed();
   Duration scrape_interval(bool traffic) const;
   void on_tick();
   bool traffic_flows();

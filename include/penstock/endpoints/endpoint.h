@@ -102,7 +102,8 @@ struct EndpointView {
   bool last_resort = false;  // draining but still serving: may be used while no endpoint of the pool is ready
   std::shared_ptr<const objects::Labels> labels;  // of the pod; null: static
   EngineMetrics metrics;
-  std::vector<std::string> models;  // served model names, from /v1/models; empty: unknown, serves all
+  std::vector<std::string> models;    // served model names, from /v1/models; empty: unknown, serves all
+  std::vector<std::string> adapters;  // those of them that are adapters of another one
 
   // Requests waiting in the engine as far as we can know now: the scraped gauge corrected by what the shards
   // sent or finished since. Never negative.

@@ -51,11 +51,24 @@ class SequenceEvents {
   ~SequenceEvents() = default;
 };
 
+// Hears of the blocks of the cache. Comes from inside Engine::advance(), or reset_cache(); the callee must not call the
+// engine.
+class BlockEvents : public KvCacheEvents {
+ public:
+  // The sequence's block `i` can be found from now on by `key`; `parent`: the key of the one before it, if there is
+  // one.
+  virtual void on_stored(const Sequence& sequence, size_t i, uint64_t key, const uint64_t* parent) = 0;
+
+ protected:
+  ~BlockEvents() = default;
+};
+
 // One prompt and its answer. Owned by the caller, who fills in the public part before Engine::submit() and keeps it
 // alive until on_finished() or Engine::abort(). May be used again after reset().
 class Sequence {
  public:
-  explicit Sequence(uint32_t block_size) : stream(block_size) {}
+  // `keep_bytes`: of its blocks, for BlockEvents.
+  explicit Sequence(uint32_t block_size, bool keep_bytes = false) : stream(block_size, keep_bytes) {}
   ~Sequence() { PENSTOCK_ASSERT(state_ == State::idle); }
   Sequence(const Sequence&) = delete;
 
@@ -107,6 +120,11 @@ class Engine {
   // Does everything that is due, but at most `steps_max` steps (for engines that take no time).
   void advance(Instant now, uint32_t steps_max = UINT32_MAX);
 
+  // Null: nobody.
+  void set_block_events(BlockEvents* events);
+  // Forgets all that is cached. False, and nothing changed, while sequences run.
+  bool reset_cache() { return cache_.clear(); }
+
   size_t running() const { return running_.size(); }
   size_t waiting() const { return waiting_.size(); }
   const KvCache& cache() const { return cache_; }
@@ -138,6 +156,7 @@ class Engine {
   EngineOptions options_;
   KvCache cache_;
   EngineStats stats_;
+  BlockEvents* block_events_ = nullptr;
   std::deque<Sequence*> waiting_;   // in order of arrival; preempted ones at the front
   std::vector<Sequence*> running_;  // in order of admission
   std::vector<uint32_t> lora_running_, lora_waiting_;

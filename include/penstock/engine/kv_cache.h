@@ -17,6 +17,16 @@ struct BlockKeys {
   uint64_t operator[](size_t i) const { return chain[i] ^ salt; }
 };
 
+// Hears of blocks that can no longer be found.
+class KvCacheEvents {
+ public:
+  virtual void on_removed(uint64_t key) = 0;
+  virtual void on_cleared() = 0;  // all of them
+
+ protected:
+  ~KvCacheEvents() = default;
+};
+
 class KvCache {
  public:
   using BlockId = uint32_t;
@@ -32,6 +42,10 @@ class KvCache {
   [[nodiscard]] bool take(Table& table, const BlockKeys& keys, size_t hits, size_t fresh);
   // From now on `block` can be found by `key`. Once per block until it is evicted.
   void publish(BlockId block, uint64_t key);
+  // Nothing can be found any more. False, and nothing changed, while blocks are in use.
+  bool clear();
+  // Null: nobody.
+  void set_events(KvCacheEvents* events) { events_ = events; }
   // Gives back every block of the table, the last one first, and empties it.
   void release(Table& table);
 
@@ -61,6 +75,7 @@ class KvCache {
   std::vector<BlockId> buckets_;
   int bucket_shift_;
   bool prefix_caching_;
+  KvCacheEvents* events_ = nullptr;
   BlockId oldest_free_ = none, newest_free_ = none;
   uint32_t free_count_ = 0, published_count_ = 0;
 };

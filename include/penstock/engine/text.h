@@ -26,7 +26,9 @@ uint64_t hash_of(std::string_view bytes);
 // A growing run of bytes, kept only as the chain of hashes of its full blocks and the unfinished rest.
 class TokenStream {
  public:
-  explicit TokenStream(uint32_t block_tokens = 16) : block_bytes_(block_tokens * bytes_per_token) {}
+  // `keep`: block() will be asked for.
+  explicit TokenStream(uint32_t block_tokens = 16, bool keep = false)
+      : block_bytes_(block_tokens * bytes_per_token), keep_(keep) {}
 
   void append(std::string_view bytes);
   void append_token_id(uint32_t id);
@@ -45,6 +47,8 @@ class TokenStream {
   uint32_t tokens() const { return static_cast<uint32_t>((bytes() + bytes_per_token - 1) / bytes_per_token); }
   // Element i stands for blocks 0 to i.
   const std::vector<uint64_t>& chain() const { return chain_; }
+  // The bytes of a full block. Not of what append_blocks() brought.
+  std::string_view block(size_t i) const { return std::string_view(kept_).substr(i * block_bytes_, block_bytes_); }
   // Stands for all bytes so far.
   uint64_t digest() const;
   // Empties it and keeps the memory.
@@ -55,6 +59,8 @@ class TokenStream {
   size_t block_bytes_;
   std::vector<uint64_t> chain_;
   std::string rest_;  // always shorter than a block
+  bool keep_;
+  std::string kept_;  // all bytes, if they are kept
 };
 
 }  // namespace penstock::engine

@@ -12,6 +12,7 @@
 #include "penstock/discovery/cluster.h"
 #include "penstock/discovery/directory.h"
 #include "penstock/endpoints/snapshot.h"
+#include "penstock/kvevents/listener.h"
 #include "penstock/net/ring.h"
 #include "penstock/observability/access_log.h"
 #include "penstock/observability/flow_stats.h"
@@ -34,6 +35,12 @@ struct ShardInput {
   std::string ring_name;  // "io_uring", "epoll"
 };
 
+struct KvEventsInput {
+  std::vector<kvevents::RankStatus> ranks;
+  Duration time_spent{};
+  size_t index_size = 0;  // of routing::ToldIndex
+};
+
 struct ExportInput {
   Instant now{};
   int64_t wall_us = 0;
@@ -49,6 +56,7 @@ struct ExportInput {
   std::vector<discovery::PollStatus> polls;
   std::optional<discovery::ClusterStatus> cluster;  // nothing: endpoints do not come from one
   std::vector<objects::Notice> problems;            // what stands against Kubernetes objects, of a cluster or in files
+  std::optional<KvEventsInput> kv_events;           // nothing: they are not listened to
   const FlowStats* flow = nullptr;
   admission::DetectorOptions detector;  // of flow control
   const MemoryBudget* memory = nullptr;

@@ -24,8 +24,9 @@ struct ModelInfo {
 inline constexpr size_t models_answer_bytes_max = 4 * 1024 * 1024;
 inline constexpr size_t models_max = 16 * 1024;
 
-// The ids of {"object":"list","data":[{"id":...},...]}, in order. Needs no padding behind `json`.
-Result<std::vector<std::string>> parse_models(std::string_view json);
+// The ids of {"object":"list","data":[{"id":...},...]}, in order. `adapters`: those that have a parent, if that is
+// asked for. Needs no padding behind `json`.
+Result<std::vector<std::string>> parse_models(std::string_view json, std::vector<std::string>* adapters = nullptr);
 // Appends {"id":...,"object":"model",...}.
 void append_model(std::string& out, const ModelInfo& model);
 // Appends {"object":"list","data":[...]}.

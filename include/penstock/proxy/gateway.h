@@ -58,10 +58,14 @@ struct Context {
   // An endpoint could not be connected to: it may be gone, and the control thread should look. Called on the shard's
   // thread, at most once a second for each endpoint; the state is valid during the call. May be empty.
   std::function<void(const endpoints::EndpointState&)> endpoint_unreachable{};
+  // Model servers tell what they hold (RouterOptions::told): prompts of token ids are hashed for that, too.
+  bool hash_told = false;
   HoldQueue* hold = nullptr;  // of the process; null: no request ever waits, or is shed
   openai::RequestScanner scanner{};
   routing::LeastWork scales{index};
   std::vector<uint64_t> chain{};           // scratch: hashes of the prompt being routed
+  std::vector<uint64_t> told_chain{};      // scratch: Features::told_blocks of it
+  std::vector<uint32_t> token_ids{};       // scratch: its ids, where it consists of them
   std::vector<std::string_view> prompt{};  // scratch: the pieces of that prompt
   std::string piece{};                     // scratch: a piece of an answer in which a name was restored
 };

@@ -27,6 +27,9 @@ struct Features {
   double slo_ttft_ms = 0, slo_tpot_ms = 0;  // 0: none
   std::span<const uint64_t> blocks;         // chain of block hashes; empty: nothing to match
   uint32_t block_tokens = 16;               // tokens in a block of the chain
+  // Of a prompt given as token ids: its chain as ToldIndex has it, as long as `blocks`; empty: it cannot be known
+  // there.
+  std::span<const uint64_t> told_blocks;
 };
 
 }  // namespace penstock::routing

@@ -33,7 +33,20 @@ enum class PluginKind : uint8_t {
 };
 std::string_view to_string(PluginKind kind);  // "scorer"
 
-enum class ParameterType : uint8_t { boolean, integer, number, duration, text, choice, texts, selector };
+enum class ParameterType : uint8_t {
+  boolean,
+  integer,
+  number,
+  duration,
+  text,
+  choice,
+  texts,
+  selector,
+  on,     // boolean, and only true will do: `note` says why
+  off,    // likewise
+  never,  // whatever it says is refused: `note` says why
+  any,    // whatever it says is accepted without effect: `note` says why
+};
 
 struct ParameterInfo {
   std::string_view name;
@@ -90,11 +103,18 @@ struct PrefixSpec {
   bool operator==(const PrefixSpec&) const = default;
 };
 
+// precise-prefix-cache-scorer: that model servers are to be listened to, and how. Nothing: as kv_events.* says.
+struct KvEventsSpec {
+  std::optional<std::string> topic;
+  std::optional<uint32_t> port;
+};
+
 struct SchedulingSpec {
   ProfileSpec primary;  // the only one, or that of the decode
   std::optional<ProfileSpec> prefill, encode;
   StageRule prefill_rule, encode_rule;
   PrefixSpec prefix;
+  std::optional<KvEventsSpec> kv_events;
 };
 std::unique_ptr<Profile> make_profile(const SchedulingSpec& spec);
 

@@ -18,6 +18,7 @@
 #include "penstock/routing/decision_inputs.h"
 #include "penstock/routing/features.h"
 #include "penstock/routing/prefix_index.h"
+#include "penstock/routing/told_index.h"
 
 namespace penstock::routing {
 
@@ -25,6 +26,7 @@ namespace penstock::routing {
 struct Candidate {
   const endpoints::EndpointView* endpoint;
   uint32_t matched_blocks = 0;
+  bool told = false;   // by the endpoint itself (ToldIndex), where all that it holds is known
   uint32_t order = 0;  // where a filter wants it among equals: lower first
   double score = 0;    // weighted sum, higher is better
 };
@@ -118,6 +120,7 @@ struct Explanation {
     double total = 0;
     std::vector<double> scores;  // one per scorer, unweighted
     uint32_t matched_blocks = 0;
+    bool told = false;  // Candidate::told
     double waiting = 0;
     double kv_usage = 0;  // NaN: unknown
     int64_t in_flight = 0;
@@ -170,6 +173,8 @@ struct RouterOptions {
   Duration slow_start = seconds(10);          // the same as EjectionOptions::slow_start
   // Decides too, among the same candidates and with the same luck, and is not obeyed. Outlives the router; null: none.
   const Profile* shadow = nullptr;
+  // What model servers say of their caches. Outlives the router; null: nobody listens to them.
+  const ToldIndex* told = nullptr;
 };
 
 // `profile` and `index` outlive the router.

@@ -28,7 +28,7 @@ using Scores = std::vector<double>;
 }  // namespace
 
 TEST_CASE("every scorer type can be made and bears its name; unknown types are null") {
-  CHECK(scorer_types().size() == 7);
+  CHECK(scorer_types().size() == 8);
   for (const std::string_view type : scorer_types()) {
     REQUIRE(make_scorer(type) != nullptr);
     CHECK(make_scorer(type)->type() == type);
