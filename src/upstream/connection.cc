@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cerrno>
 
 #include "penstock/base/assert.h"
@@ -29,8 +30,9 @@ void Connection::begin(const Request& request, ResponseSink& sink, bool reused) 
   request_ = request;
   sink_ = &sink;
   reused_ = reused;
-  received_ = message_ended_ = keep_alive_ = send_blocked_ = send_broken_ = false;
+  received_ = head_ended_ = message_ended_ = keep_alive_ = send_blocked_ = send_broken_ = false;
   sent_piece_ = sent_in_piece_ = 0;
+  head_deadline_ = {};
   codec_.parser.expect_response_to(request.method);
   // Everything starts in an event of its own, so that the caller holds its handle before the sink hears of it.
   if (reused) {
@@ -86,9 +88,7 @@ void Connection::send_request() {
     }
   }
   send_blocked_ = false;
-  if (request_.first_byte_timeout > Duration{0} && !received_) {
-    client_.loop().arm(deadline_, request_.first_byte_timeout);
-  }
+  if (request_.first_byte_timeout > Duration{0} && !head_ended_) arm_head();
 }
 
 void Connection::on_writable() {
@@ -124,6 +124,8 @@ void Connection::receive(std::string_view bytes) {
 void Connection::Codec::on_head(http::Head& head) {
   // Nobody has asked for another protocol: no request goes out with Upgrade.
   if (head.status == 101) return owner.fail(Failure::bad_response);
+  owner.head_ended_ = true;
+  owner.head_deadline_ = {};
   owner.sink_->on_response_head(head);
 }
 
@@ -173,15 +175,26 @@ void Connection::on_deadline() {
   if (phase_ == Phase::idle) return end(/*reset=*/false);
   if (phase_ == Phase::connecting) return fail(socket_ ? Failure::connect_timeout : Failure::no_socket);
   if (send_broken_) return fail(Failure::reset);
-  fail(received_ ? Failure::idle_timeout : Failure::first_byte_timeout);
+  const bool head_late = !received_ || (head_deadline_ != Instant{} && head_deadline_ <= client_.loop().now());
+  fail(head_late ? Failure::first_byte_timeout : Failure::idle_timeout);
+}
+
+// The request is sent: from now on the head has so long. What has come of it may also not pause for too long.
+void Connection::arm_head() {
+  cancel_deadline();
+  head_deadline_ = client_.loop().now() + request_.first_byte_timeout;
+  if (received_) arm_chunk_idle();
+  else client_.loop().arm_at(deadline_, head_deadline_);
 }
 
 // With each chunk the deadline moves, but not the timer: moving it would touch its neighbours in the wheel, which are
 // other streams. When it fires too early it is armed again for the rest.
 void Connection::arm_chunk_idle() {
-  if (request_.chunk_idle_timeout <= Duration{0}) return deadline_.cancel();
+  const bool idle = request_.chunk_idle_timeout > Duration{0}, head = head_deadline_ != Instant{};
+  if (!idle && !head) return cancel_deadline();
   const bool armed = chunk_deadline_ != Instant{} && deadline_.armed();
-  chunk_deadline_ = client_.loop().now() + request_.chunk_idle_timeout;
+  chunk_deadline_ = idle ? client_.loop().now() + request_.chunk_idle_timeout : head_deadline_;
+  if (head) chunk_deadline_ = std::min(chunk_deadline_, head_deadline_);
   if (!armed) client_.loop().arm_at(deadline_, chunk_deadline_);
 }
 

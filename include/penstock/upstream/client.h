@@ -116,6 +116,7 @@ class Connection final : public net::SocketEvents,
   void complete();
   void fail(Failure failure);
   void end(bool reset);
+  void arm_head();
   void arm_chunk_idle();
   void cancel_deadline();
 
@@ -125,13 +126,14 @@ class Connection final : public net::SocketEvents,
   ResponseSink* sink_ = nullptr;
   net::Timer deadline_;
   Instant chunk_deadline_{};  // zero, or when the next chunk must be there: the timer fires at it or earlier
+  Instant head_deadline_{};   // zero, or when the head of the answer must be there as a whole
   Target target_;
   Request request_;
   size_t sent_piece_ = 0, sent_in_piece_ = 0;  // how far request_.pieces has gone out
   Phase phase_ = Phase::connecting;
   bool reused_ = false, received_ = false, paused_ = false;
   bool send_blocked_ = false, send_broken_ = false;
-  bool message_ended_ = false, keep_alive_ = false, cut_between_chunks_ = false;
+  bool head_ended_ = false, message_ended_ = false, keep_alive_ = false, cut_between_chunks_ = false;
 };
 
 struct ClientOptions {

@@ -2,7 +2,10 @@
 
 #include <doctest/doctest.h>
 
+#include <optional>
+#include <string>
 #include <thread>
+#include <vector>
 
 #include "tests/support/sim_peer.h"
 
@@ -20,8 +23,12 @@ struct Sink final : ResponseSink {
   void on_response_data(std::string_view /*decoded*/) override {}
   void on_response_raw(std::string_view /*raw*/) override {}
   void on_response_end() override { ended = true; }
-  void on_response_failed(Failure /*failure*/, bool /*received*/, bool /*reused*/) override { ended = true; }
+  void on_response_failed(Failure why, bool /*received*/, bool /*reused*/) override {
+    ended = true;
+    failure = why;
+  }
   bool ended = false;
+  std::optional<Failure> failure;
 };
 
 void await(const std::atomic<int64_t>& value, int64_t wanted, std::memory_order order) {
@@ -58,6 +65,75 @@ TEST_CASE("who reads zero open connections may free the counter") {
   open.reset();
   shard.join();
   CHECK(go == 2);
+}
+
+struct Piece {
+  int64_t at_ms;  // after the request
+  std::string bytes;
+};
+struct End {
+  std::optional<Failure> failure;
+  int64_t at_ms;  // to within the step
+};
+
+// How a request ends that is answered in these pieces.
+End end_of(const std::vector<Piece>& answer, Duration first_byte, Duration chunk_idle) {
+  constexpr int64_t step_ms = 10;
+  SimNetwork network{1};
+  SimServer server(network, sim_address(8000), [&](SimPeer& peer) {
+    peer.on_event = [&](SimPeer& p) {
+      if (p.take().empty()) return;
+      for (const Piece& piece : answer) network.after(milliseconds(piece.at_ms), [&] { p.send(piece.bytes); });
+    };
+  });
+  SimLoop loop{network};
+  Client client(loop.loop(), {});
+  const std::string head = "GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+  Sink sink;
+  client.start({.key = 3, .incarnation = 1, .address = server.address()},
+               {.pieces = {head}, .first_byte_timeout = first_byte, .chunk_idle_timeout = chunk_idle}, sink);
+  int64_t passed = 0;
+  for (; !sink.ended && passed < 60'000; passed += step_ms) network.run_for(milliseconds(step_ms));
+  REQUIRE(sink.ended);
+  return {sink.failure, passed};
+}
+
+// Each 100 ms a byte more, from `from_ms` on.
+std::vector<Piece> trickle(const std::string& first, int64_t from_ms = 100, int64_t count = 100) {
+  std::vector<Piece> out = {{from_ms, first}};
+  for (int64_t i = 1; i < count; ++i) out.push_back({from_ms + i * 100, "x"});
+  return out;
+}
+
+TEST_CASE("the head of an answer has its time as a whole, however it comes") {
+  const std::string begun = "HTTP/1.1 200 OK\r\nx-slow: ";
+  for (const Duration idle : {Duration(milliseconds(500)), Duration{0}}) {
+    const End end = end_of(trickle(begun), seconds(2), idle);
+    CHECK(end.failure == Failure::first_byte_timeout);
+    CHECK(end.at_ms >= 2000);
+    CHECK(end.at_ms <= 2050);
+  }
+  const End interim = end_of({{100, "HTTP/1.1 103 Early Hints\r\n\r\n"}}, seconds(2), {});
+  CHECK(interim.failure == Failure::first_byte_timeout);
+  CHECK(interim.at_ms <= 2050);
+}
+
+TEST_CASE("within its head an answer may not pause for too long either") {
+  const End end = end_of({{100, "HTTP/1.1 200 OK\r\n"}, {1000, "x: y\r\n"}}, seconds(2), milliseconds(500));
+  CHECK(end.failure == Failure::idle_timeout);
+  CHECK(end.at_ms >= 600);
+  CHECK(end.at_ms <= 650);
+}
+
+TEST_CASE("behind the head only the pauses count") {
+  const std::string head = "HTTP/1.1 200 OK\r\ncontent-length: ";
+  const End whole = end_of(trickle(head + "29\r\n\r\n", 900, 30), seconds(1), milliseconds(500));
+  CHECK_FALSE(whole.failure.has_value());
+  CHECK(whole.at_ms >= 3800);
+  const End cut = end_of(trickle(head + "100\r\n\r\n", 900, 10), seconds(1), milliseconds(500));
+  CHECK(cut.failure == Failure::idle_timeout);
+  CHECK(cut.at_ms >= 2300);
+  CHECK(cut.at_ms <= 2350);
 }
 
 }  // namespace
