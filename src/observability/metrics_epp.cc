@@ -143,6 +143,25 @@ void add_rewrite_decisions(Families& families, const ExportInput& input) {
   }
 }
 
+// Under both of llm-d's names: the older one has no word for what is encoded elsewhere.
+void add_split_decisions(Families& families, const ExportInput& input) {
+  const NameTable& names = input.names->splits;
+  const auto add = [&](std::string_view name, std::string_view help, auto wanted) {
+    auto decisions = families.counter(name, alpha(help));
+    for (uint32_t i = 0, end = names.size(); i <= end; ++i) {
+      const double count = sum_over_shards(input, [&](const ShardStats& stats) { return stats.split(i); });
+      const std::string &model = names.name(i).parts[0], &type = names.name(i).parts[1];
+      if (count > 0 && wanted(type)) decisions.add(count, {{"model_name", model}, {"decision_type", type}});
+    }
+  };
+  add("llm_d_inference_scheduler_disagg_decision_total",
+      "Routing decisions of a profile that disaggregates, by model and by the stages that run.",
+      [](std::string_view) { return true; });
+  add("llm_d_inference_scheduler_pd_decision_total",
+      "Deprecated: as llm_d_inference_scheduler_disagg_decision_total, where nothing is encoded elsewhere.",
+      [](std::string_view type) { return type == "decode-only" || type == "prefill-decode"; });
+}
+
 }  // namespace
 
 void add_epp_objective_metrics(Families& families, const ExportInput& input) {
@@ -204,6 +223,7 @@ void add_epp_extension_metrics(Families& families, const ExportInput& input) {
           input, [](const ShardStats& stats) -> auto& { return stats.decision_time(); }));
   add_scheduler_attempts(families, input);
   add_rewrite_decisions(families, input);
+  add_split_decisions(families, input);
   families.gauge("inference_extension_prefix_indexer_size", alpha("Entries of the index of cached prompt blocks."))
       .add(static_cast<double>(input.prefix_index_size));
   families

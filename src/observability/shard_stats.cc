@@ -59,6 +59,7 @@ ShardStats::ShardStats(Names& names, AccessLogWriter* access_log, DecisionLog* d
       running_(std::make_unique<Gauge[]>(names.models.names_max() + 1)),
       scheduled_(std::make_unique<Counter[]>(names.scheduled.names_max() + 1)),
       rewritten_(std::make_unique<Counter[]>(names.rewrites.names_max() + 1)),
+      splits_(std::make_unique<Counter[]>(names.splits.names_max() + 1)),
       models_(std::make_unique<std::atomic<ModelStats*>[]>(names.model_pairs.names_max() + 1)) {
   // A limit that was never reached says so: its series is there from the start.
   for (const char* name : {"header_bytes", "body_bytes", "connections", "requests_per_shard", "memory", "descriptors",
@@ -98,6 +99,12 @@ void ShardStats::shadow_decided(bool agrees, double gain_seconds) {
   shadow_differed_.add();
   std::atomic<double>& sum = gain_seconds < 0 ? shadow_loss_ : shadow_gain_;
   sum.store(sum.load(std::memory_order_relaxed) + std::abs(gain_seconds), std::memory_order_relaxed);
+}
+
+void ShardStats::split_decided(routing::Split split, std::string_view target_model) {
+  NameTable::Recent& recent = recent_splits_[static_cast<size_t>(split)];
+  const std::string_view model = target_model.empty() ? "unknown" : target_model;
+  splits_[names_.splits.index_of(recent, model, to_string(split))].add();
 }
 
 void ShardStats::model_rewritten(std::string_view rewrite, std::string_view model, std::string_view target_model) {

@@ -276,6 +276,7 @@ Exchange::Progress Exchange::route() {
     if (const auto& shadow = decision.shadow; shadow.has_value()) {
       context_.observer.shadow_decided(shadow->agrees, shadow->gain_seconds);
     }
+    if (decision.split.has_value()) context_.observer.split_decided(*decision.split, routed_model());
     leave_queue(HoldOutcome::dispatched);
   }
   const Duration cost = clock.now() - before;

@@ -269,6 +269,23 @@ void Router::State::run_stages(const Inputs& in, const endpoints::Pool& pool, De
     decision.prefill_matched_blocks = candidates.front().matched_blocks;
     if (why != nullptr) why->stages.emplace_back("prefill", decision.prefill->name);
   }
+  const bool prefills = decision.prefill != nullptr;
+  if (!decision.encode.empty()) decision.split = prefills ? Split::encode_prefill_decode : Split::encode_decode;
+  else decision.split = prefills ? Split::prefill_decode : Split::decode_only;
+}
+
+const char* to_string(Split split) {
+  switch (split) {
+    case Split::decode_only:
+      return "decode-only";
+    case Split::prefill_decode:
+      return "prefill-decode";
+    case Split::encode_decode:
+      return "encode-decode";
+    case Split::encode_prefill_decode:
+      return "encode-prefill-decode";
+  }
+  return "decode-only";
 }
 
 // True: the stage runs, and its choices stand in front of the candidates.

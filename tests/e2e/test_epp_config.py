@@ -182,6 +182,11 @@ schedulingProfiles:
             self.assertEqual(request.header_all("x-encoder-hosts-ports"), [])
         self.assertEqual(prefill.requests, [])  # calling it is the sidecar's job
         self.assertEqual(gateway.value("penstock_endpoint_requests_in_flight"), 0)
+        for name in ("disagg", "pd"):
+            series = gateway.metrics().series(f"llm_d_inference_scheduler_{name}_decision_total")
+            found = {(labels["model_name"], labels["decision_type"]): value for labels, value in series}
+            self.assertEqual(sum(found.values()), 3, found)
+            self.assertEqual({decision: value for (_, decision), value in found.items()}, {"prefill-decode": 1, "decode-only": 2})
 
 
 class Problems(EppConfig):

@@ -13,6 +13,8 @@ ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
 GOLDEN = os.path.join(ROOT, "tests", "golden", "metrics", "epp_metrics.txt")
 # They appear with the Kubernetes objects that they count: see test_kubernetes_api.py.
 NEED_OBJECTS = {"inference_extension_model_rewrite_decisions_total", "penstock_object_problems"}
+# These with a profile that disaggregates: see test_epp_config.py.
+NEED_STAGES = {f"llm_d_inference_scheduler_{name}_decision_total" for name in ("disagg", "pd")}
 # There are none of these while no request has ever waited for room: see test_flow.py.
 FLOW = "inference_extension_flow_control_"
 NEED_WAITING = {
@@ -147,7 +149,7 @@ class Counts(E2E):
         metrics = self.gw.metrics()
         for row in rows:
             name, kind, labels, bounds = (part.strip() for part in row)
-            if name in NEED_OBJECTS | NEED_WAITING:
+            if name in NEED_OBJECTS | NEED_STAGES | NEED_WAITING:
                 continue
             with self.subTest(name):
                 self.assertEqual(metrics.types.get(name), kind)

@@ -27,6 +27,7 @@ struct Names {
   NameTable model_pairs{1000};  // model, target model
   NameTable scheduled{4000};    // target model, endpoint, port
   NameTable rewrites{1000};     // InferenceModelRewrite, model, target model
+  NameTable splits{4000};       // target model, decision type
 };
 
 // The error codes of the Endpoint Picker: values of the label error_code.
@@ -67,6 +68,7 @@ class ShardStats final : public proxy::ExchangeObserver {
   void decision_made(Duration cost, bool found, const endpoints::EndpointState* endpoint,
                      std::string_view target_model) override;
   void shadow_decided(bool agrees, double gain_seconds) override;
+  void split_decided(routing::Split split, std::string_view target_model) override;
   void model_rewritten(std::string_view rewrite, std::string_view model, std::string_view target_model) override;
   void attempt_failed(proxy::AttemptFailure failure, bool retried) override;
   void endpoint_ejected(const endpoints::EndpointState& endpoint) override;
@@ -119,6 +121,7 @@ class ShardStats final : public proxy::ExchangeObserver {
   int64_t running(uint32_t model) const { return running_[model].get(); }
   uint64_t scheduled(uint32_t name) const { return scheduled_[name].get(); }
   uint64_t rewritten(uint32_t name) const { return rewritten_[name].get(); }
+  uint64_t split(uint32_t name) const { return splits_[name].get(); }
   const ModelStats* model(uint32_t pair) const { return models_[pair].load(std::memory_order_acquire); }
 
  private:
@@ -155,12 +158,13 @@ class ShardStats final : public proxy::ExchangeObserver {
 
   // Arrays over the numbers of a NameTable; [0] is "other".
   std::unique_ptr<Gauge[]> running_;
-  std::unique_ptr<Counter[]> scheduled_, rewritten_;
+  std::unique_ptr<Counter[]> scheduled_, rewritten_, splits_;
   std::unique_ptr<std::atomic<ModelStats*>[]> models_;  // each made when first needed
   std::vector<std::unique_ptr<ModelStats>> owned_models_;
   // The shard's own. Those of `scheduled` by slot of the endpoint: a model's requests go to all of them in turn.
   NameTable::Recent recent_model_, recent_pair_, recent_rewrite_;
   std::array<NameTable::Recent, 64> recent_scheduled_;
+  std::array<NameTable::Recent, routing::split_count> recent_splits_;
   std::array<std::atomic<EndpointBlock*>, block_count> endpoints_{};
   std::vector<std::unique_ptr<EndpointBlock>> owned_endpoints_;
 };

@@ -11,7 +11,8 @@
 
 namespace penstock::routing {
 struct Explanation;
-}
+enum class Split : uint8_t;
+}  // namespace penstock::routing
 
 namespace penstock::proxy {
 
@@ -97,6 +98,8 @@ class ExchangeObserver {
   virtual routing::Explanation* explanation_slot(Instant now) { return nullptr; }
   // What the shadow policy made of the decision that was just obeyed (routing::Decision::Shadow).
   virtual void shadow_decided(bool agrees, double gain_seconds) {}
+  // The profile disaggregates, and this is how the decision that was just obeyed splits the work.
+  virtual void split_decided(routing::Split split, std::string_view target_model) {}
   // A rule of this InferenceModelRewrite has led a request for `model` to `target_model`.
   virtual void model_rewritten(std::string_view rewrite, std::string_view model, std::string_view target_model) {}
   virtual void attempt_failed(AttemptFailure failure, bool retried) = 0;

@@ -142,6 +142,11 @@ struct Explanation {
   void append_json(std::string& out) const;
 };
 
+// Which stages of a request run elsewhere than the decode.
+enum class Split : uint8_t { decode_only, prefill_decode, encode_decode, encode_prefill_decode };
+constexpr size_t split_count = 4;
+const char* to_string(Split split);  // "decode-only", ...: the Endpoint Picker's decision types
+
 enum class NoEndpoint : uint8_t { none, pool_empty, none_ready, all_ejected_or_tried, filtered };
 struct Decision {
   endpoints::EndpointState* endpoint = nullptr;  // null: see why_none
@@ -166,6 +171,7 @@ struct Decision {
   endpoints::EndpointState* prefill = nullptr;
   uint32_t prefill_matched_blocks = 0;
   std::span<endpoints::EndpointState* const> encode = {};  // valid as `next`
+  std::optional<Split> split;                              // where the profile has such stages
 };
 
 struct RouterOptions {

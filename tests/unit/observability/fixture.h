@@ -180,6 +180,20 @@ struct Gateway {
     flow.cycle(microseconds(250));
   }
 
+  // What was decided: by the policy, its shadow, and for each stage.
+  void decisions() {
+    ShardStats& shard = shards[0];
+    shard.decision_made(microseconds(150), true, &states[0], "llama-8b");
+    shard.decision_made(microseconds(5), false, nullptr, "llama-8b");
+    shard.split_decided(routing::Split::prefill_decode, "llama-8b");
+    shard.split_decided(routing::Split::encode_prefill_decode, "llama-8b");
+    shards[1].split_decided(routing::Split::prefill_decode, "llama-8b");
+    shards[1].split_decided(routing::Split::decode_only, "");
+    shard.shadow_decided(true, 0);
+    shard.shadow_decided(false, 0.25);
+    shard.shadow_decided(false, -0.125);
+  }
+
   // What the golden page shows.
   void live() {
     on_a_cluster();
@@ -215,11 +229,7 @@ struct Gateway {
     ShardStats& shard = shards[0];
     for (int i = 0; i < 5; ++i) shard.exchange_started();
     shard.client_connections_changed(+3);
-    shard.decision_made(microseconds(150), true, &states[0], "llama-8b");
-    shard.decision_made(microseconds(5), false, nullptr, "llama-8b");
-    shard.shadow_decided(true, 0);
-    shard.shadow_decided(false, 0.25);
-    shard.shadow_decided(false, -0.125);
+    decisions();
     shard.running_changed("llama", +1);
     shard.running_changed("llama", +1);
     shard.running_changed("llama", -1);

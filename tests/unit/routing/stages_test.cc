@@ -116,6 +116,7 @@ TEST_CASE("disaggregation: the decode first, then who prefills, each in its own 
   const Decision decision = bench.decide();
   CHECK(decision.endpoint == &bench.builder.state(1));
   CHECK(decision.prefill == &bench.builder.state(2));
+  CHECK(decision.split == Split::prefill_decode);
   CHECK(decision.encode.empty());
   CHECK(decision.candidates == 2);
 
@@ -136,6 +137,7 @@ TEST_CASE("disaggregation when so many tokens are not cached where it will decod
   CHECK(warm.endpoint == &bench.builder.state(0));
   CHECK(warm.matched_blocks == 10);
   CHECK(warm.prefill == nullptr);
+  CHECK(warm.split == Split::decode_only);
   bench.features.prompt_tokens = 260;  // exactly 100 are not
   const Decision longer = bench.decide();
   CHECK(longer.prefill == &bench.builder.state(3));
@@ -152,6 +154,7 @@ TEST_CASE("a decider of 0 tokens never disaggregates, and a stage without candid
   const Decision decision = alone.decide();
   CHECK(decision.endpoint != nullptr);
   CHECK(decision.prefill == nullptr);
+  CHECK(decision.split == Split::decode_only);
 }
 
 TEST_CASE("media are encoded elsewhere, text is not") {
@@ -161,7 +164,22 @@ TEST_CASE("media are encoded elsewhere, text is not") {
   const Decision decision = bench.decide();
   REQUIRE(decision.encode.size() == 1);
   CHECK(decision.encode[0] == &bench.builder.state(4));
+  CHECK(decision.split == Split::encode_prefill_decode);
   CHECK(decision.prefill != nullptr);
+}
+
+TEST_CASE("media are encoded elsewhere while the prompt is computed where it is decoded, and no stages are no split") {
+  Disaggregated bench({}, {.when = StageRule::When::multimodal});
+  bench.features.multimodal = true;
+  CHECK(bench.decide().split == Split::encode_decode);
+  for (size_t i = 0; i < 5; ++i) bench.builder.view(i).readiness = endpoints::Readiness::not_ready;
+  CHECK_FALSE(bench.decide().split.has_value());  // nothing was decided
+  const auto plain = make_profile(Policy::epp_default);
+  bench.builder.view(0).readiness = endpoints::Readiness::ready;
+  Router router(*plain, bench.index, 1);
+  const Decision decision = router.decide(bench.features, bench.builder.pool, at_ms(0), {});
+  CHECK(decision.endpoint != nullptr);
+  CHECK_FALSE(decision.split.has_value());
 }
 
 TEST_CASE("cache capacity: the engine's word, else the configured one; without auto-tuning the configured one") {
