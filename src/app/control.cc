@@ -406,6 +406,7 @@ observability::ExportInput Control::gather() const {
   input.reloads = reloads_;
   input.reloads_failed = reloads_failed_;
   input.access_log = access_log_.get();
+  input.log_lines_lost = log::lines_lost();
   return input;
 }
 

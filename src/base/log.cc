@@ -1,11 +1,16 @@
 #include "penstock/base/log.h"
 
-#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/pattern_formatter.h>
+#include <spdlog/sinks/base_sink.h>
 #include <spdlog/spdlog.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
+#include <cerrno>
+#include <mutex>
 
+#include "penstock/base/file.h"
 #include "penstock/base/text.h"
 
 namespace penstock::log {
@@ -19,9 +24,38 @@ const char* pattern_of(Format format) {
                                 : "%Y-%m-%dT%H:%M:%S.%e%z %l %v";
 }
 
+std::atomic<uint64_t> lost{0};
+
+// Standard error. A line that it does not take at once is lost and counted: a reader that has stopped must not stop
+// the threads that log.
+class StandardError final : public spdlog::sinks::base_sink<std::mutex> {
+ protected:
+  void sink_it_(const spdlog::details::log_msg& message) override {
+    text_.clear();
+    if (cut_) text_.push_back('\n');  // so much of the line before is there
+    const size_t from = text_.size();
+    formatter_->format(message, text_);
+    size_t at = 0;
+    while (at < text_.size()) {
+      const iovec piece{text_.data() + at, text_.size() - at};
+      const ssize_t written = write_now(STDERR_FILENO, {&piece, 1});
+      if (written < 0 && errno == EINTR) continue;
+      if (written <= 0) break;
+      at += static_cast<size_t>(written);
+    }
+    if (at < text_.size()) lost.fetch_add(1, std::memory_order_relaxed);
+    if (at > 0) cut_ = at > from && at < text_.size();
+  }
+  void flush_() override {}
+
+ private:
+  spdlog::memory_buf_t text_;
+  bool cut_ = false;
+};
+
 spdlog::logger& logger() {
   static const std::shared_ptr<spdlog::logger> instance = [] {
-    auto made = std::make_shared<spdlog::logger>("penstock", std::make_shared<spdlog::sinks::stderr_sink_mt>());
+    auto made = std::make_shared<spdlog::logger>("penstock", std::make_shared<StandardError>());
     made->set_level(spdlog::level::trace);
     made->flush_on(spdlog::level::trace);
     made->set_pattern(pattern_of(Format::text));
@@ -63,6 +97,10 @@ void configure(Level least, Format format) {
 
 bool enabled(Level level) {
   return level >= least_level.load(std::memory_order_relaxed);
+}
+
+uint64_t lines_lost() {
+  return lost.load(std::memory_order_relaxed);
 }
 
 void write(Level level, std::string_view message, std::initializer_list<Field> fields) {

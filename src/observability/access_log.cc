@@ -11,11 +11,11 @@
 #include <algorithm>
 #include <bit>
 #include <cerrno>
-#include <climits>
 #include <cstring>
 
 #include "access_line.h"
 #include "penstock/base/assert.h"
+#include "penstock/base/file.h"
 
 namespace penstock::observability {
 namespace {
@@ -230,12 +230,9 @@ void AccessLog::write_out(AccessLogWriter& shard) {
   while (left > 0) {
     ssize_t written = -1;
     if (can_write()) {
-      // A pipe that is writable takes this much without blocking, whether or not its descriptor blocks.
-      const size_t most = may_block_ ? PIPE_BUF : SIZE_MAX;
-      const iovec pieces[2] = {
-          {const_cast<char*>(first.data()), std::min(first.size(), most)},
-          {const_cast<char*>(second.data()), std::min(second.size(), most - std::min(first.size(), most))}};
-      written = writev(fd_, pieces, 2);
+      const iovec pieces[2] = {{const_cast<char*>(first.data()), first.size()},
+                               {const_cast<char*>(second.data()), second.size()}};
+      written = write_now(fd_, pieces);
       if (written < 0 && (errno == EINTR || errno == EAGAIN)) continue;
     }
     if (written < 0) {

@@ -175,7 +175,9 @@ void add_memory(Families& families, const ExportInput& input) {
       .add(static_cast<double>(input.memory->refusals()));
 }
 
-void add_access_log(Families& families, const ExportInput& input) {
+void add_logs(Families& families, const ExportInput& input) {
+  families.counter("penstock_log_dropped_total", "Lines of the log lost because standard error did not take them.")
+      .add(static_cast<double>(input.log_lines_lost));
   if (input.access_log == nullptr) return;
   families.counter("penstock_access_log_lines_total", "Lines taken for the access log.")
       .add(static_cast<double>(input.access_log->lines()));
@@ -292,7 +294,7 @@ void add_endpoint_metrics(Families& families, const ExportInput& input) {
 void add_process_metrics(Families& families, const ExportInput& input) {
   add_memory(families, input);
   add_rings(families, input);
-  add_access_log(families, input);
+  add_logs(families, input);
   auto reloads = families.counter("penstock_config_reloads_total", "Reloads of the configuration, by result.");
   reloads.add(static_cast<double>(input.reloads), {{"result", "ok"}});
   reloads.add(static_cast<double>(input.reloads_failed), {{"result", "refused"}});

@@ -51,11 +51,14 @@ class Lines:
         self._changed = threading.Condition()
         self._lines = []
         self._ended = False
+        self._reading = threading.Event()
+        self._reading.set()
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
 
     def _read(self):
         for raw in self._pipe:
+            self._reading.wait()
             with self._changed:
                 self._lines.append(raw.decode("utf-8", "replace").rstrip("\n"))
                 self._changed.notify_all()
@@ -87,6 +90,13 @@ class Lines:
                 if left <= 0:
                     raise AssertionError(f"no line with {pattern!r} in time; there are:\n" + "\n".join(self._lines))
                 self._changed.wait(left)
+
+    def hold(self):
+        """What the process writes stays in the pipe, but for what is buffered here, until release()."""
+        self._reading.clear()
+
+    def release(self):
+        self._reading.set()
 
     def join(self):
         self._thread.join(PATIENCE)

@@ -1,5 +1,6 @@
 """Start, reload, drain and end; the access log."""
 
+import fcntl
 import json
 import os
 import re
@@ -413,6 +414,27 @@ class Drain(E2E):
                 self.assertEqual(self.gw.wait(harness.SOON), 0)
                 with self.assertRaises(ConnectionEnded):
                     client._read_body(response, "POST")
+
+    def test_output_that_nobody_reads_stops_neither_the_work_nor_the_end(self):
+        fake = self.fake()
+        config = listed(fake) + "access_log: {enabled: true}\nlifecycle: {drain_delay: 1ms}\n"
+        gateway = self.gateway(config=config, access_log=True, shards=1)
+        for lines in (gateway.out, gateway.err):
+            lines.hold()
+            self.addCleanup(lines.release)
+            fcntl.fcntl(lines._pipe.fileno(), fcntl.F_SETPIPE_SZ, 4096)
+        client = self.client(gateway)
+
+        def both_are_full():
+            gateway.signal(signal.SIGHUP)
+            self.assertEqual(client.request("GET", "/").status, 200)
+            metrics = gateway.metrics()
+            return all(metrics.value(f"penstock_{log}_dropped_total") > 0 for log in ("log", "access_log"))
+
+        wait_for("both pipes are full", both_are_full)
+        self.assertEqual(client.request("GET", "/").status, 200)
+        gateway.signal(signal.SIGTERM)
+        self.assertEqual(gateway.popen.wait(harness.SOON), 0)
 
     def test_with_nothing_to_do_it_ends_after_the_delay(self):
         self.start("drain_delay: 200ms, drain_limit: 10m")

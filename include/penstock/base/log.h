@@ -3,6 +3,7 @@
 // Any thread; each line is written whole. Cheap enough for control work, not for the hot path.
 #pragma once
 
+#include <cstdint>
 #include <initializer_list>
 #include <string>
 #include <string_view>
@@ -26,6 +27,9 @@ struct Field {
 // Called once by main before threads start. Default: info, text.
 void configure(Level least, Format format);
 bool enabled(Level level);
+
+// Lines that standard error did not take: the pipe was full, as its reader has stopped. They are lost, not waited for.
+uint64_t lines_lost();
 
 void write(Level level, std::string_view message, std::initializer_list<Field> fields = {});
 

@@ -64,6 +64,7 @@ struct ExportInput {
   std::string shadow_policy;  // "": none
   uint64_t reloads = 0, reloads_failed = 0;
   const AccessLog* access_log = nullptr;
+  uint64_t log_lines_lost = 0;
 };
 
 // Appends the whole page.

@@ -90,5 +90,48 @@ TEST_CASE("lines below the configured level are not written") {
   CHECK(stderr_of([] { debug("d"); }).find(" debug d\n") != std::string::npos);
 }
 
+// What is in a pipe now.
+std::string taken_from(int pipe) {
+  std::string text;
+  char piece[4096];
+  for (ssize_t size; (size = ::read(pipe, piece, sizeof piece)) > 0;) text.append(piece, static_cast<size_t>(size));
+  return text;
+}
+
+TEST_CASE("a pipe that nobody reads costs lines, which are counted, and stops nobody") {
+  const RestoreDefaults restore;
+  int ends[2];
+  REQUIRE(::pipe2(ends, O_CLOEXEC) == 0);
+  REQUIRE(::fcntl(ends[0], F_SETFL, O_NONBLOCK) == 0);  // ours; the end that is logged to blocks
+  const int saved = ::dup(STDERR_FILENO);
+  REQUIRE(::dup2(ends[1], STDERR_FILENO) >= 0);
+  const uint64_t before = lines_lost();
+  int written = 0;
+  info("first");
+  for (; lines_lost() == before && written < 10'000; ++written) {
+    info("long", {{"text", std::string(5000, 'x')}});  // more than is written at once: the last one may be cut
+  }
+  for (int i = 0; i < 10; ++i) info("lost", {{"text", std::string(5000, 'x')}});
+  const uint64_t lost = lines_lost() - before;
+  std::string text = taken_from(ends[0]);
+  info("read again");
+  text += taken_from(ends[0]);
+  ::dup2(saved, STDERR_FILENO);
+  for (const int fd : {saved, ends[0], ends[1]}) ::close(fd);
+
+  CHECK(lost == 11);
+  CHECK(written > 5);
+  CHECK(text.ends_with(" info read again\n"));
+  size_t whole = 0;
+  for (size_t at = 0; at < text.size();) {
+    const size_t end = text.find('\n', at);
+    REQUIRE(end != std::string::npos);
+    CHECK(text.substr(at, 2) == "20");  // a line begins with its year, also behind one that was cut
+    if (text.find(" long ", at) < end && end - at > 5000) ++whole;
+    at = end + 1;
+  }
+  CHECK(whole == static_cast<size_t>(written) - 1);
+}
+
 }  // namespace
 }  // namespace penstock::log
