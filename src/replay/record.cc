@@ -71,6 +71,7 @@ RecordReader::Verdict RecordReader::read(std::string_view line, Record& record) 
       format_ = Format::azure;
       return Verdict::header;
     }
+    if (line.starts_with("\x1f\x8b")) return bad("gzip-compressed; use zcat FILE | penstock replay --trace -");
     if (!line.starts_with("{")) return bad("neither JSON lines nor a CSV that begins TIMESTAMP,ContextTokens,...");
     format_ = line.find("\"timestamp\"") != std::string_view::npos ? Format::mooncake : Format::access_log;
   }

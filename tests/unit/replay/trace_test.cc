@@ -86,6 +86,7 @@ TEST_CASE("what is wrong is said with its line") {
   };
   CHECK(message("").starts_with("t:1: no request"));
   CHECK(message("hello\n").starts_with("t:1: neither"));
+  CHECK(message("\x1f\x8b\x08 and so on") == "t:1: gzip-compressed; use zcat FILE | penstock replay --trace -");
   CHECK(message("{\"timestamp\":1,\"input_length\":1,\"output_length\":1}\n{oops\n").starts_with("t:2: "));
   CHECK(message("{\"timestamp\":\"x\",\"input_length\":1}\n").starts_with("t:1: want \"timestamp\""));
   CHECK(
