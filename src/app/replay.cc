@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <fstream>
 #include <iostream>
+#include <set>
 
 #include "penstock/net/clock.h"
 #include "penstock/replay/decisions.h"
@@ -73,6 +74,17 @@ Result<std::string> read_page(const std::string& path) {
   return std::string(std::istreambuf_iterator<char>(in), {});
 }
 
+// A profile of an EndpointPickerConfig is not enough: what its filters read (labels) is not among the inputs.
+void tell_unknown(const std::set<std::string>& profiles) {
+  for (const std::string& name : profiles) {
+    std::fprintf(
+        stderr,
+        "penstock: \"%s\" is no policy of replay, but a profile of an EndpointPickerConfig; what such profiles "
+        "decide by is not all recorded, so give --policy NAME to see what another would have chosen\n",
+        name.c_str());
+  }
+}
+
 // 0: all that were recorded are the same, or another policy was asked for.
 int decide_again(const replay::Options& options) {
   const Result<std::string> page = read_page(options.decisions);
@@ -84,11 +96,13 @@ int decide_again(const replay::Options& options) {
   const std::string policy = options.policies.empty() ? "" : options.policies.front();
   std::array<size_t, 4> counts{};
   size_t elsewhere = 0;
+  std::set<std::string> unknown;
   for (size_t i = 0; i < decisions->size(); ++i) {
     std::string now;
     const std::string& then = (*decisions)[i].endpoint;
     const replay::Verdict verdict = replay::decide_again((*decisions)[i], policy, &now);
     ++counts[static_cast<size_t>(verdict)];
+    if (verdict == replay::Verdict::unknown_policy) unknown.insert((*decisions)[i].profile);
     if (verdict != replay::Verdict::differs || (!policy.empty() && now == then)) continue;
     ++elsewhere;
     std::printf("decision %zu: then %s, now %s%s\n", i + 1, then.empty() ? "none" : then.c_str(),
@@ -97,7 +111,8 @@ int decide_again(const replay::Options& options) {
   const auto count = [&](replay::Verdict verdict) { return counts[static_cast<size_t>(verdict)]; };
   std::printf("%zu decisions: %zu differ; %zu without inputs, %zu of an unknown policy\n", decisions->size(), elsewhere,
               count(replay::Verdict::not_recorded), count(replay::Verdict::unknown_policy));
-  return policy.empty() && elsewhere > 0 ? 1 : 0;
+  tell_unknown(unknown);
+  return policy.empty() && (elsewhere > 0 || !unknown.empty()) ? 1 : 0;
 }
 
 }  // namespace

@@ -70,6 +70,14 @@ schedulingProfiles:
         self.assertTrue(explanation.startswith(first + " total=6 "), explanation)
         decisions = wait_for("a decision is kept", lambda: gateway.admin("/debug/decisions").body.decode())
         self.assertIn("prefix-cache-scorer*5", decisions)
+        page = os.path.join(self.directory(), "page.json")
+        with open(page, "w", encoding="utf-8") as file:
+            file.write(decisions)
+        code, out, err = run_program(PENSTOCK, "replay", "--decisions", page)
+        self.assertEqual(code, 1, out)  # nothing was made again
+        self.assertRegex(err, r'^penstock: "default" is no policy of replay, but a profile of an EndpointPickerConfig')
+        code, _, err = run_program(PENSTOCK, "replay", "--decisions", page, "--policy", "random")
+        self.assertEqual((code, err), (0, ""))
 
     def test_session_tokens_make_the_round_trip(self):
         sims = [self.sim(*SIM_FLAGS) for _ in range(3)]
