@@ -16,10 +16,18 @@ namespace {
 
 constexpr int listen_backlog = 4096;  // the kernel lowers it to net.core.somaxconn
 
-bool set_flag(int fd, int level, int option, Counter& syscalls) {
-  const int on = 1;
+bool set_flag(int fd, int level, int option, Counter& syscalls, int value = 1) {
   syscalls.add();
-  return setsockopt(fd, level, option, &on, sizeof on) == 0;
+  return setsockopt(fd, level, option, &value, sizeof value) == 0;
+}
+
+// A peer that is gone without a word is noticed within half a minute, also by who has nothing to send.
+void keep_alive(int fd, Counter& syscalls) {
+  constexpr int idle_s = 15, between_s = 5, count = 3;
+  set_flag(fd, SOL_SOCKET, SO_KEEPALIVE, syscalls);
+  set_flag(fd, IPPROTO_TCP, TCP_KEEPIDLE, syscalls, idle_s);
+  set_flag(fd, IPPROTO_TCP, TCP_KEEPINTVL, syscalls, between_s);
+  set_flag(fd, IPPROTO_TCP, TCP_KEEPCNT, syscalls, count);
 }
 
 // Errors of the one connection that accept4() was about to return; the listener itself is well.
@@ -95,6 +103,7 @@ Connecting start_connect(const Address& to, Counter& syscalls) {
     return result;
   }
   set_flag(result.fd, IPPROTO_TCP, TCP_NODELAY, syscalls);
+  keep_alive(result.fd, syscalls);
   syscalls.add();
   // An interrupted connect goes on by itself, as does one that is in progress.
   if (::connect(result.fd, to.data(), to.size()) != 0 && errno != EINPROGRESS && errno != EINTR) {

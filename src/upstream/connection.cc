@@ -36,6 +36,7 @@ void Connection::begin(const Request& request, ResponseSink& sink, bool reused) 
   codec_.parser.expect_response_to(request.method);
   // Everything starts in an event of its own, so that the caller holds its handle before the sink hears of it.
   if (reused) {
+    cancel_deadline();  // the one of its idleness
     phase_ = Phase::exchange;
     return client_.loop().flush_later(*this);
   }
@@ -83,8 +84,11 @@ void Connection::send_request() {
     }
     sent_in_piece_ += left;
     if (sent_piece_ < request_.pieces.size()) {
-      send_blocked_ = true;
-      return;  // on_writable goes on
+      send_blocked_ = true;  // on_writable goes on
+      if (!received_ && request_.first_byte_timeout > Duration{0}) {
+        client_.loop().arm(deadline_, request_.first_byte_timeout);  // for each piece that it takes
+      }
+      return;
     }
   }
   send_blocked_ = false;

@@ -98,6 +98,29 @@ End end_of(const std::vector<Piece>& answer, Duration first_byte, Duration chunk
   return {sink.failure, passed};
 }
 
+TEST_CASE("a connection that was idle has no deadline left when it is used again") {
+  SimNetwork network{1};
+  SimServer server(network, sim_address(8000), [&](SimPeer& peer) {
+    peer.on_event = [&](SimPeer& p) {
+      if (p.take().empty()) return;
+      network.after(seconds(3), [&p] { p.send("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"); });
+    };
+  });
+  SimLoop loop{network};
+  Client client(loop.loop(), {.idle_timeout = seconds(4)});
+  const std::string head = "GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+  for (int i = 0; i < 2; ++i) {
+    CAPTURE(i);
+    Sink sink;
+    client.start({.key = 3, .incarnation = 1, .address = server.address()}, {.pieces = {head}}, sink);
+    network.run_for(seconds(5));  // answered after three, idle for two
+    CHECK(sink.ended);
+    CHECK_FALSE(sink.failure.has_value());
+  }
+  client.drop_idle(3);
+  network.run_for(seconds(1));
+}
+
 // Each 100 ms a byte more, from `from_ms` on.
 std::vector<Piece> trickle(const std::string& first, int64_t from_ms = 100, int64_t count = 100) {
   std::vector<Piece> out = {{from_ms, first}};
