@@ -14,8 +14,9 @@ using objects::Kind;
 namespace {
 
 constexpr Duration kLookWaiting = milliseconds(100);  // a refusal comes without an event
-constexpr Duration kLook = seconds(5);                // so does a CRD that is removed while it has no objects
-constexpr size_t kNamespacesMax = 32;                 // a watch each, of every kind
+constexpr Duration kHurryAgain = seconds(10);
+constexpr Duration kLook = seconds(5);  // so does a CRD that is removed while it has no objects
+constexpr size_t kNamespacesMax = 32;   // a watch each, of every kind
 
 // Objects that say which others are to be watched.
 bool shapes_plan(Kind kind) {
@@ -94,6 +95,9 @@ void ClusterImpl::on_listed(Kind kind) {
 
 // The server was away for all of them.
 void ClusterImpl::on_reached(const Watch& reached) {
+  // A server that answers and then breaks off would have them hurry each other for ever.
+  if (hurried_at_ != Instant{} && loop_.now() - hurried_at_ < kHurryAgain) return;
+  hurried_at_ = loop_.now();
   for (const auto& watch : watches_) {
     if (watch.get() != &reached) watch->hurry();
   }
@@ -164,16 +168,19 @@ void ClusterImpl::retire(const std::vector<PlannedWatch>& plan) {
 }
 
 void ClusterImpl::note_served() {
-  bool routes_awaited = false;
+  bool routes_watched = false, routes_known = false;
   const uint64_t before = known_;
   for (const auto& watch : watches_) {
     const Kind kind = watch->plan().kind;
     if (watch->listed()) store_.set_served(kind, watch->served());
-    if (kind == Kind::http_route) routes_awaited |= !watch->known();
+    if (kind == Kind::http_route) {
+      routes_watched = true;
+      routes_known |= watch->known();
+    }
     const bool defined = of_gateway_api(kind) && kind != Kind::name_space;
     if (defined && watch->known()) known_ |= uint64_t{1} << static_cast<size_t>(kind);
   }
-  store_.set_awaited(Kind::http_route, routes_awaited);
+  store_.set_awaited(Kind::http_route, routes_watched && !routes_known);
   if (known_ == before || !synced_) return;  // at first all have just been asked
   // Resource definitions of one group are installed together: the others are not asked for only half a minute later.
   for (const auto& watch : watches_) {

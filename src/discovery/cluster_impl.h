@@ -63,6 +63,7 @@ class ClusterImpl final : public WatchEvents {
   bool plan_due_ = false;   // an object changed that may need other watches
   bool services_ = false;   // Services are watched: once begun, it stays so
   uint64_t known_ = 0;      // a bit for each kind of the Gateway API that the server has had at least once
+  Instant hurried_at_{};    // when one watch that got through last called the others
   Instant essential_at_{};  // when all essential lists had come for the first time
   uint64_t pools_told_ = 0, routes_told_ = 0;
 };

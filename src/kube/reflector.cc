@@ -83,7 +83,9 @@ void ReflectorImpl::refresh() {
 void ReflectorImpl::hurry() {
   if (!may_hurry_ || job_ != Job::none) return;
   const Instant soon = loop_.now() + jittered(Duration{0}, limits_.hurry_max);
-  if (soon < retry_at_) loop_.arm_at(retry_, soon);
+  if (soon >= retry_at_) return;
+  retry_at_ = soon;
+  loop_.arm_at(retry_, soon);
 }
 
 // ---- what to ask next ----

@@ -128,22 +128,19 @@ class RouteFinder {
     compiled.timeout = rule.timeout;
     compiled.backend_timeout = rule.backend_timeout;
     if (rule.retries) compiled.retries = static_cast<uint32_t>(*rule.retries);
-    Finding bad_filter, unsupported;
+    Finding bad_filter, bad_backend, bad_match;
     compiled.filters = compile_filters(rule.filters, rule, bad_filter);
     if (compiled.filters.redirect && !rule.backends.empty()) {
       bad_filter.note("IncompatibleFilters", "a RequestRedirect stands beside backendRefs");
     }
-    for (const BackendRef& backend : rule.backends) add_backend(route, rule, backend, compiled, out, unsupported);
+    for (const BackendRef& backend : rule.backends) add_backend(route, rule, backend, compiled, out, bad_backend);
     note_extensions(rule, index, out);
-    if (bad_filter.found()) {
-      compiled = Route{.name = std::move(compiled.name)};  // without backends: an error
-      unsupported = std::move(bad_filter);
-    }
-    CompiledRoute::Rule result{static_cast<uint32_t>(routes_.size()), index, compile_matches(rule, unsupported)};
+    if (bad_filter.found()) compiled = Route{.name = std::move(compiled.name)};  // without backends: an error
+    CompiledRoute::Rule result{static_cast<uint32_t>(routes_.size()), index, compile_matches(rule, bad_match)};
+    out.any_supported |= !bad_filter.found() && !bad_match.found();
+    const Finding& unsupported = bad_filter.found() ? bad_filter : bad_backend.found() ? bad_backend : bad_match;
     if (unsupported.found()) {
       note(out, out.unsupported, {unsupported.reason, "rule " + std::to_string(index) + ": " + unsupported.message});
-    } else {
-      out.any_supported = true;
     }
     for (const std::string& field : rule.ignored) {
       out.ignored.append(out.ignored.empty() ? "" : ", ").append("rules[" + std::to_string(index) + "]." + field);
@@ -283,13 +280,16 @@ class RouteFinder {
     if (attachment.listeners.empty()) {
       report(route, attachment.reason, "not with " + name_of(*gateway.gateway) + ": " + attachment.message);
     } else if (!compiled.any_supported) {
-      attachment = {{}, compiled.unsupported.reason, compiled.unsupported.message};
+      attachment.reason = compiled.unsupported.reason;
+      attachment.message = compiled.unsupported.message;
     }
+    // A route of which nothing is supported is not accepted; but what it matches must not go to another one, without
+    // the filter that it was meant to pass.
+    const bool accepted = !attachment.listeners.empty() && compiled.any_supported;
     for (ListenerState* const listener : attachment.listeners) {
-      if (counted_.insert(listener).second) ++listener->attached;
+      if (accepted && counted_.insert(listener).second) ++listener->attached;
       add_entries(route, compiled, listener->host, listener->spec->port);
     }
-    const bool accepted = !attachment.listeners.empty();
     const Finding& unresolved = compiled.unresolved;
     std::vector<Condition> conditions{
         condition("Accepted", accepted, accepted ? "Accepted" : attachment.reason,

@@ -210,7 +210,8 @@ void Exchange::reset() {
   head_request_ = request_complete_ = inference_ = fresh_connection_ = model_listed_ = false;
   answer_started_ = answer_keep_alive_ = running_ = restoring_ = false;
   endpoint_ = nullptr;
-  attempts_ = tried_count_ = planned_count_ = matched_blocks_ = prompt_blocks_ = prompt_block_tokens_ = 0;
+  attempts_ = tried_count_ = planned_count_ = prompt_tokens_ = matched_blocks_ = prompt_blocks_ = prompt_block_tokens_ =
+      0;
   announced_body_ = announced_answer_ = request_bytes_ = response_bytes_ = 0;
   last_failure_ = ErrorCode::no_endpoint;
   framing_ = Framing::same;
