@@ -5,6 +5,11 @@
 #include "penstock/base/assert.h"
 
 namespace penstock::admission {
+namespace {
+
+constexpr double slo_ttft_max = 1e6;  // seconds: a header may say anything
+
+}  // namespace
 
 FlowController::FlowController(const FlowOptions& options, const routing::PrefixIndex* index)
     : options_(options), detector_(options.detector) {
@@ -67,7 +72,7 @@ int64_t FlowController::key_of(const Waiter& waiter, Ordering ordering) const {
       return waiter.deadline.time_since_epoch().count();
     case Ordering::slo_deadline:
       if (waiter.slo_ttft_ms <= 0) return INT64_MAX;
-      return arrived + from_seconds(waiter.slo_ttft_ms / 1000).count();
+      return arrived + from_seconds(std::min(waiter.slo_ttft_ms / 1000, slo_ttft_max)).count();
     case Ordering::fcfs:
       break;
   }

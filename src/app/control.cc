@@ -247,8 +247,13 @@ void Control::on_listed(const std::vector<Listed>& endpoints) {
     const auto address = net::Address::parse(state.address);
     PENSTOCK_ASSERT(address.ok());
     const uint32_t offset = spec.rank * options.ranks;
-    const auto port = [offset](uint16_t own, uint32_t usual) {
-      return own != 0 || usual == 0 ? own : static_cast<uint16_t>(usual + offset);
+    // 0: it publishes nothing (or replays nothing).
+    const auto port = [&, &state = state](uint16_t own, uint32_t usual) -> uint16_t {
+      if (own == 0 && usual == 0) return 0;
+      const uint32_t first = own != 0 ? own : usual + offset;
+      if (first + options.ranks - 1 <= UINT16_MAX) return static_cast<uint16_t>(first);
+      log::warn("KV events: no ports left for all ranks", {{"endpoint", state.name}, {"first", first}});
+      return 0;
     };
     sources.push_back({.slot = state.slot,
                        .incarnation = state.incarnation,

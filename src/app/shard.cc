@@ -37,6 +37,7 @@ proxy::Options proxy_options(const config::Options& options) {
   out.ejection.base_penalty = options.ejection.base_penalty;
   out.ejection.max_penalty = options.ejection.max_penalty;
   out.ejection.slow_start = options.ejection.slow_start;
+  out.tune_blocks = options.kv_events.enabled;  // what engines tell is told in blocks of their own size
   if (options.endpoint_picker != nullptr) obey_prefix(options.endpoint_picker->scheduling.prefix, out);
   out.flow = flow_options(options);
   return out;
@@ -45,7 +46,11 @@ proxy::Options proxy_options(const config::Options& options) {
 admission::FlowOptions flow_options(const config::Options& options) {
   using config::FlowControl;
   const config::EndpointPicker* picker = options.endpoint_picker.get();
-  if (picker != nullptr && (picker->flow.enabled || options.flow_control != FlowControl::on)) return picker->flow;
+  if (picker != nullptr && (picker->flow.enabled || options.flow_control != FlowControl::on)) {
+    admission::FlowOptions out = picker->flow;
+    out.enabled = out.enabled && options.flow_control != FlowControl::off;
+    return out;
+  }
   admission::FlowOptions out = options.flow;
   const bool made_for_it = options.policy == "expected-cost";
   out.enabled = options.flow_control == FlowControl::on || (options.flow_control != FlowControl::off && made_for_it);

@@ -93,7 +93,7 @@ void BlockMap::remove(std::span<const uint64_t> hashes) {
 }
 
 void BlockMap::forget() {
-  blocks_.clear();
+  if (!blocks_.empty()) blocks_ = {};  // to clear it would touch all its buckets, also for the next one
   refreshed_ = 0;
   index_.forget_all(slot_, rank_);
   block_tokens_ = 0;

@@ -86,10 +86,9 @@ void Subscriber::on_live_ready() {
   subscription += listener_.options_.topic;
   if (!live_.send({subscription})) return on_live_end("cannot be written to");
   ++connects_;
-  failures_ = 0;
+  ready_at_ = listener_.loop_.now();
   log::info("KV events: connected",
             {{"endpoint", source_.name}, {"rank", rank_}, {"address", address(source_.port).to_string()}});
-  last_error_.clear();
   stream_.connected();
   replay_if_wanted();
 }
@@ -102,6 +101,7 @@ void Subscriber::on_live_message(std::span<const std::string_view> frames) {
     live_.close(/*reset=*/true);
     return on_live_end("what it publishes are not KV events");
   }
+  last_error_.clear();
   stream_.on_batch(number, frames[2]);
   replay_if_wanted();
 }
@@ -116,6 +116,9 @@ void Subscriber::on_live_end(const std::string& why) {
   last_error_ = why;
   leave_stream();
   const ListenerOptions& options = listener_.options_;
+  // One that is ready and ends at once is no better than one that refuses.
+  if (ready_at_ != Instant{} && listener_.loop_.now() - ready_at_ >= options.backoff_max) failures_ = 0;
+  ready_at_ = {};
   const Duration longest =
       std::min(options.backoff_min * (int64_t{1} << std::min(failures_, 16u)), options.backoff_max);
   if (failures_ < 16) ++failures_;

@@ -55,7 +55,8 @@ class Subscriber final : private StreamEvents {
   ZmtpConnection live_, replay_;
   net::Timer deadline_;      // to be ready, or to connect again
   net::Timer replay_timer_;  // to begin a replay, or for its next piece
-  uint32_t failures_ = 0;    // to connect, in a row
+  uint32_t failures_ = 0;    // to connect and stay, in a row
+  Instant ready_at_{};
   uint64_t connects_ = 0, replays_ = 0, replay_failures_ = 0;
   std::string last_error_;
 };

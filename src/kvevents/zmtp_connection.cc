@@ -62,7 +62,8 @@ bool ZmtpConnection::on_command(std::string_view name, std::string_view data) {
   } else if (name == "PING" && data.size() >= 2) {
     out_.clear();
     append_command(out_, "PONG", data.substr(2));  // behind the time to live, what it wants back
-    if (!write(out_)) end("cannot be written to");
+    if (congested()) end("it pings and does not read");
+    else if (!write(out_)) end("cannot be written to");
   } else if (name != "PONG") {
     events_.on_zmtp_command(name, data);
   }

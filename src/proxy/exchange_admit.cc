@@ -59,7 +59,7 @@ Exchange::Progress Exchange::wait_for_room(const endpoints::Pool& pool, Duration
   HeldExchange& held = *held_;
   held.fairness_id = head_.fairness_id.empty() ? default_flow : std::string_view(head_.fairness_id);
   held.priority = priority_;
-  held.bytes = body_.view().size();
+  held.bytes = body_.view().size() + held.chain.size() * sizeof(uint64_t);
   held.arrived = context_.loop.now();
   held.deadline = time_to_live > Duration{0} ? held.arrived + time_to_live : Instant::max();
   held.slo_ttft_ms = head_.slo_ttft_ms;

@@ -24,6 +24,7 @@ routing::Features Exchange::features() {
   if (!inference_ || !context_.hash_prompts) return features;
   if (held_ != nullptr && !context_.hash_told) {
     features.blocks = held_->chain;
+    features.block_tokens = held_->prompt.block_tokens;  // metrics that came meanwhile may say otherwise
     return features;
   }
   hash_prompt(features);

@@ -6,7 +6,7 @@ import re
 import harness
 from harness import E2E, PENSTOCK, completion, run_program, wait_for
 
-SIM_FLAGS = ("--instant", "--model", "sim-model", "--block-size", "16")
+SIM_FLAGS = ("--instant", "--model", "sim-model")
 PRECISE = """apiVersion: inference.networking.x-k8s.io/v1alpha1
 kind: EndpointPickerConfig
 plugins:
@@ -22,17 +22,17 @@ schedulingProfiles:
 BLOCKS = 6
 
 
-def ids(seed, blocks=BLOCKS):
+def ids(seed, blocks=BLOCKS, block_size=16):
     """A prompt of token ids with so many whole blocks and a token more."""
-    return [seed * 1000 + i for i in range(blocks * 16 + 1)]
+    return [seed * 1000 + i for i in range(blocks * block_size + 1)]
 
 
 class Publisher:
     """A sim that publishes, and what it takes to start it again at the same ports."""
 
-    def __init__(self, test, *flags, replay=True):
+    def __init__(self, test, *flags, replay=True, block_size=16):
         self.test = test
-        self.flags = [*SIM_FLAGS, *flags]
+        self.flags = [*SIM_FLAGS, "--block-size", str(block_size), *flags]
         self.port = self.events_port = self.replay_port = 0
         self.replays = replay
         self.start()
@@ -94,6 +94,16 @@ class KvEvents(E2E):
 
 
 class Precise(KvEvents):
+    def test_blocks_of_another_size_match_under_a_policy_of_our_own(self):
+        publishers = [Publisher(self, block_size=64) for _ in range(2)]
+        gateway = self.precise(publishers, epp=None, more="kv_events: {enabled: true}\n")
+        for number, publisher in enumerate(publishers):
+            prompt = ids(number + 1, block_size=64)
+            publisher.warm(prompt)
+            self.wait_blocks(gateway, publisher, BLOCKS)
+            found = self.matches(gateway, prompt)
+            self.assertEqual(next(iter(found.items())), (publisher.address, (BLOCKS, True)), found)
+
     def test_a_prompt_warmed_behind_our_back_goes_where_it_is(self):
         # One of them writes its events as maps.
         publishers = [Publisher(self), Publisher(self, "--kv-events-maps"), Publisher(self, replay=False)]

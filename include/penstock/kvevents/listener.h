@@ -1,8 +1,8 @@
 // Listens to what model servers publish of their KV caches (vLLM's ZMQ event publisher), one connection for each rank
 // of each endpoint, and keeps a routing::ToldIndex up to date. Connects again after a while, backing off with jitter,
-// for as long as the endpoint is listed. What a connection brings at once (one receive buffer) is all that it costs in
-// a turn; whoever publishes faster than we read loses batches at its own high-water mark, which shows as a gap. Thread:
-// control.
+// for as long as the endpoint is listed. Messages are handled one by one as
+// they are complete; whoever publishes faster than we read loses batches at its own high-water mark, which shows as a
+// gap. Thread: control.
 #pragma once
 
 #include <functional>

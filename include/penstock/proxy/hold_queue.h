@@ -1,7 +1,8 @@
 // The process's one queue of requests that wait for room (late binding): admission::FlowController for each pool,
 // behind one lock. Order and fairness hold across shards because there is nothing of it in a shard.
 //
-// Why a lock and not an owner with mailboxes: it is taken only while somebody waits, for some hundred nanoseconds, once
+// Why a lock and not an owner with mailboxes: it is taken only while somebody waits, for some hundred nanoseconds, or
+// where there is room some ten microseconds (eight requests are weighed again, more with hundreds of endpoints), once
 // for a request that has to wait and once for each end of a prefill or of an answer; a saturated pool has thousands of
 // those in a second, not millions. An owner would need the same number of messages, and every one would wait for its
 // turn. While nobody waits, all that is done is one atomic load (anybody()).
