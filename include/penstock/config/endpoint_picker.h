@@ -13,8 +13,8 @@ namespace penstock::config {
 struct EndpointPicker {
   routing::SchedulingSpec scheduling;
   // `saturationDetector` and `flowControl`: they are obeyed instead of flow_control.* of our own configuration, unless
-  // only that one turns flow control on. What is not given is as in the Endpoint Picker: the utilization detector, no
-  // time to live, strict priority of requests over flows, first come, first served.
+  // only that one turns flow control on, or it turns it off. What is not given is as in the Endpoint Picker: the
+  // utilization detector, no time to live, strict priority of requests over flows, first come, first served.
   admission::FlowOptions flow;
   std::string source;  // the file, or where it is embedded
   std::string canon;   // the configuration without comments and layout: equal when nothing changed
