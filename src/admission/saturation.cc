@@ -36,6 +36,18 @@ double kv_fullness(const EndpointView& endpoint, const Demand& demand, bool know
   return (taken + demand.uncached_tokens + answer) / (limit * capacity);
 }
 
+// Whether the engine has more than it works on, by its own word: it said so when it was last asked, or was sent more
+// since than it was at work on then, which it may not have begun. Prefill that we believe to be before a request proves
+// no queue: an engine that computes prompts side by side, or takes the same time for each, has none.
+bool queues(const EndpointView& endpoint) {
+  if (endpoint.metrics.waiting >= 1) return true;
+  const endpoints::LoadCounters& load = endpoint.state->load;
+  const int64_t requests = load.requests.load(std::memory_order_relaxed);
+  const int64_t in_prefill = requests - load.decoding.load(std::memory_order_relaxed);
+  const int64_t sent = requests - endpoint.metrics.requests_at_scrape;
+  return sent >= std::max<int64_t>(in_prefill - sent, 1);
+}
+
 }  // namespace
 
 // An endpoint with nothing to do is never full: whatever it is that we believe of it, nobody would come to correct it.
@@ -45,7 +57,8 @@ double SaturationDetector::late_binding(const EndpointView& endpoint, const Dema
   const bool idle = in_flight(endpoint) == 0 && !(known && metrics.waiting + metrics.running > 0);
   if (idle || options_.hold <= Duration::zero()) return 0;
   const routing::Backlog backlog = routing::backlog_of(endpoint, now, options_.metrics_stale_after);
-  const double before = backlog.confirmed ? backlog.seconds / to_seconds(options_.hold) : 0;
+  const bool confirmed = backlog.confirmed && known && queues(endpoint);
+  const double before = confirmed ? backlog.seconds / to_seconds(options_.hold) : 0;
   return std::max(before, kv_fullness(endpoint, demand, known, options_.kv_limit));
 }
 

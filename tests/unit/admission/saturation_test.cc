@@ -2,6 +2,8 @@
 
 #include <doctest/doctest.h>
 
+#include <vector>
+
 #include "penstock/routing/router.h"
 #include "tests/unit/routing/pool_builder.h"
 
@@ -75,6 +77,35 @@ TEST_CASE("late binding: requests that do not stream count only while the engine
   builder.view(0).metrics.requests_at_scrape = 1;
   CHECK(detector.room(builder.pool, {}, now).requests == 0);
   CHECK(detector.room(builder.pool, {}, now + seconds(6)).requests == 1);  // it should be over by now
+}
+
+TEST_CASE("late binding: prefill that the engine works on side by side is no queue") {
+  PoolBuilder builder(1);
+  const SaturationDetector detector(options(Detector::late_binding));
+  std::vector<routing::Reservation> prefills;
+  const auto scraped = [&](double waiting) {
+    builder.view(0).metrics.waiting = waiting;
+    builder.view(0).metrics.requests_at_scrape = builder.state(0).load.requests.load();
+  };
+  const auto room = [&] { return detector.room(builder.pool, {}, now).requests > 0; };
+  scraped(0);
+  prefills.push_back(reserve(builder, 0, 100'000));
+  CHECK_FALSE(room());  // it may have to wait: nobody has looked
+  scraped(0);           // it does not
+  CHECK(room());
+  // As many more as it works on, and then another look.
+  for (size_t more = 1; more <= 8; more *= 2) {
+    for (size_t i = 0; i < more; ++i) {
+      CHECK(room());
+      prefills.push_back(reserve(builder, 0, 100'000));
+    }
+    CHECK_FALSE(room());
+    scraped(0);
+  }
+  scraped(1);
+  CHECK_FALSE(room());
+  builder.view(0).metrics = {};  // not known: nobody would tell when the queue is gone
+  CHECK(room());
 }
 
 TEST_CASE("late binding: requests of other gateways that wait in the engine count, idle engines never") {
