@@ -97,6 +97,11 @@ class Precise(KvEvents):
     def test_blocks_of_another_size_match_under_a_policy_of_our_own(self):
         publishers = [Publisher(self, block_size=64) for _ in range(2)]
         gateway = self.precise(publishers, epp=None, more="kv_events: {enabled: true}\n")
+
+        def sizes():
+            return {(one["metrics"] or {}).get("block_size") for one in gateway.status_page()["pools"][0]["endpoints"]}
+
+        wait_for("all have said how long their blocks are", lambda: sizes() == {64})
         for number, publisher in enumerate(publishers):
             prompt = ids(number + 1, block_size=64)
             publisher.warm(prompt)
