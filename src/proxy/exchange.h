@@ -135,6 +135,7 @@ class Exchange final : public net::Disposable, public downstream::RequestHandler
   void rewrite_model(const endpoints::Pool& pool);
   bool answers_models(const endpoints::Snapshot& snapshot);
   void answer_json(std::string_view body);
+  void end_with(std::string_view answer, uint16_t status, bool keep_alive);
 
   // The ends. Each is the last thing its caller does.
   void refuse(ErrorCode code, std::string_view message = {}, std::string_view param = {});

@@ -17,13 +17,8 @@ void Exchange::answer_json(std::string_view body) {
   head.field("connection", keep_alive ? "keep-alive" : "close");
   head.end();
   if (!head_request_) answer += body;
-  status_ = 200;
   response_bytes_ = head_request_ ? 0 : body.size();
-  if (!client_->send(answer)) return lose_client();
-  downstream::Connection& client = *client_;
-  client_ = nullptr;
-  finish(Outcome::ok);
-  client.finish_response(keep_alive ? downstream::After::keep_alive : downstream::After::close);
+  end_with(answer, 200, keep_alive);
 }
 
 // A route's answer in place of an endpoint's.
@@ -40,7 +35,12 @@ void Exchange::redirect(const objects::Redirect& to) {
   head.field("connection", keep_alive ? "keep-alive" : "close");
   head.end();
   if (!answer_changes_.empty()) change_answer_head(answer, answer_changes_);
-  status_ = to.status;
+  end_with(answer, to.status, keep_alive);
+}
+
+// A whole answer of our own, that nothing is wrong with.
+void Exchange::end_with(std::string_view answer, uint16_t status, bool keep_alive) {
+  status_ = status;
   if (!client_->send(answer)) return lose_client();
   downstream::Connection& client = *client_;
   client_ = nullptr;
