@@ -39,7 +39,7 @@ class AdminService::Request final : public downstream::RequestHandler, public ne
         keep_alive ? downstream::After::keep_alive : downstream::After::close);
   }
   void on_request_failed(const downstream::RequestFailure& failure) override {
-    respond(proxy::error_answer(proxy::error_of(failure), {}, {}, {}, false, false), downstream::After::close);
+    respond(proxy::error_answer(proxy::error_of(failure)), downstream::After::close);
   }
   void on_gone(downstream::Gone) override { dispose(); }
 
@@ -61,7 +61,7 @@ downstream::RequestHandler* AdminService::on_request(downstream::Connection& con
 }
 
 void AdminService::on_bad_head(downstream::Connection& connection, const downstream::RequestFailure& failure) {
-  static_cast<void>(connection.send(proxy::error_answer(proxy::error_of(failure), {}, {}, {}, false, false)));
+  static_cast<void>(connection.send(proxy::error_answer(proxy::error_of(failure))));
 }
 
 }  // namespace penstock::app

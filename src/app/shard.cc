@@ -222,7 +222,7 @@ void Shard::take_connection(int fd) {
 
 void Shard::refuse_connection(int fd) {
   stats_.limit_hit("connections");
-  const std::string answer = proxy::error_answer(proxy::ErrorCode::too_many_connections, {}, {}, {}, false, false);
+  const std::string answer = proxy::error_answer(proxy::ErrorCode::too_many_connections);
   static_cast<void>(::send(fd, answer.data(), answer.size(), MSG_NOSIGNAL | MSG_DONTWAIT));
   ::shutdown(fd, SHUT_WR);
   ::close(fd);
@@ -257,10 +257,10 @@ void Shard::drop_idle(uint32_t slot) {
 void Shard::stop() {
   net::EventLoop* loop = loop_.load(std::memory_order_acquire);
   if (loop == nullptr) return;
-  // Who waits for room is told; the next turn cuts, for answers go out at the end of this one.
+  // Who has a request here is told; the next turn cuts, for what is sent goes out at the end of this one.
   loop->post([this, loop] {
     parts_->server.stop_listening();
-    parts_->gateway.turn_away_held();
+    parts_->server.announce_end();
     loop->post([this] {
       parts_->server.cut_all();
       parts_->loop.stop();

@@ -237,6 +237,10 @@ void Connection::on_error(int) {
   gone(half_closed_ ? Gone::closed : Gone::reset);
 }
 
+void Connection::announce_end() {
+  if (handler_ != nullptr) handler_->on_ending();
+}
+
 void Connection::cut() {
   gone(Gone::cut);
 }

@@ -60,6 +60,10 @@ void Server::drain() {
   connections_.for_each([](Connection& connection) { connection.close_when_idle(); });
 }
 
+void Server::announce_end() {
+  connections_.for_each([](Connection& connection) { connection.announce_end(); });
+}
+
 void Server::cut_all() {
   connections_.for_each([](Connection& connection) { connection.cut(); });
 }

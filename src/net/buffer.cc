@@ -141,6 +141,13 @@ bool BodyBuffer::grow(size_t needed, size_t expected) {
   return true;
 }
 
+void BodyBuffer::keep_last(size_t bytes) {
+  if (size_ <= bytes) return;
+  std::memmove(data_, data_ + size_ - bytes, bytes);
+  size_ = bytes;
+  std::memset(data_ + size_, 0, padding);
+}
+
 void BodyBuffer::reset() {
   if (data_ == nullptr) return;
   std::free(data_);

@@ -24,7 +24,7 @@ int Connection::connect(const Address& to) {
 
 void Connection::opened(SocketId socket) {
   socket_ = socket;
-  congested_ = recv_paused_ = blocked_ = finish_when_flushed_ = false;
+  congested_ = recv_paused_ = blocked_ = finish_when_flushed_ = starved_ = false;
 }
 
 void Connection::close(bool reset) {
@@ -49,6 +49,7 @@ bool Connection::write(std::span<const iovec> pieces) {
   for (const iovec& piece : pieces) size += piece.iov_len;
   const bool gather = queue_.size() + size <= gather_max;
   const size_t queued = blocked_ || gather ? queue(pieces) : 0;
+  starved_ = queued < size && blocked_;
   if (queued < size) return !blocked_ && write_now(pieces, queued);
   if (blocked_) {
     note_congestion();
@@ -71,7 +72,7 @@ bool Connection::write_now(std::span<const iovec> pieces, size_t skip) {
     const size_t from = std::min(skip, piece.iov_len);
     skip -= from;
     const std::string_view rest(static_cast<const char*>(piece.iov_base) + from, piece.iov_len - from);
-    if (at_once ? !queue_.append(rest) : !send_or_queue(rest)) return false;
+    if (!(at_once ? enqueue(rest) : send_or_queue(rest))) return false;
   }
   blocked_ = !queue_.empty();
   note_congestion();
@@ -84,7 +85,12 @@ bool Connection::send_or_queue(std::string_view bytes) {
     const iovec piece{const_cast<char*>(bytes.data()), bytes.size()};
     sent = loop_.ring().send(socket_, {&piece, 1});
   }
-  return sent >= 0 && queue_.append(bytes.substr(static_cast<size_t>(sent)));
+  return sent >= 0 && enqueue(bytes.substr(static_cast<size_t>(sent)));
+}
+
+bool Connection::enqueue(std::string_view bytes) {
+  starved_ = !queue_.append(bytes);
+  return !starved_;
 }
 
 // Returns how many bytes were queued: fewer than all when the budget refused.
@@ -97,14 +103,18 @@ size_t Connection::queue(std::span<const iovec> pieces) {
   return queued;
 }
 
-bool Connection::under_pressure() const {
+// The fuller the budget, the less may be queued before the source pauses: after that each of many connections may still
+// be handed what was on its way, and that needs room, too. Nothing of the last eighth is to be had without need.
+size_t Connection::mark() const {
   const MemoryBudget& budget = queue_.budget();
-  return budget.used() > budget.limit() / 8 * 7;
+  const size_t used = budget.used(), limit = budget.limit();
+  if (used > limit / 8 * 7) return 0;
+  return std::min(high_mark, (limit - used) / 256);
 }
 
 void Connection::note_congestion() {
   if (queue_.empty() || congested_) return;
-  congested_ = queue_.size() > high_mark || under_pressure();
+  congested_ = queue_.size() > mark();
 }
 
 void Connection::finish_sending() {
@@ -152,7 +162,7 @@ void Connection::on_writable() {
   if (queue_.empty()) return;
   if (const int error = send_queued(); error != 0) return on_error(error);
   blocked_ = !queue_.empty();
-  if (congested_ && queue_.size() < low_mark && (!blocked_ || !under_pressure())) {
+  if (congested_ && queue_.size() <= std::min(low_mark - 1, mark())) {
     congested_ = false;
     bool destroyed = false;
     destroyed_ = &destroyed;

@@ -19,8 +19,6 @@ namespace {
 
 namespace ondemand = simdjson::ondemand;
 
-constexpr size_t answer_bytes_max = 1024 * 1024;  // longer ones are read from their tail
-constexpr size_t tail_bytes = 64 * 1024;
 constexpr int tail_tries_max = 8;
 constexpr size_t scratch_min = 4 * 1024;
 constexpr size_t scratch_kept_max = 64 * 1024;
@@ -350,11 +348,16 @@ void AnswerObserver::on_answer(std::string_view json) {
     if (nothing_known && read_completion_tail(json, usage_, finish_reason_)) return;
     Reader(usage_, finish_reason_).read("", json);
   } else {
-    const std::string_view tail = json.substr(json.size() - tail_bytes);
-    // Each brings what follows it; "stop_reason" stands before "usage" in a message.
-    if (!read_tail(tail, R"("stop_reason")", usage_, finish_reason_) || !usage_) {
-      read_tail(tail, R"("usage")", usage_, finish_reason_);
-    }
+    return on_tail(json);
+  }
+  scratch().shrink();
+}
+
+void AnswerObserver::on_tail(std::string_view tail) {
+  tail = tail.substr(tail.size() - std::min(tail.size(), tail_bytes));
+  // Each brings what follows it; "stop_reason" stands before "usage" in a message.
+  if (!read_tail(tail, R"("stop_reason")", usage_, finish_reason_) || !usage_) {
+    read_tail(tail, R"("usage")", usage_, finish_reason_);
   }
   scratch().shrink();
 }

@@ -26,7 +26,11 @@ void AnswerWatch::feed(std::string_view decoded, Instant now) {
     mode_ = Mode::ignore;
     return answer_.on_answer(decoded);
   }
-  if (json_.size() + decoded.size() <= json_bytes_max && json_.append(decoded, 0)) return;
+  if (json_.size() + decoded.size() > openai::AnswerObserver::answer_bytes_max) {
+    cut_ = true;
+    json_.keep_last(openai::AnswerObserver::tail_bytes);
+  }
+  if (json_.append(decoded, 0)) return;
   mode_ = Mode::ignore;
   json_.reset();
 }
@@ -38,7 +42,9 @@ void AnswerWatch::on_sse_event(std::string_view name, std::string_view data) {
 }
 
 void AnswerWatch::end() {
-  if (mode_ == Mode::json) answer_.on_answer(json_.view());
+  if (mode_ != Mode::json) return;
+  if (cut_) return answer_.on_tail(json_.view());
+  answer_.on_answer(json_.view());
 }
 
 void AnswerWatch::reset() {
@@ -47,6 +53,7 @@ void AnswerWatch::reset() {
   answer_.reset();
   json_.reset();
   chunks_ = 0;
+  cut_ = false;
 }
 
 }  // namespace penstock::proxy

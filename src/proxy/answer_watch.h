@@ -1,5 +1,6 @@
 // Watches an answer go by, for metrics and for what routing learns; never changes a byte of it. Event streams are
-// read event by event; a JSON answer is kept (within the memory budget, up to a limit) until its end, for its usage.
+// read event by event; a JSON answer is kept (within the memory budget, of a long one its end) until it is whole, for
+// its usage.
 // One per exchange, reused.
 #pragma once
 
@@ -15,8 +16,6 @@ namespace penstock::proxy {
 
 class AnswerWatch final : private http::SseEvents {
  public:
-  static constexpr size_t json_bytes_max = 1024 * 1024;  // longer JSON answers go unread
-
   AnswerWatch(MemoryBudget& budget, ExchangeObserver& observer) : observer_(observer), sse_(*this), json_(budget) {}
 
   // `inference`: the request was understood, so that its answer can be.
@@ -43,6 +42,7 @@ class AnswerWatch final : private http::SseEvents {
   Instant now_{}, last_chunk_{};
   uint64_t announced_ = 0;  // the answer's length, when it says so
   uint32_t chunks_ = 0;
+  bool cut_ = false;  // only the end of the JSON answer is kept
 };
 
 }  // namespace penstock::proxy

@@ -107,11 +107,11 @@ ErrorCode error_of(const downstream::RequestFailure& failure) {
   return malformed_request;
 }
 
-std::string error_answer(ErrorCode code, std::string_view message, std::string_view param, std::string_view request_id,
-                         bool keep_alive, bool head_only) {
+std::string error_answer(ErrorCode code, const ErrorDetails& details) {
   const ErrorInfo& info = info_of(code);
   std::string body;
-  openai::append_error(body, message.empty() ? info.message : message, info.type, param, info.name);
+  openai::append_error(body, details.message.empty() ? info.message : details.message, info.type, details.param,
+                       info.name);
   std::string answer;
   http::HeadWriter head(answer);
   head.status_line(info.status);
@@ -120,10 +120,11 @@ std::string error_answer(ErrorCode code, std::string_view message, std::string_v
   if (info.retry_after_s > 0) head.field("retry-after", info.retry_after_s);
   if (!info.dropped_reason.empty()) head.field("x-llm-d-request-dropped-reason", info.dropped_reason);
   if (code == ErrorCode::method_not_supported) head.field("allow", "GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH");
-  if (!request_id.empty()) head.field("x-request-id", request_id);
-  head.field("connection", keep_alive ? "keep-alive" : "close");
+  if (!details.endpoint.empty()) head.field("x-penstock-endpoint", details.endpoint);
+  if (!details.request_id.empty()) head.field("x-request-id", details.request_id);
+  head.field("connection", details.keep_alive ? "keep-alive" : "close");
   head.end();
-  if (!head_only) answer += body;
+  if (!details.head_only) answer += body;
   return answer;
 }
 

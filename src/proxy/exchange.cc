@@ -219,12 +219,14 @@ Exchange::Progress Exchange::read_body() {
 
 // ---- parse ----
 
-// Paths we do not know, and bodies that are not JSON, travel unread: an endpoint is chosen by load alone.
+// Paths we do not know, and bodies that are not JSON, travel unread: an endpoint is chosen by load alone. Many clients
+// send JSON and say nothing of it, or that it is a form (curl -d): there the body speaks for itself.
 Exchange::Progress Exchange::parse() {
   const openai::Api api = head_.method == "POST" ? openai::api_of(head_.target()) : openai::Api::other;
   inference_ = false;
   request_.clear();
-  if (api == openai::Api::other || !head_.json || body_.empty()) return Progress::ready;
+  const bool json = head_.json ? !body_.empty() : looks_like_json(body_.view());
+  if (api == openai::Api::other || !json) return Progress::ready;
   const openai::ScanFailure failure = context_.scanner.scan(api, body_.view(), request_);
   if (failure.error == openai::ScanError::not_json) {
     request_.clear();
@@ -393,8 +395,6 @@ void Exchange::on_response_head(http::Head& head) {
     if (try_again(failure, routing::FailureKind::soft)) return;
   } else if (head.status >= 500) {
     penalise(routing::FailureKind::soft);
-  } else {
-    routing::report_success(*endpoint_, context_.loop.now(), context_.options.ejection);
   }
   stage_ = Stage::relay;
   first_byte_ = context_.loop.now();
@@ -472,6 +472,8 @@ void Exchange::on_response_end() {
   attempt_deadline_.cancel();
   if (!relay_end()) return;
   watch_.end();
+  // Not before: an endpoint whose streams all break has sent as many good heads.
+  if (status_ < 500) routing::report_success(*endpoint_, context_.loop.now(), context_.options.ejection);
   downstream::Connection& client = *client_;
   client_ = nullptr;
   const bool keep_alive = answer_keep_alive_;

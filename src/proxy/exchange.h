@@ -24,7 +24,7 @@ namespace penstock::proxy {
 class Exchange;
 
 // What the hold queue knows an exchange by, and what its gateway finds it by while it is held.
-struct HeldExchange final : Held, ListNode<HeldHereTag> {
+struct HeldExchange final : Held {
   explicit HeldExchange(Exchange& of) : exchange(of) {}
   Exchange& exchange;
   std::string pool;             // its name
@@ -40,7 +40,6 @@ class Exchange final : public net::Disposable, public downstream::RequestHandler
   [[nodiscard]] bool begin(downstream::Connection& client, const http::Head& head);
   // Of one that is held: it may go now; it ends, for the gateway does.
   void on_room();
-  void turn_away();
 
  private:
   enum class Stage : uint8_t {
@@ -80,6 +79,7 @@ class Exchange final : public net::Disposable, public downstream::RequestHandler
   void on_request_failed(const downstream::RequestFailure& failure) override;
   void on_drained() override;
   void on_gone(downstream::Gone why) override;
+  void on_ending() override;
   // upstream::ResponseSink
   void on_connected() override;
   void on_response_head(http::Head& head) override;
@@ -115,7 +115,8 @@ class Exchange final : public net::Disposable, public downstream::RequestHandler
   bool relay(std::string_view before, std::string_view body, std::string_view after);
   void first_byte_relayed();
   void break_stream(AttemptFailure failure, bool whole_chunks);
-  std::string error_event() const;
+  void break_off(ErrorCode why, bool whole_chunks);
+  std::string error_event(ErrorCode why) const;
   void on_total_deadline();
   void on_attempt_deadline();
 

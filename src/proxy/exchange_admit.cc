@@ -75,7 +75,6 @@ Exchange::Progress Exchange::wait_for_room(const endpoints::Pool& pool, Duration
     context_.observer.limit_hit("flow_control");
     return refused(ErrorCode::queue_full);
   }
-  gateway_.add_held(held);
   if (time_to_live > Duration{0}) context_.loop.arm_at(hold_deadline_, held.deadline);
   gateway_.room_made();
   return Progress::pending;
@@ -96,15 +95,10 @@ void Exchange::on_hold_deadline() {
   refuse(nobody ? ErrorCode::no_endpoint : ErrorCode::queue_timeout);
 }
 
-void Exchange::turn_away() {
-  refuse(ErrorCode::shutting_down);
-}
-
 // Its room is the next one's, unless it has reserved it.
 void Exchange::leave_queue(HoldOutcome outcome) {
   if (held_ == nullptr) return;
   hold_deadline_.cancel();
-  static_cast<ListNode<HeldHereTag>&>(*held_).unlink();
   hold_time_ = context_.loop.now() - held_->arrived;
   context_.hold->leave(*held_, outcome, context_.loop.now());
   held_.reset();

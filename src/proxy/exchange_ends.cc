@@ -48,24 +48,35 @@ void Exchange::end_with(std::string_view answer, uint16_t status, bool keep_aliv
   client.finish_response(keep_alive ? downstream::After::keep_alive : downstream::After::close);
 }
 
-// The endpoint failed after the client has begun to receive: all that is left is to make sure that the client cannot
-// take the torso for a whole answer. A stream at an event boundary also gets an error event, which OpenAI clients
-// raise.
+// The endpoint failed after the client has begun to receive.
 void Exchange::break_stream(AttemptFailure failure, bool whole_chunks) {
   const bool ours = failure == AttemptFailure::total_timeout || failure == AttemptFailure::attempt_timeout;
   if (!ours) penalise(routing::FailureKind::soft);  // it was no limit of ours
   context_.observer.attempt_failed(failure, false);
   reason_ = to_string(failure);
+  break_off(ErrorCode::stream_broken, whole_chunks);
+}
+
+// All that is left is to make sure that the client cannot take the torso for a whole answer. A stream at an event
+// boundary also gets an error event, which OpenAI clients raise.
+void Exchange::break_off(ErrorCode why, bool whole_chunks) {
   const bool can_insert = framing_ == Framing::same ? whole_chunks : framing_ != Framing::none;
-  if (can_insert && watch_.between_events()) static_cast<void>(client_->send(error_event()));
+  if (can_insert && watch_.between_events()) static_cast<void>(client_->send(error_event(why)));
   downstream::Connection& client = *client_;
   client_ = nullptr;
-  finish(Outcome::stream_broken);
+  finish(info_of(why).outcome);
   client.finish_response(downstream::After::close);
 }
 
-std::string Exchange::error_event() const {
-  const ErrorInfo& info = info_of(ErrorCode::stream_broken);
+// The process ends: the connection is cut in the next turn.
+void Exchange::on_ending() {
+  if (!answer_started_) return refuse(ErrorCode::shutting_down);
+  reason_ = info_of(ErrorCode::shutting_down).name;
+  break_off(ErrorCode::shutting_down, attempt_->between_chunks());
+}
+
+std::string Exchange::error_event(ErrorCode why) const {
+  const ErrorInfo& info = info_of(why);
   std::string event = "data: ";
   openai::append_error(event, info.message, info.type, {}, info.name);
   event += "\n\n";
@@ -85,11 +96,14 @@ void Exchange::on_gone(downstream::Gone why) {
                                                 : Outcome::client_gone);
 }
 
+// What was to be sent could not be: the client is gone, or too much is already queued for the memory that there is.
 void Exchange::lose_client() {
+  const bool starved = client_->starved();
   client_->abandon();
   client_ = nullptr;
-  reason_ = "client_gone";
-  finish(Outcome::client_gone);
+  if (starved) context_.observer.limit_hit("memory");
+  reason_ = starved ? info_of(ErrorCode::memory_budget_exhausted).name : "client_gone";
+  finish(starved ? Outcome::overloaded : Outcome::client_gone);
 }
 
 void Exchange::on_total_deadline() {
@@ -111,7 +125,12 @@ void Exchange::refuse(ErrorCode code, std::string_view message, std::string_view
   status_ = info.status;
   reason_ = info.name;
   const bool keep_alive = client_->can_keep_alive();
-  const bool sent = client_->send(error_answer(code, message, param, head_.request_id, keep_alive, head_request_));
+  const bool sent = client_->send(error_answer(code, {.message = message,
+                                                      .param = param,
+                                                      .request_id = head_.request_id,
+                                                      .endpoint = endpoint_ != nullptr ? endpoint_->name : "",
+                                                      .keep_alive = keep_alive,
+                                                      .head_only = head_request_}));
   downstream::Connection& client = *client_;
   client_ = nullptr;
   finish(info.outcome);

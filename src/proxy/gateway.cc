@@ -37,7 +37,7 @@ void Gateway::on_bad_head(downstream::Connection& connection, const downstream::
   context_.observer.exchange_started();
   const ErrorInfo& info = info_of(error_of(failure));
   if (info.code == ErrorCode::header_too_large) context_.observer.limit_hit("header_bytes");
-  static_cast<void>(connection.send(error_answer(info.code, {}, {}, {}, /*keep_alive=*/false, /*head_only=*/false)));
+  static_cast<void>(connection.send(error_answer(info.code)));
   ExchangeRecord record;
   record.started_wall_us = context_.loop.clock().wall_time_us();
   record.outcome = info.outcome;
@@ -65,14 +65,6 @@ void Gateway::wake() {
 
 void Gateway::take_granted() {
   while (Held* const held = context_.hold->take(*this)) static_cast<HeldExchange*>(held)->exchange.on_room();
-}
-
-void Gateway::add_held(HeldExchange& held) {
-  held_.push_back(held);
-}
-
-void Gateway::turn_away_held() {
-  while (!held_.empty()) held_.front().exchange.turn_away();
 }
 
 const endpoints::Pool* Gateway::pool(uint32_t id) {

@@ -281,6 +281,11 @@ void change_answer_head(std::string& head, std::span<const objects::HeaderChange
   for (const objects::HeaderChange& change : changes) change_line(head, first, head_end, change);
 }
 
+bool looks_like_json(std::string_view body) {
+  const size_t at = body.find_first_not_of(" \t\r\n");
+  return at != std::string_view::npos && body[at] == '{';
+}
+
 bool has_content_encoding(const http::Head& head) {
   for (const http::Header& header : head.headers()) {
     if (same_name(header.name, "content-encoding")) return true;

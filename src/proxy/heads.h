@@ -64,6 +64,8 @@ void append_length(std::string& head, uint64_t bytes);
 // What a route changes of a finished answer head.
 void change_answer_head(std::string& head, std::span<const objects::HeaderChange> changes);
 
+// Whether the first byte that is no space begins an object.
+bool looks_like_json(std::string_view body);
 // The body is compressed: nobody on the way can read it.
 bool has_content_encoding(const http::Head& head);
 

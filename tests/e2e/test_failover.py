@@ -295,6 +295,7 @@ class Exhausted(E2E):
         self.assertEqual(metrics.sum("penstock_attempts_total"), 3)
         self.assertEqual(metrics.sum("penstock_attempt_failures_total", reason="reset_before_response"), 3)
         self.assertEqual(metrics.sum("penstock_retries_total", reason="reset_before_response"), 2)
+        self.assertIn(answer.header("x-penstock-endpoint"), [fake.address for fake in fakes if fake.requests])
 
     def test_the_body_of_a_last_503_is_relayed(self):
         def script(_, sock):
@@ -402,6 +403,22 @@ class Exhausted(E2E):
             "the endpoint is used again",
             lambda: client.post("/v1/completions", completion()).header("x-penstock-endpoint") == bad.address,
         )
+
+    def test_an_endpoint_that_breaks_its_streams_is_ejected(self):
+        bad, good = self.sim("--instant", "--fail", "truncate-chunk"), self.sim("--instant")
+        config = "routing: {policy: round-robin}\nejection: {consecutive_failures: 3, base_penalty: 10m, max_penalty: 10m}\n"
+        gateway = self.gateway([bad, good], config, shards=1)
+        gateway.wait_pods(2)
+        broken = 0
+        for _ in range(20):
+            try:
+                answer = self.client(gateway).post("/v1/completions", completion(max_tokens=50, stream=True))
+                self.assertEqual(answer.events()[-1], "[DONE]")
+            except ConnectionEnded:
+                broken += 1
+        self.assertEqual(broken, 3)
+        self.assertEqual(gateway.value("penstock_endpoint_ejections_total", endpoint=bad.address), 1)
+        gateway.wait_outcomes({"ok": 17, "stream_broken": 3})
 
 
 class BrokenStreams(E2E):

@@ -391,8 +391,19 @@ class Drain(E2E):
         self.assertGreater(time.monotonic() - began, 0.3)
         with self.assertRaises(ConnectionEnded):
             client._read_body(response, "POST")
+        self.assertEqual(json.loads(response.events()[-1])["error"]["code"], "shutting_down")
         self.assertIn("drain limit reached", self.gw.log())
         wait_for("the server has nothing left to do", lambda: self.sim_.gauge("vllm:num_requests_running") == 0)
+
+    def test_what_has_no_answer_at_the_limit_is_told(self):
+        self.start("drain_delay: 1ms, drain_limit: 300ms", ["--fail", "stall-after=0"])
+        client = self.client(self.gw)
+        client.send(request_bytes("POST", "/v1/completions", completion()))
+        wait_for("it waits", lambda: self.gw.value("penstock_requests_in_flight") == 1)
+        self.gw.signal(signal.SIGTERM)
+        answer = client.read_response()
+        self.assertEqual((answer.status, answer.json()["error"]["code"]), (503, "shutting_down"))
+        self.assertEqual(self.gw.wait(harness.SOON), 0)
 
     def test_sigint_skips_the_delay(self):
         self.start("drain_delay: 10m, drain_limit: 10m")

@@ -219,6 +219,44 @@ class SlowReaders(E2E):
         wait_for("the memory is given back", lambda: gateway.memory() == 0)
         self.assertEqual(self.client(gateway).post("/v1/completions", completion()).status, 200)
 
+    def test_what_the_budget_cuts_is_not_laid_to_the_clients(self):
+        sim = self.sim("--instant", "--max-num-seqs", "512", "--kv-blocks", "1000000")
+        gateway = self.gateway([sim], f"limits: {{memory: {MiB}, body_bytes: 512KiB}}\n")
+        gateway.wait_pods(1)
+        body = completion("a long story", max_tokens=20_000, stream=True)
+        slow = [self.client(gateway, receive_buffer=4096) for _ in range(100)]
+        for client in slow:
+            client.send(request_bytes("POST", "/v1/completions", body))
+        wait_for("some were cut", lambda: gateway.outcomes().get("overloaded", 0) > 0)
+        self.assertNotIn("client_gone", gateway.outcomes())
+        self.assertGreater(gateway.value("penstock_limit_hits_total", limit="memory"), 0)
+        for client in slow:
+            client.reset()
+        gateway.wait_idle()
+
+    def test_enough_memory_for_a_receive_of_each_is_enough(self):
+        sim = self.sim("--instant", "--max-num-seqs", "512", "--kv-blocks", "1000000")
+        gateway = self.gateway([sim], f"limits: {{memory: {32 * MiB}, body_bytes: 1MiB}}\n")
+        gateway.wait_pods(1)
+        body = completion("a long story", max_tokens=20_000, stream=True)
+        slow = [self.client(gateway, receive_buffer=4096) for _ in range(100)]
+        for client in slow:
+            client.send(request_bytes("POST", "/v1/completions", body))
+        for client in slow:
+            self.assertEqual(client.read_head().status, 200)
+        last = [0]
+
+        def stuck():
+            received = gateway.metrics().sum("penstock_ring_received_bytes_total")
+            few, last[0] = received - last[0] < 200_000, received
+            return few
+
+        wait_for("the streams stand still", stuck, interval=0.1)
+        self.assertEqual(gateway.outcomes(), {})
+        for client in slow:
+            client.reset()
+        gateway.wait_outcomes({"client_gone": 100})
+
     def test_a_client_that_takes_nothing_is_given_up(self):
         sim = self.sim("--instant")
         gateway = self.gateway([sim], "timeouts: {client_write: 300ms}\n", shards=1)

@@ -290,6 +290,23 @@ class Heads(E2E):
                     self.assertEqual((seen.body, seen.path), (body, path))
                     self.assertEqual(seen.header("content-type"), content_type)
 
+    def test_json_that_is_said_to_be_a_form_is_read(self):
+        for content_type in ("application/x-www-form-urlencoded", "text/plain"):
+            with self.subTest(content_type=content_type):
+                headers = [("Content-Type", content_type), ("x-gateway-model-name-rewrite", "b")]
+                _, seen = self.exchange(body=b' {"model":"a","prompt":"p"}', headers=headers)
+                self.assertEqual(seen.body, b' {"model":"b","prompt":"p"}')
+                self.assertEqual(seen.header("content-type"), content_type)
+
+    def test_the_usage_of_a_long_answer_is_read(self):
+        vectors = b",".join([b'{"object":"embedding","embedding":[0.5,0.25]}'] * 50_000)  # 2 MB
+        long = b'{"object":"list","data":[' + vectors + b'],"usage":{"prompt_tokens":7,"total_tokens":7}}'
+        self.endpoint.script = lambda _, sock: sock.sendall(answer_bytes(200, long)) or True
+        answer, _ = self.exchange(path="/v1/embeddings", body={"model": "a", "input": "text"})
+        self.assertEqual(answer.body, long)
+        self.gateway_.wait_idle()
+        self.assertEqual(self.gateway_.metrics().sum("inference_objective_input_tokens_sum"), 7)
+
     def test_json_that_is_no_request_is_refused_in_openais_form(self):
         cases = [
             ("/v1/completions", b'{"model":7,"prompt":"p"}', "model"),

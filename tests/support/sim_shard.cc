@@ -76,7 +76,7 @@ void SimShard::publish(const objects::Desired& desired, const Models& models) {
 void SimShard::end() {
   hold_.close();
   server_.stop_listening();
-  gateway_.turn_away_held();
+  server_.announce_end();
 }
 
 void SimShard::close_and_check(SimNetwork& network) {

@@ -43,6 +43,8 @@ class RequestHandler {
   virtual void on_request_failed(const RequestFailure& failure) = 0;  // answer it and finish_response(close)
   virtual void on_drained() = 0;                                      // congested() is over
   virtual void on_gone(Gone why) = 0;                                 // the connection is closed
+  // The process ends: cut() follows in the next turn, and now is the time for a last word. Default: nothing.
+  virtual void on_ending() {}
 
  protected:
   ~RequestHandler() = default;
@@ -93,7 +95,8 @@ class Connection final : public net::Connection, public net::Disposable, public 
 
   // ---- for the Server ----
   void close_when_idle();  // drain: ends now when idle, else after the current answer
-  void cut();              // end of drain: on_gone(cut) and close
+  void announce_end();     // end of drain: on_ending()
+  void cut();              // a turn later: on_gone(cut) and close
 
  private:
   // idle: between requests. head: some bytes of a head. exchange: head complete, answer not finished.
@@ -173,6 +176,8 @@ class Server final : public net::AcceptEvents {
   void adopt(int fd);  // a connection that was accepted here or elsewhere
   void stop_listening();
   void drain();  // idle connections end now, others after their answer
+  // The process ends: first what is left is told, and a turn later cut.
+  void announce_end();
   void cut_all();
   size_t connections() const { return count_; }
 

@@ -85,7 +85,8 @@ class BodyBuffer {
   size_t size() const { return size_; }
   size_t capacity() const { return capacity_; }
   bool empty() const { return size_ == 0; }
-  void reset();  // frees the memory and gives back the budget
+  void keep_last(size_t bytes);  // forgets what is before them; the capacity stays
+  void reset();                  // frees the memory and gives back the budget
 
  private:
   [[nodiscard]] bool grow(size_t needed, size_t expected);

@@ -15,7 +15,7 @@ class Connection : public SocketEvents, private Flushable {
  public:
   // Writes are gathered up to this many bytes; copying more would cost more than the system call that it saves.
   static constexpr size_t gather_max = 16 * 1024;
-  // Above `high_mark` queued bytes the source of those bytes should pause (see congested()).
+  // Above `high_mark` queued bytes the source of those bytes should pause (see congested()); earlier in a full budget.
   static constexpr size_t high_mark = 256 * 1024, low_mark = 64 * 1024;
 
   Connection(EventLoop& loop, BlockPool& pool) : loop_(loop), queue_(pool) {}
@@ -26,9 +26,11 @@ class Connection : public SocketEvents, private Flushable {
   SocketId socket() const { return socket_; }
   size_t queued() const { return queue_.size(); }  // whether the kernel refused them or the turn's end will send them
   bool blocked() const { return blocked_; }        // the kernel has refused some; on_flushed() ends it
-  // True while the source should not produce: the queue passed the high mark (or, under memory
-  // pressure, is not empty) and has not yet fallen below the low mark. on_drained() ends it.
+  // True while the source should not produce: the queue passed the high mark (or less, as the memory budget
+  // fills: see mark()) and has not yet fallen to the low mark. on_drained() ends it.
   bool congested() const { return congested_; }
+  // The last write() that failed did so because the budget refused to queue.
+  bool starved() const { return starved_; }
 
   // Takes all pieces, in order. False: the connection is dead or the budget refused to queue; the caller must close it.
   // Never calls back. Not after finish_sending(). That it is dead may also come out at the turn's end, as on_error().
@@ -66,14 +68,15 @@ class Connection : public SocketEvents, private Flushable {
   void note_congestion();
   void all_sent();
   int send_queued();  // errno of a dead socket, else 0
-  bool under_pressure() const;
+  bool enqueue(std::string_view bytes);
+  size_t mark() const;
   void opened(SocketId socket);
 
   EventLoop& loop_;
   SocketId socket_;
   OutQueue queue_;
   bool* destroyed_ = nullptr;  // on the stack of on_writable(): set by the destructor
-  bool congested_ = false, recv_paused_ = false, blocked_ = false;
+  bool congested_ = false, recv_paused_ = false, blocked_ = false, starved_ = false;
   bool finish_when_flushed_ = false;  // finish_sending() was called; once the queue is empty: FIN was sent
 };
 

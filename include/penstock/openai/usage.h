@@ -35,6 +35,9 @@ class AnswerObserver {
   // usage and stop_reason at the top level: the reason of a choice is then not known. Of a completion usually only the
   // head and the end are parsed: what is broken between them is then not noticed.
   void on_answer(std::string_view json);
+  // The end of an answer of which the rest was not kept; of more than `tail_bytes` the last ones are looked at.
+  void on_tail(std::string_view tail);
+  static constexpr size_t answer_bytes_max = 1024 * 1024, tail_bytes = 64 * 1024;
 
   // The last usage seen (continuous_usage_stats sends many: only the last counts).
   const std::optional<Usage>& usage() const { return usage_; }

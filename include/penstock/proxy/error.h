@@ -62,8 +62,14 @@ const ErrorInfo& info_of(ErrorCode code);
 // What a request that cannot be read is answered with.
 ErrorCode error_of(const downstream::RequestFailure& failure);
 
-// The whole answer, head and body. `message` replaces the default sentence when not empty.
-std::string error_answer(ErrorCode code, std::string_view message, std::string_view param, std::string_view request_id,
-                         bool keep_alive, bool head_only);
+// What an answer says besides its code; what is empty is left out.
+struct ErrorDetails {
+  std::string_view message;  // instead of the default sentence
+  std::string_view param, request_id;
+  std::string_view endpoint;  // the one that was tried last
+  bool keep_alive = false, head_only = false;
+};
+// The whole answer, head and body.
+std::string error_answer(ErrorCode code, const ErrorDetails& details = {});
 
 }  // namespace penstock::proxy

@@ -72,7 +72,6 @@ struct Context {
 
 class Exchange;
 struct HeldExchange;
-struct HeldHereTag {};
 
 class Gateway final : public downstream::Service, private HoldHome {
  public:
@@ -80,8 +79,6 @@ class Gateway final : public downstream::Service, private HoldHome {
   ~Gateway();
 
   size_t in_flight() const { return in_flight_; }
-  // The requests that wait for room here are answered: the gateway ends (503).
-  void turn_away_held();
 
  private:
   friend class Exchange;
@@ -92,7 +89,6 @@ class Gateway final : public downstream::Service, private HoldHome {
   // HoldHome
   void wake() override;
   void take_granted();
-  void add_held(HeldExchange& held);
   // Load has shrunk: somebody who waits may go, on whatever shard. One atomic load while nobody does, and nothing at
   // all with flow control off: who waited when that was said has been let go.
   void room_made();
@@ -112,7 +108,6 @@ class Gateway final : public downstream::Service, private HoldHome {
   };
   std::vector<Place> places_;  // by endpoint slot
   size_t in_flight_ = 0;
-  IntrusiveList<HeldExchange, HeldHereTag> held_;
 };
 
 }  // namespace penstock::proxy

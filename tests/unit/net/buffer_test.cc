@@ -145,6 +145,20 @@ TEST_CASE("a body grows with what has arrived, not with what was announced") {
   CHECK(body.view().empty());
 }
 
+TEST_CASE("of a body the end can be kept alone") {
+  MemoryBudget budget(1024 * 1024);
+  BodyBuffer body(budget);
+  REQUIRE(body.append("what was before, and the end", 0));
+  body.keep_last(100);
+  CHECK(body.view() == "what was before, and the end");
+  body.keep_last(7);
+  CHECK(body.view() == "the end");
+  for (size_t k = 0; k < BodyBuffer::padding; ++k) REQUIRE(body.data()[body.size() + k] == '\0');
+  REQUIRE(body.append(" goes on", 0));
+  CHECK(body.view() == "the end goes on");
+  CHECK(budget.used() == body.capacity() + BodyBuffer::padding);
+}
+
 TEST_CASE("a body of a known length ends in a buffer of just that length") {
   MemoryBudget budget(512 * 1024 * 1024);
   for (const size_t length : {size_t{1500}, size_t{64} * 1024, size_t{100'000}, size_t{1'000'003}}) {

@@ -192,7 +192,7 @@ TEST_CASE("beyond the high mark a connection is congested until it falls below t
 }
 
 TEST_CASE("under memory pressure any queued byte congests, until all is gone or the pressure is") {
-  constexpr size_t limit = 1024 * 1024;
+  constexpr size_t limit = 64 * 1024 * 1024;
   SUBCASE("all gone") {
     Pair pair(/*slow=*/true, limit);
     pair.sim.budget().take_anyway(limit / 8 * 7);
@@ -217,10 +217,26 @@ TEST_CASE("under memory pressure any queued byte congests, until all is gone or 
   }
 }
 
+TEST_CASE("the fuller the budget, the sooner a connection is congested") {
+  constexpr size_t limit = 64 * 1024 * 1024;
+  Pair pair(/*slow=*/true, limit);
+  pair.sim.budget().take_anyway(limit / 2);
+  size_t queued = 0;
+  while (!pair.connection->congested()) {
+    queued = pair.connection->queued();
+    REQUIRE(pair.connection->write(std::string(16 * 1024, 'x')));
+  }
+  CHECK(queued <= limit / 2 / 256);
+  CHECK(pair.connection->queued() > limit / 4 / 256);
+  pair.sim.budget().give_back(limit / 2);
+}
+
 TEST_CASE("when the budget refuses, write says so, and closing gives everything back") {
   Pair pair(/*slow=*/true, 100 * 1024);
   REQUIRE(pair.connection->write(std::string(50'000, 'x')));
+  CHECK_FALSE(pair.connection->starved());
   CHECK_FALSE(pair.connection->write(std::string(200'000, 'x')));
+  CHECK(pair.connection->starved());
   CHECK(pair.sim.budget().used() > 0);
   pair.connection->close();
   CHECK(pair.sim.budget().used() == 0);

@@ -226,6 +226,16 @@ TEST_CASE("an answer beyond 1 MiB is read from its tail, and only at its top lev
   CHECK_FALSE(observer.usage().has_value());
 }
 
+TEST_CASE("of the end of an answer as much is read as of a long one's") {
+  AnswerObserver observer;
+  observer.on_tail(R"(5,0.25]}],"model":"m","usage":{"prompt_tokens":3,"total_tokens":3}})");
+  CHECK(numbers(observer) == Numbers{3, 0, -1});
+  observer.reset();
+  observer.on_tail("");
+  observer.on_tail("}");
+  CHECK_FALSE(observer.usage().has_value());
+}
+
 TEST_CASE("numbers beyond 32 bits are held at the largest") {
   AnswerObserver observer;
   observer.on_answer(R"({"usage":{"prompt_tokens":99999999999,"completion_tokens":1e3}})");
