@@ -219,11 +219,12 @@ Exchange::Progress Exchange::read_body() {
 
 // ---- parse ----
 
-// Paths we do not know, and bodies that are not JSON, travel unread: an endpoint is chosen by load alone. Many clients
-// send JSON and say nothing of it, or that it is a form (curl -d): there the body speaks for itself.
+// Paths we do not know, and bodies that are not JSON, travel unread: an endpoint is chosen by load alone. Where a pool
+// gives models other names, choose_pool() reads the model of JSON bodies on unknown paths, too. Many clients send JSON
+// and say that it is a form (curl -d): there the body speaks for itself.
 Exchange::Progress Exchange::parse() {
   const openai::Api api = head_.method == "POST" ? openai::api_of(head_.target()) : openai::Api::other;
-  inference_ = false;
+  inference_ = model_read_ = false;
   request_.clear();
   const bool json = head_.json ? !body_.empty() : looks_like_json(body_.view());
   if (api == openai::Api::other || !json) return Progress::ready;
@@ -236,7 +237,7 @@ Exchange::Progress Exchange::parse() {
     refuse(ErrorCode::invalid_body, failure.message, failure.param);
     return Progress::ended;
   }
-  inference_ = true;
+  inference_ = model_read_ = true;
   target_model_ = head_.model_rewrite.empty() ? request_.model : head_.model_rewrite;
   return Progress::ready;
 }
@@ -339,7 +340,7 @@ void Exchange::plan(const routing::Decision& decision) {
 void Exchange::build_attempt() {
   const std::string_view body = body_.view();
   std::string_view before = body, value, after;
-  if (inference_ && target_model_ != request_.model) {
+  if (model_renamed()) {
     const openai::Spliced spliced = openai::splice_model(body, request_.model_value, target_model_);
     spliced_model_ = spliced.value;
     before = spliced.before;

@@ -103,6 +103,7 @@ class Exchange final : public net::Disposable, public downstream::RequestHandler
   // The client's name for the model, for gauges; names that nobody serves must not become labels.
   std::string_view counted_model() const { return model_listed_ ? std::string_view(request_.model) : ""; }
   void build_attempt();
+  bool model_renamed() const { return model_read_ && target_model_ != request_.model; }
   bool restores_model(const http::Head& answer) const;
   void begin_restoring(const http::Head& answer);
   void relay_reframed(std::string_view decoded);
@@ -130,6 +131,8 @@ class Exchange final : public net::Disposable, public downstream::RequestHandler
   const endpoints::Pool* pick_pool(const endpoints::Snapshot& snapshot, const objects::RouteBackend* backend,
                                    ErrorCode* refusal);
   std::string_view model_for_pool();
+  void scan_unknown();
+  bool reads_model(const endpoints::Pool& pool);
   std::string_view session() const;
   uint64_t choice_number(uint64_t purpose);
   void name_model(const endpoints::Pool& pool);
@@ -168,6 +171,7 @@ class Exchange final : public net::Disposable, public downstream::RequestHandler
   ForwardedHead head_;
   std::string client_ip_;
   bool head_request_ = false, request_complete_ = false, inference_ = false;
+  bool model_read_ = false;    // the body names a model that may get another name: of inference requests always
   bool model_listed_ = false;  // the target model is one that an endpoint lists
   uint64_t announced_body_ = 0;
   net::BodyBuffer body_;

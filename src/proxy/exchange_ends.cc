@@ -180,7 +180,7 @@ void Exchange::report(Outcome outcome, Instant now) {
   record.reason = reason_;
   record.inference = inference_;
   record.streaming = watch_.event_stream();
-  if (inference_) {
+  if (model_read_) {
     record.model = request_.model;
     record.target_model = target_model_;
     record.api = openai::to_string(request_.api);
@@ -226,7 +226,7 @@ void Exchange::reset() {
   answer_changes_ = {};
   gathered_.reset();
   priority_ = 0;
-  head_request_ = request_complete_ = inference_ = fresh_connection_ = model_listed_ = false;
+  head_request_ = request_complete_ = inference_ = fresh_connection_ = model_read_ = model_listed_ = false;
   answer_started_ = answer_keep_alive_ = running_ = restoring_ = false;
   endpoint_ = nullptr;
   attempts_ = tried_count_ = planned_count_ = prompt_tokens_ = matched_blocks_ = prompt_blocks_ = prompt_block_tokens_ =

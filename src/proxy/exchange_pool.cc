@@ -22,6 +22,10 @@ std::string unknown_model_message(std::string_view model) {
   return "The model `" + std::string(model.substr(0, quoted_name_max)) + "` does not exist.";
 }
 
+bool renames(const endpoints::Pool& pool) {
+  return pool.rewrites != nullptr && !pool.rewrites->empty();
+}
+
 }  // namespace
 
 // What the rule says of the request's head holds from here on: of a path that it rewrites the new one counts.
@@ -52,13 +56,13 @@ Exchange::Progress Exchange::choose_pool() {
   rule_ = nullptr;
   if (refusal == ErrorCode::model_not_found) return refuse_model(request_.model);
   if (refusal != ErrorCode::none) return refused(refusal);
-  if (!inference_) request_.clear();
+  if (!inference_ && (pool == nullptr || !reads_model(*pool))) request_.clear();
   if (pool == nullptr) return Progress::ready;
   pool_id_ = pool->id;
   if (!head_.objective.empty() && pool->objectives != nullptr) {
     if (const int32_t* const priority = pool->objectives->find(head_.objective)) priority_ = *priority;
   }
-  if (!inference_) return Progress::ready;
+  if (!model_read_) return Progress::ready;
   name_model(*pool);
   // What objects do not tell us of, such as static endpoints, may know more models than it lists.
   const bool refuses = snapshot->routes != nullptr && surely_unknown(*pool, target_model_);
@@ -135,11 +139,25 @@ const endpoints::Pool* Exchange::pick_pool(const endpoints::Snapshot& snapshot, 
 // (/tokenize, /v1/rerank ...) are read here, for nothing else tells where they belong.
 std::string_view Exchange::model_for_pool() {
   if (!head_.model_rewrite.empty()) return head_.model_rewrite;
-  if (!inference_ && head_.json && !body_.empty()) {
-    const openai::ScanFailure failure = context_.scanner.scan(openai::Api::other, body_.view(), request_);
-    if (failure.error != openai::ScanError::none) request_.clear();
-  }
+  if (!inference_) scan_unknown();
   return request_.model;
+}
+
+// Leaves the request empty when the body is not JSON.
+void Exchange::scan_unknown() {
+  if (!head_.json || body_.empty()) return;
+  const openai::ScanFailure failure = context_.scanner.scan(openai::Api::other, body_.view(), request_);
+  if (failure.error != openai::ScanError::none) request_.clear();
+}
+
+// Of a request that travels unread otherwise: is its model one that may get another name? Requests of pools that rename
+// nothing are spared the reading.
+bool Exchange::reads_model(const endpoints::Pool& pool) {
+  if (head_.model_rewrite.empty() && !renames(pool)) return false;
+  if (request_.model_value.empty()) scan_unknown();  // it may have been read to choose the pool
+  if (request_.model_value.empty()) return false;
+  target_model_ = head_.model_rewrite.empty() ? request_.model : head_.model_rewrite;
+  return model_read_ = true;
 }
 
 std::string_view Exchange::session() const {
@@ -154,9 +172,9 @@ uint64_t Exchange::choice_number(uint64_t purpose) {
 
 // The client's name or what its head says, unless a rewrite of the pool says otherwise.
 void Exchange::name_model(const endpoints::Pool& pool) {
-  if (head_.model_rewrite.empty() && pool.rewrites != nullptr && !pool.rewrites->empty()) rewrite_model(pool);
+  if (head_.model_rewrite.empty() && renames(pool)) rewrite_model(pool);
   model_listed_ = may_serve(pool, target_model_);
-  prompt_tokens_ = estimate_tokens();
+  if (inference_) prompt_tokens_ = estimate_tokens();
 }
 
 void Exchange::rewrite_model(const endpoints::Pool& pool) {

@@ -22,7 +22,7 @@ bool is_json(const http::Head& answer) {
 }  // namespace
 
 bool Exchange::restores_model(const http::Head& answer) const {
-  if (!inference_ || target_model_ == request_.model || framing_ == Framing::none) return false;
+  if (!model_renamed() || framing_ == Framing::none) return false;
   return (is_events(answer) || is_json(answer)) && !has_content_encoding(answer);
 }
 

@@ -186,11 +186,13 @@ class Routes(E2E):
             ("/team/completions", "/v1/completions", "base"),
             ("/ask", "/v1/completions", "base"),
             ("/canary", "/v1/completions", "base"),
-            ("/v1/completions", "/raw", "chat"),  # it is no completion any more
         ):
             self.assertEqual(self.post(path, completion(model="chat")).status, 200)
             request = self.ends["a"].requests[-1]
             self.assertEqual((request.path, harness.json.loads(request.body)["model"]), (seen, model))
+        # It is no completion any more, which would need a prompt.
+        self.assertEqual(self.post("/v1/completions", b'{"model":"chat"}').status, 200)
+        self.assertEqual((self.ends["a"].requests[-1].path, self.ends["a"].requests[-1].body), ("/raw", b'{"model":"base"}'))
         listed = [one["id"] for one in self.get("/team/models").json()["data"]]
         self.assertIn("chat", listed)
 

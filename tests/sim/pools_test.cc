@@ -126,6 +126,9 @@ class Cluster {
   Reply complete(const std::string& model, bool stream = false, const std::string& fields = "",
                  const std::string& path = "/v1/completions") {
     const std::string body = R"({"prompt":"hi","model":")" + model + R"(","stream":)" + (stream ? "true}" : "false}");
+    return post(path, body, fields);
+  }
+  Reply post(const std::string& path, const std::string& body, const std::string& fields = "") {
     return ask("POST " + path + " HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: " +
                std::to_string(body.size()) + "\r\n" + fields + "\r\n" + body);
   }
@@ -222,6 +225,43 @@ TEST_CASE("a rewritten model reaches the server, and the client sees its own nam
     CHECK(cluster.watcher.rewrites ==
           std::vector<std::string>{"aliases chat served/llama-3.1-8b", "aliases chat served/llama-3.1-8b"});
   }
+}
+
+TEST_CASE("a model gets its other name on any path whose body is JSON") {
+  Cluster cluster;
+  cluster.publish(kRewrites, {{"pod-a-rank-0", {"served/llama-3.1-8b"}}}, /*both=*/false);
+  for (const char* path : {"/v1/rerank", "/v1/score", "/pooling", "/tokenize", "/detokenize", "/v1/audio/speech"}) {
+    INFO(path);
+    const Reply reply = cluster.complete("chat", false, "", path);
+    CHECK(model_in(cluster.requests[0].back()) == "served/llama-3.1-8b");
+    CHECK(reply.body.starts_with(R"({"model":"chat",)"));
+    CHECK(cluster.watcher.target_model == "served/llama-3.1-8b");
+    CHECK(cluster.complete("chat", true, "", path).body.starts_with("data: {\"model\":\"chat\","));
+    const Reply unknown = cluster.complete("secret", false, "", path);
+    CHECK(unknown.status == 404);
+    CHECK(unknown.body.find("model_not_found") != std::string::npos);
+  }
+  CHECK(cluster.watcher.rewrites.size() == 12);
+  const size_t before = cluster.requests[0].size();
+  // Nothing of interest in them: they travel as they are.
+  for (const char* body : {"{\"prompt\":\"hi\"}", "{\"model\":", "{\"model\":null}", "[\"model\"]", "chat"}) {
+    INFO(body);
+    CHECK(cluster.post("/tokenize", body).status == 200);
+    CHECK(cluster.requests[0].back().ends_with(std::string("\r\n\r\n") + body));
+  }
+  const std::string form = R"({"model":"secret"})";
+  CHECK(cluster.post("/v1/audio/transcriptions", form, "Content-Type: multipart/form-data\r\n").status == 200);
+  CHECK(cluster.requests[0].size() == before + 6);
+  CHECK(cluster.complete("x", false, "x-gateway-model-name-rewrite: served/llama-3.1-8b\r\n", "/v1/rerank").status ==
+        200);
+  CHECK(model_in(cluster.requests[0].back()) == "served/llama-3.1-8b");
+}
+
+TEST_CASE("the model on an unknown path is not read where no pool renames any") {
+  Cluster cluster;
+  cluster.publish("", {{"pod-a-rank-0", {"served"}}}, /*both=*/false);
+  CHECK(cluster.complete("secret", false, "", "/v1/rerank").status == 200);
+  CHECK(cluster.watcher.target_model.empty());
 }
 
 TEST_CASE("weighted targets stick to a session, and the head wins over rewrites") {
