@@ -1,6 +1,7 @@
 // Stages of an exchange: which rule of the routes holds, which pool answers, and by which name that pool's servers know
 // the model.
 #include <algorithm>
+#include <array>
 #include <utility>
 
 #include "exchange.h"
@@ -24,6 +25,13 @@ std::string unknown_model_message(std::string_view model) {
 
 bool renames(const endpoints::Pool& pool) {
   return pool.rewrites != nullptr && !pool.rewrites->empty();
+}
+
+// The client's name cannot be put back into an answer that nobody here can read.
+const std::array<objects::HeaderChange, 1>& uncompressed() {
+  static const std::array<objects::HeaderChange, 1> change = {
+      {{objects::HeaderChange::Op::set, "accept-encoding", "identity"}}};
+  return change;
 }
 
 }  // namespace
@@ -173,6 +181,7 @@ uint64_t Exchange::choice_number(uint64_t purpose) {
 // The client's name or what its head says, unless a rewrite of the pool says otherwise.
 void Exchange::name_model(const endpoints::Pool& pool) {
   if (head_.model_rewrite.empty() && renames(pool)) rewrite_model(pool);
+  if (model_renamed()) head_.change(uncompressed());
   model_listed_ = may_serve(pool, target_model_);
   if (inference_) prompt_tokens_ = estimate_tokens();
 }

@@ -1,12 +1,13 @@
 """HTTPRoutes in manifests: what filters, limits and mistakes in them do to requests, and what operators are told."""
 
+import gzip
 import os
 import re
 import signal
 import socket
 
 import harness
-from harness import ConnectionEnded, E2E, completion, fetch, wait_for
+from harness import ConnectionEnded, E2E, answer_bytes, completion, fetch, wait_for
 
 POOL = """
 apiVersion: inference.networking.k8s.io/v1
@@ -195,6 +196,36 @@ class Routes(E2E):
         self.assertEqual((self.ends["a"].requests[-1].path, self.ends["a"].requests[-1].body), ("/raw", b'{"model":"base"}'))
         listed = [one["id"] for one in self.get("/team/models").json()["data"]]
         self.assertIn("chat", listed)
+
+    # ---- models ----
+
+    def test_aliases_on_paths_that_are_read_for_them_only(self):
+        self.start(rule("/"), more=REWRITE)
+        self.ends["a"].script = lambda request, sock: sock.sendall(answer_bytes(body=b'{"n":1,"model":"base"}')) is None
+        for path in ("/v1/rerank", "/v1/score", "/pooling", "/tokenize", "/detokenize", "/v1/audio/speech"):
+            answer = self.post(path, b'{"input":"x","model":"chat"}')
+            self.assertEqual(self.ends["a"].requests[-1].body, b'{"input":"x","model":"base"}', path)
+            self.assertEqual((answer.status, answer.body), (200, b'{"n":1,"model":"chat"}'), path)
+
+    def test_an_answer_with_an_alias_is_not_compressed(self):
+        body = b'{"model":"base","choices":[]}'
+
+        def compress(request, sock):
+            if always or "gzip" in (request.header("accept-encoding") or ""):
+                sock.sendall(answer_bytes(body=gzip.compress(body), headers=[("content-encoding", "gzip")]))
+            else:
+                sock.sendall(answer_bytes(body=body))
+            return True
+
+        self.start(rule("/"), more=REWRITE)
+        self.ends["a"].script, always = compress, False
+        answer = self.post("/v1/completions", completion(model="chat"), ("accept-encoding", "gzip"))
+        self.assertEqual((answer.header("content-encoding"), answer.json()["model"]), (None, "chat"))
+        answer = self.post("/v1/completions", completion(model="base"), ("accept-encoding", "gzip"))
+        self.assertEqual((answer.header("content-encoding"), gzip.decompress(answer.body)), ("gzip", body))
+        always = True  # it compresses unasked: the answer goes out as it came
+        answer = self.post("/v1/completions", completion(model="chat"))
+        self.assertEqual((answer.header("content-encoding"), gzip.decompress(answer.body)), ("gzip", body))
 
     # ---- header fields, and filters of one backend ----
 

@@ -257,6 +257,18 @@ TEST_CASE("a model gets its other name on any path whose body is JSON") {
   CHECK(model_in(cluster.requests[0].back()) == "served/llama-3.1-8b");
 }
 
+TEST_CASE("of a rewritten model no compressed answer is asked for") {
+  Cluster cluster;
+  cluster.publish(kRewrites, {}, /*both=*/false);
+  cluster.complete("chat", false, "Accept-Encoding: gzip\r\naccept-encoding: br\r\n");
+  CHECK(cluster.requests[0].back().find("gzip") == std::string::npos);
+  CHECK(cluster.requests[0].back().find("br\r\n") == std::string::npos);
+  CHECK(cluster.requests[0].back().find("accept-encoding: identity\r\n") != std::string::npos);
+  cluster.complete("other", false, "Accept-Encoding: gzip\r\n");
+  CHECK(cluster.requests[0].back().find("Accept-Encoding: gzip\r\n") != std::string::npos);
+  CHECK(cluster.requests[0].back().find("identity") == std::string::npos);
+}
+
 TEST_CASE("the model on an unknown path is not read where no pool renames any") {
   Cluster cluster;
   cluster.publish("", {{"pod-a-rank-0", {"served"}}}, /*both=*/false);
