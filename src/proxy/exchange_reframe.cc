@@ -28,8 +28,7 @@ bool Exchange::restores_model(const http::Head& answer) const {
 
 void Exchange::begin_restoring(const http::Head& answer) {
   const bool events = is_events(answer);
-  restorer_.begin(events ? openai::ModelRestorer::Shape::events : openai::ModelRestorer::Shape::json, target_model_,
-                  request_.model);
+  restorer_.begin(events ? openai::ModelRestorer::Shape::events : openai::ModelRestorer::Shape::json, request_.model);
   announced_answer_ = answer.content_length;
   if (!events && answer.has_content_length && answer.content_length <= gathered_bytes_max) {
     framing_ = Framing::whole;
@@ -43,7 +42,7 @@ void Exchange::relay_reframed(std::string_view decoded) {
     context_.piece.clear();
     restorer_.feed(decoded, context_.piece);
     decoded = context_.piece;
-    if (decoded.empty()) return;  // held back; and an empty chunk would end the answer
+    if (decoded.empty()) return;  // nothing but the server's name; and an empty chunk would end the answer
   }
   if (framing_ == Framing::chunked) {
     static_cast<void>(relay_chunk(decoded, "\r\n"));
@@ -71,7 +70,6 @@ bool Exchange::relay_whole() {
   std::string& piece = context_.piece;
   piece.clear();
   restorer_.feed(gathered_.view(), piece);
-  restorer_.finish(piece);
   gathered_.reset();
   append_length(answer_head_, piece.size());
   const bool going_on = relay({}, piece, {});
@@ -83,11 +81,8 @@ bool Exchange::relay_whole() {
 bool Exchange::relay_end() {
   if (framing_ == Framing::same || framing_ == Framing::none) return answer_started_ || relay({}, {}, {});
   if (framing_ == Framing::whole) return relay_whole();
-  context_.piece.clear();
-  if (restoring_) restorer_.finish(context_.piece);
-  const std::string_view held = context_.piece;
-  if (framing_ == Framing::until_close) return (answer_started_ && held.empty()) || relay({}, held, {});
-  return held.empty() ? relay({}, "0\r\n\r\n", {}) : relay_chunk(held, "\r\n0\r\n\r\n");
+  if (framing_ == Framing::until_close) return answer_started_ || relay({}, {}, {});
+  return relay({}, "0\r\n\r\n", {});
 }
 
 }  // namespace penstock::proxy

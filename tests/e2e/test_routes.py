@@ -227,6 +227,24 @@ class Routes(E2E):
         answer = self.post("/v1/completions", completion(model="chat"))
         self.assertEqual((answer.header("content-encoding"), gzip.decompress(answer.body)), ("gzip", body))
 
+    def test_an_answer_tells_no_other_name_than_the_clients(self):
+        self.start(rule("/"), more=REWRITE)
+        private, text = b'"model":"/models/private-base-v2"', rb'"text":"{\"model\":\"/models/private-base-v2\"}"'
+        for path, shape in (
+            ("/v1/completions", b'{%s,"choices":[{%s}]}'),
+            ("/v1/messages", b'{"type":"message_start","message":{%s,"content":[{%s}]}}'),
+            ("/v1/responses", b'{"type":"response.completed","response":{%s,"output":[{%s}]}}'),
+        ):
+            asked = {"model": "chat", "prompt": "x", "input": "x", "messages": [{"role": "user", "content": "x"}]}
+            body, expected = shape % (private, text), shape % (b'"model":"chat"', text)
+            self.ends["a"].script = lambda request, sock: sock.sendall(answer_bytes(body=body)) is None
+            self.assertEqual(self.post(path, asked).body, expected)
+            body, expected = b"data: " + body + b"\n\n", b"data: " + expected + b"\n\n"
+            self.ends["a"].script = lambda request, sock: (
+                sock.sendall(answer_bytes(body=body, content_type="text/event-stream")) is None
+            )
+            self.assertEqual(self.post(path, {**asked, "stream": True}).body, expected)
+
     # ---- header fields, and filters of one backend ----
 
     def test_filters_of_one_backend(self):

@@ -17,13 +17,13 @@ namespace penstock::test {
 class RestoredAnswer {
  public:
   // The text with the names restored; nothing when it is not JSON.
-  static std::optional<std::string> of(std::string_view json, std::string_view served, std::string_view asked) {
+  static std::optional<std::string> of(std::string_view json, std::string_view asked) {
     const simdjson::padded_string text(json);
     simdjson::dom::parser strict;
     simdjson::dom::element element;
     if (strict.parse(text).get(element) != simdjson::SUCCESS) return std::nullopt;
     if (!element.is_object()) return std::string(json);
-    RestoredAnswer self(text, served);
+    RestoredAnswer self(text);
     simdjson::ondemand::parser parser;
     simdjson::ondemand::document document;
     simdjson::ondemand::object object;
@@ -40,7 +40,7 @@ class RestoredAnswer {
   }
 
  private:
-  RestoredAnswer(const simdjson::padded_string& text, std::string_view served) : text_(text), served_(served) {}
+  explicit RestoredAnswer(const simdjson::padded_string& text) : text_(text) {}
 
   bool look(simdjson::ondemand::object& object, bool inner) {
     for (auto result : object) {
@@ -52,9 +52,7 @@ class RestoredAnswer {
       simdjson::ondemand::value value = field.value();
       const std::string_view token = value.raw_json_token();
       if (model && token.starts_with('"')) {
-        std::string_view name;
-        if (value.get_string().get(name)) continue;  // an escape that is none: not the name
-        if (name == served_) note(token.data());
+        note(token.data());
       } else if (deeper && token.starts_with('{')) {
         simdjson::ondemand::object nested;
         if (value.get_object().get(nested) || !look(nested, true)) return false;
@@ -71,7 +69,6 @@ class RestoredAnswer {
   }
 
   const simdjson::padded_string& text_;
-  const std::string_view served_;
   std::vector<std::pair<size_t, size_t>> names_;
 };
 

@@ -1,12 +1,11 @@
 // Puts the name by which the client asked for a model back into the answer of a server that knows it by another name:
 // the value of "model" at the top level of a JSON answer, or of each event of a stream, and in an object "response" or
-// "message" there, when it is the server's name. Nothing else changes: text that was generated stands in strings or
-// deeper in the answer. Bytes come in pieces, cut anywhere; held back is no more than what may still turn out to be the
-// name. A key with escapes in it is not looked at, and what is not JSON passes as it is.
+// "message" there, if it is a string, whatever it says: a server may give the model a third name, such as its path.
+// Nothing else changes: text that was generated stands in strings or deeper in the answer. Bytes come in pieces, cut
+// anywhere; none are held back. A key with escapes in it is not looked at, and what is not JSON passes as it is.
 // Pure; one thread; reused.
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -17,13 +16,10 @@ class ModelRestorer {
  public:
   enum class Shape : uint8_t { json, events };
 
-  // `served` is the server's name, `asked` the client's; both stay valid until the answer has ended.
-  void begin(Shape shape, std::string_view served, std::string_view asked);
+  // `asked` is the client's name; it stays valid until the answer has ended.
+  void begin(Shape shape, std::string_view asked);
   // Appends to `out` what these bytes become.
   void feed(std::string_view bytes, std::string& out);
-  // The answer has ended: appends what was held back.
-  void finish(std::string& out);
-  size_t held() const { return held_.size(); }
 
  private:
   // Where in the JSON text the next byte stands. `rest`: nothing of interest comes any more in this text.
@@ -46,7 +42,7 @@ class ModelRestorer {
 
   void feed_events(const char* at, const char* end, Output& output);
   const char* in_field(const char* at);
-  void end_line(Output& output);
+  void end_line();
   void new_text();
 
   void scan(const char* at, const char* end, Output& output);
@@ -57,10 +53,8 @@ class ModelRestorer {
   const char* in_key(const char* at, const char* end);
   const char* in_nested(const char* at, const char* end);
   const char* in_name(const char* at, const char* end, Output& output);
-  void end_name(Output& output);
-  void give_up_name(Output& output, State next);
 
-  std::string_view served_, asked_;
+  std::string_view asked_;
   Shape shape_ = Shape::json;
 
   State state_ = State::start;
@@ -69,9 +63,6 @@ class ModelRestorer {
   uint64_t depth_ = 0;    // brackets open in `nested`
   char key_[8];           // the key being read or last read, as far as it fits
   uint8_t key_size_ = 0;  // sizeof key_ + 1: it did not
-  std::string held_;      // `name`: its bytes so far, from its quote on
-  size_t matched_ = 0;    // how many bytes of served_ they are, while there was no escape
-  bool name_escaped_ = false;
 
   Line line_ = Line::field;
   uint8_t field_size_ = 0;  // bytes of the line so far, while they are those of "data:"
