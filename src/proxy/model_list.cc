@@ -41,7 +41,9 @@ std::vector<std::string_view> model_names(std::span<const endpoints::Pool* const
   };
   for (const endpoints::Pool* pool : pools) {
     if (pool->rewrites == nullptr) continue;
-    for (const objects::Rewrites::Alias& alias : pool->rewrites->aliases()) add(alias.model);
+    for (const objects::Rewrites::Alias& alias : pool->rewrites->aliases()) {
+      if (pool->rewrites->rule(alias.rule).total_weight > 0) add(alias.model);  // without a target it leads nowhere
+    }
   }
   for (const endpoints::Pool* pool : pools) {
     for (const endpoints::EndpointView& endpoint : pool->endpoints) {

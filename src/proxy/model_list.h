@@ -14,7 +14,7 @@ namespace penstock::proxy {
 // What a request for models asks for: "" all of them, else the one of this name. Nothing: it asks for something else.
 std::optional<std::string> models_asked_for(std::string_view method, std::string_view path);
 
-// Names that clients may ask these pools for, each once: aliases, then what the endpoints list.
+// Names that clients may ask these pools for, each once: aliases that lead somewhere, then what the endpoints list.
 std::vector<std::string_view> model_names(std::span<const endpoints::Pool* const> pools);
 
 }  // namespace penstock::proxy

@@ -345,6 +345,28 @@ TEST_CASE("models are listed with their aliases") {
   CHECK(cluster.requests[0].empty());
 }
 
+TEST_CASE("an alias that leads nowhere is not listed") {
+  Cluster cluster;
+  cluster.publish(R"(
+apiVersion: llm-d.ai/v1alpha2
+kind: InferenceModelRewrite
+metadata: {name: aliases}
+spec:
+  poolRef: {name: a}
+  rules:
+  - {matches: [{model: {value: chat}}], targets: [{modelRewrite: base}]}
+  - {matches: [{model: {value: empty}}]}
+  - {matches: [{model: {value: base}}]}
+)",
+                  {{"pod-a-rank-0", {"base"}}}, /*both=*/false);
+  const Reply all = cluster.get("/v1/models");
+  for (const char* id : {"chat", "base"}) CHECK(all.body.find(std::string("\"") + id + "\"") != std::string::npos);
+  CHECK(all.body.find("empty") == std::string::npos);
+  CHECK(cluster.get("/v1/models/empty").status == 404);
+  CHECK(cluster.complete("empty").status == 404);
+  CHECK(cluster.complete("base").status == 200);
+}
+
 TEST_CASE("routes decide by path and header, change heads, and end what takes too long") {
   Cluster cluster;
   cluster.publish(route(
