@@ -16,6 +16,7 @@ void Exchange::answer_json(std::string_view body) {
   head.field("x-request-id", head_.request_id);
   head.field("connection", keep_alive ? "keep-alive" : "close");
   head.end();
+  if (!answer_changes_.empty()) change_answer_head(answer, answer_changes_);
   if (!head_request_) answer += body;
   response_bytes_ = head_request_ ? 0 : body.size();
   end_with(answer, 200, keep_alive);

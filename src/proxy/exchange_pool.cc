@@ -52,13 +52,13 @@ Exchange::Progress Exchange::choose_rule() {
 Exchange::Progress Exchange::choose_pool() {
   const endpoints::Snapshot* const snapshot = context_.snapshots.get();
   if (snapshot == nullptr) return Progress::ready;
-  if (answers_models(*snapshot)) return Progress::ended;
   const objects::RouteBackend* const backend =
       rule_ == nullptr ? nullptr : rule_->pick(choice_number(backend_of_route));
   if (backend != nullptr) {
     const Progress progress = follow_backend(*backend);
     if (progress != Progress::ready) return progress;
   }
+  if (answers_models(*snapshot)) return Progress::ended;
   ErrorCode refusal = ErrorCode::none;
   const endpoints::Pool* const pool = pick_pool(*snapshot, backend, &refusal);
   rule_ = nullptr;

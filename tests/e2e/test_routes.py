@@ -269,6 +269,24 @@ class Routes(E2E):
             self.assertEqual((request.header("x-rule"), request.header("x-canary"), request.path), ("r", canary, path))
         self.assertEqual(self.get("/moved").header("location"), "http://beta.example.com/moved")
 
+    def test_the_list_of_models_under_a_rule_with_filters(self):
+        beta = to_pool("a", f", filters: [{set_header('Response', 'x-backend', 'b')}, {rewrite(prefix('/v1'))}]")
+        raw = to_pool("a", f", filters: [{rewrite(prefix('/raw'))}]")
+        self.start(
+            rule("/team", set_header("Response", "x-rule", "r"), to=beta),
+            rule("/v1/models", to=raw),
+            more=REWRITE,
+        )
+        answer = self.get("/team/models")
+        self.assertEqual([one["id"] for one in answer.json()["data"]], ["chat"])
+        self.assertEqual((answer.header("x-rule"), answer.header("x-backend")), ("r", "b"))
+        self.assertEqual(self.get("/team/models/chat").json()["id"], "chat")
+        answer = fetch(self.gw.port, "/team/models", "HEAD")
+        self.assertEqual((answer.status, answer.header("x-rule"), answer.body), (200, "r", b""))
+        self.assertEqual(self.ends["a"].requests, [])
+        self.get("/v1/models")  # of the endpoint it is something else
+        self.assertEqual([one.path for one in self.ends["a"].requests], ["/raw"])
+
     # ---- what cannot be done ----
 
     def test_a_filter_that_is_not_supported_is_never_skipped(self):
