@@ -208,22 +208,29 @@ class RouteFinder {
 
   // ---- attachment ----
 
-  // `port`: the listener's; 0: not known.
-  void add_entries(const HttpRoute& route, const CompiledRoute& compiled, const std::string& listener_host,
-                   int32_t port) {
+  // `port`: the listener's; 0: not known. All listeners are one port here, so of several with the same host nobody can
+  // tell which one a request came to.
+  void place(const HttpRoute& route, const std::string& listener_host, int32_t port) {
     for (const std::string& host : intersections(listener_host, route.spec.hostnames)) {
-      if (!placed_.insert({listener_host, host}).second) continue;
+      const auto [at, added] = placed_.try_emplace({listener_host, host}, port);
+      if (at->second != port) at->second = 0;
+    }
+  }
+
+  void add_entries(const HttpRoute& route, const CompiledRoute& compiled) {
+    for (const auto& [place, port] : placed_) {
       for (const CompiledRoute::Rule& rule : compiled.rules) {
         const uint32_t compiled_route = with_port(rule.route, port);
         for (const auto& [index, match] : rule.matches) {
-          entries_.push_back({listener_host, host, match, compiled_route, route.meta.created, route.meta.ns,
+          entries_.push_back({place.first, place.second, match, compiled_route, route.meta.created, route.meta.ns,
                               route.meta.name, rule.index, index});
         }
       }
     }
   }
 
-  // A redirect that names neither scheme nor port leads to the port of the listener.
+  // A redirect that names neither scheme nor port leads to the port of the listener; where that is not known, to the
+  // port that the request names.
   uint32_t with_port(uint32_t index, int32_t port) {
     const auto open = [](const RouteFilters& filters) {
       return filters.redirect && filters.redirect->scheme.empty() && filters.redirect->port == 0;
@@ -259,19 +266,20 @@ class RouteFinder {
         attach(route, parent, *gateway, compiled_once(), wanted);
       } else if (view_.options().implicit_gateway &&
                  view_.store().get<Gateway>(Kind::gateway, ns, parent.name) == nullptr) {
-        add_implicit(route, compiled_once());
+        add_implicit(route);
       } else {
         report_missing(route, ns, parent.name);
       }
     }
-    if (route.spec.parents.empty() && view_.options().implicit_gateway) add_implicit(route, compiled_once());
+    if (route.spec.parents.empty() && view_.options().implicit_gateway) add_implicit(route);
+    if (!placed_.empty()) add_entries(route, compiled_once());
     if (compiled) report(route, *compiled);
     policy_.statuses.push_back(std::move(wanted));
   }
 
-  void add_implicit(const HttpRoute& route, const CompiledRoute& compiled) {
+  void add_implicit(const HttpRoute& route) {
     implicit_ = true;
-    add_entries(route, compiled, "", 0);
+    place(route, "", 0);
   }
 
   void attach(const HttpRoute& route, const ParentRef& parent, GatewayState& gateway, const CompiledRoute& compiled,
@@ -288,7 +296,7 @@ class RouteFinder {
     const bool accepted = !attachment.listeners.empty() && compiled.any_supported;
     for (ListenerState* const listener : attachment.listeners) {
       if (accepted && counted_.insert(listener).second) ++listener->attached;
-      add_entries(route, compiled, listener->host, listener->spec->port);
+      place(route, listener->host, listener->spec->port);
     }
     const Finding& unresolved = compiled.unresolved;
     std::vector<Condition> conditions{
@@ -361,9 +369,9 @@ class RouteFinder {
   std::vector<PoolId> pools_;
   std::map<PoolId, int32_t> indices_;
   std::map<PoolId, std::vector<PoolParent>> parents_;
-  std::map<std::pair<uint32_t, int32_t>, uint32_t> with_port_;  // copies of routes for a listener's port
-  std::set<std::pair<std::string, std::string>> placed_;        // of the route at hand: listener host, host
-  std::set<const ListenerState*> counted_;                      // likewise
+  std::map<std::pair<uint32_t, int32_t>, uint32_t> with_port_;     // copies of routes for a listener's port
+  std::map<std::pair<std::string, std::string>, int32_t> placed_;  // of the route at hand: listener host, host; port
+  std::set<const ListenerState*> counted_;                         // likewise
 };
 
 }  // namespace

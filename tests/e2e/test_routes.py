@@ -152,6 +152,17 @@ class Routes(E2E):
         self.assertEqual(self.get("/x").header("location"), "http://b.example.com:8081/x")
         self.assert_problem("UnsupportedProtocol", "listener tls: .*HTTPS", "Gateway", "gw")
 
+    def test_a_redirect_of_several_listeners_leads_to_the_port_of_the_request(self):
+        two = GATEWAY.replace("listeners: [", "listeners: [{name: plain, port: 80, protocol: HTTP, hostname: h}, "
+                              "{name: also, port: 8081, protocol: HTTP, hostname: h}, ")
+        self.start(rule("/", redirect(prefix("/new")), to=""), gateway=two)
+        for host, location in (
+            ("h:8081", "http://h:8081/new/x"),
+            ("h", "http://h/new/x"),
+            ("other", "http://other:8081/new/x"),  # only one listener takes it
+        ):
+            self.assertEqual(self.get("/x", ("host", host)).header("location"), location)
+
     # ---- rewrites ----
 
     def test_rewrites(self):

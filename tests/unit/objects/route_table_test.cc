@@ -172,6 +172,50 @@ spec: {parentRefs: [{name: g, sectionName: one}], rules: [{matches: [{path: {val
   CHECK(table.match({.host = "one.example.com", .path = "/x"}) == nullptr);
 }
 
+TEST_CASE("a redirect leads to its listener's port, or where there are several, to that of the request") {
+  Store store;
+  const auto route = [](const std::string& name, const std::string& parents, const std::string& to) {
+    return "---\napiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: " + name +
+           "}\nspec: {parentRefs: [" + parents + "], rules: [{matches: [{path: {value: /" + name +
+           "}}], filters: [{type: RequestRedirect, requestRedirect: {" + to + "}}]}]}\n";
+  };
+  const std::string text = R"(
+apiVersion: gateway.networking.k8s.io/v1
+kind: GatewayClass
+metadata: {name: c}
+spec: {controllerName: penstock.dev/gateway}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: g}
+spec: {gatewayClassName: c, listeners: [{name: a, port: 81, protocol: HTTP}, {name: b, port: 82, protocol: HTTP},
+       {name: one, port: 83, protocol: HTTP, hostname: one.example.com}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: other}
+spec: {gatewayClassName: c, listeners: [{name: a, port: 81, protocol: HTTP}]}
+)" + route("both", "{name: g}", "hostname: h") +
+                           route("secure", "{name: g}", "scheme: https") +
+                           route("a", "{name: g, sectionName: a}, {name: other}", "hostname: h") +
+                           route("own", "{name: g}", "port: 90");
+  const Manifests manifests = read_manifests({{"test", text}}, "default");
+  for (const auto& problem : manifests.problems) FAIL(to_string(problem));
+  apply_manifests(manifests, store);
+  Resolver resolver(store, {});
+  const RouteTable& table = *resolver.update(1).routes;
+  const auto location = [&](std::string_view host, std::string_view path) {
+    return table.match({.host = host, .path = path})->filters.redirect->location(host, path);
+  };
+  CHECK(location("x:82", "/both") == "http://h:82/both");
+  CHECK(location("x:9999", "/both") == "http://h:9999/both");
+  CHECK(location("x", "/both") == "http://h/both");
+  CHECK(location("one.example.com:82", "/both") == "http://h:83/both");
+  CHECK(location("x:82", "/secure") == "https://x/secure");
+  CHECK(location("x:82", "/a") == "http://h:81/a");
+  CHECK(location("x:82", "/own") == "http://x:90/own");
+}
+
 TEST_CASE("matching allocates nothing") {
   const Table table(
       Routes{{"'*.example.com'",
