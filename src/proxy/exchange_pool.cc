@@ -42,6 +42,10 @@ Exchange::Progress Exchange::choose_rule() {
   const endpoints::Snapshot* const snapshot = context_.snapshots.get();
   if (snapshot == nullptr || snapshot->routes == nullptr) return Progress::ready;
   if (snapshot->routes->mode() != objects::RoutingMode::routes) return Progress::ready;
+  if (has_dot_segment(http::path_of(head_.path))) {
+    refuse(ErrorCode::malformed_request, "The path has segments \".\" or \"..\".");
+    return Progress::ended;
+  }
   rule_ = match_route(*snapshot->routes, head, head_);
   if (rule_ == nullptr) return refused(ErrorCode::route_not_found);
   obey_limits(*rule_);

@@ -3,18 +3,45 @@
 #include <strings.h>
 
 #include <algorithm>
+#include <charconv>
+#include <optional>
+#include <string>
 
 namespace penstock::proxy {
 
 namespace {
 
+struct Fields {
+  const http::Head& head;
+  mutable std::string joined;  // the values of the last field asked for, if it came more than once
+};
+
+// The values of a repeated field count as one (RFC 9110, section 5.3). Whoever takes only one of them would let a
+// client hide another from the endpoint, or from the routes.
 std::optional<std::string_view> header_value(const void* context, std::string_view name) {
-  for (const http::Header& header : static_cast<const http::Head*>(context)->headers()) {
-    if (header.name.size() == name.size() && strncasecmp(header.name.data(), name.data(), name.size()) == 0) {
-      return header.value;
+  const Fields& fields = *static_cast<const Fields*>(context);
+  std::optional<std::string_view> value;
+  for (const http::Header& header : fields.head.headers()) {
+    if (header.name.size() != name.size() || strncasecmp(header.name.data(), name.data(), name.size()) != 0) continue;
+    if (value) {
+      if (value->data() != fields.joined.data()) fields.joined = *value;
+      value = fields.joined.append(",").append(header.value);
+    } else {
+      value = header.value;
     }
   }
-  return std::nullopt;
+  return value;
+}
+
+// The path's next letter, which is taken from its front.
+char take_decoded(std::string_view& path) {
+  const char first = path.front();
+  const char* const digits = path.data() + 1;
+  uint8_t byte = 0;
+  const bool encoded =
+      first == '%' && path.size() > 2 && std::from_chars(digits, digits + 2, byte, 16).ptr == digits + 2;
+  path.remove_prefix(encoded ? 3 : 1);
+  return encoded ? static_cast<char>(byte) : first;
 }
 
 // The first of the table's pools for which `fits` is true.
@@ -42,17 +69,32 @@ const endpoints::Pool* pool_at(const endpoints::Snapshot& snapshot, int32_t inde
   return pool < snapshot.pools.size() ? &snapshot.pools[pool] : nullptr;
 }
 
+bool has_dot_segment(std::string_view path) {
+  size_t dots = 0, others = 0;  // of the segment so far
+  while (!path.empty()) {
+    const char c = take_decoded(path);
+    if (c == '/' || c == '\\') {
+      if (dots > 0 && dots <= 2 && others == 0) return true;
+      dots = others = 0;
+    } else {
+      ++(c == '.' ? dots : others);
+    }
+  }
+  return dots > 0 && dots <= 2 && others == 0;
+}
+
 const objects::Route* match_route(const objects::RouteTable& table, const http::Head& head,
                                   const ForwardedHead& forwarded) {
   const std::string_view target = forwarded.path;
   const size_t mark = target.find('?');
+  const Fields fields{head, {}};
   return table.match({
       .host = forwarded.host,
       .path = target.substr(0, mark),
       .query = mark == std::string_view::npos ? std::string_view() : target.substr(mark + 1),
       .method = forwarded.method,
       .header = header_value,
-      .context = &head,
+      .context = &fields,
   });
 }
 

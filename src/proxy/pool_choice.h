@@ -13,6 +13,9 @@ namespace penstock::proxy {
 
 // What the snapshot's route table calls pool `index`; null when the index leads nowhere.
 const endpoints::Pool* pool_at(const endpoints::Snapshot& snapshot, int32_t index);
+// The path has a segment "." or "..", plain or percent-encoded, as a server may see it that resolves such segments: it
+// would serve another path than was matched. A backslash counts as a slash, as it does there.
+bool has_dot_segment(std::string_view path);
 // The rule for this request in a table of mode `routes`, or null. `head` is the request's, `forwarded` made from it.
 const objects::Route* match_route(const objects::RouteTable& table, const http::Head& head,
                                   const ForwardedHead& forwarded);

@@ -256,6 +256,23 @@ class Routes(E2E):
             )
             self.assertEqual(self.post(path, {**asked, "stream": True}).body, expected)
 
+    # ---- paths that lead elsewhere ----
+
+    def test_a_path_that_leads_elsewhere_is_refused_where_routes_decide(self):
+        self.start(rule("/v1"), rule("/admin", to="b"))
+        client = self.client(self.gw)
+        for path in ("/v1/../admin", "/v1/%2e%2e/admin", "/v1/%2E./admin", "/v1/..%2fadmin", "/v1/./x", "/v1/..?q"):
+            answer = client.request("GET", path)
+            self.assertEqual((answer.status, answer.json()["error"]["code"]), (400, "malformed_request"), path)
+        self.assertEqual(client.request("GET", "/v1/a..b/.c?q=/../").status, 200)
+        self.assertEqual([len(self.ends[name].requests) for name in ("a", "b")], [1, 0])
+
+    def test_without_routes_paths_are_the_endpoints_matter(self):
+        end = self.fake()
+        gateway = self.gateway([end])
+        self.assertEqual(fetch(gateway.port, "/v1/../x", "GET", None).status, 200)
+        self.assertEqual(end.requests[-1].path, "/v1/../x")
+
     # ---- header fields, and filters of one backend ----
 
     def test_filters_of_one_backend(self):

@@ -394,6 +394,21 @@ TEST_CASE("routes decide by path and header, change heads, and end what takes to
   CHECK(cluster.complete("m").status == 504);
 }
 
+TEST_CASE("a repeated field is matched as one") {
+  Cluster cluster;
+  cluster.publish(route("{matches: [{headers: [{name: X-Tier, value: gold}]}], backendRefs: [" + to("b") +
+                        "]}, {matches: [{headers: [{name: X-Tier, value: 'a,b,c,d'}]}], backendRefs: [" + to("b") +
+                        "]}, {backendRefs: [" + to("a") + "]}"));
+  cluster.complete("m", false, "X-Tier: gold\r\nX-Tier: silver\r\n");
+  cluster.complete("m", false, "X-Tier: silver\r\nX-Tier: gold\r\n");
+  cluster.complete("m", false, "X-Tier: \r\nX-Tier: gold\r\n");
+  CHECK(cluster.requests[0].size() == 3);
+  CHECK(cluster.requests[1].empty());
+  cluster.complete("m", false, "X-Tier: gold\r\n");
+  cluster.complete("m", false, "X-Tier: a\r\nX-Other: x\r\nx-tier: b,c\r\nX-TIER:  d \r\n");
+  CHECK(cluster.requests[1].size() == 2);
+}
+
 TEST_CASE("weights share requests between backends") {
   Cluster cluster;
   cluster.publish(route("{backendRefs: [" + to("a", ", weight: 3") + ", " + to("b", ", weight: 1") + "]}"));

@@ -79,7 +79,7 @@ struct RouteQuery {
   std::string_view path;  // as received, without query
   std::string_view query;
   std::string_view method;  // "POST"
-  // Value of the first header field of this name (lower case), or nothing. Called only for rules that look at headers.
+  // Value of the header field of this name (lower case), or nothing; good until the next call. Rules on headers ask.
   std::optional<std::string_view> (*header)(const void* context, std::string_view name) = nullptr;
   const void* context = nullptr;
 };
