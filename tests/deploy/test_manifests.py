@@ -201,6 +201,16 @@ class References(unittest.TestCase):
             self.assertEqual(scaler["spec"]["scaleTargetRef"]["name"], deployment["metadata"]["name"])
             self.assertLess(scaler["spec"]["minReplicas"], scaler["spec"]["maxReplicas"])
 
+    def test_autoscalers_ask_for_custom_metrics_only_where_told(self):
+        """One metric that nobody serves keeps an autoscaler from ever scaling down."""
+        kinds = {
+            name: [m["type"] for o in files.of_kind(objects, "HorizontalPodAutoscaler") for m in o["spec"]["metrics"]]
+            for name, objects in SETS.items()
+        }
+        self.assertEqual(kinds.pop("deploy/helm/golden/full.yaml"), ["Resource", "Pods"])
+        self.assertEqual(kinds["deploy/kustomize/golden/production.yaml"], ["Resource"])
+        self.assertLessEqual({kind for found in kinds.values() for kind in found}, {"Resource"})
+
     @for_each_set
     def test_roles_are_bound_to_the_account_of_the_pod(self, objects):
         deployment = files.one(objects, "Deployment")
