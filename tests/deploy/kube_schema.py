@@ -90,6 +90,17 @@ RBAC_RULES = [
 SCRAPED = [{"port!": str, "path": str, "interval": "duration"}]
 POOL_REFERENCE = {"group": str, "kind": str, "name!": str}
 
+OBJECTIVE_SPEC = {"priority": int, "poolRef!": POOL_REFERENCE}
+REWRITE_SPEC = {
+    "poolRef!": POOL_REFERENCE,
+    "rules!": [
+        {
+            "matches": [{"model": {"type": {"Exact"}, "value!": str}}],
+            "targets": [{"modelRewrite!": str, "weight": "positive"}],
+        }
+    ],
+}
+
 
 def kind(spec=None, **fields):
     table = {"apiVersion!": str, "kind!": str, "metadata!": META, **fields}
@@ -207,18 +218,10 @@ KINDS = {
             "endpointPickerRef!": {"name!": str, "port!": {"number!": "port"}},
         }
     ),
-    ("llm-d.ai/v1alpha2", "InferenceObjective"): kind({"priority": int, "poolRef!": POOL_REFERENCE}),
-    ("llm-d.ai/v1alpha2", "InferenceModelRewrite"): kind(
-        {
-            "poolRef!": POOL_REFERENCE,
-            "rules!": [
-                {
-                    "matches": [{"model": {"type": {"Exact"}, "value!": str}}],
-                    "targets": [{"modelRewrite!": str, "weight": "positive"}],
-                }
-            ],
-        }
-    ),
+    ("llm-d.ai/v1alpha2", "InferenceObjective"): kind(OBJECTIVE_SPEC),
+    ("llm-d.ai/v1alpha2", "InferenceModelRewrite"): kind(REWRITE_SPEC),
+    ("inference.networking.x-k8s.io/v1alpha2", "InferenceObjective"): kind(OBJECTIVE_SPEC),
+    ("inference.networking.x-k8s.io/v1alpha2", "InferenceModelRewrite"): kind(REWRITE_SPEC),
 }
 
 

@@ -239,9 +239,17 @@ class References(unittest.TestCase):
         for thing in owned:
             self.assertEqual(thing["spec"]["poolRef"]["name"], pool["metadata"]["name"])
             self.assertEqual(thing["metadata"]["namespace"], pool["metadata"]["namespace"])
+        self.assertEqual({thing["apiVersion"] for thing in owned}, {"llm-d.ai/v1alpha2"})
         ports = {t["number"] for t in pool["spec"]["targetPorts"]}
         egress = files.one(objects, "NetworkPolicy")["spec"]["egress"]
         self.assertLessEqual(ports, {p["port"] for rule in egress for p in rule["ports"]})
+
+    def test_objectives_and_rewrites_are_of_the_api_that_is_there(self):
+        owned = files.of_kind(
+            HELM["deploy/helm/golden/guide.yaml"], "InferenceObjective", "InferenceModelRewrite"
+        )
+        self.assertEqual(len(owned), 2)
+        self.assertEqual({thing["apiVersion"] for thing in owned}, {"inference.networking.x-k8s.io/v1alpha2"})
 
 
 class Permissions(unittest.TestCase):

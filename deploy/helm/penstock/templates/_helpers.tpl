@@ -58,6 +58,22 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- toYaml (mergeOverwrite (deepCopy .Values.config) $decided) -}}
 {{- end -}}
 
+{{/* API of a kind that two groups have, of (list $ "InferenceObjective"): the one that the program prefers, of those that are there. */}}
+{{- define "penstock.inferenceApi" -}}
+{{- $root := index . 0 -}}
+{{- $kind := index . 1 -}}
+{{- $new := "llm-d.ai/v1alpha2" -}}
+{{- $old := "inference.networking.x-k8s.io/v1alpha2" -}}
+{{- $has := $root.Capabilities.APIVersions -}}
+{{- if $root.Values.inferenceApi -}}
+{{- $root.Values.inferenceApi -}}
+{{- else if and ($has.Has (printf "%s/%s" $old $kind)) (not ($has.Has (printf "%s/%s" $new $kind))) -}}
+{{- $old -}}
+{{- else -}}
+{{- $new -}}
+{{- end -}}
+{{- end -}}
+
 {{/* app=vllm,tier=gpu */}}
 {{- define "penstock.endpointSelector" -}}
 {{- $pairs := list -}}
