@@ -83,7 +83,7 @@ POD_SPEC = {
     },
 }
 PEER = {"podSelector": SELECTOR, "namespaceSelector": SELECTOR, "ipBlock": {"cidr!": str, "except": [str]}}
-POLICY_PORT = {"port!": PORT_REFERENCE, "protocol!": PROTOCOL}
+POLICY_PORT = {"port!": PORT_REFERENCE, "protocol!": PROTOCOL, "endPort": "port"}
 RBAC_RULES = [
     {"apiGroups!": [str], "resources!": [str], "verbs!": [{"get", "list", "watch", "create", "patch", "update"}]}
 ]

@@ -251,6 +251,17 @@ class References(unittest.TestCase):
         self.assertEqual(len(owned), 2)
         self.assertEqual({thing["apiVersion"] for thing in owned}, {"inference.networking.x-k8s.io/v1alpha2"})
 
+    def test_the_network_policy_lets_out_to_where_kv_events_are_published(self):
+        def ports(name):
+            egress = files.one(HELM[f"deploy/helm/golden/{name}.yaml"], "NetworkPolicy")["spec"]["egress"]
+            return [(p["port"], p.get("endPort", p["port"])) for p in egress[0]["ports"]]
+
+        # Told, and as the configuration has it: for each of the two ports two ranks, from the program's own default on.
+        self.assertEqual(ports("full"), [(8000, 8000), (5557, 5557), (5558, 5558)])
+        default = re.search(r"`kv_events.port` \| whole number \| `(\d+)`", files.text("docs/CONFIGURATION.md"))
+        first = int(default[1])
+        self.assertEqual(ports("selector"), [(8000, 8000), (8001, 8001), (first, first + 3), (5600, 5603)])
+
 
 class Permissions(unittest.TestCase):
     """Roles against the program's own table of what it reads."""

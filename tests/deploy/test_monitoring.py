@@ -7,8 +7,8 @@ import deploy_files as files
 
 PAGE = files.text("tests/golden/metrics/page.txt")
 EPP = files.text("tests/golden/metrics/epp_metrics.txt")
-# Labels that Prometheus adds when it scrapes a pod, and the one of histograms.
-ADDED = {"namespace", "pod", "le"}
+# Labels that Prometheus adds when it scrapes a pod (a metric's own namespace then is exported_namespace), and the one of histograms.
+ADDED = {"namespace", "exported_namespace", "pod", "le"}
 # Closed sets: a value that does not exist would match nothing, for ever and in silence.
 CLOSED = ("outcome", "reason", "result", "engine", "status", "direction", "stage")
 FUNCTIONS = {"sum", "max", "min", "rate", "increase", "count", "absent", "histogram_quantile", "label_values"}

@@ -74,6 +74,23 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end -}}
 {{- end -}}
 
+{{/* Where model servers publish and replay KV events: as told, or a port for each of their ports and ranks. */}}
+{{- define "penstock.kvEventPorts" -}}
+{{- $events := default dict .Values.config.kv_events -}}
+{{- if .Values.networkPolicy.kvEventPorts -}}
+{{- range .Values.networkPolicy.kvEventPorts }}
+- {port: {{ . }}, protocol: TCP}
+{{- end }}
+{{- else if $events.enabled -}}
+{{- $more := sub (mul (len .Values.discovery.endpointPorts) (default 1 $events.ranks)) 1 | int -}}
+{{- range list (default 5557 $events.port) $events.replay_port }}
+{{- with int . }}
+- {port: {{ . }}, protocol: TCP{{ if $more }}, endPort: {{ add . $more }}{{ end }}}
+{{- end }}
+{{- end }}
+{{- end -}}
+{{- end -}}
+
 {{/* app=vllm,tier=gpu */}}
 {{- define "penstock.endpointSelector" -}}
 {{- $pairs := list -}}
