@@ -19,6 +19,9 @@ const std::vector<std::string_view> sections = {
 bool is_built_in(PluginKind kind) {
   return kind == PluginKind::built_in;
 }
+bool is_any(PluginKind) {
+  return true;
+}
 
 class Document {
  public:
@@ -87,16 +90,16 @@ class Document {
             return;
           }
           in_.each_item(value, path, [&](const std::string& item_key, const YAML::Node& item) {
-            in_.each_entry(item, item_key, {"pluginRef", "extractors"},
-                           [&](const auto& what, const auto& at, const auto& of) {
-                             if (what == "pluginRef") return read_built_in(of, at, plugins);
-                             in_.each_item(of, at, [&](const std::string& extractor_key, const YAML::Node& extractor) {
-                               in_.each_entry(extractor, extractor_key, {"pluginRef"},
-                                              [&](const auto&, const auto& ref_key, const auto& ref) {
-                                                read_built_in(ref, ref_key, plugins);
-                                              });
-                             });
-                           });
+            in_.each_entry(
+                item, item_key, {"pluginRef", "extractors"}, [&](const auto& what, const auto& at, const auto& of) {
+                  if (what == "pluginRef") return read_built_in(of, at, plugins);
+                  in_.each_item(of, at, [&](const std::string& extractor_key, const YAML::Node& extractor) {
+                    in_.each_entry(extractor, extractor_key, {"pluginRef"},
+                                   [&](const auto&, const auto& ref_key, const auto& ref) {
+                                     static_cast<void>(read_reference(in_, plugins, ref, ref_key, is_any, "a plugin"));
+                                   });
+                  });
+                });
           });
         });
   }

@@ -45,7 +45,7 @@ class FlowReader {
     }
     in_.each_entry(section, "flowControl",
                    {"maxBytes", "maxRequests", "defaultRequestTTL", "noEndpointRequestTTL", "defaultPriorityBand",
-                    "priorityBands", "usageLimitPolicyPluginRef", "saturationDetector"},
+                    "priorityBands", "usageLimitPolicyPluginRef", "saturationDetector", "enableEviction"},
                    [&](const auto& name, const auto& key, const auto& value) { read_entry(name, key, value, *out); });
     std::stable_sort(out->bands.begin(), out->bands.end(),
                      [](const PriorityBand& a, const PriorityBand& b) { return a.priority > b.priority; });
@@ -67,6 +67,11 @@ class FlowReader {
       bool stated = false;
       if (const auto* plugin = read_policy(value, key, usage_limits, &stated)) {
         out.detector.usage_limit = plugin->spec.number("threshold", 1);
+      }
+    } else if (name == "enableEviction") {
+      bool evicts = false;
+      if (in_.read_bool(value, key, &evicts) && evicts) {
+        in_.note(value, key, "has no effect: requests that run are never evicted, only those that wait");
       }
     } else if (name == "defaultPriorityBand") {
       PriorityBand other{.priority = 0, .options = out.band};
@@ -138,7 +143,7 @@ void take_detector(const routing::PluginSpec& plugin, admission::DetectorOptions
   }
   if (plugin.info->type == "concurrency-detector") {
     out->detector = admission::Detector::concurrency;
-    out->by_tokens = plugin.text("mode", "requests") == "tokens";
+    out->by_tokens = routing::concurrency_mode(plugin) == "tokens";
     out->concurrency = static_cast<uint32_t>(plugin.number("maxConcurrency", out->concurrency));
     out->tokens = plugin.number("maxTokenConcurrency", out->tokens);
     return;

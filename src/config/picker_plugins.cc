@@ -20,6 +20,13 @@ std::vector<std::string_view> usable_types() {
   return out;
 }
 
+// Parameters that versions spell differently.
+constexpr std::pair<std::string_view, std::string_view> spellings[] = {
+    {"concurrencyMode", "mode"},
+    {"tokenProcessorConfig.blockSize", "tokenProcessorConfig.blockSizeTokens"},
+    {"prefillDeciderPluginName", "deciderPluginName"},
+};
+
 class PluginReader {
  public:
   PluginReader(PickerReader& in, DeclaredPlugin& out) : in_(in), out_(out) {}
@@ -43,6 +50,11 @@ class PluginReader {
       if (parameter.required && !out_.spec.has(parameter.name)) {
         in_.problem(node, key + ".parameters." + std::string(parameter.name), "is missing");
       }
+    }
+    for (const auto& [one, other] : spellings) {
+      if (!out_.spec.has(one) || !out_.spec.has(other)) continue;
+      in_.problem(parameters, key + ".parameters." + std::string(other),
+                  "is another spelling of " + std::string(one) + "; leave one out");
     }
     return true;
   }
@@ -118,8 +130,6 @@ class PluginReader {
       case ParameterType::on:
       case ParameterType::off:
         return read_fixed(parameter, value, key);
-      case ParameterType::never:
-        return in_.problem(value, key, "is not supported: " + std::string(parameter.note));
       case ParameterType::any:
         return in_.note(value, key, "has no effect: " + std::string(parameter.note));
       case ParameterType::selector:
@@ -137,7 +147,7 @@ class PluginReader {
     const bool wanted = parameter.type == ParameterType::on;
     bool said = wanted;
     if (!in_.read_bool(value, key, &said) || said == wanted) return;
-    in_.problem(value, key, value.Scalar() + " is not supported: " + std::string(parameter.note));
+    in_.note(value, key, value.Scalar() + " has no effect: " + std::string(parameter.note));
   }
 
   std::vector<std::string> read_texts(const YAML::Node& list, const std::string& key) {

@@ -12,6 +12,10 @@ using routing::ProfileSpec;
 using routing::SchedulingSpec;
 using routing::StageRule;
 
+bool may_stand_in_profile(PluginKind kind) {
+  return routing::runs_in_profile(kind) || kind == PluginKind::built_in;
+}
+
 struct NamedProfile {
   ProfileSpec spec;
   YAML::Node node;
@@ -70,11 +74,12 @@ class Scheduling {
         return;
       }
       referred = true;
-      plugin = read_reference(in_, plugins_, value, path, routing::runs_in_profile, "a filter, scorer or picker");
+      plugin = read_reference(in_, plugins_, value, path, may_stand_in_profile, "a filter, scorer or picker");
     });
     if (!referred && node.IsMap()) in_.problem(node, key + ".pluginRef", "is missing");
     if (plugin == nullptr) return;
     const PluginKind kind = plugin->spec.info->kind;
+    if (kind == PluginKind::built_in) return use_built_in(*plugin, node, key);
     if (weight.IsDefined() && kind != PluginKind::scorer && kind != PluginKind::scorer_and_filter) {
       in_.problem(weight, key + ".weight",
                   "is for scorers only; \"" + plugin->spec.name + "\" is a " + std::string(to_string(kind)));
@@ -87,6 +92,15 @@ class Scheduling {
       return in_.problem(node, key + ".pluginRef", "is the second picker of this profile; there is one");
     use.plugin = plugin->spec;
     profile.plugins.push_back(std::move(use));
+  }
+
+  // Tokenizers were scorers once, so profiles name them.
+  void use_built_in(const DeclaredPlugin& plugin, const YAML::Node& node, const std::string& key) {
+    if (plugin.spec.info->type == "token-producer") {
+      return in_.note(node, key + ".pluginRef", "has no effect: " + std::string(plugin.spec.info->note));
+    }
+    in_.problem(node, key + ".pluginRef",
+                '"' + plugin.spec.name + "\" is a part of the gateway, not a filter, scorer or picker");
   }
 
   // Without schedulingProfiles, all that can run in a profile does. Without any of those either, the default of the
@@ -145,7 +159,8 @@ class Scheduling {
       return handler.spec.has(one) ? handler.spec.text(one) : handler.spec.text(other);
     };
     const bool pd = handler.spec.info->type == "pd-profile-handler";
-    const std::string prefill_decider = said("deciders.prefill", pd ? "deciderPluginName" : "prefillDeciderPluginName");
+    const std::string older = said("prefillDeciderPluginName", "deciderPluginName");
+    const std::string prefill_decider = older.empty() ? handler.spec.text("deciders.prefill") : older;
     const std::string encode_decider = said("deciders.encode", "encodeDeciderPluginName");
     const NamedProfile* const decode = stage(handler, said("profiles.decode", "decodeProfile"), "decode", true);
     const NamedProfile* const prefill =
@@ -155,8 +170,8 @@ class Scheduling {
     if (decode != nullptr) out.primary = decode->spec;
     if (prefill != nullptr) {
       out.prefill = prefill->spec;
-      out.prefill_rule = pd && prefill_decider.empty() ? StageRule{.when = StageRule::When::always}
-                                                       : rule(handler, *prefill, prefill_decider);
+      out.prefill_rule =
+          pd && prefill_decider.empty() ? threshold_rule(handler) : rule(handler, *prefill, prefill_decider);
     }
     if (encode != nullptr) {
       out.encode = encode->spec;
@@ -169,11 +184,18 @@ class Scheduling {
     }
   }
 
+  // Before there were deciders: a prefill elsewhere for so many uncached tokens or more.
+  static StageRule threshold_rule(const DeclaredPlugin& handler) {
+    const auto tokens = static_cast<uint32_t>(handler.spec.number("threshold", 0));
+    if (tokens == 0) return {.when = StageRule::When::always};
+    return {.when = StageRule::When::uncached, .uncached_tokens = tokens};
+  }
+
   void check_spellings(const DeclaredPlugin& handler) {
     const auto is_nested = [](const auto& parameter) { return parameter.first.find('.') != std::string::npos; };
     const auto& all = handler.spec.parameters;
     const auto is_flat = [](const auto& parameter) {
-      return parameter.first.ends_with("Profile") || parameter.first.ends_with("DeciderPluginName");
+      return parameter.first.ends_with("Profile") || parameter.first.ends_with("eciderPluginName");
     };
     if (std::any_of(all.begin(), all.end(), is_nested) && std::any_of(all.begin(), all.end(), is_flat)) {
       in_.problem(handler.node, handler.key + ".parameters",
@@ -225,7 +247,7 @@ class Scheduling {
       const std::string_view type = plugin.spec.info->type;
       if (type != "prefix-cache-scorer" && type != "approx-prefix-cache-producer") continue;
       check_block_size(plugin);
-      if (plugin.spec.parameters.empty()) continue;
+      if (!says_prefix(plugin.spec)) continue;
       const PrefixSpec said = prefix_of(plugin.spec);
       if (first == nullptr) {
         first = &plugin;
@@ -238,13 +260,20 @@ class Scheduling {
     return out;
   }
 
+  static bool says_prefix(const routing::PluginSpec& plugin) {
+    constexpr std::string_view names[] = {"autoTune", "blockSizeTokens", "lruCapacityPerServer",
+                                          "maxPrefixBlocksToMatch", "maxPrefixTokensToMatch"};
+    return std::any_of(std::begin(names), std::end(names), [&](std::string_view name) { return plugin.has(name); });
+  }
+
   // Listening is for the whole process, so it is said in one place.
   void read_kv_events(SchedulingSpec& out) {
     const DeclaredPlugin* first = nullptr;
     for (const DeclaredPlugin& plugin : plugins_) {
-      if (plugin.spec.info->type != "precise-prefix-cache-scorer") continue;
+      if (!plugin.spec.info->type.starts_with("precise-prefix-cache-")) continue;
       if (first != nullptr) {
-        in_.problem(plugin.node, plugin.key, "is the second of its type (first: " + first->key + "); there is one");
+        in_.problem(plugin.node, plugin.key,
+                    "is the second that hears KV events (first: " + first->key + "); there is one");
         return;
       }
       first = &plugin;
@@ -259,12 +288,12 @@ class Scheduling {
 
   // Where the engines say how long their blocks are, that counts.
   void read_precise_block(const DeclaredPlugin& plugin, PrefixSpec& prefix) {
-    constexpr std::string_view name = "tokenProcessorConfig.blockSize";
+    constexpr std::string_view spellings[] = {"tokenProcessorConfig.blockSize", "tokenProcessorConfig.blockSizeTokens"};
+    const std::string_view name = plugin.spec.has(spellings[1]) ? spellings[1] : spellings[0];
     if (!plugin.spec.has(name)) return;
     const auto said = static_cast<uint32_t>(plugin.spec.number(name, 0));
-    const bool elsewhere = std::any_of(plugins_.begin(), plugins_.end(), [](const DeclaredPlugin& other) {
-      return other.spec.info->type.ends_with("prefix-cache-scorer") && other.spec.has("blockSizeTokens");
-    });
+    const bool elsewhere = std::any_of(plugins_.begin(), plugins_.end(),
+                                       [](const DeclaredPlugin& other) { return other.spec.has("blockSizeTokens"); });
     if (elsewhere && prefix.block_tokens != said) {
       in_.problem(
           plugin.node, plugin.key + ".parameters." + std::string(name),
@@ -274,11 +303,9 @@ class Scheduling {
   }
 
   void check_block_size(const DeclaredPlugin& plugin) {
-    for (const char* const older : {"blockSize", "hashBlockSize"}) {
-      if (!plugin.spec.has(older) || plugin.spec.has("blockSizeTokens")) continue;
-      in_.problem(plugin.node, plugin.key + ".parameters." + older,
-                  "is in characters and no longer enough; give blockSizeTokens (a token is about 4 characters)");
-    }
+    if (!plugin.spec.has("blockSize") || plugin.spec.has("blockSizeTokens")) return;
+    in_.problem(plugin.node, plugin.key + ".parameters.blockSize",
+                "is in characters and no longer enough; give blockSizeTokens (a token is about 4 characters)");
   }
 
   static PrefixSpec prefix_of(const routing::PluginSpec& plugin) {

@@ -82,42 +82,58 @@ class PrefixAffinityFilter final : public Filter {
  public:
   explicit PrefixAffinityFilter(const PluginSpec& spec)
       : threshold_(spec.number("affinityThreshold", 0.8)),
-        exploration_(spec.number("explorationProbability", 0.01)),
-        by_tokens_(spec.has("maxTokensInFlightPenalty")),
-        penalty_(by_tokens_ ? spec.number("maxTokensInFlightPenalty", 0)
-                            : spec.number("maxTTFTPenaltyMs", 5000) / 1000) {}
+        peak_tokens_per_second_(spec.number("peakPrefillThroughput", 0)),
+        // Whoever gives the pace is used to the version that reads it, which had other defaults.
+        exploration_(spec.number("explorationProbability", peak_tokens_per_second_ > 0 ? 0 : 0.01)),
+        tokens_max_(spec.number("maxTokensInFlightPenalty", 0)),
+        seconds_max_(spec.number("maxTTFTPenaltyMs", default_seconds(spec) * 1000) / 1000) {}
   std::string_view type() const override { return "prefix-cache-affinity-filter"; }
   void filter(const Inputs& in, std::vector<Candidate>& candidates) const override {
     const double blocks = static_cast<double>(in.features.blocks.size());
     const auto warm = [&](const Candidate& candidate) {
       return blocks > 0 && candidate.matched_blocks >= threshold_ * blocks;
     };
-    double warm_queue = INFINITY, queue = INFINITY;
-    for (const Candidate& candidate : candidates) {
-      const double own = waiting_work(candidate);
-      queue = std::min(queue, own);
-      if (warm(candidate)) warm_queue = std::min(warm_queue, own);
-    }
-    if (std::isinf(warm_queue) || warm_queue - queue > penalty_) return;
+    if (std::none_of(candidates.begin(), candidates.end(), warm)) return;
+    if (tokens_max_ > 0 && penalty(candidates, warm, waiting_tokens) > tokens_max_) return;
+    const auto seconds = [&](const Candidate& candidate) { return waiting_seconds(candidate); };
+    if (seconds_max_ > 0 && penalty(candidates, warm, seconds) > seconds_max_) return;
     if (exploration_ > 0 && in.random.chance(exploration_)) return;
     std::erase_if(candidates, [&](const Candidate& candidate) { return !warm(candidate); });
   }
 
  private:
-  // Prompt tokens without a first token yet, or the seconds that they take.
-  double waiting_work(const Candidate& candidate) const {
-    const endpoints::EndpointState& state = *candidate.endpoint->state;
-    const int64_t waiting = std::max<int64_t>(state.load.prefill_tokens.load(std::memory_order_relaxed), 0);
-    const auto tokens = static_cast<double>(waiting);
-    return by_tokens_ ? tokens : tokens * prefill_seconds_per_token(state.pace);
+  static double default_seconds(const PluginSpec& spec) {
+    if (spec.has("peakPrefillThroughput")) return 18;
+    return spec.has("maxTokensInFlightPenalty") ? 0 : 5;
   }
-  double threshold_, exploration_;
-  bool by_tokens_;
-  double penalty_;
+  // By how much more waits before the least busy of the warm ones than before the least busy of all.
+  template <typename Warm, typename Work>
+  static double penalty(const std::vector<Candidate>& candidates, const Warm& warm, const Work& work) {
+    double warm_queue = INFINITY, queue = INFINITY;
+    for (const Candidate& candidate : candidates) {
+      const double own = work(candidate);
+      queue = std::min(queue, own);
+      if (warm(candidate)) warm_queue = std::min(warm_queue, own);
+    }
+    return warm_queue - queue;
+  }
+  // Prompt tokens without a first token yet.
+  static double waiting_tokens(const Candidate& candidate) {
+    const endpoints::LoadCounters& load = candidate.endpoint->state->load;
+    return static_cast<double>(std::max<int64_t>(load.prefill_tokens.load(std::memory_order_relaxed), 0));
+  }
+  double waiting_seconds(const Candidate& candidate) const {
+    const double per_token = peak_tokens_per_second_ > 0 ? 1 / peak_tokens_per_second_
+                                                         : prefill_seconds_per_token(candidate.endpoint->state->pace);
+    return waiting_tokens(candidate) * per_token;
+  }
+
+  double threshold_, peak_tokens_per_second_, exploration_;
+  double tokens_max_, seconds_max_;  // 0: no limit, always stick
 };
 
 std::unique_ptr<Filter> concurrency(const PluginSpec& spec) {
-  const bool tokens = spec.text("mode", "requests") == "tokens";
+  const bool tokens = concurrency_mode(spec) == "tokens";
   const double cap = tokens ? spec.number("maxTokenConcurrency", 1'000'000) : spec.number("maxConcurrency", 100);
   const double limit = cap * (1 + spec.number("headroom", 0));
   return each(spec, [tokens, limit](const Inputs&, const Candidate& candidate) {

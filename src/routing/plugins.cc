@@ -17,7 +17,13 @@ constexpr double hour = 3600;
 
 constexpr std::string_view always_counted =
     "requests are counted until they end, however long they take, and none is counted twice";
-constexpr std::string_view one_index = "there is one prefix index, and it is that of prefix-cache-scorer";
+constexpr std::string_view one_index = "there is one prefix index, and every plugin sees the matches of all it knows";
+constexpr std::string_view one_account = "there is one account of what is in flight, and every plugin reads it";
+constexpr std::string_view in_characters = "it is in characters, and replaced by blockSizeTokens";
+
+// What plugins of the Endpoint Picker say about where their data comes from.
+constexpr P match_source = {"prefixMatchInfoProducerName", text, 1, 253, {}, false, one_index};
+constexpr P load_source = {"inFlightLoadProducerName", text, 1, 253, {}, false, one_account};
 
 constexpr P prefix_parameters[] = {
     {"autoTune", boolean},
@@ -25,8 +31,16 @@ constexpr P prefix_parameters[] = {
     {"maxPrefixBlocksToMatch", integer, 1, many},
     {"maxPrefixTokensToMatch", integer, 0, many},
     {"lruCapacityPerServer", integer, 1, many},
-    {"blockSize", integer, 1, 65536, {}, false, "it is in characters, and replaced by blockSizeTokens"},
-    {"hashBlockSize", integer, 1, 65536, {}, false, "it is in characters, and replaced by blockSizeTokens"},
+    {"blockSize", integer, 1, 65536, {}, false, in_characters},
+    {"hashBlockSize", integer, 1, 65536, {}, false, in_characters},
+    match_source,
+};
+// Older guides of llm-d give these to a scorer that never read them.
+constexpr std::string_view queues_only = "it looks at queues only";
+constexpr P queue_parameters[] = {
+    {"hashBlockSize", any, 0, 0, {}, false, queues_only},
+    {"maxPrefixBlocksToMatch", any, 0, 0, {}, false, queues_only},
+    {"lruCapacityPerServer", any, 0, 0, {}, false, queues_only},
 };
 constexpr std::string_view own_hashes = "blocks are hashed here, from the token ids that events carry";
 constexpr std::string_view one_thread = "one thread reads them all";
@@ -34,53 +48,67 @@ constexpr std::string_view pool_selects = "the endpoints of the pool are listene
 constexpr std::string_view own_table =
     "the index is a table of routing.prefix_index_entries in this process, and there is no tokenizer: prompts given as "
     "text are matched as prefix-cache-scorer does";
-constexpr std::string_view no_speculation =
-    "what is sent is not taken to be stored before the endpoint says so; leave it out, or use prefix-cache-scorer";
+constexpr std::string_view own_speculation =
+    "prompts given as text are always matched by what was sent, those given as token ids by what the endpoints tell";
 constexpr std::string_view no_central =
-    "model servers are connected to, each at its own port, and none connects to us; leave it out, and give "
-    "podDiscoveryConfig.socketPort";
+    "nobody connects to us: every endpoint is connected to, at podDiscoveryConfig.socketPort (5557). Model servers "
+    "must "
+    "publish there (\"endpoint\": \"tcp://*:5557\"); as long as they do not, prompts are matched by what was sent";
+constexpr std::string_view all_publish_alike = "vLLM and SGLang publish in the same form";
+constexpr std::string_view engine_types[] = {"vllm", "sglang"};
 constexpr P precise_parameters[] = {
     {"tokenProcessorConfig.blockSize", integer, 1, 1024},
+    {"tokenProcessorConfig.blockSizeTokens", integer, 1, 1024},
     {"tokenProcessorConfig.hashSeed", any, 0, 0, {}, false, own_hashes},
     {"indexerConfig", any, 0, 0, {}, false, own_table},
-    {"kvEventsConfig.zmqEndpoint", never, 0, 0, {}, false, no_central},
+    {"kvEventsConfig.zmqEndpoint", any, 0, 0, {}, false, no_central},
     {"kvEventsConfig.topicFilter", text, 1, 253},
     {"kvEventsConfig.concurrency", integer, 1, many, {}, false, one_thread},
-    {"kvEventsConfig.discoverPods", on, 0, 0, {}, false, no_central},
+    {"kvEventsConfig.engineType", choice, 0, 0, engine_types, false, all_publish_alike},
+    {"kvEventsConfig.discoverPods", on, 0, 0, {}, false, "every endpoint is connected to"},
     {"kvEventsConfig.podDiscoveryConfig.socketPort", integer, 1, 65535},
     {"kvEventsConfig.podDiscoveryConfig.podLabelSelector", any, 0, 0, {}, false, pool_selects},
     {"kvEventsConfig.podDiscoveryConfig.podNamespace", any, 0, 0, {}, false, pool_selects},
-    {"speculativeIndexing", off, 0, 0, {}, false, no_speculation},
-    {"speculativeTTL", duration, 0, hour, {}, false, no_speculation},
+    {"speculativeIndexing", off, 0, 0, {}, false, own_speculation},
+    {"speculativeTTL", any, 0, 0, {}, false, own_speculation},
 };
 constexpr P load_aware_parameters[] = {{"threshold", integer, 1, many}};
-constexpr P token_load_parameters[] = {{"queueThresholdTokens", integer, 1, many}};
+constexpr P token_load_parameters[] = {{"queueThresholdTokens", integer, 1, many}, load_source};
 constexpr P active_request_parameters[] = {
     {"requestTimeout", duration, 0, 24 * hour, {}, false, always_counted},
     {"idleThreshold", integer, 0, many},
     {"maxBusyScore", number, 0, 1},
+    load_source,
 };
 constexpr P no_hit_parameters[] = {
     {"lruSize", integer, 1, many},
     {"prefixPluginType", text, 1, 253, {}, false, one_index},
     {"prefixPluginName", text, 1, 253, {}, false, one_index},
+    match_source,
 };
 constexpr P context_length_parameters[] = {{"label", text, 1, 317}, {"enableFiltering", boolean}};
 constexpr P by_label_parameters[] = {
     {"label", text, 1, 317, {}, true}, {"validValues", texts}, {"allowsNoLabel", boolean}};
 constexpr P selector_parameters[] = {{"matchLabels", selector}, {"matchExpressions", selector}};
+constexpr std::string_view ttft_sources[] = {"prefillThroughput"};
 constexpr P affinity_parameters[] = {
     {"affinityThreshold", number, 0, 1},
     {"explorationProbability", number, 0, 1},
     {"maxTTFTPenaltyMs", number, 0, many},
     {"maxTokensInFlightPenalty", integer, 0, many},
+    {"peakPrefillThroughput", number, 1e-3, many},
+    {"ttftSource", choice, 0, 0, ttft_sources},
+    match_source,
+    load_source,
 };
 constexpr std::string_view concurrency_modes[] = {"requests", "tokens"};
 constexpr P concurrency_parameters[] = {
     {"maxConcurrency", integer, 1, many},
     {"headroom", number, 0, 100},
+    {"concurrencyMode", choice, 0, 0, concurrency_modes},
     {"mode", choice, 0, 0, concurrency_modes},
     {"maxTokenConcurrency", integer, 1, many},
+    load_source,
 };
 constexpr P utilization_parameters[] = {
     {"queueDepthThreshold", integer, 1, many},
@@ -100,6 +128,7 @@ constexpr P disagg_parameters[] = {
     {"encodeProfile", text, 1, 253},
     {"prefillDeciderPluginName", text, 1, 253},
     {"encodeDeciderPluginName", text, 1, 253},
+    {"deciderPluginName", text, 1, 253},
     {"prefixPluginType", text, 1, 253, {}, false, one_index},
     {"prefixPluginName", text, 1, 253, {}, false, one_index},
 };
@@ -107,23 +136,36 @@ constexpr P pd_parameters[] = {
     {"decodeProfile", text, 1, 253},
     {"prefillProfile", text, 1, 253},
     {"deciderPluginName", text, 1, 253},
+    {"threshold", integer, 0, many},
+    {"hashBlockSize", integer, 1, 65536, {}, false, in_characters},
     {"prefixPluginType", text, 1, 253, {}, false, one_index},
     {"prefixPluginName", text, 1, 253, {}, false, one_index},
 };
-constexpr P decider_parameters[] = {{"nonCachedTokens", integer, 0, many}};
+constexpr P decider_parameters[] = {{"nonCachedTokens", integer, 0, many}, match_source};
 constexpr P headers_parameters[] = {{"prefillProfile", text, 1, 253}, {"encodeProfile", text, 1, 253}};
 constexpr P late_binding_parameters[] = {{"holdSeconds", number, 0, hour}, {"kvThreshold", number, 0, 1}};
 constexpr P least_work_parameters[] = {{"agingSeconds", number, 1e-3, hour}};
 constexpr P usage_limit_parameters[] = {{"threshold", number, 1e-6, 1}};
+constexpr std::string_view no_tokenizer =
+    "there is no tokenizer: prompts given as text are counted and matched approximately, by their bytes";
+constexpr P token_parameters[] = {
+    {"modelName", any, 0, 0, {}, false, no_tokenizer},
+    {"vllm", any, 0, 0, {}, false, no_tokenizer},
+    {"sglang", any, 0, 0, {}, false, no_tokenizer},
+    {"udsTokenizerConfig", any, 0, 0, {}, false, no_tokenizer},
+    {"estimate", any, 0, 0, {}, false, "tokens are estimated from bytes, at a rate learnt from the answers"},
+};
+constexpr P inflight_parameters[] = {match_source};
 
 constexpr std::string_view own_ports = "each rank is an endpoint at a port of its own, so there is no primaryPort";
 constexpr std::string_view needs_predictor = "needs a latency predictor beside the gateway; use expected-cost-scorer";
 constexpr std::string_view scraped = "endpoints are scraped as metrics.* of the GatewayConfig says";
+constexpr std::string_view watched = "the gateway watches the cluster itself";
 constexpr std::string_view parsed = "every path is read as what it is";
 
 // In the order in which they are offered.
 constexpr PluginInfo types[] = {
-    {"queue-scorer", scorer},
+    {"queue-scorer", scorer, queue_parameters},
     {"kv-cache-utilization-scorer", scorer},
     {"prefix-cache-scorer", scorer, prefix_parameters, {}, true},
     {"precise-prefix-cache-scorer", scorer, precise_parameters, {}, true},
@@ -166,15 +208,18 @@ constexpr PluginInfo types[] = {
     {"static-usage-limit-policy", flow, usage_limit_parameters},
     {"disagg-headers-handler", built_in, headers_parameters, "the profile handler sets the headers"},
     {"approx-prefix-cache-producer", built_in, prefix_parameters, "prompts are hashed once for all that ask"},
-    {"inflight-load-producer", built_in, {}, "what is in flight is always counted"},
+    {"precise-prefix-cache-producer", built_in, precise_parameters, "what endpoints tell counts for all that ask"},
+    {"token-producer", built_in, token_parameters, no_tokenizer},
+    {"inflight-load-producer", built_in, inflight_parameters, "what is in flight is always counted"},
     {"metrics-data-source", built_in, {}, scraped},
     {"core-metrics-extractor", built_in, {}, scraped},
     {"model-server-protocol-metrics", built_in, {}, scraped},
     {"models-data-source", built_in, {}, "every endpoint is asked for /v1/models"},
     {"model-server-protocol-models", built_in, {}, "every endpoint is asked for /v1/models"},
+    {"k8s-notification-source", built_in, {}, watched},
+    {"endpoint-notification-source", built_in, {}, watched},
     {"openai-parser", built_in, {}, parsed},
     {"passthrough-parser", built_in, {}, parsed},
-    {"tokenizer", unsupported, {}, "needs a tokenizer beside the gateway; prefix-cache-scorer needs none"},
     {"predicted-latency-scorer", unsupported, {}, needs_predictor},
     {"predicted-latency-producer", unsupported, {}, needs_predictor},
     {"latency-scorer", unsupported, {}, needs_predictor},
@@ -186,8 +231,6 @@ constexpr PluginInfo types[] = {
      "ranks are reached at ports of their own: list them as targetPorts, and use single-profile-handler"},
     {"vllmgrpc-parser", unsupported, {}, "gRPC is not spoken here"},
     {"request-attribute-reporter", unsupported, {}, "nobody stands behind the gateway to report to"},
-    {"k8s-notification-source", unsupported, {}, "the gateway watches the cluster itself"},
-    {"endpoint-notification-source", unsupported, {}, "the gateway watches the cluster itself"},
     {"eviction-sheddable-filter", unsupported, {}, "running requests are never evicted"},
     {"eviction-priority-then-time-ordering", unsupported, {}, "running requests are never evicted"},
 };
@@ -198,6 +241,7 @@ struct Alias {
 constexpr Alias aliases[] = {
     {"kv-cache-scorer", "kv-cache-utilization-scorer"},
     {"prefill-header-handler", "disagg-headers-handler"},
+    {"tokenizer", "token-producer"},
     {"always-disagg-encode-decider", "always-disagg-multimodal-decider"},
 };
 
@@ -309,6 +353,10 @@ std::string PluginSpec::text(std::string_view parameter, std::string_view otherw
 std::vector<std::string> PluginSpec::texts(std::string_view parameter) const {
   const auto* const value = find<std::vector<std::string>>(*this, parameter);
   return value == nullptr ? std::vector<std::string>() : *value;
+}
+
+std::string concurrency_mode(const PluginSpec& detector) {
+  return detector.text("concurrencyMode", detector.text("mode", "requests"));
 }
 
 std::unique_ptr<Profile> make_profile(const SchedulingSpec& spec) {

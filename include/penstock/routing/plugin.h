@@ -42,10 +42,9 @@ enum class ParameterType : uint8_t {
   choice,
   texts,
   selector,
-  on,     // boolean, and only true will do: `note` says why
-  off,    // likewise
-  never,  // whatever it says is refused: `note` says why
-  any,    // whatever it says is accepted without effect: `note` says why
+  on,   // boolean, and it is always true: false is accepted without effect, `note` says why
+  off,  // likewise
+  any,  // whatever it says is accepted without effect: `note` says why
 };
 
 struct ParameterInfo {
@@ -84,6 +83,9 @@ struct PluginSpec {
   std::vector<std::string> texts(std::string_view parameter) const;
 };
 
+// Of a concurrency-detector: "requests" or "tokens", in either spelling.
+std::string concurrency_mode(const PluginSpec& detector);
+
 struct ProfileSpec {
   struct Use {
     PluginSpec plugin;
@@ -103,7 +105,8 @@ struct PrefixSpec {
   bool operator==(const PrefixSpec&) const = default;
 };
 
-// precise-prefix-cache-scorer: that model servers are to be listened to, and how. Nothing: as kv_events.* says.
+// precise-prefix-cache-scorer or -producer: that model servers are to be listened to, and how. Nothing: as kv_events.*
+// says.
 struct KvEventsSpec {
   std::optional<std::string> topic;
   std::optional<uint32_t> port;

@@ -51,6 +51,10 @@ std::string describe(const EndpointPicker& picker) {
   out += std::string("prefix: ") + (prefix.auto_tune ? "tuned" : "fixed") + ", blocks of " +
          std::to_string(prefix.block_tokens) + ", " + std::to_string(prefix.capacity_blocks) + " of them, reach " +
          std::to_string(prefix.blocks_max) + " blocks, " + std::to_string(prefix.tokens_max) + " tokens\n";
+  if (spec.kv_events) {
+    out += "KV events: topic \"" + spec.kv_events->topic.value_or("") + "\", port " +
+           std::to_string(spec.kv_events->port.value_or(0)) + '\n';
+  }
   const admission::DetectorOptions& detector = picker.flow.detector;
   const char* const detectors[] = {"late-binding-detector", "utilization-detector", "concurrency-detector"};
   out += std::string("saturation: ") + detectors[static_cast<size_t>(detector.detector)] + ", queue " +
@@ -99,7 +103,7 @@ TEST_CASE("EndpointPickerConfigs in all spellings, good and bad") {
     const bool bad = entry.path().filename().string().starts_with("bad-");
     CHECK(load({.flags = {{"--epp-config", "routing.epp_config", entry.path().string()}}}).ok() == !bad);
   }
-  CHECK(files >= 14);
+  CHECK(files >= 26);
 }
 
 TEST_CASE("an EndpointPickerConfig may be a part of ours, as YAML or as text, and lines stay right") {

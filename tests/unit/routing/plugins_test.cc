@@ -274,14 +274,41 @@ TEST_CASE("prefix-cache-affinity-filter keeps those that hold the prompt, unless
   CHECK(bench.filter(plugin("prefix-cache-affinity-filter", sure)).size() == 3);
 }
 
+TEST_CASE("prefix-cache-affinity-filter: a limit of 0 is none, both limits hold, and the pace may be given") {
+  Bench bench(2);
+  const std::vector<uint64_t> blocks(10);
+  bench.features.blocks = blocks;
+  bench.matched = {10, 0};
+  bench.builder.state(0).load.prefill_tokens = 100'000;  // 10 s at 0.1 ms for a token
+  const auto sticks = [&bench](Parameters limits) {
+    limits.emplace_back("explorationProbability", 0.0);
+    return bench.filter(plugin("prefix-cache-affinity-filter", limits)) == Names{"a"};
+  };
+  CHECK(sticks({{"maxTTFTPenaltyMs", 0.0}}));
+  CHECK(sticks({{"maxTokensInFlightPenalty", 0.0}}));
+  CHECK(sticks({{"maxTokensInFlightPenalty", 0.0}, {"maxTTFTPenaltyMs", 0.0}}));
+  CHECK_FALSE(sticks({}));  // 5 s
+  CHECK_FALSE(sticks({{"maxTokensInFlightPenalty", 0.0}, {"maxTTFTPenaltyMs", 9000.0}}));
+  CHECK_FALSE(sticks({{"maxTokensInFlightPenalty", 99'999.0}, {"maxTTFTPenaltyMs", 0.0}}));
+  CHECK_FALSE(sticks({{"maxTokensInFlightPenalty", 99'999.0}, {"maxTTFTPenaltyMs", 11'000.0}}));
+  CHECK_FALSE(sticks({{"maxTokensInFlightPenalty", 100'000.0}, {"maxTTFTPenaltyMs", 9000.0}}));
+  CHECK(sticks({{"maxTokensInFlightPenalty", 100'000.0}, {"maxTTFTPenaltyMs", 11'000.0}}));
+  CHECK(sticks({{"peakPrefillThroughput", 20'000.0}, {"maxTTFTPenaltyMs", 5000.0}}));
+  CHECK_FALSE(sticks({{"peakPrefillThroughput", 19'999.0}, {"maxTTFTPenaltyMs", 5000.0}}));
+  CHECK(sticks({{"peakPrefillThroughput", 5600.0}}));  // 18 s
+  CHECK_FALSE(sticks({{"peakPrefillThroughput", 5500.0}}));
+}
+
 TEST_CASE("concurrency-detector as a filter: requests or tokens in flight below the cap") {
   Bench bench(2);
   bench.builder.state(0).load.requests = 10;
   bench.builder.state(1).load.kv_tokens = 500;
   CHECK(bench.filter(plugin("concurrency-detector", {{"maxConcurrency", 10.0}})) == Names{"b"});
   CHECK(bench.filter(plugin("concurrency-detector", {{"maxConcurrency", 10.0}, {"headroom", 0.2}})).size() == 2);
-  CHECK(bench.filter(plugin("concurrency-detector", {{"mode", "tokens"}, {"maxTokenConcurrency", 500.0}})) ==
-        Names{"a"});
+  for (const char* const mode : {"mode", "concurrencyMode"}) {
+    CHECK(bench.filter(plugin("concurrency-detector", {{mode, "tokens"}, {"maxTokenConcurrency", 500.0}})) ==
+          Names{"a"});
+  }
 }
 
 TEST_CASE("utilization-detector as a filter: within bounds; all when nobody is") {
