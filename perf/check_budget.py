@@ -101,12 +101,14 @@ class Rig:
         self.backend.wait()
 
     def load(self, work, amount):
-        """Sends `amount` requests, or streams with `amount` chunks in all."""
+        """Sends `amount` requests, prompts of 220 KB, or streams with `amount` chunks in all."""
         flags = ["--connections", str(CONNECTIONS), "--drain", "120", "--duration", "300"]
-        if work == "request":
-            flags += ["--mode", "request", "--requests", str(amount)]
-        else:
+        if work == "chunk":
             flags += ["--mode", "sse", "--requests", str(CONNECTIONS), "--max-tokens", str(amount // CONNECTIONS)]
+        else:
+            flags += ["--mode", "request", "--requests", str(amount)]
+        if work == "prompt":
+            flags += ["--body-bytes", "220000", "--unique"]
         done = subprocess.run([self.options.sse_load, "--target", f"127.0.0.1:{self.port}", *flags], capture_output=True,
                               text=True)
         if done.returncode != 0:

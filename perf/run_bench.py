@@ -415,7 +415,7 @@ class Bench:
 
 def parse():
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__.splitlines()[0])
-    parser.add_argument("--build", default=os.path.join(TOP, "build/release"), help="build folder (build/release)")
+    parser.add_argument("--build", default=os.path.join(TOP, "build/pgo"), help="build folder (build/pgo)")
     parser.add_argument("--reps", type=int, default=3, help="interleaved repetitions (3)")
     parser.add_argument("--seconds", type=float, default=3.0, help="length of one measurement (3)")
     parser.add_argument("--quick", action="store_true", help="one short repetition, about 3 minutes in all")
