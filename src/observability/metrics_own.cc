@@ -57,6 +57,10 @@ void add_attempts(Families& families, const ExportInput& input) {
   by_reason("penstock_attempt_failures_total", "Tries that failed, by reason.", &ShardStats::failures);
   by_reason("penstock_retries_total", "Failed tries that were followed by another one, by reason of the failure.",
             &ShardStats::retries);
+  families
+      .counter("penstock_models_not_restored_total",
+               "Answers that told the server's name of a rewritten model, since they came compressed.")
+      .add(sum_over_shards(input, [](const ShardStats& stats) { return stats.not_restored(); }));
 }
 
 // What the caches of all endpoints hold, in blocks of the index, as far as they say: with less room than that it

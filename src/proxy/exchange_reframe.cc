@@ -23,7 +23,10 @@ bool is_json(const http::Head& answer) {
 
 bool Exchange::restores_model(const http::Head& answer) const {
   if (!model_renamed() || framing_ == Framing::none) return false;
-  return (is_events(answer) || is_json(answer)) && !has_content_encoding(answer);
+  if (!is_events(answer) && !is_json(answer)) return false;
+  if (!has_content_encoding(answer)) return true;
+  context_.observer.model_not_restored();
+  return false;
 }
 
 void Exchange::begin_restoring(const http::Head& answer) {

@@ -234,9 +234,11 @@ class Routes(E2E):
         self.assertEqual((answer.header("content-encoding"), answer.json()["model"]), (None, "chat"))
         answer = self.post("/v1/completions", completion(model="base"), ("accept-encoding", "gzip"))
         self.assertEqual((answer.header("content-encoding"), gzip.decompress(answer.body)), ("gzip", body))
+        self.assertEqual(self.gw.value("penstock_models_not_restored_total"), 0)
         always = True  # it compresses unasked: the answer goes out as it came
         answer = self.post("/v1/completions", completion(model="chat"))
         self.assertEqual((answer.header("content-encoding"), gzip.decompress(answer.body)), ("gzip", body))
+        self.assertEqual(self.gw.value("penstock_models_not_restored_total"), 1)
 
     def test_an_answer_tells_no_other_name_than_the_clients(self):
         self.start(rule("/"), more=REWRITE)

@@ -70,6 +70,7 @@ class ShardStats final : public proxy::ExchangeObserver {
   void shadow_decided(bool agrees, double gain_seconds) override;
   void split_decided(routing::Split split, std::string_view target_model) override;
   void model_rewritten(std::string_view rewrite, std::string_view model, std::string_view target_model) override;
+  void model_not_restored() override { not_restored_.add(); }
   void attempt_failed(proxy::AttemptFailure failure, bool retried) override;
   void endpoint_ejected(const endpoints::EndpointState& endpoint) override;
   void inter_token(Duration gap) override { inter_token_.record(to_seconds(gap)); }
@@ -120,6 +121,7 @@ class ShardStats final : public proxy::ExchangeObserver {
   const Names& names() const { return names_; }
   int64_t running(uint32_t model) const { return running_[model].get(); }
   uint64_t scheduled(uint32_t name) const { return scheduled_[name].get(); }
+  uint64_t not_restored() const { return not_restored_.get(); }
   uint64_t rewritten(uint32_t name) const { return rewritten_[name].get(); }
   uint64_t split(uint32_t name) const { return splits_[name].get(); }
   const ModelStats* model(uint32_t pair) const { return models_[pair].load(std::memory_order_acquire); }
@@ -142,7 +144,7 @@ class ShardStats final : public proxy::ExchangeObserver {
   AccessLogWriter* const access_log_;
   DecisionLog* const decisions_;
 
-  Counter started_, attempts_, request_bytes_, response_bytes_, chunks_, decisions_failed_;
+  Counter started_, attempts_, request_bytes_, response_bytes_, chunks_, decisions_failed_, not_restored_;
   std::array<Counter, proxy::outcome_count> outcomes_;
   std::array<Counter, proxy::attempt_failure_count> failures_, retries_;
   Gauge client_connections_;

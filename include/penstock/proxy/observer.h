@@ -102,6 +102,8 @@ class ExchangeObserver {
   virtual void split_decided(routing::Split split, std::string_view target_model) {}
   // A rule of this InferenceModelRewrite has led a request for `model` to `target_model`.
   virtual void model_rewritten(std::string_view rewrite, std::string_view model, std::string_view target_model) {}
+  // The answer to such a request was compressed, though nobody asked for that: it told the client the server's name.
+  virtual void model_not_restored() {}
   virtual void attempt_failed(AttemptFailure failure, bool retried) = 0;
   virtual void endpoint_ejected(const endpoints::EndpointState& endpoint) = 0;
   virtual void inter_token(Duration gap) = 0;

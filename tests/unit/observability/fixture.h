@@ -238,6 +238,7 @@ struct Gateway {
     shard.endpoint_ejected(states[2]);
     shard.limit_hit("body_bytes");
     shard.model_rewritten("aliases", "chat", "llama-8b");
+    shard.model_not_restored();
     shard.finished(streamed_answer(states[0]));
 
     proxy::ExchangeRecord refused;
