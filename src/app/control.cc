@@ -62,8 +62,8 @@ std::unique_ptr<routing::ToldIndex> told_index(const config::Options& options) {
 }
 
 config::Options with_defaults(config::Options options) {
-  config::raise_open_file_limit();
-  config::resolve_defaults(options, config::detect_machine());
+  const std::vector<std::string> remarks = config::resolve_defaults(options, config::detect_machine());
+  for (const std::string& remark : remarks) log::warn("configuration: " + remark);
   obey_kv_events(options);
   return options;
 }
@@ -110,6 +110,7 @@ Control::Control(const config::Command& command)
               hold_,
               shards_,
               options_.limits.connections,
+              config::descriptors_for_traffic(config::raise_open_file_limit(), options_.shards),
               [this](const std::string& address) { loop_->post([this, address] { sources_->unreachable(address); }); }},
       pool_(budget_),
       drain_delay_(net::Timer::of<&Control::stop_accepting>(this)),

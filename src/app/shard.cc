@@ -9,7 +9,6 @@
 
 #include "penstock/base/log.h"
 #include "penstock/config/endpoint_picker.h"
-#include "penstock/proxy/error.h"
 
 namespace penstock::app {
 
@@ -156,7 +155,9 @@ void Shard::run(net::Address listen, std::promise<Result<net::Address>> started)
   auto ring = net::make_ring(shared_.options.ring, shared_.probe);
   if (!ring.ok()) return started.set_value(ring.error());
   Parts parts(*this, **ring);
+  (*ring)->leave_descriptors_from(shared_.descriptors_max);
   parts.server.set_placement([this](int fd) { return place(fd); });
+  parts.server.set_departure([this] { shared_.clients.fetch_sub(1, std::memory_order_relaxed); });
   const auto bound = parts.server.listen(listen, /*reuse_port=*/true);
   if (!bound.ok()) return started.set_value(bound.error());
   parts_ = &parts;
@@ -169,7 +170,6 @@ void Shard::run(net::Address listen, std::promise<Result<net::Address>> started)
     parts.snapshots.end_turn();
     const auto in_flight = static_cast<int64_t>(parts.gateway.in_flight());
     in_flight_.store(in_flight, std::memory_order_relaxed);
-    connections_.store(parts.server.connections(), std::memory_order_relaxed);
     load_.store(in_flight + static_cast<int64_t>(parts.server.connections()), std::memory_order_relaxed);
   });
   started.set_value(bound);
@@ -182,22 +182,24 @@ void Shard::run(net::Address listen, std::promise<Result<net::Address>> started)
 // The kernel spreads connections by a hash of their addresses: balls in bins, bad where few clients bring many
 // requests. So each new connection may go to one of two other shards, when one of them has clearly less to do.
 bool Shard::place(int fd) {
-  const size_t limit = shared_.connections_max.load(std::memory_order_relaxed);
-  if (limit > 0 && all_connections() >= limit) {
-    refuse_connection(fd);
-    return true;
-  }
+  if (!admit(fd)) return true;
   Shard* other = less_loaded();
   if (other == nullptr) return false;
   other->take_connection(fd);
   return true;
 }
 
-// Ours as they are, the others' as of their last turn.
-size_t Shard::all_connections() const {
-  size_t sum = parts_->server.connections();
-  for (const auto& shard : shared_.shards) sum += shard.get() == this ? 0 : shard->connections();
-  return sum;
+// Counts it, or refuses it. Descriptors may run out at fewer clients than their limit: that of other things.
+bool Shard::admit(int fd) {
+  if (fd >= shared_.descriptors_max) {
+    refuse_connection(fd, "descriptors", proxy::ErrorCode::no_descriptor);
+    return false;
+  }
+  const size_t before = shared_.clients.fetch_add(1, std::memory_order_relaxed);
+  if (before < shared_.connections_max.load(std::memory_order_relaxed)) return true;
+  shared_.clients.fetch_sub(1, std::memory_order_relaxed);
+  refuse_connection(fd, "connections", proxy::ErrorCode::too_many_connections);
+  return false;
 }
 
 Shard* Shard::less_loaded() {
@@ -220,9 +222,9 @@ void Shard::take_connection(int fd) {
   loop_.load(std::memory_order_acquire)->post([this, fd] { parts_->server.adopt(fd); });
 }
 
-void Shard::refuse_connection(int fd) {
-  stats_.limit_hit("connections");
-  const std::string answer = proxy::error_answer(proxy::ErrorCode::too_many_connections);
+void Shard::refuse_connection(int fd, std::string_view limit, proxy::ErrorCode why) {
+  stats_.limit_hit(limit);
+  const std::string answer = proxy::error_answer(why);
   static_cast<void>(::send(fd, answer.data(), answer.size(), MSG_NOSIGNAL | MSG_DONTWAIT));
   ::shutdown(fd, SHUT_WR);
   ::close(fd);

@@ -13,6 +13,7 @@
 #include "penstock/config/options.h"
 #include "penstock/endpoints/snapshot_reader.h"
 #include "penstock/observability/shard_stats.h"
+#include "penstock/proxy/error.h"
 #include "penstock/proxy/gateway.h"
 
 namespace penstock::app {
@@ -33,8 +34,11 @@ struct Shared {
   proxy::HoldQueue& hold;
   std::vector<std::unique_ptr<Shard>>& shards;
   std::atomic<size_t> connections_max;  // limits.connections; changes with a reload
+  const int descriptors_max;            // traffic takes none of this number or above
   // Any shard: nobody answers at this address. Rare.
   std::function<void(const std::string&)> endpoint_unreachable;
+  // Clients of all shards, also those on their way from one to another.
+  alignas(64) std::atomic<size_t> clients{0};
 };
 
 class Shard {
@@ -56,7 +60,6 @@ class Shard {
   // Any thread; recent.
   int64_t load() const { return load_.load(std::memory_order_relaxed); }
   int64_t in_flight() const { return in_flight_.load(std::memory_order_relaxed); }
-  size_t connections() const { return connections_.load(std::memory_order_relaxed); }
   bool accepting() const { return accepting_.load(std::memory_order_relaxed); }
   const net::RingStats* ring_stats() const { return ring_stats_; }
   const upstream::ClientStats* upstream_stats() const { return upstream_stats_; }
@@ -67,9 +70,9 @@ class Shard {
 
   void run(net::Address listen, std::promise<Result<net::Address>> started);
   bool place(int fd);
-  size_t all_connections() const;
+  bool admit(int fd);
   Shard* less_loaded();
-  void refuse_connection(int fd);
+  void refuse_connection(int fd, std::string_view limit, proxy::ErrorCode why);
 
   Shared& shared_;
   size_t index_;
@@ -84,7 +87,6 @@ class Shard {
   std::thread thread_;
   alignas(64) std::atomic<int64_t> load_{0};  // connections + requests in flight, published each turn
   std::atomic<int64_t> in_flight_{0};
-  std::atomic<size_t> connections_{0};
   std::atomic<bool> accepting_{false};
 };
 

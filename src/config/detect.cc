@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <climits>
 #include <cmath>
 #include <fstream>
 #include <sstream>
@@ -80,6 +81,25 @@ bool lists(std::string_view controllers, std::string_view wanted) {
   return false;
 }
 
+// The process's own: rings, listeners, logs, scrapes, watches. About half are open from the start.
+uint64_t own_descriptors(uint64_t open_files, uint32_t shards) {
+  const uint64_t wanted = std::min<uint64_t>(std::max<uint64_t>(open_files / 4, 16 + 4 * uint64_t{shards}), 512);
+  return std::min(wanted, open_files / 2);
+}
+
+// Of the other descriptors a client has one, and one more while its request is with an endpoint: most clients rest
+// between requests.
+void resolve_connections(Options& options, uint64_t open_files, std::vector<std::string>& remarks) {
+  const uint64_t most = std::max<uint64_t>((open_files - own_descriptors(open_files, options.shards)) / 4 * 3, 1);
+  size_t& connections = options.limits.connections;
+  if (connections > most) {
+    remarks.push_back("limits.connections: " + std::to_string(connections) +
+                      " clients and their requests need more than " + std::to_string(open_files) +
+                      " open files (ulimit -n): " + std::to_string(most) + " clients are accepted");
+  }
+  connections = connections == 0 ? static_cast<size_t>(most) : std::min<size_t>(connections, most);
+}
+
 }  // namespace
 
 CgroupLimits detect_cgroup(const SystemPaths& paths) {
@@ -150,7 +170,8 @@ Machine detect_machine(const SystemPaths& paths) {
   return {detect_cgroup(paths), detect_physical_memory(paths), detect_cpus(), raise_open_file_limit()};
 }
 
-void resolve_defaults(Options& options, const Machine& machine) {
+std::vector<std::string> resolve_defaults(Options& options, const Machine& machine) {
+  std::vector<std::string> remarks;
   if (options.shards == 0) {
     size_t shards = std::max<size_t>(machine.cpus.size(), 1);
     if (machine.cgroup.cpus > 0) shards = std::min(shards, static_cast<size_t>(std::ceil(machine.cgroup.cpus)));
@@ -163,12 +184,12 @@ void resolve_defaults(Options& options, const Machine& machine) {
     if (memory == 0) memory = uint64_t{1} << 30;  // nothing known: a small machine
     options.limits.memory_bytes = static_cast<size_t>(memory / 10 * 6);
   }
-  if (options.limits.connections == 0) {
-    // Some descriptors are the process's (rings, listeners, scrapes, log). Of the others a client has one, and one more
-    // while its request is with an endpoint: most clients rest between requests.
-    const uint64_t own = std::min<uint64_t>(512, machine.open_files / 4);
-    options.limits.connections = static_cast<size_t>(std::max<uint64_t>((machine.open_files - own) / 4 * 3, 16));
-  }
+  resolve_connections(options, machine.open_files, remarks);
+  return remarks;
+}
+
+int descriptors_for_traffic(uint64_t open_files, uint32_t shards) {
+  return static_cast<int>(std::min<uint64_t>(open_files - own_descriptors(open_files, shards) / 2, INT_MAX));
 }
 
 }  // namespace penstock::config

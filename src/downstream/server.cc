@@ -46,6 +46,7 @@ void Server::remove(Connection& connection) {
   connection.ListNode<ConnectionTag>::unlink();
   --count_;
   service_.on_connections_changed(-1);
+  if (departure_) departure_();
   loop_.dispose(std::unique_ptr<net::Disposable>(&connection));
 }
 

@@ -94,13 +94,17 @@ Result<int> open_listener(const Address& at, bool reuse_port, Address* bound, Co
   return fd;
 }
 
-Connecting start_connect(const Address& to, Counter& syscalls) {
+Connecting start_connect(const Address& to, int below, Counter& syscalls) {
   Connecting result;
   syscalls.add();
   result.fd = socket(to.family(), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   if (result.fd < 0) {
     result.error = errno;
     return result;
+  }
+  if (below > 0 && result.fd >= below) {
+    ::close(result.fd);
+    return {.fd = -1, .error = EMFILE};
   }
   set_flag(result.fd, IPPROTO_TCP, TCP_NODELAY, syscalls);
   keep_alive(result.fd, syscalls);

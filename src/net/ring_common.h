@@ -108,7 +108,8 @@ struct Connecting {
   int fd = -1;
   int error = 0;  // of socket() when fd is -1, else of connect(); 0 while it is in progress
 };
-Connecting start_connect(const Address& to, Counter& syscalls);
+// `below`: EMFILE when the descriptor's number is not lower (0: any will do).
+Connecting start_connect(const Address& to, int below, Counter& syscalls);
 
 // Non-blocking send of all pieces: bytes taken, 0 when it would block, or -errno.
 struct SendResult {

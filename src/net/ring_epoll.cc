@@ -148,7 +148,7 @@ SocketId EpollRing::adopt(int fd, SocketEvents& events) {
 }
 
 Result<SocketId, int> EpollRing::connect(const Address& to, SocketEvents& events) {
-  const Connecting started = start_connect(to, stats_.syscalls);
+  const Connecting started = start_connect(to, connect_below_, stats_.syscalls);
   if (started.fd < 0) return started.error;
   const SocketId id = add(started.fd, State::connecting, EPOLLIN | EPOLLOUT | EPOLLRDHUP, started.error);
   sockets_[id.slot].events = &events;

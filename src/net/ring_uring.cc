@@ -221,7 +221,7 @@ SocketId UringRing::adopt(int fd, SocketEvents& events) {
 }
 
 Result<SocketId, int> UringRing::connect(const Address& to, SocketEvents& events) {
-  const Connecting started = start_connect(to, stats_.syscalls);
+  const Connecting started = start_connect(to, connect_below_, stats_.syscalls);
   if (started.fd < 0) return started.error;
   const SocketId id = add(started.fd, State::connecting);
   Socket& socket = sockets_[id.slot];

@@ -40,7 +40,11 @@ void Connection::begin(const Request& request, ResponseSink& sink, bool reused) 
     phase_ = Phase::exchange;
     return client_.loop().flush_later(*this);
   }
-  const auto connecting = client_.loop().ring().connect(target_.address, *this);
+  auto connecting = client_.loop().ring().connect(target_.address, *this);
+  if (!connecting.ok()) {  // this connection is worth more than those that rest
+    client_.drop_all_idle();
+    connecting = client_.loop().ring().connect(target_.address, *this);
+  }
   if (connecting.ok()) socket_ = *connecting;
   const Duration timeout = connecting.ok() ? request.connect_timeout : Duration{0};
   if (!connecting.ok() || timeout > Duration{0}) client_.loop().arm(deadline_, timeout);

@@ -6,6 +6,7 @@ import resource
 import shutil
 import statistics
 import subprocess
+import threading
 import time
 import unittest
 
@@ -110,6 +111,76 @@ class Wrk(E2E):
         wait_for("only the idle ones are left", lambda: gateway.value("penstock_client_connections") == 1000)
         for client in idle[::7]:
             self.assertEqual(client.post("/v1/completions", completion(max_tokens=1)).status, 200)
+
+
+def few_descriptors(count):
+    """Runs what follows with a limit on open files that it cannot raise, whoever runs it."""
+    bound = ["setpriv", "--bounding-set=-sys_resource"] if os.geteuid() == 0 and has("setpriv") else []
+    return ["sh", "-c", f'ulimit -n {count} && exec "$@"', "sh", *bound]
+
+
+class Descriptors(E2E):
+    """A small limit on open files. Of 100, two shards leave 54 to clients."""
+
+    def crowd(self, gateway, count):
+        """Connects so many clients at once; those that were accepted, once all others were refused."""
+        clients = [self.client(gateway) for _ in range(count)]
+        refused = count - 54
+        hits = lambda: gateway.value("penstock_limit_hits_total", limit="connections")
+        wait_for("the others are refused", lambda: hits() == refused)
+        accepted = []
+        for client in clients:
+            client.sock.setblocking(False)
+            try:
+                first = client.sock.recv(65536)
+                self.assertIn(b"HTTP/1.1 503 ", first)
+                self.assertIn(b"limits.connections", first)
+            except BlockingIOError:
+                accepted.append(client)
+            client.sock.settimeout(harness.PATIENCE)
+        self.assertEqual(len(accepted), 54)
+        return accepted
+
+    def test_clients_leave_some_for_requests_scrapes_and_pages(self):
+        sims = [self.sim("--instant") for _ in range(2)]
+        gateway = self.gateway(sims, prefix=few_descriptors(100))
+        gateway.wait_pods(2)
+        accepted = self.crowd(gateway, 150)
+        for client in accepted:
+            self.assertEqual(client.post("/v1/completions", completion(max_tokens=1)).status, 200)
+        self.assertEqual(gateway.value("penstock_limit_hits_total", limit="descriptors"), 0)
+        self.assertNotIn("cannot accept", gateway.log())
+        scrapes = lambda: gateway.value("penstock_scrapes_total")
+        before = scrapes()
+        wait_for("endpoints are still scraped", lambda: scrapes() > before)
+        for client in accepted:
+            client.close()
+        wait_for("they are gone", lambda: gateway.value("penstock_client_connections") == 0)
+        answer = self.client(gateway).post("/v1/completions", completion(max_tokens=1))
+        self.assertEqual(answer.status, 200)  # those that left are no longer counted
+
+    def test_requests_leave_some_for_scrapes_and_pages(self):
+        fake = self.fake(lambda request, sock: released.wait(harness.PATIENCE) and sock.sendall(harness.answer_bytes()))
+        released = threading.Event()
+        gateway = self.gateway([fake], "flow_control: {enabled: false}\n", prefix=few_descriptors(100))
+        gateway.wait_pods(1)
+        accepted = self.crowd(gateway, 60)
+        for client in accepted:
+            client.send(request_bytes("POST", "/v1/completions", completion(max_tokens=1)))
+        refused = lambda: gateway.value("penstock_limit_hits_total", limit="descriptors")
+        in_flight = lambda: gateway.value("penstock_requests_in_flight")
+        wait_for("nobody is left undecided", lambda: in_flight() + gateway.outcomes().get("overloaded", 0) == 54)
+        self.assertGreaterEqual(in_flight(), 10)
+        self.assertGreater(refused(), 0)  # a client more than could be served was told so
+        self.assertEqual(gateway.admin("/readyz").status, 200)
+        released.set()
+        statuses = [client.read_response().status for client in accepted]
+        self.assertEqual(set(statuses), {200, 503})
+
+    def test_a_limit_that_cannot_be_kept_is_lowered_and_said(self):
+        gateway = self.gateway([self.sim("--instant")], "limits: {connections: 90}\n", prefix=few_descriptors(100))
+        self.assertRegex(gateway.log(), "limits.connections: 90 .*100 open files.* 54 clients are accepted")
+        self.crowd(gateway, 60)
 
 
 class SlowReaders(E2E):

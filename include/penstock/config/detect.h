@@ -37,7 +37,12 @@ struct Machine {
 };
 Machine detect_machine(const SystemPaths& paths = {});
 
-// Replaces zeros by what the machine allows: shards, limits.memory, limits.connections.
-void resolve_defaults(Options& options, const Machine& machine);
+// Replaces zeros by what the machine allows: shards, limits.memory, limits.connections; and lowers what it does not
+// allow. Returns what the operator should know of that, a sentence each.
+std::vector<std::string> resolve_defaults(Options& options, const Machine& machine);
+
+// Traffic (clients and connections to endpoints) takes no descriptor of this number or above: those are left for
+// scrapes, watches, admin pages and logs. The kernel gives out the lowest number that is free.
+int descriptors_for_traffic(uint64_t open_files, uint32_t shards);
 
 }  // namespace penstock::config

@@ -173,6 +173,8 @@ class Server final : public net::AcceptEvents {
 
   Result<net::Address> listen(const net::Address& at, bool reuse_port);
   void set_placement(Placement placement) { placement_ = std::move(placement); }
+  // Called for every adopted connection when it has closed.
+  void set_departure(std::function<void()> departure) { departure_ = std::move(departure); }
   void adopt(int fd);  // a connection that was accepted here or elsewhere
   void stop_listening();
   void drain();  // idle connections end now, others after their answer
@@ -198,6 +200,7 @@ class Server final : public net::AcceptEvents {
   Service& service_;
   ServerOptions options_;
   Placement placement_;
+  std::function<void()> departure_;
   net::SocketId listener_;
   IntrusiveList<Connection, ConnectionTag> connections_;
   size_t count_ = 0;

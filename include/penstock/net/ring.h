@@ -126,7 +126,11 @@ class Ring {
 
   const RingStats& stats() const { return stats_; }
 
+  // connect() takes no descriptor of this number or above: it then fails with EMFILE. 0: whatever the kernel gives.
+  void leave_descriptors_from(int number) { connect_below_ = number; }
+
  protected:
+  int connect_below_ = 0;
   RingStats stats_;
 };
 

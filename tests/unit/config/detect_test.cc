@@ -118,6 +118,25 @@ TEST_CASE("zeros become what the machine allows, and numbers stay") {
   CHECK(options.limits.connections == 6);
 }
 
+TEST_CASE("clients never take the descriptors that everything else needs") {
+  for (const uint64_t open_files : {64, 100, 1024, 20000, 128 * 1024}) {
+    for (const uint32_t shards : {1u, 2u, 64u}) {
+      CAPTURE(open_files);
+      CAPTURE(shards);
+      Options options{.shards = shards};
+      CHECK(resolve_defaults(options, {.open_files = open_files}).empty());
+      const auto most = options.limits.connections;
+      const auto traffic = static_cast<uint64_t>(descriptors_for_traffic(open_files, shards));
+      CHECK(most > 0);
+      CHECK(traffic < open_files);
+      CHECK(most + most / 4 < traffic);
+      options.limits.connections = most + 1;
+      CHECK(resolve_defaults(options, {.open_files = open_files}).size() == 1);
+      CHECK(options.limits.connections == most);
+    }
+  }
+}
+
 TEST_CASE("this machine has at least one CPU, some memory and some descriptors") {
   const Machine machine = detect_machine();
   CHECK(machine.cpus.size() >= 1);
