@@ -16,8 +16,8 @@ using endpoints::Pace;
 
 constexpr auto relaxed = std::memory_order_relaxed;
 
-// Tokens whose prefill times are known before they are trusted; answers that have ended before costs are, where no
-// first token is ever seen: the prior for prefill then has to do.
+// Tokens whose prefill times are known before they are trusted; answers that have ended before costs are called learnt
+// where no first token is ever seen: the prior for prefill then has to do.
 constexpr double learnt_tokens_min = 4096;
 constexpr double learnt_answers_min = 20;
 // How much slower an endpoint is than the pool: its prefills against what the pool's line says of the same prompts. The
@@ -34,13 +34,8 @@ constexpr double output_tokens_prior = 300;
 constexpr double decode_seconds_prior = 0.03;
 
 // Equals are told apart by their requests in flight: what has no tokens that we know of (uploads, paths that are not
-// parsed) would else go anywhere. In seconds, and in tokens where nothing is learnt.
-constexpr double request_seconds = 1e-6, request_tokens = 1;
-
-// llm-d's token rule: a candidate that holds this share of the prompt is preferred, until its queue is this many tokens
-// longer than that of one that does not.
-constexpr double affinity = 0.8;
-constexpr double affinity_tokens_max = 286'720;
+// parsed) would else go anywhere.
+constexpr double request_seconds = 1e-6;
 
 double count(const std::atomic<int64_t>& counter) {
   return static_cast<double>(std::max<int64_t>(counter.load(relaxed), 0));
@@ -235,33 +230,6 @@ Terms terms_of(const Inputs& in, const Candidate& candidate, const Pool& pool, c
   return terms;
 }
 
-// Tokens that stand before this request, by the pace that is assumed while none is learnt.
-double queue_tokens(const Inputs& in, const Candidate& candidate) {
-  const endpoints::EndpointState& state = *candidate.endpoint->state;
-  return waiting_tokens(state.load) + unseen_backlog(state.pace, in.now) / prefill_seconds_prior;
-}
-
-// The rule without learning, as a cost in tokens.
-void token_rule(const Inputs& in, std::span<const Candidate> candidates, std::span<double> costs) {
-  const double wanted = affinity * in.features.prompt_tokens;
-  const auto warm = [&](const Candidate& candidate) {
-    return in.features.prompt_tokens > 0 && in.features.prompt_tokens - uncached_tokens(in, candidate) >= wanted;
-  };
-  double warm_queue = INFINITY, cold_queue = INFINITY, most = 0;
-  for (size_t i = 0; i < candidates.size(); ++i) {
-    const double queue = queue_tokens(in, candidates[i]);
-    double& best = warm(candidates[i]) ? warm_queue : cold_queue;
-    best = std::min(best, queue);
-    const double requests = count(candidates[i].endpoint->state->load.requests);
-    costs[i] = queue + uncached_tokens(in, candidates[i]) + request_tokens * requests;
-    most = std::max(most, costs[i]);
-  }
-  if (std::isinf(warm_queue) || warm_queue - cold_queue > affinity_tokens_max) return;
-  for (size_t i = 0; i < candidates.size(); ++i) {
-    if (!warm(candidates[i])) costs[i] += most;
-  }
-}
-
 Pool pool_of(const Inputs& in, std::span<const Candidate> candidates, const ExpectedCostOptions& options) {
   Sums sums;
   for (const Candidate& candidate : candidates) sums.add(in, candidate);
@@ -272,11 +240,7 @@ Pool pool_of(const Inputs& in, std::span<const Candidate> candidates, const Expe
 
 bool ExpectedCostScorer::costs(const Inputs& in, std::span<const Candidate> candidates, std::span<double> out) const {
   const Pool pool = pool_of(in, candidates, options_);
-  if (pool.learnt) {
-    for (size_t i = 0; i < candidates.size(); ++i) out[i] = terms_of(in, candidates[i], pool, options_).sum();
-  } else {
-    token_rule(in, candidates, out);
-  }
+  for (size_t i = 0; i < candidates.size(); ++i) out[i] = terms_of(in, candidates[i], pool, options_).sum();
   return pool.learnt;
 }
 
@@ -290,19 +254,12 @@ std::span<const std::string_view> ExpectedCostScorer::term_names() const {
   return names;
 }
 
-// While nothing is learnt: the tokens that the rule looks at, by the assumed pace.
 void ExpectedCostScorer::terms(const Inputs& in, std::span<const Candidate> candidates,
                                std::span<double> values) const {
   const Pool pool = pool_of(in, candidates, options_);
   auto value = values.begin();
   for (const Candidate& candidate : candidates) {
-    Terms terms;
-    if (pool.learnt) {
-      terms = terms_of(in, candidate, pool, options_);
-    } else {
-      terms.backlog = queue_tokens(in, candidate) * prefill_seconds_prior;
-      terms.prefill = uncached_tokens(in, candidate) * prefill_seconds_prior;
-    }
+    const Terms terms = terms_of(in, candidate, pool, options_);
     for (const double term : {terms.backlog, terms.foreign, terms.prefill, terms.stall, terms.decode, terms.room}) {
       *value++ = term;
     }

@@ -15,8 +15,8 @@ struct ExpectedCostOptions {
   double kv_reserve = 0.1;     // share of the KV cache whose use is priced
 };
 
-// Scores are the costs mapped to [0,1], the cheapest 1. Until answers have taught something, the
-// rule is the one that needs no learning: among the candidates that hold most of the prompt, fewest tokens to compute.
+// Scores are the costs mapped to [0,1], the cheapest 1. Until answers have taught something, the pace is an assumed
+// one: what counts is then how the terms compare, and prefills waiting, to come and stalling compare at any pace.
 class ExpectedCostScorer final : public Scorer {
  public:
   explicit ExpectedCostScorer(const ExpectedCostOptions& options = {}) : options_(options) {}
@@ -24,8 +24,7 @@ class ExpectedCostScorer final : public Scorer {
   void score(const Inputs& in, std::span<const Candidate> candidates, std::span<double> scores) const override;
   std::span<const std::string_view> term_names() const override;
   void terms(const Inputs& in, std::span<const Candidate> candidates, std::span<double> values) const override;
-  // The costs themselves, in seconds. False while too little is learnt: then they are those of the rule without
-  // learning, in tokens.
+  // The costs themselves, in seconds. False while too little is learnt: then these are seconds of an assumed pace.
   bool costs(const Inputs& in, std::span<const Candidate> candidates, std::span<double> out) const;
 
  private:
