@@ -1,9 +1,18 @@
 #include "penstock/kvevents/event_stream.h"
 
 #include <algorithm>
+#include <functional>
 #include <utility>
 
 namespace penstock::kvevents {
+
+namespace {
+
+size_t hash_of(std::string_view payload) {
+  return std::hash<std::string_view>{}(payload);
+}
+
+}  // namespace
 
 void EventStream::connected() {
   connected_ = unsure_ = true;
@@ -55,14 +64,17 @@ std::optional<uint64_t> EventStream::replay_from() const {
 
 void EventStream::replay_began() {
   replay_start_ = replay_from().value_or(0);
-  wants_replay_ = false;
+  wants_replay_ = foreign_ = false;
   replaying_ = true;
   anchored_ = unsure_ && expected_.value_or(0) > 0;
   tell();
 }
 
 void EventStream::on_replayed(uint64_t number, std::string_view payload) {
-  if (!replaying_) return;
+  if (!replaying_ || foreign_) return;
+  // It has what we had last, but for its number: at the end all is asked for again, from its first batch on.
+  foreign_ = anchored_ && number + 1 == *expected_ && hash_of(payload) != last_payload_;
+  if (foreign_) return;
   // What we had last is not there any more: we were away for too long, or the engine is another one. All that it has
   // comes now.
   if (std::exchange(anchored_, false) && number + 1 != *expected_) {
@@ -115,6 +127,7 @@ void EventStream::replay_ended(bool whole) {
 void EventStream::apply(uint64_t number, std::string_view payload) {
   ++counts_.batches;
   expected_ = number + 1;
+  last_payload_ = hash_of(payload);
   if (!read_batch(payload, scratch_, *this)) {
     ++counts_.malformed;
     give_up();

@@ -4,7 +4,8 @@
 // Numbers begin at 0 when an engine starts. What is held is complete when all batches since then, or since
 // AllBlocksCleared, were seen. A hole is filled by a replay; where there is none (or it lacks what is missing) what is
 // known of the cache is given up, and grows again from what is told next. A connection that begins with a number lower
-// than expected is to an engine that was restarted.
+// than expected is to an engine that was restarted, and so is one whose replay begins with another batch of that
+// number.
 #pragma once
 
 #include <cstdint>
@@ -75,7 +76,9 @@ class EventStream final : private EventSink {
   std::optional<uint64_t> expected_;  // the number that comes next
   bool wants_replay_ = false, replaying_ = false;
   bool anchored_ = false;      // the replay begins with the last batch that we have: it must be the first to come
+  bool foreign_ = false;       // and it began with another batch of that number: the engine is another
   bool replay_spent_ = false;  // on this connection a replay was of no use
+  size_t last_payload_ = 0;    // hash of the last batch; each holds the time at which it was made
   uint64_t replay_start_ = 0;
   uint64_t seen_to_ = 0;  // behind the last batch that came while one was missing
   uint32_t replays_in_a_row_ = 0;

@@ -22,12 +22,12 @@ struct Fixture final : StreamEvents {
   explicit Fixture(bool can_replay) : stream(index, 0, 0, can_replay, scratch, *this) {}
   void on_cache_emptied() override { ++emptied; }
   // The batches that a server has kept, from the number that is asked for.
-  void replay(uint64_t first_kept, uint64_t end) {
+  void replay(uint64_t first_kept, uint64_t end, uint64_t first_hash = 100) {
     const std::optional<uint64_t> from = stream.replay_from();
     REQUIRE(from.has_value());
     stream.replay_began();
     for (uint64_t number = std::max(*from, first_kept); number < end; ++number)
-      stream.on_replayed(number, block(100 + number));
+      stream.on_replayed(number, block(first_hash + number));
     stream.replay_ended(true);
   }
   void live(uint64_t number) { stream.on_batch(number, block(100 + number)); }
@@ -181,6 +181,24 @@ TEST_CASE("an engine that was restarted begins anew") {
     CHECK(f.stream.complete());
     CHECK(f.blocks() == 1);
   }
+}
+
+TEST_CASE("a restarted engine that has published as much again does not pass for the old one") {
+  Fixture f(true);
+  f.stream.connected();
+  f.replay(0, 4);
+  CHECK(f.blocks() == 4);
+  f.stream.disconnected();
+  f.stream.connected();
+  f.replay(0, 6, /*first_hash=*/500);  // from number 3 on: a batch 3 it has, but another
+  CHECK(f.stream.counts().restarts == 1);
+  CHECK(f.emptied == 1);
+  CHECK(f.blocks() == 0);
+  CHECK_FALSE(f.stream.complete());
+  f.replay(0, 6, 500);
+  CHECK(f.blocks() == 6);
+  CHECK(f.stream.complete());
+  CHECK(f.stream.counts().restarts == 1);
 }
 
 TEST_CASE("a connection that was lost and nothing else changes nothing") {
