@@ -126,7 +126,7 @@ KINDS = {
     ("v1", "Service"): kind(
         {
             "type": {"ClusterIP", "NodePort", "LoadBalancer"},
-            "trafficDistribution": {"PreferClose"},
+            "trafficDistribution": {"PreferClose", "PreferSameZone", "PreferSameNode"},
             "selector!": LABELS,
             "ports!": [
                 {
