@@ -53,7 +53,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
       "drain_delay" (printf "%ds" (int .Values.drain.delaySeconds))
       "drain_limit" (printf "%ds" (int .Values.drain.limitSeconds))) -}}
 {{- if .Values.discovery.kubernetes -}}
-{{- $_ := set $decided "kubernetes" (dict "enabled" true "own_service" (include "penstock.fullname" .)) -}}
+{{- $kubernetes := dict "enabled" true "own_service" (include "penstock.fullname" .) -}}
+{{- if and .Values.discovery.gatewayApi (not (dig "kubernetes" "gateway_address" "" .Values.config)) -}}
+{{- $_ := set $kubernetes "gateway_address" (printf "%s.%s.svc" (include "penstock.fullname" .) .Release.Namespace) -}}
+{{- end -}}
+{{- $_ := set $decided "kubernetes" $kubernetes -}}
 {{- end -}}
 {{- toYaml (mergeOverwrite (deepCopy .Values.config) $decided) -}}
 {{- end -}}
