@@ -226,8 +226,7 @@ Exchange::Progress Exchange::parse() {
   const openai::Api api = head_.method == "POST" ? openai::api_of(head_.target()) : openai::Api::other;
   inference_ = model_read_ = false;
   request_.clear();
-  const bool json = head_.json ? !body_.empty() : looks_like_json(body_.view());
-  if (api == openai::Api::other || !json) return Progress::ready;
+  if (api == openai::Api::other || !has_json()) return Progress::ready;
   const openai::ScanFailure failure = context_.scanner.scan(api, body_.view(), request_);
   if (failure.error == openai::ScanError::not_json) {
     request_.clear();

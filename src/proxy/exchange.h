@@ -131,6 +131,8 @@ class Exchange final : public net::Disposable, public downstream::RequestHandler
   const endpoints::Pool* pick_pool(const endpoints::Snapshot& snapshot, const objects::RouteBackend* backend,
                                    ErrorCode* refusal);
   std::string_view model_for_pool();
+  // As the head says, or as the body looks that the head gives another name.
+  bool has_json() const { return head_.json ? !body_.empty() : looks_like_json(body_.view()); }
   void scan_unknown();
   bool reads_model(const endpoints::Pool& pool);
   std::string_view session() const;

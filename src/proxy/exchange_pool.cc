@@ -157,7 +157,7 @@ std::string_view Exchange::model_for_pool() {
 
 // Leaves the request empty when the body is not JSON.
 void Exchange::scan_unknown() {
-  if (!head_.json || body_.empty()) return;
+  if (!has_json()) return;
   const openai::ScanFailure failure = context_.scanner.scan(openai::Api::other, body_.view(), request_);
   if (failure.error != openai::ScanError::none) request_.clear();
 }

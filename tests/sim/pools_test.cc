@@ -249,9 +249,13 @@ TEST_CASE("a model gets its other name on any path whose body is JSON") {
     CHECK(cluster.post("/tokenize", body).status == 200);
     CHECK(cluster.requests[0].back().ends_with(std::string("\r\n\r\n") + body));
   }
-  const std::string form = R"({"model":"secret"})";
+  const std::string form = "--x\r\n\r\n{\"model\":\"secret\"}\r\n--x--\r\n";
   CHECK(cluster.post("/v1/audio/transcriptions", form, "Content-Type: multipart/form-data\r\n").status == 200);
   CHECK(cluster.requests[0].size() == before + 6);
+  // What curl -d calls a form is JSON here, too.
+  const std::string called_form = "Content-Type: application/x-www-form-urlencoded\r\n";
+  CHECK(cluster.complete("chat", false, called_form, "/v1/rerank").body.starts_with(R"({"model":"chat",)"));
+  CHECK(model_in(cluster.requests[0].back()) == "served/llama-3.1-8b");
   CHECK(cluster.complete("x", false, "x-gateway-model-name-rewrite: served/llama-3.1-8b\r\n", "/v1/rerank").status ==
         200);
   CHECK(model_in(cluster.requests[0].back()) == "served/llama-3.1-8b");
