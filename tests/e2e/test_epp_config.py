@@ -200,7 +200,7 @@ schedulingProfiles:
 class Problems(EppConfig):
     BAD = """plugins:
   - {type: quue-scorer}
-  - {type: tokenizer}
+  - {type: predicted-latency-scorer}
   - {type: load-aware-scorer, parameters: {treshold: 1}}
 featureGates: [flowControls]
 """
