@@ -32,9 +32,13 @@ constexpr const char* examples = R"(Examples:
 Look at http://127.0.0.1:9090/ for what it is doing.
 Exit codes: 0 done, 1 the configuration is wrong, 2 the command line is wrong.)";
 
+// The second names are those that the Endpoint Picker's own command line has.
+constexpr const char* picker_file_flag = "--epp-config,--config-file";
+constexpr const char* picker_text_flag = "--epp-config-text,--config-text";
+
 enum class Form { value, repeatable, on_off };
 struct FlagSpec {
-  const char* name;
+  const char* name;     // other names behind commas
   const char* keys[2];  // configuration keys it sets
   const char* value_name;
   const char* doc;
@@ -52,7 +56,11 @@ constexpr FlagSpec flag_specs[] = {
      {"routing.shadow_policy", nullptr},
      "NAME",
      "A second policy that decides too and is never obeyed; metrics compare (default none)"},
-    {"--epp-config", {"routing.epp_config", nullptr}, "FILE", "How to choose, as an EndpointPickerConfig (YAML)"},
+    {picker_file_flag, {"routing.epp_config", nullptr}, "FILE", "How to choose, as an EndpointPickerConfig (YAML)"},
+    {picker_text_flag,
+     {"routing.endpoint_picker", nullptr},
+     "TEXT",
+     "The same, the text itself instead of the name of a file"},
     {"--log-level", {"log.level", nullptr}, "LEVEL", "debug, info, warn or error (default info)"},
     {"--log-format", {"log.format", "access_log.format"}, "FORMAT", "text or json, for both logs (default text)"},
     {"--ring", {"ring.engine", nullptr}, "ENGINE", "auto, io_uring or epoll (default auto)"},
@@ -100,7 +108,7 @@ constexpr size_t flag_count = std::size(flag_specs);
 // What the parser fills.
 struct Parsed {
   ReplayFlags replay;
-  std::string serve_file, check_file, check_manifests, check_picker;
+  std::string serve_file, check_file, check_manifests, check_picker, check_picker_text;
   std::vector<std::string> endpoints;
   std::vector<std::string> values[flag_count];
   CLI::Option* given[flag_count] = {};
@@ -137,8 +145,10 @@ std::vector<Flag> flags_of(const Parsed& parsed) {
   for (const std::string& url : parsed.endpoints) flags.push_back({"--endpoint", "endpoints", url});
   for (size_t i = 0; i < flag_count; ++i) {
     if (parsed.given[i]->count() == 0) continue;
+    const std::string_view names = flag_specs[i].name;
+    const std::string name(names.substr(0, names.find(',')));
     for (const char* const key : flag_specs[i].keys) {
-      if (key != nullptr) flags.push_back({flag_specs[i].name, key, joined(parsed.values[i], flag_specs[i].form)});
+      if (key != nullptr) flags.push_back({name, key, joined(parsed.values[i], flag_specs[i].form)});
     }
   }
   return flags;
@@ -199,11 +209,14 @@ Command check_command(const Parsed& parsed) {
     command.source.flags.push_back({"--manifests", "manifests", parsed.check_manifests});
   if (!parsed.check_picker.empty())
     command.source.flags.push_back({"--epp-config", "routing.epp_config", parsed.check_picker});
+  if (!parsed.check_picker_text.empty())
+    command.source.flags.push_back({"--epp-config-text", "routing.endpoint_picker", parsed.check_picker_text});
   LoadResult loaded = load(command.source);
   if (loaded.ok()) {
     const std::string& subject = !parsed.check_file.empty()        ? parsed.check_file
                                  : !parsed.check_manifests.empty() ? parsed.check_manifests
-                                                                   : parsed.check_picker;
+                                 : !parsed.check_picker.empty()    ? parsed.check_picker
+                                                                   : "--epp-config-text";
     command.output = subject + ": no problems, " + describe_endpoints(loaded) + "\n";
     for (const std::string& line : diff(Options{}, loaded.options)) command.output += "  " + line + "\n";
     for (const std::string& line : describe_picker(loaded.options)) command.output += "  " + line + "\n";
@@ -249,7 +262,8 @@ Command parse_command_line(int argc, const char* const* argv) {
       "Report every problem of a configuration file, of manifests and of an EndpointPickerConfig, with its line");
   check->add_option("--config", parsed.check_file, "Configuration file (YAML)")->type_name("FILE");
   check->add_option("--manifests", parsed.check_manifests, "Kubernetes objects in files")->type_name("DIR");
-  check->add_option("--epp-config", parsed.check_picker, "EndpointPickerConfig (YAML)")->type_name("FILE");
+  check->add_option(picker_file_flag, parsed.check_picker, "EndpointPickerConfig (YAML)")->type_name("FILE");
+  check->add_option(picker_text_flag, parsed.check_picker_text, "The same, the text itself")->type_name("TEXT");
   CLI::App* const replay =
       app.add_subcommand("replay", "Compare routing policies on recorded traces, without a network");
   define_replay(*replay, parsed.replay);
@@ -276,7 +290,8 @@ Command parse_command_line(int argc, const char* const* argv) {
   }
   if (serve->parsed()) return serve_command(parsed);
   if (check->parsed()) {
-    if (!parsed.check_file.empty() || !parsed.check_manifests.empty() || !parsed.check_picker.empty())
+    if (!parsed.check_file.empty() || !parsed.check_manifests.empty() || !parsed.check_picker.empty() ||
+        !parsed.check_picker_text.empty())
       return check_command(parsed);
     return usage_error("check needs --config FILE, --manifests DIR, --epp-config FILE, or several of them",
                        "penstock check --help");

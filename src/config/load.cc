@@ -291,6 +291,9 @@ void apply_flags(const std::vector<Flag>& flags, LoadResult& result, Places& pla
         result.options.endpoints.push_back(std::move(entry));
         places.endpoints.push_back({flag.name, 0});
       }
+    } else if (flag.key == picker_key) {
+      result.options.endpoint_picker = read_picker_text(flag.value, {.file = flag.name}, result.problems, result.notes);
+      places.given[flag.key] = {"command line", 0, flag.name};
     } else {
       const Key* const key = find_key(flag.key);
       PENSTOCK_ASSERT(key != nullptr);
@@ -307,15 +310,19 @@ void read_picker_file(LoadResult& result, const Places& places, const std::strin
   const std::string file_key(picker_file_key), embedded_key(picker_key);
   const bool embedded = places.given.contains(embedded_key);
   const bool file = !result.options.epp_config.empty();
+  const auto name_of = [&](const std::string& key) {
+    const auto found = places.given.find(key);
+    return found == places.given.end() ? key : found->second.name;
+  };
   const auto complain = [&](const std::string& key, std::string message) {
     result.problems.push_back(problem_of(places, config_file, key, std::move(message)));
   };
   if (places.given.contains("routing.policy") && (file || embedded)) {
     complain("routing.policy",
-             "has no effect beside an EndpointPickerConfig (" + (file ? file_key : embedded_key) + ")");
+             "has no effect beside an EndpointPickerConfig (" + name_of(file ? file_key : embedded_key) + ")");
   }
   if (!file) return;
-  if (embedded) return complain(file_key, "is given beside " + embedded_key + "; leave one out");
+  if (embedded) return complain(file_key, "is given beside " + name_of(embedded_key) + "; leave one out");
   std::string text;
   if (!read_file(result.options.epp_config, text, result)) return;
   result.options.endpoint_picker =

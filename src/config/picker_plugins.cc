@@ -39,6 +39,7 @@ class PluginReader {
                      if (name == "name") in_.read_text(value, path, &out_.spec.name);
                      else (name == "type" ? type : parameters).reset(value);
                    });
+    const size_t problems = in_.problems();
     if (!type.IsDefined()) {
       if (node.IsMap()) in_.problem(node, key, "has no type; expected one of: " + join_words(usable_types()));
       return false;
@@ -51,6 +52,7 @@ class PluginReader {
         in_.problem(node, key + ".parameters." + std::string(parameter.name), "is missing");
       }
     }
+    if (info().type == "by-label" && in_.problems() == problems) check_label(node, key + ".parameters.validValues");
     for (const auto& [one, other] : spellings) {
       if (!out_.spec.has(one) || !out_.spec.has(other)) continue;
       in_.problem(parameters, key + ".parameters." + std::string(other),
@@ -75,6 +77,11 @@ class PluginReader {
       return false;
     }
     return true;
+  }
+
+  void check_label(const YAML::Node& node, const std::string& key) {
+    if (!out_.spec.texts("validValues").empty() || out_.spec.flag("allowsNoLabel", false)) return;
+    in_.problem(node, key, "is missing or empty, so nobody would pass; give values, or allowsNoLabel: true");
   }
 
   // `within`: "" or "profiles." in a map of parameters.

@@ -172,7 +172,7 @@ const Key keys_in_order[] = {
     {.name = "routing.shadow_policy", .type = Type::choice, .field = PENSTOCK_FIELD(shadow_policy), .words = shadow_words, .needs_restart = true,
      .doc = "A second policy that decides too and is never obeyed: `penstock_shadow_*` say how often it differs and what obeying it was predicted to gain."},
     {.name = "routing.epp_config", .type = Type::path, .field = PENSTOCK_FIELD(epp_config), .most = 4096, .accepted = "a path", .needs_restart = true,
-     .doc = "File with an EndpointPickerConfig that says how an endpoint is chosen, instead of `routing.policy` (`--epp-config`; below)."},
+     .doc = "File with an EndpointPickerConfig that says how an endpoint is chosen, instead of `routing.policy` (`--epp-config`; `--epp-config-text` takes the text itself; below)."},
     {.name = "routing.prefix_index_entries", .type = Type::integer, .field = PENSTOCK_FIELD(prefix_index_entries), .least = 1024, .most = 4294967296.0,
      .needs_restart = true, .doc = "Size of the table of prompt blocks believed to be cached, 8 bytes each; rounded up to a power of two."},
 

@@ -141,6 +141,27 @@ TEST_CASE("check exits with 0 or 1 and lists all problems") {
   CHECK(run({"check", "--config", "/nowhere"}).exit_code == exit_bad_config);
 }
 
+TEST_CASE("an EndpointPickerConfig as a file or as text, by our names and by the Endpoint Picker's") {
+  const std::string file = source_file("tests/golden/config/picker/guide-baseline.yaml");
+  for (const char* const name : {"--epp-config", "--config-file"}) {
+    const Command command = run({"check", name, file.c_str()});
+    CHECK(command.exit_code == exit_ok);
+    CHECK(command.output.find("profile default: prefix-cache-affinity-filter") != std::string::npos);
+    CHECK(run({"serve", "--endpoint", "http://h:1", name, file.c_str()}).kind == Command::Kind::serve);
+  }
+  const std::string text = "\napiVersion: llm-d.ai/v1\nkind: EndpointPickerConfig\nplugins:\n  - type: queue-scorer\n";
+  for (const char* const name : {"--epp-config-text", "--config-text"}) {
+    const Command command = run({"check", name, text.c_str()});
+    CHECK_MESSAGE(command.exit_code == exit_ok, command.error);
+    CHECK(command.output.starts_with("--epp-config-text: no problems, "));
+    CHECK(command.output.find("profile default: queue-scorer*1") != std::string::npos);
+    const Command serve = run({"serve", "--endpoint", "http://h:1", name, text.c_str()});
+    REQUIRE(serve.kind == Command::Kind::serve);
+    CHECK(serve.options.endpoint_picker != nullptr);
+    CHECK(load(serve.source).options.endpoint_picker != nullptr);  // a reload reads it again
+  }
+}
+
 TEST_CASE("help is shown for each command and is no error") {
   for (const auto& arguments :
        std::vector<std::vector<const char*>>{{"--help"}, {"serve", "--help"}, {"check", "-h"}}) {

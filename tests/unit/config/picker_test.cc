@@ -139,6 +139,30 @@ TEST_CASE("an EndpointPickerConfig may be a part of ours, as YAML or as text, an
                          "--epp-config)\n"));
 }
 
+TEST_CASE("an EndpointPickerConfig may be given as text on the command line") {
+  const auto with = [](std::vector<Flag> flags, const std::string& text) {
+    flags.push_back({"--epp-config-text", "routing.endpoint_picker", text});
+    return load({.flags = flags});
+  };
+  const std::string head = "apiVersion: llm-d.ai/v1\nkind: EndpointPickerConfig\n";
+  const LoadResult good = with({}, head + "plugins: [{type: queue-scorer}]\nfeatureGates: [dataLayer]\n");
+  REQUIRE(good.ok());
+  CHECK(good.options.endpoint_picker->scheduling.primary.plugins.size() == 1);
+  CHECK(good.options.endpoint_picker->source == "--epp-config-text");
+  REQUIRE(good.notes.size() == 1);
+  CHECK(to_string(good.notes[0]).starts_with("--epp-config-text:4: featureGates[0]: "));
+  const auto problem = [](const LoadResult& result) {
+    return result.problems.size() == 1 ? to_string(result.problems[0]) : "";
+  };
+  CHECK(problem(with({}, head + "plugins: [{type: queue}]"))
+            .starts_with("--epp-config-text:3: plugins[0].type: \"queue\" is not one of"));
+  CHECK(problem(with({}, head + "plugins: [")).starts_with("--epp-config-text:3: not valid YAML: "));
+  CHECK(problem(with({{"--policy", "routing.policy", "random"}}, head)) ==
+        "command line: --policy: has no effect beside an EndpointPickerConfig (--epp-config-text)");
+  CHECK(problem(with({{"--epp-config", "routing.epp_config", "x.yaml"}}, head)) ==
+        "command line: --epp-config: is given beside --epp-config-text; leave one out");
+}
+
 TEST_CASE("a change of the EndpointPickerConfig needs a restart, and one of its layout is none") {
   const auto options = [](const std::string& type, const char* comment) {
     return load_text("kind: GatewayConfig\nrouting:\n  endpoint_picker: # " + std::string(comment) +
