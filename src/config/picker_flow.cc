@@ -77,6 +77,7 @@ class FlowReader {
       PriorityBand other{.priority = 0, .options = out.band};
       read_band(value, key, /*numbered=*/false, &other);
       out.band = other.options;
+      out.band_given = true;
     } else {
       in_.each_item(value, key,
                     [&](const auto& item_key, const auto& item) { read_numbered_band(item, item_key, out); });

@@ -177,7 +177,7 @@ const Key keys_in_order[] = {
      .needs_restart = true, .doc = "Size of the table of prompt blocks believed to be cached, 8 bytes each; rounded up to a power of two."},
 
     {.name = "flow_control.enabled", .type = Type::choice, .field = PENSTOCK_ENUM(flow_control), .words = flow_control_words,
-     .doc = "Hold requests while their pool is saturated, and give them an endpoint when room appears (late binding). `auto`: with the policy `expected-cost`, and else as an EndpointPickerConfig says. `false`: nobody waits here; requests of negative priority are refused while the pool is saturated in either case (429)."},
+     .doc = "Hold requests while their pool is saturated, and give them an endpoint when room appears (late binding). `auto`: with the policy `expected-cost`, and else as an EndpointPickerConfig says. `false`: nobody waits here. Requests of negative priority are refused while the pool is saturated (429), unless an EndpointPickerConfig has a band for them."},
     {.name = "flow_control.detector", .type = Type::choice, .field = PENSTOCK_ENUM(flow.detector.detector), .words = detector_words,
      .doc = "What saturated means. `late-binding`: every endpoint has `hold` of prefill before it or no room in its KV cache; `utilization`: the mean of max(waiting / `queue_depth`, KV use / `kv_usage_max`) is 1 or more; `concurrency`: `concurrency` requests in flight for each endpoint."},
     {.name = "flow_control.hold", .type = Type::duration, .field = PENSTOCK_FIELD(flow.detector.hold), .least = 1e-3, .most = hour, .zero = "nothing is ever held",

@@ -23,7 +23,7 @@ Exchange::Progress Exchange::admit() {
 // travels unread passes: its work cannot be weighed.
 Exchange::Progress Exchange::find_room() {
   const admission::FlowOptions& flow = context_.options.flow;
-  const bool sheddable = priority_ < 0;
+  const bool sheddable = priority_ < 0 && !flow.may_wait(priority_);
   if (!inference_ || context_.hold == nullptr || (!flow.enabled && !sheddable)) return Progress::ready;
   const endpoints::Pool* const pool = pool_id_.has_value() ? gateway_.pool(*pool_id_) : nullptr;
   if (pool == nullptr) return Progress::ready;  // route() says so

@@ -161,6 +161,24 @@ class Flow(E2E):
                     self.gw.wait_idle()
                 self.assertEqual(self.gw.value("penstock_limit_hits_total", limit="saturation"), 2)
 
+    def test_negative_priority_waits_where_an_endpoint_picker_config_has_a_band_for_it(self):
+        bands = {"priorityBands: [{priority: -1, maxRequests: 1}]": 1, "defaultPriorityBand: {maxRequests: 1}": 1,
+                 "priorityBands: [{priority: -2}]": 0, "maxRequests: 1": 0}
+        for band, room in bands.items():
+            with self.subTest(band=band):
+                self.start(ONE_EACH_TWO_WAIT.replace("maxRequests: 2", band), objectives={"batch": -1})
+                busy = self.occupy()
+                headers = [("x-llm-d-inference-objective", "batch")]
+                waiting = [self.begin(completion("waits", max_tokens=2), headers) for _ in range(room)]
+                self.wait_held(room)
+                queued = self.gw.value("inference_extension_flow_control_queue_size", priority="-1")
+                self.assertEqual(queued, room)
+                refused = self.begin(completion(), headers).read_response()
+                self.assertEqual(refused.json()["error"]["code"], "queue_full" if room else "saturated")
+                busy.close()
+                for client in waiting:
+                    self.assertEqual(client.read_response().status, 200)
+
     def test_the_highest_priority_goes_first(self):
         self.start(ONE_EACH + "}", objectives={"high": 10}, shards=1)
         busy = self.occupy()

@@ -3,6 +3,7 @@
 // EndpointPickerConfig that means the same; where several spellings exist (1.4; 1.5; llm-d), all of them.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
@@ -75,7 +76,7 @@ struct PriorityBand {
 
 struct FlowOptions {
   // flow_control.enabled   EPC: featureGates has flowControl, or ENABLE_EXPERIMENTAL_FLOW_CONTROL_LAYER.
-  // False: nobody waits. Requests of negative priority are refused while the pool is saturated in either case.
+  // False: nobody waits, and requests of negative priority are refused while the pool is saturated.
   bool enabled = false;
   DetectorOptions detector;
   // least_work: so many seconds of waiting are worth one second of prefill. 5 is nearer to first come, first served; 60
@@ -88,7 +89,14 @@ struct FlowOptions {
   size_t requests_max = 0;          // flow_control.requests          EPC: flowControl.maxRequests; 0: no limit
   size_t bytes_max = 0;             // flow_control.bytes             EPC: flowControl.maxBytes; 0: no limit
   BandOptions band;                 // of every priority not listed   EPC: flowControl.defaultPriorityBand
+  bool band_given = false;          // EPC: it was: negative priorities that are not listed may wait, too
   std::vector<PriorityBand> bands;  // EPC: flowControl.priorityBands
+
+  // Requests of negative priority wait only where a band is made for them. Others wait in `band` at least.
+  bool may_wait(int priority) const {
+    if (!enabled || priority >= 0 || band_given) return enabled;
+    return std::any_of(bands.begin(), bands.end(), [=](const PriorityBand& one) { return one.priority == priority; });
+  }
 };
 
 }  // namespace penstock::admission
