@@ -68,7 +68,7 @@ constexpr ErrorInfo table[error_code_count] = {
     {queue_timeout, "queue_timeout", 503, kOverload, Outcome::overloaded, 1,
      "No model server had room for the request within flow_control.ttl.", "rejected-ttl-expired"},
     {no_endpoint_fits, "no_endpoint_fits", 429, kOverload, Outcome::overloaded, 1,
-     "No model server passes the filters of the scheduling profile."},
+     "No model server passes the filters of the scheduling profile.", "rejected-no-endpoints"},
 };
 
 constexpr bool table_is_in_order() {

@@ -124,6 +124,7 @@ schedulingProfiles:
             self.assertEqual(refused.status, 429, refused)
             self.assertEqual(refused.json()["error"]["code"], "no_endpoint_fits")
             self.assertIsNotNone(refused.header("retry-after"))
+            self.assertEqual(refused.header("x-llm-d-request-dropped-reason"), "rejected-no-endpoints")
 
     def test_adapters_are_asked_where_they_are(self):
         endpoints = [self.fake() for _ in range(3)]
