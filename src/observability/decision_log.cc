@@ -9,8 +9,8 @@ namespace penstock::observability {
 DecisionLog::DecisionLog(net::Clock& clock, size_t capacity, Duration least_gap)
     : clock_(clock), least_gap_(least_gap), entries_(capacity) {}
 
-routing::Explanation* DecisionLog::slot(Instant now) {
-  if (kept_any_ && now - last_kept_ < least_gap_) return nullptr;
+routing::Explanation* DecisionLog::slot(Instant now, bool asked) {
+  if (!asked && kept_any_ && now - last_kept_ < least_gap_) return nullptr;
   kept_any_ = true;
   last_kept_ = now;
   keep_next_ = true;

@@ -75,8 +75,8 @@ void ShardStats::running_changed(std::string_view model, int delta) {
   running_[names_.models.index_of(recent_model_, model)].add(delta);
 }
 
-routing::Explanation* ShardStats::explanation_slot(Instant now) {
-  return decisions_ == nullptr ? nullptr : decisions_->slot(now);
+routing::Explanation* ShardStats::explanation_slot(Instant now, bool asked) {
+  return decisions_ == nullptr ? nullptr : decisions_->slot(now, asked);
 }
 
 void ShardStats::decision_made(Duration cost, bool found, const endpoints::EndpointState* endpoint,

@@ -267,9 +267,8 @@ Exchange::Progress Exchange::route() {
   const Instant before = clock.now();
   const Instant now = context_.loop.now();
   const routing::Features wanted = features();
-  routing::Explanation why;
-  const routing::Decision decision =
-      decide(wanted, now, head_.explain ? &why : context_.observer.explanation_slot(now));
+  routing::Explanation* const why = context_.observer.explanation_slot(now, head_.explain);
+  const routing::Decision decision = decide(wanted, now, why);
   if (decision.endpoint != nullptr) {
     endpoint_ = decision.endpoint;
     reserve(decision, wanted, now);
@@ -280,6 +279,7 @@ Exchange::Progress Exchange::route() {
     }
     if (decision.split.has_value()) context_.observer.split_decided(*decision.split, routed_model());
     leave_queue(HoldOutcome::dispatched);
+    if (head_.explain && why != nullptr) explanation_ = why->to_header();  // before the observer takes it back
   }
   const Duration cost = clock.now() - before;
   route_cost_ += cost;
@@ -289,7 +289,6 @@ Exchange::Progress Exchange::route() {
     refuse(tried_count_ > 0 ? last_failure_ : filtered ? ErrorCode::no_endpoint_fits : ErrorCode::no_endpoint);
     return Progress::ended;
   }
-  if (head_.explain) explanation_ = why.to_header();
   ++attempts_;
   return Progress::ready;
 }

@@ -435,6 +435,17 @@ class Decisions(E2E):
         self.assertEqual(code, 0)  # another policy may decide otherwise
         self.assertRegex(out, r"[0-9]+ decisions: [0-9]+ differ; 0 without inputs, 0 of an unknown policy\n$")
 
+    def test_whoever_asks_for_an_explanation_is_recorded(self):
+        gateway = self.gateway([self.sim("--instant", "--model", "sim-model")])
+        gateway.wait_pods(1)
+        client = self.client(gateway)
+        for _ in range(40):
+            answer = client.post("/v1/completions", completion(PROMPT), [("x-penstock-explain", "1")])
+            self.assertIn("in-flight", answer.header("x-penstock-explain"))
+        decisions = gateway.admin("/debug/decisions").json()["decisions"]
+        self.assertEqual(len(decisions), 40)
+        self.assertTrue(all(decision["why"]["candidates"] for decision in decisions))
+
     def test_a_shadow_policy_is_counted_and_not_obeyed(self):
         gateway, sent = self.gateway_with("routing: {policy: round-robin, shadow_policy: expected-cost}\n")
         metrics = gateway.metrics()

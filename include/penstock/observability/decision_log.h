@@ -1,5 +1,6 @@
-// The last routing decisions of one shard, for /debug/decisions. The shard keeps at most one decision per `least_gap`,
-// so that explaining them costs nothing that can be measured; the page is built when somebody asks for it.
+// The last routing decisions of one shard, for /debug/decisions. The shard keeps at most one decision per `least_gap`
+// and those that clients ask to be explained, so that explaining them costs nothing that can be measured; the page is
+// built when somebody asks for it.
 #pragma once
 
 #include <cstddef>
@@ -19,8 +20,9 @@ class DecisionLog {
   explicit DecisionLog(net::Clock& clock, size_t capacity = 256, Duration least_gap = milliseconds(10));
 
   // ---- the shard's thread ----
-  // Before a decision: where to explain it when it is to be kept, else null. The next record() is of this decision.
-  routing::Explanation* slot(Instant now);
+  // Before a decision: where to explain it when it is to be kept, else null. It is kept in any case when somebody asked
+  // for it. The next record() is of this decision.
+  routing::Explanation* slot(Instant now, bool asked = false);
   void record(Duration cost, const endpoints::EndpointState* endpoint, std::string_view target_model);
 
   // ---- any thread ----

@@ -79,7 +79,7 @@ class ShardStats final : public proxy::ExchangeObserver {
   void limit_hit(std::string_view limit_name) override;
 
   // Before a decision: where the router should explain it, when this one is to be kept for /debug/decisions; else null.
-  routing::Explanation* explanation_slot(Instant now) override;
+  routing::Explanation* explanation_slot(Instant now, bool asked) override;
 
   // ---- for the exporter, any thread ----
   struct Limit {

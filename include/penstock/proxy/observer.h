@@ -94,8 +94,9 @@ class ExchangeObserver {
   virtual void running_changed(std::string_view model, int delta) = 0;
   virtual void decision_made(Duration cost, bool found, const endpoints::EndpointState* endpoint,
                              std::string_view target_model) = 0;
-  // Where the next decision should be explained, when it is to be kept for /debug/decisions; null most of the time.
-  virtual routing::Explanation* explanation_slot(Instant now) { return nullptr; }
+  // Where the next decision should be explained, when it is to be kept for /debug/decisions; null most of the time,
+  // but not when its client `asked`. It stays valid until decision_made().
+  virtual routing::Explanation* explanation_slot(Instant now, bool asked) { return nullptr; }
   // What the shadow policy made of the decision that was just obeyed (routing::Decision::Shadow).
   virtual void shadow_decided(bool agrees, double gain_seconds) {}
   // The profile disaggregates, and this is how the decision that was just obeyed splits the work.

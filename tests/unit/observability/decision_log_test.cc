@@ -49,6 +49,24 @@ TEST_CASE("decisions are kept no more often than the gap says, newest first, up 
       R"("shadow":null,"inputs":null})"));
 }
 
+TEST_CASE("a decision that its client wants explained is kept, however soon") {
+  ManualClock clock;
+  DecisionLog log(clock);
+  REQUIRE(log.slot(clock.now()) != nullptr);
+  log.record(microseconds(1), nullptr, "first");
+  CHECK(log.slot(clock.now()) == nullptr);
+  log.record(microseconds(1), nullptr, "too soon");
+  routing::Explanation* const why = log.slot(clock.now(), /*asked=*/true);
+  REQUIRE(why != nullptr);
+  why->rows.push_back({.endpoint = "pod-0"});
+  log.record(microseconds(1), nullptr, "asked");
+  std::string json;
+  log.append_json(json, 0);
+  CHECK(json.find("\"model\":\"asked\"") < json.find("\"model\":\"first\""));
+  CHECK(json.find("pod-0") != std::string::npos);
+  CHECK(json.find("too soon") == std::string::npos);
+}
+
 TEST_CASE("an explained decision shows its candidates, and only the best of very many") {
   ManualClock clock;
   DecisionLog log(clock);
@@ -103,8 +121,8 @@ TEST_CASE("nothing kept is nothing written, and the shard's statistics hand the 
 
   Names names;
   ShardStats without(names), with(names, nullptr, &log);
-  CHECK(without.explanation_slot(clock.now()) == nullptr);
-  CHECK(with.explanation_slot(clock.now()) != nullptr);
+  CHECK(without.explanation_slot(clock.now(), true) == nullptr);
+  CHECK(with.explanation_slot(clock.now(), false) != nullptr);
   with.decision_made(microseconds(1), false, nullptr, "m");
   log.append_json(json, 0);
   CHECK(count_of(json, "\"model\":\"m\"") == 1);
