@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "penstock/base/log.h"
 #include "text.h"
 
 namespace penstock::observability {
@@ -21,6 +22,7 @@ routing::Explanation* DecisionLog::slot(Instant now, bool asked) {
 void DecisionLog::record(Duration cost, const endpoints::EndpointState* endpoint, std::string_view target_model) {
   if (!keep_next_) return;
   keep_next_ = false;
+  if (log::enabled(log::Level::debug)) log_event(cost, endpoint, target_model);
   const std::unique_lock lock(mutex_, std::try_to_lock);
   if (!lock.owns_lock()) return;
   Entry& entry = entries_[count_ % entries_.size()];
@@ -32,6 +34,17 @@ void DecisionLog::record(Duration cost, const endpoints::EndpointState* endpoint
   entry.explained = !scratch_.rows.empty() || !scratch_.excluded.empty();
   std::swap(entry.explanation, scratch_);
   ++count_;
+}
+
+void DecisionLog::log_event(Duration cost, const endpoints::EndpointState* endpoint, std::string_view target_model) {
+  scratch_.keep_best();
+  std::string why;
+  scratch_.append_json(why);
+  log::debug("decision", {{"model", target_model},
+                          {"endpoint", endpoint == nullptr ? std::string_view() : std::string_view(endpoint->name)},
+                          {"cost_us", to_seconds(cost) * 1e6},
+                          {"shadow", scratch_.shadow},
+                          {"why", std::move(why)}});
 }
 
 void DecisionLog::append_json(std::string& out, size_t shard) const {

@@ -446,6 +446,28 @@ class Decisions(E2E):
         self.assertEqual(len(decisions), 40)
         self.assertTrue(all(decision["why"]["candidates"] for decision in decisions))
 
+    def test_recorded_decisions_are_events_of_the_log_at_level_debug(self):
+        sim = self.sim("--instant", "--model", "sim-model")
+        for level, lines in (("debug", 3), ("info", 0)):
+            gateway = self.gateway([sim], f"log: {{level: {level}, format: json}}\n", shards=1)
+            gateway.wait_pods(1)
+            client = self.client(gateway)
+            for _ in range(3):
+                client.post("/v1/completions", completion(PROMPT), [("x-penstock-explain", "1")])
+            gateway.wait_outcomes({"ok": 3})
+
+            def events():
+                found = [json.loads(line) for line in gateway.err.all() if line.startswith("{")]
+                return [event for event in found if event["message"] == "decision"]
+
+            wait_for("all are told", lambda: len(events()) >= lines)
+            kept = gateway.admin("/debug/decisions").json()["decisions"]
+            self.assertEqual(len(kept), 3)
+            self.assertEqual(len(events()), lines)
+            for event, decision in zip(events(), reversed(kept)):
+                self.assertEqual((event["level"], event["endpoint"], event["model"]), ("debug", sim.address, "sim-model"))
+                self.assertEqual(json.loads(event["why"]), decision["why"])
+
     def test_a_shadow_policy_is_counted_and_not_obeyed(self):
         gateway, sent = self.gateway_with("routing: {policy: round-robin, shadow_policy: expected-cost}\n")
         metrics = gateway.metrics()

@@ -37,6 +37,8 @@ class DecisionLog {
     bool explained = false;
     routing::Explanation explanation;
   };
+  // The same as an event of the operator's log, at level debug.
+  void log_event(Duration cost, const endpoints::EndpointState* endpoint, std::string_view target_model);
   void append_entry(std::string& out, const Entry& entry, size_t shard) const;
 
   net::Clock& clock_;
