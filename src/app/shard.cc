@@ -68,6 +68,7 @@ routing::RouterOptions router_options(const config::Options& options, const rout
   out.metrics_stale_after = metrics_stale_after(options);
   out.shadow = shadow;
   out.told = told;
+  out.clock = [] { return net::system_clock().now(); };
   return out;
 }
 

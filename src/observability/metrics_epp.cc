@@ -1,5 +1,6 @@
 // Metrics under the Endpoint Picker's names. Dashboards and alert rules know them: names, labels, buckets and the mark
 // in the help texts are an interface (tests/golden/metrics/epp_metrics.txt lists them).
+#include <algorithm>
 #include <map>
 
 #include "metrics_parts.h"
@@ -76,6 +77,57 @@ void add_request_counters(Families& families, const std::vector<ModelRow>& rows)
       labels.push_back({"error_code", to_string(static_cast<EppError>(code))});
       errors.add(static_cast<double>(count), std::move(labels));
     }
+  }
+}
+
+// What the last request of each model had, whichever shard it was on.
+void add_last_values(Families& families, const std::vector<ModelRow>& rows) {
+  auto values = families.gauge("inference_objective_inference_request_metric",
+                               alpha("What the last request had, by model: seconds, or 1 for a violation."));
+  for (const ModelRow& row : rows) {
+    for (size_t type = 0; type < last_value_count; ++type) {
+      int64_t at = 0;
+      double value = 0;
+      for (const ModelStats* const stats : row.stats) {
+        const ModelStats::Last& last = stats->last[type];
+        const int64_t ended = last.at_us.load(std::memory_order_acquire);
+        if (ended > at) value = last.value.load(std::memory_order_relaxed);
+        at = std::max(at, ended);
+      }
+      if (at == 0) continue;
+      Labels labels = row.labels;
+      labels.push_back({"type", to_string(static_cast<LastValue>(type))});
+      values.add(value, std::move(labels));
+    }
+  }
+  auto violations = families.counter("inference_objective_request_slo_violation_total",
+                                     alpha("Streams slower than their clients asked for, by model."));
+  for (const ModelRow& row : rows) {
+    const std::pair<const char*, Counter ModelStats::*> types[] = {{"ttft", &ModelStats::ttft_violations},
+                                                                   {"tpot", &ModelStats::tpot_violations}};
+    for (const auto& [type, member] : types) {
+      double count = 0;
+      for (const ModelStats* const stats : row.stats) count += static_cast<double>((stats->*member).get());
+      Labels labels = row.labels;
+      labels.push_back({"type", type});
+      if (count > 0) violations.add(count, std::move(labels));
+    }
+  }
+}
+
+void add_plugin_times(Families& families, const ExportInput& input) {
+  auto times = families.histogram("inference_extension_plugin_duration_seconds",
+                                  alpha("Time of each plugin, of those decisions that are recorded, by plugin."));
+  const NameTable& names = input.names->plugins;
+  for (uint32_t i = 0, end = names.size(); i <= end; ++i) {
+    HistogramSum sum;
+    for (const ShardInput& shard : input.shards) {
+      if (const auto* const time = shard.stats->plugin_time(i)) sum.add(*time);
+    }
+    const NameTable::Name& name = names.name(i);
+    if (sum.empty()) continue;
+    times.add(sum,
+              {{"extension_point", name.parts[0]}, {"plugin_type", name.parts[1]}, {"plugin_name", name.parts[2]}});
   }
 }
 
@@ -187,6 +239,7 @@ void add_epp_objective_metrics(Families& families, const ExportInput& input) {
   histogram("inference_objective_normalized_time_per_output_token_seconds",
             "Duration of a request divided by its output tokens, by model.",
             &ModelStats::normalized_time_per_output_token);
+  add_last_values(families, rows);
   add_running_requests(families, input);
 }
 
@@ -221,6 +274,7 @@ void add_epp_extension_metrics(Families& families, const ExportInput& input) {
   families.histogram("inference_extension_scheduler_e2e_duration_seconds", alpha("Time of a routing decision."))
       .add(merge_over_shards(
           input, [](const ShardStats& stats) -> auto& { return stats.decision_time(); }));
+  add_plugin_times(families, input);
   add_scheduler_attempts(families, input);
   add_rewrite_decisions(families, input);
   add_split_decisions(families, input);

@@ -1,6 +1,7 @@
 #include "penstock/observability/shard_stats.h"
 
 #include <cmath>
+#include <utility>
 
 #include "penstock/observability/access_log.h"
 #include "penstock/observability/decision_log.h"
@@ -60,7 +61,8 @@ ShardStats::ShardStats(Names& names, AccessLogWriter* access_log, DecisionLog* d
       scheduled_(std::make_unique<Counter[]>(names.scheduled.names_max() + 1)),
       rewritten_(std::make_unique<Counter[]>(names.rewrites.names_max() + 1)),
       splits_(std::make_unique<Counter[]>(names.splits.names_max() + 1)),
-      models_(std::make_unique<std::atomic<ModelStats*>[]>(names.model_pairs.names_max() + 1)) {
+      models_(std::make_unique<std::atomic<ModelStats*>[]>(names.model_pairs.names_max() + 1)),
+      plugin_times_(std::make_unique<std::atomic<PluginTime*>[]>(names.plugins.names_max() + 1)) {
   // A limit that was never reached says so: its series is there from the start.
   for (const char* name : {"header_bytes", "body_bytes", "connections", "requests_per_shard", "memory", "descriptors",
                            "saturation", "flow_control", "flow_control_ttl"}) {
@@ -76,7 +78,9 @@ void ShardStats::running_changed(std::string_view model, int delta) {
 }
 
 routing::Explanation* ShardStats::explanation_slot(Instant now, bool asked) {
-  return decisions_ == nullptr ? nullptr : decisions_->slot(now, asked);
+  routing::Explanation* const slot = decisions_ == nullptr ? nullptr : decisions_->slot(now, asked);
+  explained_ = slot;
+  return slot;
 }
 
 void ShardStats::decision_made(Duration cost, bool found, const endpoints::EndpointState* endpoint,
@@ -91,7 +95,21 @@ void ShardStats::decision_made(Duration cost, bool found, const endpoints::Endpo
   } else {
     decisions_failed_.add();
   }
+  if (explained_ != nullptr) count_plugins(*std::exchange(explained_, nullptr));
   if (decisions_ != nullptr) decisions_->record(cost, endpoint, target_model);
+}
+
+void ShardStats::count_plugins(const routing::Explanation& explained) {
+  for (const routing::Explanation::PluginTime& time : explained.times) {
+    std::atomic<PluginTime*>& place = plugin_times_[names_.plugins.index_of(time.point, time.type, time.name)];
+    PluginTime* histogram = place.load(std::memory_order_relaxed);
+    if (histogram == nullptr) {
+      owned_plugin_times_.push_back(std::make_unique<PluginTime>());
+      histogram = owned_plugin_times_.back().get();
+      place.store(histogram, std::memory_order_release);
+    }
+    histogram->record(to_seconds(time.took));
+  }
 }
 
 void ShardStats::shadow_decided(bool agrees, double gain_seconds) {
@@ -251,20 +269,60 @@ void ShardStats::count_inference(const ExchangeRecord& record) {
   }
   if (!record.time_to_first_token.has_value()) return;  // no answer
 
-  const double total = to_seconds(record.total), first = to_seconds(*record.time_to_first_token);
-  stats.duration.record(total);
+  count_times(record, stats);
   stats.response_bytes.record(static_cast<double>(record.response_bytes));
-  stats.time_to_first_token.record(first);
-  time_to_first_token_.record(first);
   if (record.cached_tokens.has_value()) stats.cached_tokens.record(*record.cached_tokens);
   if (!record.has_usage) return;
   if (record.prompt_tokens > 0) stats.input_tokens.record(record.prompt_tokens);
   if (record.completion_tokens == 0) return;
   stats.output_tokens.record(record.completion_tokens);
-  stats.normalized_time_per_output_token.record(total / record.completion_tokens);
-  if (record.streaming && record.completion_tokens > 1) {
-    stats.time_per_output_token.record((total - first) / (record.completion_tokens - 1));
+  stats.normalized_time_per_output_token.record(to_seconds(record.total) / record.completion_tokens);
+}
+
+// Of an answer that came, against what its client asked for. A first token, and a pace, are seen of streams only.
+void ShardStats::count_times(const ExchangeRecord& record, ModelStats& stats) {
+  const double total = to_seconds(record.total), first = to_seconds(*record.time_to_first_token);
+  const int64_t ended_us = record.started_wall_us + duration_cast<microseconds>(record.total).count();
+  const auto note = [&](LastValue which, double value) {
+    ModelStats::Last& last = stats.last[static_cast<size_t>(which)];
+    last.value.store(value, std::memory_order_relaxed);
+    last.at_us.store(ended_us, std::memory_order_release);
+  };
+  const auto judge = [&](double took, double asked_ms, LastValue threshold, LastValue violation, Counter& violations) {
+    if (!record.streaming || asked_ms <= 0) return;
+    const bool late = took > asked_ms / 1000;
+    if (late) violations.add();
+    note(threshold, asked_ms / 1000);
+    note(violation, late ? 1 : 0);
+  };
+  stats.duration.record(total);
+  stats.time_to_first_token.record(first);
+  time_to_first_token_.record(first);
+  note(LastValue::ttft, first);
+  judge(first, record.slo_ttft_ms, LastValue::ttft_slo_threshold, LastValue::ttft_slo_violation, stats.ttft_violations);
+  if (!record.streaming || record.completion_tokens < 2) return;
+  const double pace = (total - first) / (record.completion_tokens - 1);
+  stats.time_per_output_token.record(pace);
+  note(LastValue::tpot, pace);
+  judge(pace, record.slo_tpot_ms, LastValue::tpot_slo_threshold, LastValue::tpot_slo_violation, stats.tpot_violations);
+}
+
+const char* to_string(LastValue value) {
+  switch (value) {
+    case LastValue::ttft:
+      return "ttft";
+    case LastValue::ttft_slo_threshold:
+      return "ttft_slo_threshold";
+    case LastValue::ttft_slo_violation:
+      return "ttft_slo_violation";
+    case LastValue::tpot:
+      return "tpot";
+    case LastValue::tpot_slo_threshold:
+      return "tpot_slo_threshold";
+    case LastValue::tpot_slo_violation:
+      return "tpot_slo_violation";
   }
+  return "";
 }
 
 }  // namespace penstock::observability

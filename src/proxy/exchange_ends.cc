@@ -201,6 +201,8 @@ void Exchange::report(Outcome outcome, Instant now) {
   record.matched_blocks = matched_blocks_;
   record.prompt_blocks = prompt_blocks_;
   record.priority = priority_;
+  record.slo_ttft_ms = head_.slo_ttft_ms;
+  record.slo_tpot_ms = head_.slo_tpot_ms;
   record.block_bytes = prompt_block_tokens_ * context_.options.prefix.bytes_per_token;
   context_.observer.finished(record);
 }

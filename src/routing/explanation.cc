@@ -63,6 +63,7 @@ void Explanation::clear() {
   rows.clear();
   excluded.clear();
   stages.clear();
+  times.clear();
   shadow.clear();
   shadow_gain_seconds = 0;
   inputs.whole = false;

@@ -74,6 +74,24 @@ int64_t back_at(const EndpointView& view) {
   return health.ejected_until_ns.load(std::memory_order_relaxed);
 }
 
+// Reads the clock only where a decision is explained.
+class PluginTimer {
+ public:
+  PluginTimer(const RouterOptions& options, Explanation* why)
+      : clock_(why == nullptr ? nullptr : options.clock), why_(why) {}
+  template <typename Run>
+  void time(const char* point, std::string_view type, std::string_view name, const Run& run) {
+    if (clock_ == nullptr) return run();
+    const Instant from = clock_();
+    run();
+    why_->times.push_back({point, type, name.empty() ? type : name, clock_() - from});
+  }
+
+ private:
+  Instant (*clock_)();
+  Explanation* why_;
+};
+
 }  // namespace
 
 struct Router::State {
@@ -105,9 +123,11 @@ struct Router::State {
   void match_told(const Features& features);
   void note_choices(Decision& decision);
   bool keep_planned(std::span<EndpointState* const> planned);
-  bool filter(const Profile& by, const Inputs& in, Explanation* why);
+  bool filter(const Profile& by, const Inputs& in, PluginTimer timer, Explanation* why);
   void run_stages(const Inputs& in, const endpoints::Pool& pool, Decision& decision, Explanation* why);
-  bool run_stage(const Profile::Stage& stage, const Inputs& in, const endpoints::Pool& pool, const Decision& decision);
+  bool run_stage(const Profile::Stage& stage, const Inputs& in, const endpoints::Pool& pool, const Decision& decision,
+                 PluginTimer timer);
+  void pick(const Profile& by, const Inputs& in, PluginTimer timer);
   void explain(const Inputs& in, Explanation& why) const;
   void explain_terms(const Inputs& in, Explanation& why) const;
   std::optional<Decision::Shadow> decide_shadow(Inputs in, const EndpointState* chosen);
@@ -130,11 +150,14 @@ Router::~Router() = default;
 
 namespace {
 
-void score_all(const Profile& profile, const Inputs& in, std::span<Candidate> all, std::vector<double>& scores) {
+void score_all(const Profile& profile, const Inputs& in, std::span<Candidate> all, std::vector<double>& scores,
+               PluginTimer timer) {
   scores.resize(profile.scorers.size() * all.size());
   double* row = scores.data();
   for (const WeightedScorer& weighted : profile.scorers) {
-    weighted.scorer->score(in, all, {row, all.size()});
+    timer.time("Scorer", weighted.scorer->type(), weighted.name, [&] {
+      weighted.scorer->score(in, all, {row, all.size()});
+    });
     const double weight = weighted.weight;
     for (Candidate& candidate : all) {
       const double score = std::clamp(double{*row}, 0.0, 1.0);
@@ -173,15 +196,16 @@ Decision Router::decide(const Features& features, const endpoints::Pool& pool, I
   Random shadow_random = state.random;
 
   const Inputs in{features, now, state.random, state.options.metrics_stale_after};
+  const PluginTimer timer(state.options, why);
   const bool planned = !features.planned.empty() && state.keep_planned(features.planned);
-  if (!planned && !state.profile.filters.empty() && !state.filter(state.profile, in, why)) {
+  if (!planned && !state.profile.filters.empty() && !state.filter(state.profile, in, timer, why)) {
     decision.why_none = NoEndpoint::filtered;
     return decision;
   }
-  score_all(state.profile, in, state.candidates, state.scores);
+  score_all(state.profile, in, state.candidates, state.scores, timer);
   if (why != nullptr) state.explain(in, *why);
   decision.candidates = static_cast<uint32_t>(state.candidates.size());
-  state.profile.picker->pick(in, state.candidates);
+  state.pick(state.profile, in, timer);
 
   const Candidate& chosen = state.candidates.front();
   decision.endpoint = chosen.endpoint->state;
@@ -237,25 +261,31 @@ bool Router::State::keep_planned(std::span<EndpointState* const> planned) {
   return false;
 }
 
+void Router::State::pick(const Profile& by, const Inputs& in, PluginTimer timer) {
+  timer.time("Picker", by.picker->type(), "", [&] { by.picker->pick(in, candidates); });
+}
+
 // False: nobody is left.
-bool Router::State::filter(const Profile& by, const Inputs& in, Explanation* why) {
+bool Router::State::filter(const Profile& by, const Inputs& in, PluginTimer timer, Explanation* why) {
   std::vector<Candidate> before;
   for (size_t i = 0; i < by.filters.size() && !candidates.empty(); ++i) {
     if (why != nullptr) before = candidates;
-    by.filters[i]->filter(in, candidates);
+    const std::string_view type = by.filters[i]->type();
+    const std::string_view name = i < by.filter_names.size() ? std::string_view(by.filter_names[i]) : type;
+    timer.time("Filter", type, name, [&] { by.filters[i]->filter(in, candidates); });
     for (const Candidate& candidate : before) {
       const bool kept = std::any_of(candidates.begin(), candidates.end(),
                                     [&](const Candidate& c) { return c.endpoint == candidate.endpoint; });
       if (kept) continue;
-      const std::string name(i < by.filter_names.size() ? by.filter_names[i] : by.filters[i]->type());
-      why->excluded.emplace_back(candidate.endpoint->state->name, "filtered by " + name);
+      why->excluded.emplace_back(candidate.endpoint->state->name, "filtered by " + std::string(name));
     }
   }
   return !candidates.empty();
 }
 
 void Router::State::run_stages(const Inputs& in, const endpoints::Pool& pool, Decision& decision, Explanation* why) {
-  if (run_stage(profile.encode, in, pool, decision)) {
+  const PluginTimer timer(options, why);
+  if (run_stage(profile.encode, in, pool, decision, timer)) {
     encode.clear();
     const size_t choices = std::min(profile.encode.profile->picker->choices(), candidates.size());
     for (size_t i = 0; i < choices; ++i) encode.push_back(candidates[i].endpoint->state);
@@ -264,7 +294,7 @@ void Router::State::run_stages(const Inputs& in, const endpoints::Pool& pool, De
       if (why != nullptr) why->stages.emplace_back("encode", state->name);
     }
   }
-  if (run_stage(profile.prefill, in, pool, decision)) {
+  if (run_stage(profile.prefill, in, pool, decision, timer)) {
     decision.prefill = candidates.front().endpoint->state;
     decision.prefill_matched_blocks = candidates.front().matched_blocks;
     if (why != nullptr) why->stages.emplace_back("prefill", decision.prefill->name);
@@ -290,7 +320,7 @@ const char* to_string(Split split) {
 
 // True: the stage runs, and its choices stand in front of the candidates.
 bool Router::State::run_stage(const Profile::Stage& stage, const Inputs& in, const endpoints::Pool& pool,
-                              const Decision& decision) {
+                              const Decision& decision, PluginTimer timer) {
   if (stage.profile == nullptr) return false;
   switch (stage.rule.when) {
     case StageRule::When::never:
@@ -311,9 +341,9 @@ bool Router::State::run_stage(const Profile::Stage& stage, const Inputs& in, con
   if (candidates.empty()) return false;
   const Profile& by = *stage.profile;
   if (by.uses_prefix && !in.features.blocks.empty()) match_prefix(in.features);
-  if (!filter(by, in, nullptr)) return false;
-  score_all(by, in, candidates, scores);
-  by.picker->pick(in, candidates);
+  if (!filter(by, in, timer, nullptr)) return false;
+  score_all(by, in, candidates, scores, timer);
+  pick(by, in, timer);
   return true;
 }
 
@@ -328,7 +358,7 @@ std::optional<Decision::Shadow> Router::State::decide_shadow(Inputs in, const En
     filter->filter(in, shadowed);
     if (shadowed.empty()) return std::nullopt;
   }
-  score_all(*options.shadow, in, shadowed, shadow_scores);
+  score_all(*options.shadow, in, shadowed, shadow_scores, {options, nullptr});
   options.shadow->picker->pick(in, shadowed);
   Decision::Shadow out{shadowed.front().endpoint->state, shadowed.front().endpoint->state == chosen, 0};
   if (out.agrees) return out;

@@ -37,7 +37,8 @@ class Counts(E2E):
         usage = {"stream_options": {"include_usage": True}}
         cls.ask("/v1/completions", completion(PROMPT, 8))
         cls.ask("/v1/completions", completion(PROMPT, 9))  # most of the prompt is cached now
-        cls.ask("/v1/completions", completion(PROMPT, 10, stream=True, **usage))
+        asked = [("x-slo-ttft-ms", "0.001"), ("x-slo-tpot-ms", "60000")]
+        cls.ask("/v1/completions", completion(PROMPT, 10, stream=True, **usage), headers=asked)
         cls.ask("/v1/completions", completion(PROMPT, 11, stream=True), has_usage=False)
         cls.ask("/v1/chat/completions", chat(PROMPT, 12, stream=True, **usage))
         # Other names, which have series of their own.
@@ -52,9 +53,9 @@ class Counts(E2E):
         cls.metrics = cls.gw.metrics()
 
     @classmethod
-    def ask(cls, path, body, has_usage=True):
+    def ask(cls, path, body, has_usage=True, headers=()):
         data = json.dumps(body).encode()
-        answer = cls.client_.post(path, data)
+        answer = cls.client_.post(path, data, headers)
         assert answer.status == 200, answer
         cls.sent.append(len(data))
         cls.received.append(len(answer.body))
@@ -107,6 +108,26 @@ class Counts(E2E):
         self.assertEqual(self.histogram("normalized_time_per_output_token_seconds")[0], 4)
         self.assertEqual(self.histogram("request_tpot_seconds")[0], 2)  # streams with a usage
         self.assertLessEqual(self.histogram("request_ttft_seconds")[1], self.histogram("request_duration_seconds")[1])
+
+    def test_times_against_what_clients_asked_for(self):
+        names = {"model_name": "sim-model", "target_model_name": "sim-model"}
+        series = self.metrics.series("inference_objective_request_slo_violation_total")
+        self.assertEqual(series, [({**names, "type": "ttft"}, 1)])
+        values = {
+            labels["type"]: value
+            for labels, value in self.metrics.series("inference_objective_inference_request_metric", **names)
+        }
+        self.assertEqual((values.pop("ttft_slo_threshold"), values.pop("ttft_slo_violation")), (1e-6, 1))
+        self.assertEqual((values.pop("tpot_slo_threshold"), values.pop("tpot_slo_violation")), (60, 0))
+        self.assertEqual(set(values), {"ttft", "tpot"})
+        self.assertTrue(0 < values["ttft"] < harness.PATIENCE and 0 <= values["tpot"] < harness.PATIENCE, values)
+
+    def test_plugins_are_timed_in_a_sample_of_the_decisions(self):
+        name = "inference_extension_plugin_duration_seconds_count"
+        counts = {(at["extension_point"], at["plugin_type"]): n for at, n in self.metrics.series(name)}
+        self.assertEqual(set(counts), {("Scorer", "expected-cost-scorer"), ("Picker", "max-score-picker")})
+        self.assertEqual(len(set(counts.values())), 1, counts)
+        self.assertLessEqual(max(counts.values()), 10)
 
     def test_events_and_bytes(self):
         # A chunk for each token, one for the role of a chat, one for the usage; [DONE] is none.

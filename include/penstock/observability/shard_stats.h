@@ -28,6 +28,7 @@ struct Names {
   NameTable scheduled{4000};    // target model, endpoint, port
   NameTable rewrites{1000};     // InferenceModelRewrite, model, target model
   NameTable splits{4000};       // target model, decision type
+  NameTable plugins{200};       // extension point, type, name
 };
 
 // The error codes of the Endpoint Picker: values of the label error_code.
@@ -35,6 +36,18 @@ enum class EppError : uint8_t { none, bad_request, resource_exhausted, service_u
 constexpr size_t epp_error_count = 6;
 const char* to_string(EppError error);
 EppError epp_error_of(proxy::Outcome outcome);
+
+// Values of the label type of inference_objective_inference_request_metric.
+enum class LastValue : uint8_t {
+  ttft,
+  ttft_slo_threshold,
+  ttft_slo_violation,
+  tpot,
+  tpot_slo_threshold,
+  tpot_slo_violation
+};
+constexpr size_t last_value_count = 6;
+const char* to_string(LastValue value);
 
 // One (model, target model).
 struct ModelStats {
@@ -46,6 +59,13 @@ struct ModelStats {
   };
   static constexpr size_t priorities_max = 8;
   std::array<Priority, priorities_max> priorities;
+  // What the last request had, and when it ended (wall clock); 0: none did.
+  struct Last {
+    std::atomic<double> value{0};
+    std::atomic<int64_t> at_us{0};
+  };
+  std::array<Last, last_value_count> last;
+  Counter ttft_violations, tpot_violations;  // of what clients asked for
   std::array<Counter, epp_error_count> errors;
   Histogram<epp_general_seconds> duration, time_to_first_token;
   Histogram<epp_time_per_token_seconds> time_per_output_token;
@@ -124,6 +144,10 @@ class ShardStats final : public proxy::ExchangeObserver {
   uint64_t not_restored() const { return not_restored_.get(); }
   uint64_t rewritten(uint32_t name) const { return rewritten_[name].get(); }
   uint64_t split(uint32_t name) const { return splits_[name].get(); }
+  // Null: none of this plugin's were measured. Only decisions that are explained are.
+  const Histogram<epp_decision_seconds>* plugin_time(uint32_t name) const {
+    return plugin_times_[name].load(std::memory_order_acquire);
+  }
   const ModelStats* model(uint32_t pair) const { return models_[pair].load(std::memory_order_acquire); }
 
  private:
@@ -139,10 +163,13 @@ class ShardStats final : public proxy::ExchangeObserver {
   ModelStats& stats_of(const proxy::ExchangeRecord& record);
   void count_stages(const proxy::ExchangeRecord& record);
   void count_inference(const proxy::ExchangeRecord& record);
+  void count_times(const proxy::ExchangeRecord& record, ModelStats& stats);
+  void count_plugins(const routing::Explanation& explained);
 
   Names& names_;
   AccessLogWriter* const access_log_;
   DecisionLog* const decisions_;
+  const routing::Explanation* explained_ = nullptr;  // of the decision being made
 
   Counter started_, attempts_, request_bytes_, response_bytes_, chunks_, decisions_failed_, not_restored_;
   std::array<Counter, proxy::outcome_count> outcomes_;
@@ -161,8 +188,12 @@ class ShardStats final : public proxy::ExchangeObserver {
   // Arrays over the numbers of a NameTable; [0] is "other".
   std::unique_ptr<Gauge[]> running_;
   std::unique_ptr<Counter[]> scheduled_, rewritten_, splits_;
-  std::unique_ptr<std::atomic<ModelStats*>[]> models_;  // each made when first needed
+  using PluginTime = Histogram<epp_decision_seconds>;
+  // Each made when first needed.
+  std::unique_ptr<std::atomic<ModelStats*>[]> models_;
+  std::unique_ptr<std::atomic<PluginTime*>[]> plugin_times_;
   std::vector<std::unique_ptr<ModelStats>> owned_models_;
+  std::vector<std::unique_ptr<PluginTime>> owned_plugin_times_;
   // The shard's own. Those of `scheduled` by slot of the endpoint: a model's requests go to all of them in turn.
   NameTable::Recent recent_model_, recent_pair_, recent_rewrite_;
   std::array<NameTable::Recent, 64> recent_scheduled_;

@@ -84,6 +84,7 @@ struct ExchangeRecord {
   uint32_t matched_blocks = 0, prompt_blocks = 0;
   uint32_t block_bytes = 64;
   int priority = 0;
+  double slo_ttft_ms = 0, slo_tpot_ms = 0;  // what the client asked for; 0: nothing
 };
 
 class ExchangeObserver {

@@ -126,6 +126,12 @@ struct Explanation {
     int64_t in_flight = 0;
     std::vector<double> terms;  // of the scorers that have any
   };
+  // How long a plugin took. Views live as long as the profile.
+  struct PluginTime {
+    const char* point;  // "Filter", "Scorer", "Picker"
+    std::string_view type, name;
+    Duration took;
+  };
   std::string profile;                                        // its name
   std::vector<std::string> scorers;                           // "queue-scorer*2"
   std::vector<std::string> terms;                             // "backlog_s"
@@ -133,6 +139,7 @@ struct Explanation {
   std::vector<std::pair<std::string, std::string>> excluded;  // endpoint, reason
   std::string shadow;                                         // what the shadow policy would have chosen; "": none
   double shadow_gain_seconds = 0;                             // as Decision::Shadow has it
+  std::vector<PluginTime> times;                              // in the order in which they ran, in all stages
   DecisionInputs inputs;
   static constexpr size_t shown_max = 16;
   void clear();                                             // keeps memory
@@ -181,6 +188,8 @@ struct RouterOptions {
   const Profile* shadow = nullptr;
   // What model servers say of their caches. Outlives the router; null: nobody listens to them.
   const ToldIndex* told = nullptr;
+  // Times the plugins of decisions that are explained; null: they are not timed.
+  Instant (*clock)() = nullptr;
 };
 
 // `profile` and `index` outlive the router.

@@ -9,6 +9,7 @@
 #include <sstream>
 #include <string>
 
+#include "penstock/observability/decision_log.h"
 #include "penstock/observability/metrics.h"
 
 namespace penstock::observability {
@@ -73,7 +74,8 @@ inline proxy::ExchangeRecord streamed_answer(const endpoints::EndpointState& end
 
 struct Gateway {
   Names names;
-  ShardStats shards[2] = {ShardStats(names), ShardStats(names)};
+  DecisionLog log{net::system_clock()};
+  ShardStats shards[2] = {ShardStats(names, nullptr, &log), ShardStats(names)};
   net::RingStats rings[2];
   upstream::ClientStats upstreams[2];
   endpoints::EndpointState states[3];
@@ -183,6 +185,10 @@ struct Gateway {
   // What was decided: by the policy, its shadow, and for each stage.
   void decisions() {
     ShardStats& shard = shards[0];
+    routing::Explanation* const why = shard.explanation_slot(Instant(seconds(99)), /*asked=*/true);
+    REQUIRE(why != nullptr);
+    why->times = {{"Filter", "by-label", "tier", microseconds(30)},
+                  {"Scorer", "queue-scorer", "queue-scorer", microseconds(60)}};
     shard.decision_made(microseconds(150), true, &states[0], "llama-8b");
     shard.decision_made(microseconds(5), false, nullptr, "llama-8b");
     shard.split_decided(routing::Split::prefill_decode, "llama-8b");
@@ -239,7 +245,10 @@ struct Gateway {
     shard.limit_hit("body_bytes");
     shard.model_rewritten("aliases", "chat", "llama-8b");
     shard.model_not_restored();
-    shard.finished(streamed_answer(states[0]));
+    proxy::ExchangeRecord hurried = streamed_answer(states[0]);
+    hurried.slo_ttft_ms = 200;  // missed
+    hurried.slo_tpot_ms = 20;
+    shard.finished(hurried);
 
     proxy::ExchangeRecord refused;
     refused.outcome = proxy::Outcome::client_error;

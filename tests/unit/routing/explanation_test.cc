@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "penstock/routing/plugin.h"
 #include "penstock/routing/router.h"
 #include "tests/unit/routing/pool_builder.h"
 
@@ -19,6 +20,12 @@ Explanation explained(const PoolBuilder& builder, Instant now = at_ms(0)) {
   const Decision decision = router.decide({}, builder.pool, now, {}, &why);
   if (decision.endpoint != nullptr) CHECK(why.rows.front().endpoint == decision.endpoint->name);
   return why;
+}
+
+// Every look at it takes a microsecond.
+int64_t ticks = 0;
+Instant ticking_clock() {
+  return Instant{microseconds(++ticks)};
 }
 
 std::string json_of(const Explanation& why) {
@@ -173,4 +180,37 @@ TEST_CASE("of pools too large nothing is recorded, and an explanation that is us
   CHECK_FALSE(why.inputs.whole);
   CHECK(why.inputs.endpoints.empty());
   CHECK(why.rows.size() == builder.pool.endpoints.size());
+}
+
+TEST_CASE("plugins are timed where a decision is explained, and only there") {
+  const PoolBuilder builder(3);
+  const SchedulingSpec spec = {
+      .primary = {.plugins = {{{.name = "testers", .info = find_plugin_type("decode-filter")}},
+                              {{.name = "queue-scorer", .info = find_plugin_type("queue-scorer")}},
+                              {{.name = "best", .info = find_plugin_type("random-picker")}}}},
+      .prefill = ProfileSpec{.plugins = {{{.name = "load", .info = find_plugin_type("least-load-scorer")}}}},
+      .encode = {},
+      .prefill_rule = {.when = StageRule::When::always},
+      .encode_rule = {},
+      .prefix = {},
+      .kv_events = {}};
+  const auto profile = make_profile(spec);
+  PrefixIndex index(256);
+  Router router(*profile, index, 1, {.clock = ticking_clock});
+  Explanation why;
+  CHECK(router.decide({}, builder.pool, at_ms(0), {}, &why).prefill != nullptr);
+  std::string times;
+  for (const Explanation::PluginTime& time : why.times) {
+    CHECK(time.took == microseconds(1));
+    times += std::string(time.point) + ' ' + std::string(time.type) + ' ' + std::string(time.name) + '\n';
+  }
+  CHECK(times ==
+        "Filter decode-filter testers\nScorer queue-scorer queue-scorer\nPicker random-picker random-picker\n"
+        "Scorer least-load-scorer load\nPicker max-score-picker max-score-picker\n");
+  const int64_t looks = ticks;
+  router.decide({}, builder.pool, at_ms(0), {});
+  CHECK(ticks == looks);
+  Router without(*profile, index, 1);
+  without.decide({}, builder.pool, at_ms(0), {}, &why);
+  CHECK(why.times.empty());
 }
