@@ -161,6 +161,10 @@ class Scheduling {
     const bool pd = handler.spec.info->type == "pd-profile-handler";
     const std::string older = said("prefillDeciderPluginName", "deciderPluginName");
     const std::string prefill_decider = older.empty() ? handler.spec.text("deciders.prefill") : older;
+    if (handler.spec.has("threshold") && !prefill_decider.empty()) {
+      in_.note(handler.node, handler.key + ".parameters.threshold",
+               "has no effect beside the decider " + prefill_decider);
+    }
     const std::string encode_decider = said("deciders.encode", "encodeDeciderPluginName");
     const NamedProfile* const decode = stage(handler, said("profiles.decode", "decodeProfile"), "decode", true);
     const NamedProfile* const prefill =
