@@ -273,7 +273,7 @@ Exchange::Progress Exchange::route() {
     endpoint_ = decision.endpoint;
     reserve(decision, wanted, now);
     plan(decision);
-    context_.router.picked(decision);
+    context_.router.picked(decision, now);
     if (const auto& shadow = decision.shadow; shadow.has_value()) {
       context_.observer.shadow_decided(shadow->agrees, shadow->gain_seconds);
     }

@@ -143,6 +143,7 @@ void read_inputs(Reader& reader, object& from, routing::DecisionInputs& out) {
   reader.get(from, "slo_tpot_ms", out.slo_tpot_ms);
   reader.get(from, "blocks", out.blocks);
   reader.get(from, "block_tokens", out.block_tokens);
+  reader.get(from, "prefix_uses", out.prefix_uses);
   reader.each(from, "endpoints", [&](value& item) {
     object endpoint;
     if (item.get_object().get(endpoint) != simdjson::SUCCESS) return reader.fail("endpoints");

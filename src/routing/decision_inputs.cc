@@ -222,8 +222,10 @@ void record_inputs(const Features& features, const endpoints::Pool& pool, Instan
   }
 }
 
-void record_matches(std::span<const Candidate> candidates, const endpoints::Pool& pool, DecisionInputs& out) {
+void record_matches(std::span<const Candidate> candidates, double prefix_uses, const endpoints::Pool& pool,
+                    DecisionInputs& out) {
   if (!out.whole) return;
+  out.prefix_uses = prefix_uses;
   for (const Candidate& candidate : candidates) {
     out.endpoints[static_cast<size_t>(candidate.endpoint - pool.endpoints.data())].matched_blocks =
         candidate.matched_blocks;
@@ -257,6 +259,7 @@ void DecisionInputs::append_json(std::string& out) const {
   object.number("slo_tpot_ms", slo_tpot_ms);
   object.number("blocks", blocks);
   object.number("block_tokens", block_tokens);
+  object.number("prefix_uses", prefix_uses);
   object.key("endpoints");
   out += '[';
   for (const EndpointInputs& endpoint : endpoints) {
@@ -272,6 +275,7 @@ DecidedAgain decide_again(const Profile& profile, const DecisionInputs& inputs) 
   std::vector<EndpointState*> tried;
   const std::vector<uint64_t> blocks = blocks_of(inputs.blocks);
   PrefixIndex index(size_t{1} << 20);
+  size_t matched = 0;
   for (const EndpointInputs& in : inputs.endpoints) {
     EndpointState& state = states.emplace_back();
     restore_state(in, state);
@@ -283,8 +287,11 @@ DecidedAgain decide_again(const Profile& profile, const DecisionInputs& inputs) 
     if (!in.serves) view.models = {"another than " + inputs.model};
     if (in.tried) tried.push_back(&state);
     index.bind(in.slot, in.incarnation);
-    index.record(std::span(blocks).first(std::min<size_t>(in.matched_blocks, blocks.size())), in.slot);
+    const auto held = std::span(blocks).first(std::min<size_t>(in.matched_blocks, blocks.size()));
+    index.record(held, in.slot);
+    matched = std::max(matched, held.size());
   }
+  if (matched > 0) index.uses().add(blocks[matched - 1], inputs.now, inputs.prefix_uses);
   Features features;
   features.model = inputs.model;
   features.session = inputs.session;

@@ -11,8 +11,9 @@ namespace penstock::routing {
 void record_inputs(const Features& features, const endpoints::Pool& pool, Instant now,
                    std::span<endpoints::EndpointState* const> tried, const RouterOptions& options, const Random& random,
                    DecisionInputs& out);
-// What the prefix index said of the candidates.
-void record_matches(std::span<const Candidate> candidates, const endpoints::Pool& pool, DecisionInputs& out);
+// What the prefix index said of the candidates, and Inputs::prefix_uses.
+void record_matches(std::span<const Candidate> candidates, double prefix_uses, const endpoints::Pool& pool,
+                    DecisionInputs& out);
 // May the endpoint answer requests for the model?
 bool serves(const endpoints::EndpointView& view, std::string_view model);
 

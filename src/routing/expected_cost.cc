@@ -45,6 +45,15 @@ double capacity_of(const EngineMetrics& metrics) {
   return static_cast<double>(metrics.kv_blocks * metrics.block_size);
 }
 
+// Prompt tokens that the candidate would have to compute. At least one always is.
+double uncached_tokens(const Inputs& in, const Candidate& candidate) {
+  const Pace& pace = candidate.endpoint->state->pace;
+  const double trust = (pace.cached_tokens.load(relaxed) + trust_weight_tokens) /
+                       (pace.believed_tokens.load(relaxed) + trust_weight_tokens);
+  const double cached = trust * double(candidate.matched_blocks) * in.features.block_tokens;
+  return std::max(1.0, in.features.prompt_tokens - cached);
+}
+
 // What is true of the pool as a whole; also stands in for what is not known of an endpoint.
 struct Pool {
   bool learnt = false;
@@ -59,6 +68,8 @@ struct Pool {
   double stall = 0;                      // seconds for each second of prefill and decoding sequence
   double capacity = 0;                   // tokens; 0: unknown
   double decoding = 0, held = 0;         // our sequences past their first token, and tokens, of an endpoint
+  double least_uncached = 0;             // tokens, at the candidate that holds most of the prompt
+  double copy_share = 1;                 // of what is uncached beyond that: what this request is charged
 };
 
 // Sums over the candidates of what each has taught.
@@ -69,6 +80,8 @@ struct Sums {
   double fresh = 0, foreign = 0;
   double candidates = 0, decoding = 0, held = 0;
   double sized = 0, capacity = 0;
+  const Candidate* longest = nullptr;  // one of those with the longest match
+  double holders = 0;                  // how many these are
 
   void add(const Inputs& in, const Candidate& candidate) {
     const Pace& pace = candidate.endpoint->state->pace;
@@ -85,6 +98,11 @@ struct Sums {
     answers += pace.answers.load(relaxed);
     output += pace.output_tokens.load(relaxed);
     ++candidates;
+    if (longest == nullptr || candidate.matched_blocks >= longest->matched_blocks) {
+      const bool equal = longest != nullptr && candidate.matched_blocks == longest->matched_blocks;
+      holders = equal ? holders + 1 : 1;
+      longest = &candidate;
+    }
     decoding += count(candidate.endpoint->state->load.decoding);
     held += count(candidate.endpoint->state->load.kv_tokens);
     const EngineMetrics& metrics = candidate.endpoint->metrics;
@@ -130,17 +148,17 @@ Pool describe(const Inputs& in, const Sums& sums, const ExpectedCostOptions& opt
   pool.held = sums.held / std::max(sums.candidates, 1.0);
   pool.stall = std::min(options.stall_weight, stall_max * sums.candidates / std::max(sums.decoding, 1.0));
   if (sums.fresh > 0) pool.foreign = sums.foreign / sums.fresh;
+  if (sums.longest != nullptr) pool.least_uncached = uncached_tokens(in, *sums.longest);
+  pool.copy_share = std::min(1.0, (sums.holders + 1) / (in.prefix_uses + 1));
   if (sums.sized > 0) pool.capacity = sums.capacity / sums.sized;
   return pool;
 }
 
-// Prompt tokens that the candidate would have to compute. At least one always is.
-double uncached_tokens(const Inputs& in, const Candidate& candidate) {
-  const Pace& pace = candidate.endpoint->state->pace;
-  const double trust = (pace.cached_tokens.load(relaxed) + trust_weight_tokens) /
-                       (pace.believed_tokens.load(relaxed) + trust_weight_tokens);
-  const double cached = trust * double(candidate.matched_blocks) * in.features.block_tokens;
-  return std::max(1.0, in.features.prompt_tokens - cached);
+// Of the uncached tokens, those that this request is charged. To compute here what others hold makes a copy, which
+// serves the later requests with the same prefix as well: each of them, by their number lately, bears its share.
+double charged_tokens(const Pool& pool, double uncached) {
+  const double copied = std::max(0.0, uncached - pool.least_uncached);
+  return uncached - (1 - pool.copy_share) * copied;
 }
 
 double slowness(const Pool& pool, const Pace& pace) {
@@ -208,6 +226,7 @@ Terms terms_of(const Inputs& in, const Candidate& candidate, const Pool& pool, c
   const double factor = slowness(pool, state.pace);
   const double each = pool.each * factor, token = pool.prefill * factor;
   const double uncached = uncached_tokens(in, candidate);
+  const double charged = charged_tokens(pool, uncached);
   const double mean = each + pool.mean_uncached * token;
 
   // Others' requests: what the scrape says beyond ours. An endpoint that was not scraped has its share of them.
@@ -222,8 +241,8 @@ Terms terms_of(const Inputs& in, const Candidate& candidate, const Pool& pool, c
   Terms terms;
   terms.backlog = waiting_requests(state.load) * each + waiting_tokens(state.load) * token + unseen_wait;
   terms.foreign = foreign_waiting * mean;
-  terms.prefill = each + uncached * token;
-  terms.stall = pool.stall * uncached * token * decoding;
+  terms.prefill = each + charged * token;
+  terms.stall = pool.stall * charged * token * decoding;
   terms.decode = options.decode_weight * pool.output * pool.decode_slope * count(state.load.kv_tokens) +
                  request_seconds * count(state.load.requests);
   terms.room = room_price(in, candidate, pool, uncached, options.kv_reserve);

@@ -121,6 +121,7 @@ struct Router::State {
   void thin_recovering(Instant now, Explanation* why);
   void match_prefix(const Features& features);
   void match_told(const Features& features);
+  uint64_t longest_prefix(const Features& features) const;
   void note_choices(Decision& decision);
   bool keep_planned(std::span<EndpointState* const> planned);
   bool filter(const Profile& by, const Inputs& in, PluginTimer timer, Explanation* why);
@@ -191,11 +192,13 @@ Decision Router::decide(const Features& features, const endpoints::Pool& pool, I
   if (state.candidates.empty()) return decision;
   const bool uses_prefix = state.profile.uses_prefix || (shadow != nullptr && shadow->uses_prefix);
   if (uses_prefix && !features.blocks.empty()) state.match_prefix(features);
-  if (why != nullptr) record_matches(state.candidates, pool, why->inputs);
+  if (uses_prefix) decision.prefix = state.longest_prefix(features);
+  const double uses = decision.prefix != 0 ? state.index.uses().count(decision.prefix, now) : 0;
+  if (why != nullptr) record_matches(state.candidates, uses, pool, why->inputs);
   if (shadow != nullptr) state.offered = state.candidates;
   Random shadow_random = state.random;
 
-  const Inputs in{features, now, state.random, state.options.metrics_stale_after};
+  const Inputs in{features, now, state.random, state.options.metrics_stale_after, uses};
   const PluginTimer timer(state.options, why);
   const bool planned = !features.planned.empty() && state.keep_planned(features.planned);
   if (!planned && !state.profile.filters.empty() && !state.filter(state.profile, in, timer, why)) {
@@ -213,7 +216,8 @@ Decision Router::decide(const Features& features, const endpoints::Pool& pool, I
   decision.score = chosen.score;
   state.note_choices(decision);
   if (shadow != nullptr) {
-    decision.shadow = state.decide_shadow({features, now, shadow_random, in.metrics_stale_after}, decision.endpoint);
+    decision.shadow =
+        state.decide_shadow({features, now, shadow_random, in.metrics_stale_after, uses}, decision.endpoint);
   }
   if (why != nullptr) {
     put_first(*why, *decision.endpoint);
@@ -228,7 +232,8 @@ Decision Router::decide(const Features& features, const endpoints::Pool& pool, I
   return decision;
 }
 
-void Router::picked(const Decision& decision) const {
+void Router::picked(const Decision& decision, Instant now) const {
+  if (decision.prefix != 0) state_->index.uses().add(decision.prefix, now);
   for (const Scorer* scorer : state_->profile.listeners) {
     scorer->picked(*decision.endpoint, decision.cold);
     if (decision.prefill != nullptr) scorer->picked(*decision.prefill, decision.cold);
@@ -472,6 +477,14 @@ void Router::State::match_told(const Features& features) {
     candidate.told = match.complete || (match.told && match.blocks > candidate.matched_blocks);
     if (candidate.told) candidate.matched_blocks = match.blocks;
   }
+}
+
+// The hash of the last block that any candidate holds; 0: none holds any.
+uint64_t Router::State::longest_prefix(const Features& features) const {
+  uint32_t most = 0;
+  for (const Candidate& candidate : candidates) most = std::max(most, candidate.matched_blocks);
+  most = std::min<uint32_t>(most, static_cast<uint32_t>(features.blocks.size()));
+  return most > 0 ? features.blocks[most - 1] : 0;
 }
 
 void Router::State::explain(const Inputs& in, Explanation& why) const {

@@ -48,6 +48,7 @@ struct DecisionInputs {
   uint32_t prompt_tokens = 0, max_tokens = 0;
   double slo_ttft_ms = 0, slo_tpot_ms = 0;
   uint32_t blocks = 0, block_tokens = 16;
+  double prefix_uses = 0;                 // Inputs::prefix_uses
   std::vector<EndpointInputs> endpoints;  // of the pool, in its order
 
   void append_json(std::string& out) const;

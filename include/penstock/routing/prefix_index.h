@@ -13,6 +13,8 @@
 #include <memory>
 #include <span>
 
+#include "penstock/routing/prefix_uses.h"
+
 namespace penstock::routing {
 
 class PrefixIndex {
@@ -58,11 +60,13 @@ class PrefixIndex {
   // Entries written and not known to be void; approximate. For inference_extension_prefix_indexer_size.
   size_t size() const;
   size_t bytes() const;
-  size_t entries() const;  // that there is room for
+  size_t entries() const;               // that there is room for
+  PrefixUses& uses() { return uses_; }  // of the same prefixes
 
  private:
   struct Table;
   std::unique_ptr<Table> table_;
+  PrefixUses uses_;
 };
 
 }  // namespace penstock::routing

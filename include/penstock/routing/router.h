@@ -36,6 +36,7 @@ struct Inputs {
   Instant now;
   Random& random;
   Duration metrics_stale_after = seconds(2);  // older metrics count as unknown
+  double prefix_uses = 0;                     // lately, of the longest prefix that any candidate holds
 };
 
 // One way of judging candidates. Writes a score in [0,1] for each; stateless or thread-safe.
@@ -171,7 +172,8 @@ struct Decision {
     double gain_seconds = 0;
   };
   std::optional<Shadow> shadow;
-  bool cold = false;  // no candidate is believed to hold any of the prompt
+  bool cold = false;    // no candidate is believed to hold any of the prompt
+  uint64_t prefix = 0;  // the longest prefix that any candidate holds: the hash of its last block; 0: none
   // A picker of several choices: where to go next if `endpoint` fails. Valid until the router decides again.
   std::span<endpoints::EndpointState* const> next = {};
   // Disaggregation: who computes the prompt, and with how much of it cached; who encodes its media.
@@ -208,8 +210,8 @@ class Router {
                   std::span<endpoints::EndpointState* const> tried, Explanation* why = nullptr);
   // The random source goes on from here.
   void set_random(const Random::State& state);
-  // The decision is followed: for scorers that remember what they did.
-  void picked(const Decision& decision) const;
+  // The decision is followed: counts a use of its prefix, and tells scorers that remember what they did.
+  void picked(const Decision& decision, Instant now) const;
 
  private:
   struct State;

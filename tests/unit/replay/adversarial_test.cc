@@ -21,15 +21,16 @@ struct Prompt {
   uint32_t tokens;
 };
 
-// `per_second` requests on average, at random times; answers of 50 to 350 tokens.
-Trace trace_of(size_t count, double per_second, const std::function<Prompt(Random&, uint64_t)>& prompt) {
+// At random times, `per_second(i)` on average when the i-th comes; answers of 50 to 350 tokens.
+Trace trace_of(size_t count, const std::function<double(size_t)>& per_second,
+               const std::function<Prompt(Random&, uint64_t)>& prompt) {
   Trace trace;
   Random random(11);
   double at = 0;
   for (size_t i = 0; i < count; ++i) {
     const Prompt made = prompt(random, i);
     TraceRequest& request = trace.requests.emplace_back();
-    at += 2 * random.unit() / per_second;
+    at += 2 * random.unit() / per_second(i);
     request.at = from_seconds(at);
     request.prompt_tokens = made.tokens;
     request.output_tokens = static_cast<uint32_t>(50 + random.below(300));
@@ -38,6 +39,11 @@ Trace trace_of(size_t count, double per_second, const std::function<Prompt(Rando
     trace.ids.insert(trace.ids.end(), made.ids.begin(), made.ids.end());
   }
   return trace;
+}
+
+Trace trace_of(size_t count, double per_second, const std::function<Prompt(Random&, uint64_t)>& prompt) {
+  return trace_of(
+      count, [per_second](size_t) { return per_second; }, prompt);
 }
 
 // `shared` ids that all requests of the same `group` have in common, then `own` that nobody else has.
@@ -149,4 +155,21 @@ TEST_CASE("a gateway that has learnt nothing, and prompts that are all equal") {
   Setup setup = test::small_setup();
   setup.endpoints = 6;
   check_spread(trace, setup);
+}
+
+// 200 requests of which none is like another, then ever more that share their beginning: no burst forces a copy.
+TEST_CASE("a prefix that becomes popular little by little") {
+  constexpr size_t before = 200, count = 2000;
+  const auto rate = [](size_t i) {
+    return i < before ? 6 : 1 + 15 * std::min(1.0, double(i - before) / double(count - before) * 2);
+  };
+  for (const size_t own : {0, 1}) {
+    CAPTURE(own);
+    const Trace trace = trace_of(count, rate, [own](Random& random, uint64_t i) {
+      return i < before ? shared_then_own(0, 0, i, 1 + random.below(8)) : shared_then_own(1, 20, i, own);
+    });
+    Setup setup = test::small_setup();
+    setup.endpoints = 6;
+    check_spread(trace, setup);
+  }
 }

@@ -41,7 +41,7 @@ struct Bench {
     for (const auto& view : builder.pool.endpoints) candidates.push_back({&view});
     for (size_t i = 0; i < matched.size(); ++i) candidates[i].matched_blocks = matched[i];
     std::vector<double> out(candidates.size());
-    ExpectedCostScorer().score({features, now, random}, candidates, out);
+    ExpectedCostScorer().score({features, now, random, seconds(2), prefix_uses}, candidates, out);
     return out;
   }
   endpoints::LoadCounters& load(size_t i) { return builder.state(i).load; }
@@ -50,6 +50,7 @@ struct Bench {
   std::vector<uint64_t> blocks;
   std::vector<uint32_t> matched;
   Features features;
+  double prefix_uses = 0;
   Random random{1};
 };
 
@@ -63,6 +64,31 @@ TEST_CASE("a queue costs as much as the prefill that it saves") {
   CHECK(bench.scores()[0] == 1);
   bench.load(0).prefill_tokens = 900;
   CHECK(bench.scores()[1] == 1);
+}
+
+TEST_CASE("a copy of a prefix that many use costs the one that makes it a share") {
+  Bench bench(3);
+  bench.teach();
+  bench.matched = {80, 80, 20};  // a copy of 960 tokens
+  bench.load(0).prefill_tokens = bench.load(1).prefill_tokens = 500;
+  CHECK(bench.scores()[2] == 0);
+  bench.prefix_uses = 5;  // by two holders: a third would have a third of (5 + 1) uses, and this is one of them
+  CHECK(bench.scores()[2] == 1);
+  bench.load(0).prefill_tokens = bench.load(1).prefill_tokens = 470;  // 480 are charged
+  CHECK(bench.scores()[2] == 0);
+  // What nobody holds is charged whole: here 1,280 tokens, beside a copy of 320 of which a third is charged.
+  bench.matched = {20, 0, 0};
+  bench.load(1).prefill_tokens = 0;
+  bench.load(2).prefill_tokens = 1;
+  bench.load(0).prefill_tokens = 100;
+  CHECK(bench.scores()[0] == 1);
+  bench.load(0).prefill_tokens = 110;
+  CHECK(bench.scores()[1] == 1);
+  // Where the engines turn out not to cache there is nothing to copy.
+  for (auto& state : bench.builder.states) state.pace.believed_tokens = 1e12;
+  bench.load(0).prefill_tokens = 0;
+  bench.load(1).prefill_tokens = bench.load(2).prefill_tokens = 10;
+  CHECK(bench.scores()[0] == 1);
 }
 
 TEST_CASE("a prefill that stalls decodes costs more") {
