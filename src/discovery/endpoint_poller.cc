@@ -20,6 +20,13 @@ Readiness merged(Readiness a, Readiness b) {
   return a == Readiness::ready ? a : b;
 }
 
+// vLLM says the time of the answer, anew each time: the first one counts, and is no news afterwards.
+void keep_created(const std::vector<endpoints::ServedModel>& known, std::vector<endpoints::ServedModel>& said) {
+  for (size_t i = 0; i < said.size(); ++i) {
+    if (known[i].created != 0) said[i].created = known[i].created;
+  }
+}
+
 }  // namespace
 
 EndpointPoller::EndpointPoller(Directory& directory, const std::string& engine, endpoints::EndpointState& state,
@@ -248,11 +255,20 @@ void EndpointPoller::metrics_done() {
 
 void EndpointPoller::models_done() {
   if (status_code_ != 200) return;
-  std::vector<std::string> adapters;
-  auto models = openai::parse_models(body_, &adapters);
-  if (!models.ok() || (*models == view_.models && adapters == view_.adapters)) return;
-  view_.models = std::move(*models);
+  const auto listed = openai::parse_models(body_);
+  if (!listed.ok()) return;
+  std::vector<std::string> models, adapters;
+  std::vector<endpoints::ServedModel> served;
+  for (const openai::ModelInfo& model : *listed) {
+    models.push_back(model.id);
+    if (!model.parent.empty()) adapters.push_back(model.id);
+    served.push_back({model.created, model.max_model_len, model.owned_by, model.root, model.parent});
+  }
+  if (models == view_.models && view_.served != nullptr) keep_created(*view_.served, served);
+  if (models == view_.models && view_.served != nullptr && served == *view_.served) return;
+  view_.models = std::move(models);
   view_.adapters = std::move(adapters);
+  view_.served = std::make_shared<const std::vector<endpoints::ServedModel>>(std::move(served));
   directory_.changed(/*at_once=*/true);
 }
 

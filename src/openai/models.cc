@@ -5,7 +5,24 @@
 #include "penstock/openai/error_body.h"
 
 namespace penstock::openai {
-Result<std::vector<std::string>> parse_models(std::string_view json, std::vector<std::string>* adapters) {
+namespace {
+
+using Element = simdjson::simdjson_result<simdjson::ondemand::value>;
+
+void read_text(Element& element, const char* key, std::string& out) {
+  std::string_view text;
+  if (!element[key].get_string().get(text)) out = text;
+}
+
+// 0 for what is no whole number between 1 and `most`.
+int64_t read_count(Element& element, const char* key, int64_t most) {
+  int64_t number = 0;
+  return !element[key].get_int64().get(number) && number > 0 && number <= most ? number : 0;
+}
+
+}  // namespace
+
+Result<std::vector<ModelInfo>> parse_models(std::string_view json) {
   if (json.size() > models_answer_bytes_max) return Message{"the model list is too long"};
   const simdjson::padded_string padded(json);
   simdjson::ondemand::parser parser;
@@ -14,16 +31,19 @@ Result<std::vector<std::string>> parse_models(std::string_view json, std::vector
   if (parser.iterate(padded).get(document) || document["data"].get_array().get(data)) {
     return Message{"the model list is not a JSON object with an array \"data\""};
   }
-  std::vector<std::string> ids;
+  std::vector<ModelInfo> models;
   for (auto element : data) {
     std::string_view id;
     if (element["id"].get_string().get(id)) return Message{"an entry of the model list has no string \"id\""};
-    if (ids.size() == models_max) return Message{"the model list has too many entries"};
-    ids.emplace_back(id);
-    std::string_view parent;
-    if (adapters != nullptr && !element["parent"].get_string().get(parent)) adapters->push_back(ids.back());
+    if (models.size() == models_max) return Message{"the model list has too many entries"};
+    ModelInfo& model = models.emplace_back(ModelInfo{.id = std::string(id)});
+    model.created = read_count(element, "created", INT64_MAX);
+    read_text(element, "owned_by", model.owned_by);
+    read_text(element, "root", model.root);
+    read_text(element, "parent", model.parent);
+    model.max_model_len = static_cast<uint32_t>(read_count(element, "max_model_len", UINT32_MAX));
   }
-  return ids;
+  return models;
 }
 
 void append_model(std::string& out, const ModelInfo& model) {
@@ -37,6 +57,8 @@ void append_model(std::string& out, const ModelInfo& model) {
   append_json_string_or_null(out, model.root);
   out += R"(,"parent":)";
   append_json_string_or_null(out, model.parent);
+  out += R"(,"max_model_len":)";
+  out += model.max_model_len > 0 ? std::to_string(model.max_model_len) : "null";
   out += '}';
 }
 

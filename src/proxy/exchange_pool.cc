@@ -216,10 +216,10 @@ bool Exchange::answers_models(const endpoints::Snapshot& snapshot) {
   std::string body;
   if (wanted->empty()) {
     std::vector<openai::ModelInfo> models;
-    for (const std::string_view name : names) models.push_back({.id = std::string(name), .owned_by = "penstock"});
+    for (const std::string_view name : names) models.push_back(model_info(pools, name));
     openai::append_models(body, models);
   } else if (std::find(names.begin(), names.end(), *wanted) != names.end()) {
-    openai::append_model(body, {.id = *wanted, .owned_by = "penstock"});
+    openai::append_model(body, model_info(pools, *wanted));
   } else {
     static_cast<void>(refuse_model(*wanted));
     return true;

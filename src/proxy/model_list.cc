@@ -24,6 +24,32 @@ std::string percent_decoded(std::string_view text) {
   return out;
 }
 
+bool has_alias(const endpoints::Pool& pool, std::string_view name) {
+  if (pool.rewrites == nullptr) return false;
+  const auto& aliases = pool.rewrites->aliases();
+  return std::any_of(aliases.begin(), aliases.end(), [&](const auto& alias) { return alias.model == name; });
+}
+
+template <typename Number>
+void take_least(Number& least, Number said) {
+  if (said != 0) least = least == 0 ? said : std::min(least, said);
+}
+
+void take_first(std::string& first, const std::string& said) {
+  if (first.empty()) first = said;
+}
+
+void add_details(const endpoints::EndpointView& endpoint, std::string_view name, openai::ModelInfo& info) {
+  const auto at = std::find(endpoint.models.begin(), endpoint.models.end(), name);
+  if (at == endpoint.models.end() || endpoint.served == nullptr) return;
+  const endpoints::ServedModel& said = (*endpoint.served)[static_cast<size_t>(at - endpoint.models.begin())];
+  take_least(info.created, said.created);
+  take_least(info.max_model_len, said.max_model_len);
+  take_first(info.owned_by, said.owned_by);
+  take_first(info.root, said.root);
+  take_first(info.parent, said.parent);
+}
+
 }  // namespace
 
 std::optional<std::string> models_asked_for(std::string_view method, std::string_view path) {
@@ -51,6 +77,19 @@ std::vector<std::string_view> model_names(std::span<const endpoints::Pool* const
     }
   }
   return names;
+}
+
+openai::ModelInfo model_info(std::span<const endpoints::Pool* const> pools, std::string_view name) {
+  openai::ModelInfo info{.id = std::string(name)};
+  const bool alias = std::any_of(pools.begin(), pools.end(), [&](const auto* pool) { return has_alias(*pool, name); });
+  if (alias) info.root = name;
+  for (const endpoints::Pool* pool : pools) {
+    for (const endpoints::EndpointView& endpoint : pool->endpoints) {
+      if (!alias) add_details(endpoint, name, info);
+    }
+  }
+  if (info.owned_by.empty()) info.owned_by = "penstock";
+  return info;
 }
 
 }  // namespace penstock::proxy

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "penstock/endpoints/snapshot.h"
+#include "penstock/openai/models.h"
 
 namespace penstock::proxy {
 
@@ -16,5 +17,8 @@ std::optional<std::string> models_asked_for(std::string_view method, std::string
 
 // Names that clients may ask these pools for, each once: aliases that lead somewhere, then what the endpoints list.
 std::vector<std::string_view> model_names(std::span<const endpoints::Pool* const> pools);
+// One of these names as the list shows it: what its endpoints say. Where they differ, the shortest context and the
+// earliest time count, and for the rest the first that says it. An alias says nothing of what stands behind it.
+openai::ModelInfo model_info(std::span<const endpoints::Pool* const> pools, std::string_view name);
 
 }  // namespace penstock::proxy

@@ -95,6 +95,14 @@ inline bool fresh(const EngineMetrics& metrics, Instant now, Duration stale_afte
 
 using objects::Readiness;  // ready, not_ready, draining
 
+// What an endpoint says of a model in its /v1/models. Zero and "": it does not say.
+struct ServedModel {
+  int64_t created = 0;         // seconds since 1970
+  uint32_t max_model_len = 0;  // tokens
+  std::string owned_by, root, parent;
+  bool operator==(const ServedModel&) const = default;
+};
+
 // One endpoint in one snapshot. Immutable once published.
 struct EndpointView {
   EndpointState* state = nullptr;
@@ -104,6 +112,7 @@ struct EndpointView {
   EngineMetrics metrics;
   std::vector<std::string> models;    // served model names, from /v1/models; empty: unknown, serves all
   std::vector<std::string> adapters;  // those of them that are adapters of another one
+  std::shared_ptr<const std::vector<ServedModel>> served;  // more of each of `models`, in their order; null: unknown
 
   // Requests waiting in the engine as far as we can know now: the scraped gauge corrected by what the shards
   // sent or finished since. Never negative.

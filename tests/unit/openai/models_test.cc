@@ -8,12 +8,15 @@
 namespace penstock::openai {
 namespace {
 
-TEST_CASE("the ids of a model list are read in order") {
-  const auto ids = parse_models(
-      R"({"object":"list","data":[{"id":"base","object":"model","created":1,"root":"/w","permission":[{"id":"p"}]},)"
-      R"({"object":"model","parent":"base","id":"lora-\u0031"}]})");
-  REQUIRE(ids.ok());
-  CHECK(ids.value() == std::vector<std::string>{"base", "lora-1"});
+TEST_CASE("a model list is read in order, with what can be read of each model") {
+  const auto models = parse_models(
+      R"({"object":"list","data":[{"id":"base","object":"model","created":1,"root":"/w","permission":[{"id":"p"}],)"
+      R"("max_model_len":4096},{"max_model_len":-1,"created":"x","object":"model","parent":"base","owned_by":7,)"
+      R"("root":null,"id":"lora-\u0031"}]})");
+  REQUIRE(models.ok());
+  REQUIRE(models.value().size() == 2);
+  CHECK(models.value()[0] == ModelInfo{.id = "base", .created = 1, .root = "/w", .max_model_len = 4096});
+  CHECK(models.value()[1] == ModelInfo{.id = "lora-1", .parent = "base"});
   const auto none = parse_models(R"({"data":[]})");
   REQUIRE(none.ok());
   CHECK(none.value().empty());
@@ -42,15 +45,17 @@ TEST_CASE("a model list beyond its limits is an error") {
 
 TEST_CASE("a model list that was built reads back") {
   std::string out;
-  const std::vector<ModelInfo> models = {{"a \"b\"", 1700000000, "penstock", "", ""}, {"lora", 0, "x", "base", "base"}};
+  const std::vector<ModelInfo> models = {{"a \"b\"", 1700000000, "penstock", "", ""},
+                                         {"lora", 0, "x", "base", "base", 512}};
   append_models(out, models);
-  CHECK(out ==
-        R"({"object":"list","data":[{"id":"a \"b\"","object":"model","created":1700000000,"owned_by":"penstock",)"
-        R"("root":null,"parent":null},{"id":"lora","object":"model","created":0,"owned_by":"x","root":"base",)"
-        R"("parent":"base"}]})");
-  const auto ids = parse_models(out);
-  REQUIRE(ids.ok());
-  CHECK(ids.value() == std::vector<std::string>{"a \"b\"", "lora"});
+  CHECK(
+      out ==
+      R"({"object":"list","data":[{"id":"a \"b\"","object":"model","created":1700000000,"owned_by":"penstock",)"
+      R"("root":null,"parent":null,"max_model_len":null},{"id":"lora","object":"model","created":0,"owned_by":"x","root":"base",)"
+      R"("parent":"base","max_model_len":512}]})");
+  const auto read = parse_models(out);
+  REQUIRE(read.ok());
+  CHECK(read.value() == models);
   out.clear();
   append_models(out, {});
   CHECK(out == R"({"object":"list","data":[]})");

@@ -58,6 +58,18 @@ TEST_CASE("segments that lead to another path are found however they are spelled
   }
 }
 
+TEST_CASE("a model is listed as its endpoints say, an alias as itself") {
+  endpoints::Pool pool = pool_of({{"a", "b"}, {"b"}, {"a"}});
+  pool.endpoints[0].served = std::make_shared<const std::vector<endpoints::ServedModel>>(
+      std::vector<endpoints::ServedModel>{{70, 4096, "vllm", "/weights/a", ""}, {70, 0, "", "b", "a"}});
+  pool.endpoints[1].served = std::make_shared<const std::vector<endpoints::ServedModel>>(
+      std::vector<endpoints::ServedModel>{{60, 2048, "other", "", ""}});
+  const std::vector<const endpoints::Pool*> pools = {&pool};
+  CHECK(model_info(pools, "a") == openai::ModelInfo{"a", 70, "vllm", "/weights/a", "", 4096});
+  CHECK(model_info(pools, "b") == openai::ModelInfo{"b", 60, "other", "b", "a", 2048});
+  CHECK(model_info(pools, "c") == openai::ModelInfo{.id = "c", .owned_by = "penstock"});
+}
+
 TEST_CASE("requests for models are recognised") {
   CHECK(models_asked_for("GET", "/v1/models") == "");
   CHECK(models_asked_for("GET", "/v1/models/") == "");
