@@ -70,6 +70,14 @@ bool generates(Api api) {
   return api == Api::chat || api == Api::completions || api == Api::responses || api == Api::messages;
 }
 
+// "application/json", with parameters or without.
+bool is_json(std::string_view content_type) {
+  content_type = content_type.substr(0, content_type.find(';'));
+  while (content_type.ends_with(' ') || content_type.ends_with('\t')) content_type.remove_suffix(1);
+  constexpr std::string_view json = "application/json";
+  return content_type.size() == json.size() && strncasecmp(content_type.data(), json.data(), json.size()) == 0;
+}
+
 uint16_t status_of(const downstream::RequestFailure& failure) {
   if (failure.timed_out) return 408;
   return failure.error == http::ParseError::head_too_large ? 431 : 400;
@@ -110,6 +118,7 @@ void Exchange::begin(downstream::Connection& connection, const http::Head& head)
   expected_body_ = head.has_content_length ? head.content_length : 0;
   const std::string_view id = head.get(http::Field::x_request_id);
   request_id_ = usable_id(id) ? std::string(id) : server_.new_id();
+  json_body_ = is_json(head.get(http::Field::content_type));
   if (route_.page != Page::inference) return;
   fault_ = server_.faults().next_request();
   for (const http::Header& header : head.headers()) {
@@ -160,6 +169,7 @@ void Exchange::on_request_end() {
   if (fault_.kind == Fault::Kind::refuse) return die();
   if (fault_.kind == Fault::Kind::status)
     return reply_error(static_cast<uint16_t>(fault_.value), "This error was asked for.");
+  if (!json_body_) return reply_error(415, "Unsupported Media Type: Only 'application/json' is allowed");
   Request& request = server_.scratch_request();
   const auto bad = server_.reader().read(route_.api, body_.view(), request);
   body_.reset();

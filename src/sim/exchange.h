@@ -96,7 +96,8 @@ class Exchange final : public downstream::RequestHandler, public SequenceEvents,
   uint64_t expected_body_ = 0;
   Route route_;
   Fault fault_;
-  std::string bad_fault_;  // what is wrong with the x-sim-fail header
+  bool json_body_ = false;  // by its content type
+  std::string bad_fault_;   // what is wrong with the x-sim-fail header
   int32_t lora_ = -1;
   // For the answers that are not text.
   std::vector<std::string> documents_;

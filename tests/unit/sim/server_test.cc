@@ -30,7 +30,8 @@ struct Client {
   }
   void post(std::string_view path, std::string_view body, std::string_view headers = "") {
     send("POST " + std::string(path) + " HTTP/1.1\r\nHost: sim\r\n" + std::string(headers) +
-         "Content-Length: " + std::to_string(body.size()) + "\r\n\r\n" + std::string(body));
+         "Content-Type: application/json\r\nContent-Length: " + std::to_string(body.size()) + "\r\n\r\n" +
+         std::string(body));
   }
   void poll() {
     char buffer[65536];
@@ -149,7 +150,8 @@ TEST_CASE("Requests that come together are answered in their order") {
     std::string all;
     for (int i = 0; i < 20; ++i) {
       all += "POST /v1/completions HTTP/1.1\r\nHost: sim\r\nx-request-id: r" + std::to_string(i) +
-             "\r\nContent-Length: " + std::to_string(stream.size()) + "\r\n\r\n" + std::string(stream);
+             "\r\nContent-Type: application/json\r\nContent-Length: " + std::to_string(stream.size()) + "\r\n\r\n" +
+             std::string(stream);
       all += "GET /health HTTP/1.1\r\nHost: sim\r\nx-request-id: h" + std::to_string(i) + "\r\n\r\n";
     }
     client.send(all);
@@ -163,6 +165,25 @@ TEST_CASE("Requests that come together are answered in their order") {
       }
     }
   });
+}
+
+TEST_CASE("A body that does not say that it is JSON is refused") {
+  Bench bench(net::RingKind::epoll);
+  const auto posted = [&](std::string_view type) {
+    Client client(bench.address);
+    client.send("POST /v1/completions HTTP/1.1\r\nHost: sim\r\n" + std::string(type) +
+                "Content-Length: " + std::to_string(completion.size()) + "\r\n\r\n" + std::string(completion));
+    bench.until(client, [&] { return client.received.find("\r\n\r\n{") != std::string::npos; });
+    return client.received;
+  };
+  for (const char* type : {"", "Content-Type: text/plain\r\n", "Content-Type: application/jsonl\r\n"}) {
+    CAPTURE(type);
+    const std::string answer = posted(type);
+    CHECK(answer.starts_with("HTTP/1.1 415 "));
+    CHECK(answer.find(R"({"error":{"message":"Unsupported Media Type: Only 'application/json' is allowed")") !=
+          std::string::npos);
+  }
+  CHECK(posted("content-type: Application/JSON; charset=utf-8\r\n").starts_with("HTTP/1.1 200 "));
 }
 
 TEST_CASE("A client that hangs up frees its blocks at once, in queue, in prefill and in decode") {
@@ -313,8 +334,8 @@ TEST_CASE("An HTTP/1.0 client gets its stream without chunks, until the connecti
   on_both_rings([](net::RingKind kind) {
     Bench bench(kind);
     Client client(bench.address);
-    client.send("POST /v1/completions HTTP/1.0\r\nContent-Length: " + std::to_string(stream.size()) + "\r\n\r\n" +
-                std::string(stream));
+    client.send("POST /v1/completions HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: " +
+                std::to_string(stream.size()) + "\r\n\r\n" + std::string(stream));
     bench.until(client, [&] { return client.ended(); });
     CHECK(client.eof);
     CHECK(client.received.find("chunked") == std::string::npos);
