@@ -60,7 +60,10 @@ Result<Duration> parse_duration(std::string_view text) {
   do {
     double number = 0;
     std::string_view unit_name;
-    if (!take_quantity(text, &number, &unit_name)) return Message{quoted(whole) + " is not a duration"};
+    const bool quantity = take_quantity(text, &number, &unit_name);
+    if (!quantity || (unit_name.empty() && !text.empty())) {
+      return Message{quoted(whole) + " is not a duration (numbers with units, such as 1m30s: ns, us, ms, s, m, h)"};
+    }
     if (unit_name.empty()) {
       return Message{quoted(whole) + " has no unit (write " + std::string(whole) + "s or " + std::string(whole) +
                      "ms)"};
@@ -172,7 +175,8 @@ std::string check_url(std::string& text) {
 }
 
 std::string closest(std::string_view text, const std::vector<std::string_view>& words) {
-  size_t best_distance = text.size() / 3 + 2;  // farther than this is another word, not a slip
+  // As many changes as this make another word, not a slip.
+  size_t best_distance = (text.size() + 2) / 3 + 1;
   std::string_view best;
   for (const std::string_view word : words) {
     std::vector<size_t> row(word.size() + 1);

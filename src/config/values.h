@@ -37,7 +37,7 @@ struct ObjectName {
 };
 ObjectName split_object_name(std::string_view text);
 
-// The word in `words` that `text` was probably meant to be, or "".
+// The word in `words` that `text` was probably meant to be, a third of it wrong at most, or "".
 std::string closest(std::string_view text, const std::vector<std::string_view>& words);
 
 }  // namespace penstock::config

@@ -26,6 +26,10 @@ TEST_CASE("what is no duration is refused, and a bare number learns its spelling
     INFO(text);
     CHECK_FALSE(parse_duration(text).ok());
   }
+  for (const char* text : {"1 week", "1 s", "30,", "week"}) {
+    CHECK(parse_duration(text).error().text ==
+          '"' + std::string(text) + "\" is not a duration (numbers with units, such as 1m30s: ns, us, ms, s, m, h)");
+  }
   CHECK(parse_duration("30").error().text == "\"30\" has no unit (write 30s or 30ms)");
 }
 
@@ -90,4 +94,6 @@ TEST_CASE("the closest word is suggested only when it is close") {
   CHECK(closest("timeout", {"timeouts", "limits"}) == "timeouts");
   CHECK(closest("zebra", {"connect", "total"}).empty());
   CHECK(closest("", {"connect"}).empty());
+  CHECK(closest("foo", {"pool", "pin", "shards"}).empty());
+  CHECK(closest("nme", {"url", "name"}) == "name");
 }
