@@ -87,6 +87,17 @@ uint64_t own_descriptors(uint64_t open_files, uint32_t shards) {
   return std::min(wanted, open_files / 2);
 }
 
+// A body that the budget could not hold even with nothing else in it must be refused for good, not for now. It may
+// need twice its size while it grows, and its answer something.
+void resolve_body(Options& options, std::vector<std::string>& remarks) {
+  const size_t most = options.limits.memory_bytes / 16 * 7;
+  if (options.limits.body_bytes <= most) return;
+  remarks.push_back("limits.body_bytes: bodies of " + std::to_string(options.limits.body_bytes) +
+                    " bytes may not fit into limits.memory (" + std::to_string(options.limits.memory_bytes) +
+                    " bytes): those of more than " + std::to_string(most) + " are refused");
+  options.limits.body_bytes = most;
+}
+
 // Of the other descriptors a client has one, and one more while its request is with an endpoint: most clients rest
 // between requests.
 void resolve_connections(Options& options, uint64_t open_files, std::vector<std::string>& remarks) {
@@ -184,6 +195,7 @@ std::vector<std::string> resolve_defaults(Options& options, const Machine& machi
     if (memory == 0) memory = uint64_t{1} << 30;  // nothing known: a small machine
     options.limits.memory_bytes = static_cast<size_t>(memory / 10 * 6);
   }
+  resolve_body(options, remarks);
   resolve_connections(options, machine.open_files, remarks);
   return remarks;
 }

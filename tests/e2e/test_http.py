@@ -585,6 +585,16 @@ class Limits(E2E):
         client.send(b"400\r\n" + b"x" * 1024 + b"\r\n0\r\n\r\n")
         self.assertEqual(client.read_response().body, b"POST / 1024")
 
+    def test_a_body_that_the_memory_could_never_hold(self):
+        gateway = self.start("limits: {memory: 1MiB, body_bytes: 1MiB}\n")
+        self.assertRegex(gateway.log(), "limits.body_bytes: .*more than 458752 are refused")
+        client = self.client(gateway)
+        client.send(request_bytes("POST", "/", b"x" * 458753))
+        self.assert_refused(client, 413, "body_too_large")  # not 503: it would not fit later either
+        body = chunked(*[b"x" * 65536] * 7)
+        answer = self.client(gateway).post("/", body, [("Transfer-Encoding", "chunked")])
+        self.assertEqual((answer.status, answer.body), (200, b"POST / 458752"))
+
     def test_many_connections(self):
         gateway = self.start("limits: {connections: 3}\n")
         clients = [self.client(gateway) for _ in range(3)]

@@ -118,6 +118,18 @@ TEST_CASE("zeros become what the machine allows, and numbers stay") {
   CHECK(options.limits.connections == 6);
 }
 
+TEST_CASE("a body that the memory could never hold is not waited for") {
+  Options options;
+  const Machine small{.cgroup = {.memory_bytes = 100 << 20}, .open_files = 1024};
+  REQUIRE(resolve_defaults(options, small).size() == 1);
+  CHECK(options.limits.body_bytes == options.limits.memory_bytes / 16 * 7);
+  CHECK(options.limits.body_bytes < (64u << 20));
+  const Machine larger{.cgroup = {.memory_bytes = 1 << 30}, .open_files = 1024};
+  options = Options{};
+  CHECK(resolve_defaults(options, larger).empty());
+  CHECK(options.limits.body_bytes == 64u << 20);
+}
+
 TEST_CASE("clients never take the descriptors that everything else needs") {
   for (const uint64_t open_files : {64, 100, 1024, 20000, 128 * 1024}) {
     for (const uint32_t shards : {1u, 2u, 64u}) {
