@@ -27,9 +27,12 @@ bool is_host(std::string_view value) {
   return std::all_of(value.begin(), value.end(), [](char c) { return kHostTable[static_cast<uint8_t>(c)]; });
 }
 
-// RFC 9112, section 3.2: a path, "*" for OPTIONS alone, or a URL of HTTP. What CONNECT names is not ours to judge.
+// RFC 9112, section 3.2: a path, "*" for OPTIONS alone, or a URL of HTTP, without a fragment. What CONNECT names is not
+// ours to judge.
 bool is_target(std::string_view method, std::string_view target) {
-  if (target.starts_with('/') || method == "CONNECT") return true;
+  if (method == "CONNECT") return true;
+  if (target.find('#') != std::string_view::npos) return false;
+  if (target.starts_with('/')) return true;
   if (target == "*") return method == "OPTIONS";
   const size_t scheme = target.find("://");
   if (scheme == std::string_view::npos) return false;

@@ -51,6 +51,18 @@ bool is_for_gateway(Field field) {
   }
 }
 
+// "Transfer_Encoding", "X_Forwarded_For": servers that read '_' as '-' (CGI, WSGI) would take it for a field that
+// frames the message, ends at this hop or is written by the gateway alone.
+bool poses_as_ours(const http::Head& head, const http::Header& header) {
+  constexpr size_t longest = 64;  // no such field has a longer name
+  if (header.name.size() > longest || header.name.find('_') == std::string_view::npos) return false;
+  char dashed[longest];
+  std::replace_copy(header.name.begin(), header.name.end(), dashed, '_', '-');
+  const std::string_view name(dashed, header.name.size());
+  const http::Header meant{.name = name, .value = header.value, .field = http::field_of(name)};
+  return is_for_gateway(meant.field) || is_hop_by_hop(head, meant);
+}
+
 // Copies field lines as they were received, whole runs of them at once.
 class LineCopier {
  public:
@@ -163,7 +175,7 @@ void ForwardedHead::assign(const http::Head& head, std::string_view client_ip, R
       via = header.value;
     } else if (is_for_gateway(header.field)) {
       obey(header);
-    } else if (!is_hop_by_hop(head, header)) {
+    } else if (!is_hop_by_hop(head, header) && !poses_as_ours(head, header)) {
       copier.take(i);
     }
   }

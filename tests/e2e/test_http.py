@@ -440,6 +440,8 @@ MALFORMED = {
     "asterisk without OPTIONS": (400, b"GET * HTTP/1.1\r\n" + HOST + b"\r\n"),
     "asterisk and more": (400, b"OPTIONS *m HTTP/1.1\r\n" + HOST + b"\r\n"),
     "target of another protocol": (400, b"GET ftp://a/m HTTP/1.1\r\n" + HOST + b"\r\n"),
+    "target with a fragment": (400, b"GET /x#frag HTTP/1.1\r\n" + HOST + b"\r\n"),
+    "absolute target with a fragment": (400, b"GET http://a/x?q#frag HTTP/1.1\r\n" + HOST + b"\r\n"),
     "target with userinfo": (400, b"GET http://x@a/m HTTP/1.1\r\n" + HOST + b"\r\n"),
     "target without a host": (400, b"GET http:///m HTTP/1.1\r\n" + HOST + b"\r\n"),
     "8-bit target": (400, b"GET /m\xff HTTP/1.1\r\n" + HOST + b"\r\n"),

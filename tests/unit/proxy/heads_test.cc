@@ -121,6 +121,18 @@ TEST_CASE("fields for the gateway are obeyed and not forwarded") {
         "x-request-id: i\r\n");
 }
 
+TEST_CASE("fields that a server could take for ours are not forwarded") {
+  const ForwardedHead head = forwarded(
+      "Content_Length: 5\r\ntransfer_encoding: chunked\r\nX_Penstock-Explain: 1\r\nX_Forwarded_For: 1.2.3.4\r\nHost_: "
+      "x\r\n"
+      "proxy_connection: close\r\nX_Api_Key: k\r\nConnection: x-listed\r\nX_Listed: y\r\nx-request-id: i\r\n_: z\r\n");
+  CHECK_FALSE(head.explain);
+  CHECK(head.fields ==
+        "Host_: x\r\nX_Api_Key: k\r\n_: z\r\nx-forwarded-for: 10.0.0.9\r\nx-forwarded-proto: http\r\nvia: 1.1 "
+        "penstock\r\n"
+        "x-request-id: i\r\n");
+}
+
 TEST_CASE("x-llm-d names win over x-gateway names, whichever comes first") {
   CHECK(forwarded("x-gateway-inference-objective: a\r\nX-LLM-D-Inference-Objective: b\r\n").objective == "b");
   CHECK(forwarded("x-llm-d-inference-objective: b\r\nx-gateway-inference-objective: a\r\n").objective == "b");
