@@ -77,6 +77,11 @@ void Explanation::keep_best() {
 
 std::string Explanation::to_header() const {
   std::string header, part;
+  if (!profile.empty()) {
+    part = "profile: ";
+    append_ascii(part, profile);
+    add_part(header, part);
+  }
   for (const Row& row : rows) {
     part.clear();
     append_ascii(part, row.endpoint);

@@ -67,7 +67,7 @@ schedulingProfiles:
         explanation = answer.header("x-penstock-explain")
         self.assertIn("shortest*1=1", explanation)
         self.assertIn("prefix-cache-scorer*5=1", explanation)
-        self.assertTrue(explanation.startswith(first + " total=6 "), explanation)
+        self.assertTrue(explanation.startswith("profile: default; " + first + " total=6 "), explanation)
         decisions = wait_for("a decision is kept", lambda: gateway.admin("/debug/decisions").body.decode())
         self.assertIn("prefix-cache-scorer*5", decisions)
         page = os.path.join(self.directory(), "page.json")

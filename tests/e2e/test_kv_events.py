@@ -86,7 +86,7 @@ class KvEvents(E2E):
         """Blocks that each endpoint is thought to hold, and whether it told so; the choice comes first."""
         found = {}
         explanation = self.ask(gateway, prompt, **more).header("x-penstock-explain")
-        for part in explanation.split("; "):
+        for part in explanation.split("; ")[1:]:  # behind the name of the profile
             words = part.split()
             matched = next(word for word in words if word.startswith("matched="))
             found[words[0]] = (int(matched.removeprefix("matched=")), "(told)" in words)

@@ -210,6 +210,7 @@ class Heads(E2E):
         answer = self.client(gateway).post("/v1/completions", completion(), [("x-penstock-explain", "1")])
         explanation = answer.header("x-penstock-explain")
         self.assertIsNotNone(explanation)
+        self.assertTrue(explanation.startswith("profile: expected-cost; "), explanation)
         for endpoint in (self.endpoint, other):
             self.assertIn(endpoint.address, explanation)
         self.assertIn(answer.header("x-penstock-endpoint"), explanation)

@@ -57,6 +57,7 @@ TEST_CASE("an explanation lists candidates best first, then who was excluded and
   CHECK(why.rows[2].endpoint == "a");
   CHECK(why.rows[2].scores == std::vector<double>{0, 0.5, 0});
   CHECK(why.to_header() ==
+        "profile: epp-default; "
         "b total=4 queue-scorer*2=1 kv-cache-utilization-scorer*2=1 prefix-cache-scorer*3=0 matched=0 waiting=1 kv=0 "
         "in-flight=1; "
         "f total=3.333 queue-scorer*2=0.6667 kv-cache-utilization-scorer*2=1 prefix-cache-scorer*3=0 matched=0 "
@@ -111,7 +112,7 @@ TEST_CASE("no candidates: only the excluded are explained") {
   builder.view(0).readiness = endpoints::Readiness::not_ready;
   const Explanation why = explained(builder);
   CHECK(why.rows.empty());
-  CHECK(why.to_header() == "a excluded: not ready");
+  CHECK(why.to_header() == "profile: epp-default; a excluded: not ready");
   CHECK(json_of(why) == R"(before:{"profile":"epp-default","scorers":[],"terms":[],"candidates":[],)"
                         R"("excluded":[{"endpoint":"a","reason":"not ready"}]})");
 }
@@ -162,8 +163,9 @@ TEST_CASE("the expected cost shows its terms, in seconds, and what they add up t
   CHECK(why.rows[0].terms[0] == 0);
   CHECK(why.rows[0].terms[2] == doctest::Approx(1.6));
   CHECK(why.rows[1].terms[0] == doctest::Approx(0.7));
-  CHECK(why.to_header().find("b total=1 expected-cost-scorer*1=1 matched=0 waiting=0 kv=0 in-flight=0 backlog_s=0 "
-                             "foreign_s=0 prefill_s=1.6 stall_s=0") == 0);
+  CHECK(
+      why.to_header().starts_with("profile: expected-cost; b total=1 expected-cost-scorer*1=1 matched=0 waiting=0 kv=0 "
+                                  "in-flight=0 backlog_s=0 foreign_s=0 prefill_s=1.6 stall_s=0"));
 }
 
 TEST_CASE("of pools too large nothing is recorded, and an explanation that is used again forgets") {

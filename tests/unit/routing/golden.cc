@@ -190,6 +190,7 @@ class Scenario {
     out_.push_back(line);
     std::istringstream header(why.to_header());
     for (std::string part; std::getline(header, part, ';');) {
+      if (part.starts_with("profile: ")) continue;  // as the script says
       out_.push_back("  " + part.substr(part.find_first_not_of(' ')));
     }
   }
