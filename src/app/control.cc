@@ -327,6 +327,7 @@ void Control::refuse_reload() {
 // Readiness turns false at once, so that load balancers look elsewhere; connections are still accepted for drain_delay.
 void Control::begin_drain(bool at_once) {
   phase_ = Phase::draining;
+  sources_->stop_writing();
   drain_deadline_ = loop_->now() + options_.drain_delay + options_.drain_limit;
   if (at_once) return stop_accepting();
   loop_->arm(drain_delay_, options_.drain_delay);

@@ -97,6 +97,10 @@ void Sources::stop() {
   if (cluster_ != nullptr) cluster_->stop();
 }
 
+void Sources::stop_writing() {
+  if (cluster_ != nullptr) cluster_->stop_writing();
+}
+
 std::string Sources::not_ready() const {
   if (cluster_ == nullptr) return "";
   if (!cluster_->synced()) return "waiting for the first list of " + cluster_->status().waiting_for;

@@ -23,6 +23,8 @@ class Sources final : public discovery::ClusterEvents {
   // Takes over what a reload may change: the list of endpoints, what the manifests say.
   void reload(const config::Options& options, objects::Manifests manifests);
   void stop();
+  // The end is near: what others are told in statuses is the business of those that stay.
+  void stop_writing();
 
   // "" when what there is is known: the first lists have come, and a pool was among them. Once so it stays so.
   std::string not_ready() const;

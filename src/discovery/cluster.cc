@@ -16,6 +16,9 @@ std::optional<Message> Cluster::start() {
 void Cluster::stop() {
   impl_->stop();
 }
+void Cluster::stop_writing() {
+  impl_->stop_writing();
+}
 bool Cluster::synced() const {
   return impl_->synced();
 }

@@ -82,6 +82,10 @@ void ClusterImpl::stop() {
   write_back_.reset();
 }
 
+void ClusterImpl::stop_writing() {
+  if (write_back_ != nullptr) write_back_->stop_statuses();
+}
+
 // ---- events of the watches ----
 
 void ClusterImpl::on_change(Kind kind) {
@@ -181,11 +185,23 @@ void ClusterImpl::note_served() {
     if (defined && watch->known()) known_ |= uint64_t{1} << static_cast<size_t>(kind);
   }
   store_.set_awaited(Kind::http_route, routes_watched && !routes_known);
+  for (const Kind kind : {Kind::gateway_class, Kind::gateway}) store_.set_awaited(kind, !all_known(kind));
   if (known_ == before || !synced_) return;  // at first all have just been asked
   // Resource definitions of one group are installed together: the others are not asked for only half a minute later.
   for (const auto& watch : watches_) {
     if (of_gateway_api(watch->plan().kind)) watch->look_again();
   }
+}
+
+// All that there is of the kind was listed. Never so when it is not watched.
+bool ClusterImpl::all_known(Kind kind) const {
+  bool any = false;
+  for (const auto& watch : watches_) {
+    if (watch->plan().kind != kind) continue;
+    if (!watch->known()) return false;
+    any = true;
+  }
+  return any;
 }
 
 // A list without which nothing is told for the first time, however long it takes.
@@ -240,6 +256,7 @@ ClusterStatus ClusterImpl::status() const {
   if (write_back_ != nullptr) {
     out.writes = write_back_->writes();
     out.writer = write_back_->status();
+    write_back_->add_problems(out.problems);
   }
   return out;
 }

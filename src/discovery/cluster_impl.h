@@ -27,6 +27,7 @@ class ClusterImpl final : public WatchEvents {
 
   std::optional<Message> start();
   void stop();
+  void stop_writing();
   bool synced() const { return synced_; }
   const objects::Desired& desired() const { return resolver_.desired(); }
   ClusterStatus status() const;
@@ -44,6 +45,7 @@ class ClusterImpl final : public WatchEvents {
   void add_watch(const PlannedWatch& plan);
   void retire(const std::vector<PlannedWatch>& plan);
   void note_served();
+  bool all_known(objects::Kind kind) const;
   bool first_list_missing(const Watch& watch, bool routed) const;
   const Watch* awaited();
   void resolve();

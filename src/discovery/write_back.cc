@@ -7,7 +7,7 @@ namespace penstock::discovery {
 void WriteBack::take(const objects::Desired& desired) {
   if (statuses_revision_ != desired.statuses_revision) {
     statuses_revision_ = desired.statuses_revision;
-    if (writer_ != nullptr) take_statuses(desired.statuses);
+    if (writer_ != nullptr && !stopped_) take_statuses(desired.statuses);
   }
   if (notices_revision_ == desired.notices_revision) return;
   notices_revision_ = desired.notices_revision;
@@ -20,13 +20,38 @@ void WriteBack::take_statuses(const std::vector<objects::StatusWrite>& statuses)
   std::set<std::string> wanted;
   for (const objects::StatusWrite& status : statuses) {
     if (!status.needed) continue;
-    writer_->apply_status(status.path, status.body);
+    writer_->apply_status(status.path, status.body, status.ours);
+    note_contested(status);
     wanted.insert(status.path);
   }
   for (const std::string& path : wanted_) {
     if (!wanted.contains(path)) writer_->forget(path);
   }
   wanted_ = std::move(wanted);
+}
+
+void WriteBack::stop_statuses() {
+  stopped_ = true;
+  for (const std::string& path : wanted_) writer_->forget(path);
+  wanted_.clear();
+  contested_.clear();
+}
+
+void WriteBack::note_contested(const objects::StatusWrite& status) {
+  std::erase_if(contested_, [&](const auto& entry) { return !writer_->contested(entry.first); });
+  if (!writer_->contested(status.path)) return;
+  const auto [at, added] = contested_.try_emplace(
+      status.path, objects::Notice{status.kind, status.ns, status.name, "", true, "StatusContested",
+                                   "another process changes what this gateway writes to the status, again and again: "
+                                   "it is written more and more rarely. Gateways that differ in their settings need a "
+                                   "kubernetes.controller or a kubernetes.own_service of their own"});
+  if (added) tell(at->second);
+}
+
+void WriteBack::add_problems(std::vector<objects::Notice>& out) const {
+  for (const auto& [path, notice] : contested_) {
+    if (writer_->contested(path)) out.push_back(notice);
+  }
 }
 
 void WriteBack::take_notices(const std::vector<objects::Notice>& notices) {

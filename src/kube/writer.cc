@@ -18,6 +18,7 @@ namespace {
 constexpr Duration backoff_reset = seconds(120);
 constexpr size_t repeats_max = 4096;
 constexpr int forbidden_soon = 4;  // so many 403s in a row are followed by the back-off only
+constexpr int contested_from = 4;  // so often the same had to be written again
 
 }  // namespace
 
@@ -33,16 +34,24 @@ class WriterImpl final : CallEvents {
         timer_(net::Timer::of<&WriterImpl::next>(this)) {}
   ~WriterImpl() { transport_.cancel(call_); }
 
-  void apply_status(std::string path, std::string body);
+  void apply_status(std::string path, std::string body, std::string ours);
   void forget(std::string_view path);
+  bool contested(std::string_view path) const;
   void event(Event event);
   WriterStatus status() const;
 
  private:
   enum class Kind : uint8_t { none, patch, event };
   struct Patch {
-    std::string wanted, written;
+    std::string wanted, written, ours;
+    Instant not_before{};
     bool waiting = false;  // its path stands in patch_queue_
+  };
+  // What was last written, and how often it had to be written again. Outlives the Patch.
+  struct History {
+    std::string ours;
+    Instant last{};  // when it was last needed again
+    int again = 0;
   };
   struct WaitingEvent {
     std::string path, body;
@@ -50,8 +59,13 @@ class WriterImpl final : CallEvents {
 
   void next();
   bool may_write(Instant forbidden_until) const { return loop_.now() >= forbidden_until; }
-  void start_patch();
+  void start_patch(std::deque<std::string>::iterator at);
   void start_event();
+  void enqueue(const std::string& path, Patch& patch);
+  Duration again_pause(int again) const;
+  bool lasts(const History& history) const;
+  Duration pause_before(const std::string& path, const Patch& patch);
+  void note_written();
   void start(Kind kind, Call call);
   void on_status(int status, std::optional<Duration> retry_after) override;
   void on_bytes(std::string_view bytes) override;
@@ -71,6 +85,7 @@ class WriterImpl final : CallEvents {
   const WriterOptions options_;
   int patches_refused_ = 0, events_refused_ = 0;  // 403s in a row
   std::map<std::string, Patch, std::less<>> patches_;
+  std::map<std::string, History, std::less<>> histories_;
   std::deque<std::string> patch_queue_;
   std::deque<WaitingEvent> event_queue_;
   std::map<std::string, Instant, std::less<>> repeats_;  // when an event was last wanted and let through
@@ -79,7 +94,7 @@ class WriterImpl final : CallEvents {
 
   Kind kind_ = Kind::none;  // of the running call
   CallId call_ = 0;
-  std::string patch_path_, patch_body_;
+  std::string patch_path_, patch_body_, patch_ours_;
   WaitingEvent event_;
   int http_status_ = 0;
   std::optional<Duration> retry_after_;
@@ -91,7 +106,7 @@ class WriterImpl final : CallEvents {
   net::Timer timer_;
 };
 
-void WriterImpl::apply_status(std::string path, std::string body) {
+void WriterImpl::apply_status(std::string path, std::string body, std::string ours) {
   auto found = patches_.find(path);
   if (found == patches_.end()) {
     if (patches_.size() >= options_.patches_max) {
@@ -108,11 +123,58 @@ void WriterImpl::apply_status(std::string path, std::string body) {
     return;
   }
   if (patch.waiting) ++counts_.patches_coalesced;
+  const bool new_words = patch.ours != ours;
   patch.wanted = std::move(body);
-  if (patch.waiting || writing) return;  // when that has ended, the queue looks again
-  patch.waiting = true;
-  patch_queue_.push_back(std::move(path));
+  patch.ours = std::move(ours);
+  if (writing) return;  // when that has ended, the queue looks again
+  if (!patch.waiting) return enqueue(path, patch);
+  if (new_words) patch.not_before = Instant{};
   arm(Duration{0});
+}
+
+void WriterImpl::enqueue(const std::string& path, Patch& patch) {
+  patch.waiting = true;
+  const Duration pause = pause_before(path, patch);
+  patch.not_before = loop_.now() + pause;
+  patch_queue_.push_back(path);
+  arm(pause);
+}
+
+// ---- what does not last ----
+
+// The second time at once: an accident. Then 1 s, 2 s, 4 s...
+Duration WriterImpl::again_pause(int again) const {
+  if (again <= 1) return Duration{0};
+  return std::min(options_.again_most, options_.again_first * (1 << std::min(again - 2, 20)));
+}
+
+// What has stayed for a good while was not undone by somebody who will always do it.
+bool WriterImpl::lasts(const History& history) const {
+  return loop_.now() - history.last > std::max<Duration>(seconds(60), again_pause(history.again) * 4);
+}
+
+// How long to wait before this is written. Counts.
+Duration WriterImpl::pause_before(const std::string& path, const Patch& patch) {
+  const auto found = histories_.find(path);
+  if (found == histories_.end() || found->second.ours != patch.ours) return Duration{0};
+  History& history = found->second;
+  if (lasts(history)) history.again = 0;
+  history.last = loop_.now();
+  return again_pause(++history.again);
+}
+
+void WriterImpl::note_written() {
+  if (histories_.size() >= options_.patches_max) {
+    std::erase_if(histories_, [&](const auto& entry) { return lasts(entry.second); });
+  }
+  History& history = histories_[patch_path_];
+  if (history.ours == patch_ours_) return;
+  history = {patch_ours_, loop_.now(), 0};
+}
+
+bool WriterImpl::contested(std::string_view path) const {
+  const auto found = histories_.find(path);
+  return found != histories_.end() && found->second.again >= contested_from && !lasts(found->second);
 }
 
 void WriterImpl::forget(std::string_view path) {
@@ -165,20 +227,24 @@ void WriterImpl::arm(Duration pause) {
 void WriterImpl::next() {
   if (kind_ != Kind::none) return;
   if (loop_.now() < pause_until_) return loop_.arm_at(timer_, pause_until_);
-  if (!patch_queue_.empty() && may_write(patches_off_until_)) return start_patch();
+  const auto due = [&](const std::string& path) { return patches_.find(path)->second.not_before; };
+  const auto first = std::min_element(patch_queue_.begin(), patch_queue_.end(),
+                                      [&](const auto& a, const auto& b) { return due(a) < due(b); });
+  const Instant patch_at = first == patch_queue_.end() ? Instant::max() : std::max(due(*first), patches_off_until_);
+  if (patch_at <= loop_.now()) return start_patch(first);
   if (!event_queue_.empty() && may_write(events_off_until_)) return start_event();
-  Instant wake = Instant::max();
-  if (!patch_queue_.empty()) wake = std::min(wake, patches_off_until_);
+  Instant wake = patch_at;
   if (!event_queue_.empty()) wake = std::min(wake, events_off_until_);
   if (wake != Instant::max()) loop_.arm_at(timer_, wake);
 }
 
-void WriterImpl::start_patch() {
-  patch_path_ = std::move(patch_queue_.front());
-  patch_queue_.pop_front();
+void WriterImpl::start_patch(std::deque<std::string>::iterator at) {
+  patch_path_ = std::move(*at);
+  patch_queue_.erase(at);
   Patch& patch = patches_.find(patch_path_)->second;
   patch.waiting = false;
   patch_body_ = patch.wanted;
+  patch_ours_ = patch.ours;
   Query query(patch_path_);
   query.add("fieldManager", options_.field_manager);
   query.add("force", "true");
@@ -238,11 +304,12 @@ void WriterImpl::succeeded() {
     events_refused_ = 0;
   } else {
     ++counts_.patches_written;
+    note_written();
     counts_.patches_forbidden = false;
     patches_refused_ = 0;
     if (const auto patch = patches_.find(patch_path_); patch != patches_.end()) {  // else forgotten meanwhile
       patch->second.written = patch_body_;
-      if (patch->second.wanted != patch_body_ && !patch->second.waiting) put_back();
+      if (patch->second.wanted != patch_body_ && !patch->second.waiting) enqueue(patch_path_, patch->second);
     }
   }
   kind_ = Kind::none;
@@ -321,6 +388,7 @@ void WriterImpl::put_back() {
   const auto patch = patches_.find(patch_path_);
   if (patch == patches_.end() || patch->second.waiting) return;
   patch->second.waiting = true;
+  patch->second.not_before = loop_.now();  // after those that wait
   patch_queue_.push_back(patch_path_);
 }
 
@@ -332,8 +400,12 @@ Writer::Writer(net::EventLoop& loop, Transport& transport, Random& random, Write
     : impl_(std::make_unique<WriterImpl>(loop, transport, random, std::move(options))) {}
 Writer::~Writer() = default;
 
-void Writer::apply_status(std::string path, std::string body) {
-  impl_->apply_status(std::move(path), std::move(body));
+void Writer::apply_status(std::string path, std::string body, std::string ours) {
+  if (ours.empty()) ours = body;
+  impl_->apply_status(std::move(path), std::move(body), std::move(ours));
+}
+bool Writer::contested(std::string_view path) const {
+  return impl_->contested(path);
 }
 void Writer::forget(std::string_view path) {
   impl_->forget(path);

@@ -118,6 +118,10 @@ bool View::in_scope(const std::string& ns) const {
   return list.empty() || std::find(list.begin(), list.end(), ns) != list.end();
 }
 
+bool View::knows_gateways() const {
+  return !store_.awaited(Kind::gateway_class) && !store_.awaited(Kind::gateway) && !store_.awaited(Kind::http_route);
+}
+
 Condition condition(std::string_view type, bool value, std::string_view reason, std::string message,
                     const Meta& about) {
   return {std::string(type), value ? "True" : "False", std::string(reason), std::move(message), about.generation, ""};

@@ -32,6 +32,7 @@ struct WantedStatus {
   const Meta* meta;
   const Status* stored;
   Status status;
+  bool served = true;  // false: it is left to others, and only what is certainly ours is taken back
 };
 
 // A parent in the status of a pool: a Gateway with a route that names the pool.
@@ -56,6 +57,8 @@ class View {
   const Store& store() const { return store_; }
   const ResolveOptions& options() const { return options_; }
   bool in_scope(const std::string& ns) const;
+  // Everything was listed that says which Gateways are ours.
+  bool knows_gateways() const;
   // visit(kind, shared pointer): objects of this kind and of its legacy form, as far as they count.
   template <typename T, typename Visit>
   void each(Kind kind, std::optional<Kind> legacy, Visit&& visit) const {
@@ -96,7 +99,7 @@ Condition condition(std::string_view type, bool value, std::string_view reason, 
 // Gives conditions their times and writes the bodies. Remembers the times that it gave until they are stored.
 class StatusWriter {
  public:
-  std::vector<StatusWrite> write(std::vector<WantedStatus> wanted, const std::string& controller, int64_t now_seconds);
+  std::vector<StatusWrite> write(std::vector<WantedStatus> wanted, const View& view, int64_t now_seconds);
 
  private:
   // Status and time of each condition, by object, parent or listener, and type.

@@ -241,7 +241,7 @@ struct Resolver::State {
       ++desired.routes_revision;
     }
     policy_notices = std::move(policy.notices);
-    std::vector<StatusWrite> statuses = writer.write(std::move(policy.statuses), options.controller, now_seconds);
+    std::vector<StatusWrite> statuses = writer.write(std::move(policy.statuses), view, now_seconds);
     const auto same = [](const StatusWrite& a, const StatusWrite& b) {
       return a.path == b.path && a.body == b.body && a.needed == b.needed;
     };

@@ -159,16 +159,29 @@ const ListenerStatus* find(const std::vector<ListenerStatus>& list, const std::s
   return found == list.end() ? nullptr : &*found;
 }
 
+// Others may write under the same controllerName: a second release with a Service of its own, or one that does not read
+// Gateways. An entry is ours to change when it is wanted here, or names our own Service or a Gateway of which we would
+// know that it is ours; every other one stays as it is.
+bool is_ours(const View& view, const WantedStatus& wanted, const ParentStatus& parent) {
+  const ParentRef &ref = parent.parent, &self = view.options().self;
+  if (parent.controller != view.options().controller) return false;
+  if (find(wanted.status.parents, ref) != nullptr) return true;
+  const std::string& ns = ref.ns.empty() ? wanted.meta->ns : ref.ns;
+  if (ref.kind == "Gateway") return wanted.served && view.knows_gateways() && view.in_scope(ns);
+  return !self.name.empty() && ref.group == self.group && ref.kind == self.kind && ref.name == self.name &&
+         ns == self.ns;
+}
+
 // The part of the stored status that is ours to write, in the shape in which we would write it.
 struct Stored {
   Status ours;
   std::vector<const ParentStatus*> others;
   bool had_placeholder = false;
 };
-Stored split(const WantedStatus& wanted, const std::string& controller) {
+Stored split(const View& view, const WantedStatus& wanted) {
   Stored out;
   for (const ParentStatus& parent : wanted.stored->parents) {
-    if (parent.controller == controller) {
+    if (is_ours(view, wanted, parent)) {
       ParentStatus& ours = out.ours.parents.emplace_back(parent);
       const ParentStatus* const now = find(wanted.status.parents, parent.parent);
       if (now != nullptr) ours.conditions = in_order_of(now->conditions, parent.conditions, true);
@@ -249,13 +262,12 @@ void StatusWriter::stamp_all(const WantedStatus& wanted, Status& status, const S
   }
 }
 
-std::vector<StatusWrite> StatusWriter::write(std::vector<WantedStatus> list, const std::string& controller,
-                                             int64_t now_seconds) {
+std::vector<StatusWrite> StatusWriter::write(std::vector<WantedStatus> list, const View& view, int64_t now_seconds) {
   std::vector<StatusWrite> out;
   Given given;
   now_ = format_timestamp(now_seconds);
   for (WantedStatus& wanted : list) {
-    const Stored stored = split(wanted, controller);
+    const Stored stored = split(view, wanted);
     sort_parents(wanted.status.parents);
     stamp_all(wanted, wanted.status, stored.ours, given);
     // Nothing of ours is there and nothing should be.
@@ -263,7 +275,7 @@ std::vector<StatusWrite> StatusWriter::write(std::vector<WantedStatus> list, con
     const std::string text = status_text(wanted.kind, wanted.status, stored.others);
     const bool needed = stored.had_placeholder || text != status_text(wanted.kind, stored.ours, stored.others);
     out.push_back({wanted.kind, wanted.meta->ns, wanted.meta->name, path_of(wanted.kind, *wanted.meta),
-                   body_of(wanted, text, !stored.others.empty()), needed});
+                   body_of(wanted, text, !stored.others.empty()), status_text(wanted.kind, wanted.status, {}), needed});
   }
   given_ = std::move(given);
   std::sort(out.begin(), out.end(), [](const StatusWrite& a, const StatusWrite& b) {

@@ -75,6 +75,8 @@ class Cluster {
   std::optional<Message> start();
   // No further event. What is known stays readable.
   void stop();
+  // From now on statuses are left to whoever takes our place; everything else goes on.
+  void stop_writing();
 
   // Everything essential was listed once and told. Stays true while the API server is away.
   bool synced() const;

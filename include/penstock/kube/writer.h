@@ -20,8 +20,11 @@ struct WriterOptions {
   Duration call_timeout = seconds(10);
   Duration backoff_first = milliseconds(800), backoff_most = seconds(30);
   Duration retry_after_most = seconds(60);
-  Duration forbidden_retry = seconds(600);      // after 403, for that kind of write
-  Duration event_repeat = seconds(600);         // the same event is not written again within this time
+  Duration forbidden_retry = seconds(600);  // after 403, for that kind of write
+  Duration event_repeat = seconds(600);     // the same event is not written again within this time
+  // What was written and has to be written again, because somebody else has changed it: the pause before the third
+  // time, which doubles from then on.
+  Duration again_first = seconds(1), again_most = seconds(300);
   size_t patches_max = 2000, events_max = 256;  // waiting; beyond that the oldest event, or the new patch, is dropped
   size_t answer_bytes_max = 64 * 1024;          // how much of an answer is kept
 };
@@ -54,10 +57,13 @@ class Writer {
 
   // `path` is the object's status subresource ("/apis/G/V/namespaces/NS/PLURAL/NAME/status"), `body` the JSON to apply:
   // apiVersion, kind, metadata.name (and namespace), status. The last body for a path wins; one equal to what was last
-  // written is not written again.
-  void apply_status(std::string path, std::string body);
-  // The object is gone, or its status was changed by another: forget what was written and what waits.
+  // written is not written again. `ours` is what of the body is ours to say ("": all of
+  // it): where the same has to be written again and again, because it does not last, the pauses grow.
+  void apply_status(std::string path, std::string body, std::string ours = "");
+  // The object is gone, or its status is as wanted: forget what was written and what waits.
   void forget(std::string_view path);
+  // What we write there does not last.
+  bool contested(std::string_view path) const;
   void event(Event event);
 
   WriterStatus status() const;

@@ -97,6 +97,7 @@ struct StatusWrite {
   std::string ns, name;
   std::string path;  // "/apis/GROUP/VERSION/namespaces/NS/RESOURCE/NAME/status"
   std::string body;  // the same bytes as long as nothing changes
+  std::string ours;  // what of it we have to say: without the entries of others, and without a version
   bool needed;       // false: what is stored says the same already
 };
 

@@ -151,6 +151,67 @@ TEST_CASE("a write that the server refuses is given up, until something else is 
   }
 }
 
+// As in a dispute: somebody else's write comes after ours, and ours is wanted again, beside other words of theirs.
+TEST_CASE("what does not last is written more and more rarely; new words of ours are written at once") {
+  WriterBench b;
+  const auto write_again = [&](const std::string& ours) {
+    static int version = 0;
+    b.writer.forget(path);
+    b.writer.apply_status(path, ours + std::to_string(++version), ours);
+  };
+  const auto begun_within = [&](Duration pause) {
+    const size_t before = b.transport.count();
+    if (pause > seconds(1)) CHECK(b.settle(pause - seconds(1)) == before);
+    REQUIRE(b.settle(seconds(2)) == before + 1);
+    b.transport.answer(200, "{}");
+  };
+  write_again("a");
+  begun_within(Duration{0});
+  write_again("a");
+  begun_within(Duration{0});
+  for (const int pause : {1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300}) {
+    CHECK(b.writer.contested(path) == (pause > 4));
+    write_again("a");
+    b.writer.apply_status(path, "a, and another word of theirs", "a");  // does not make it wait longer
+    begun_within(seconds(pause));
+  }
+  CHECK(b.writer.contested(path));
+  write_again("b");
+  begun_within(Duration{0});
+  CHECK(!b.writer.contested(path));
+  write_again("b");
+  begun_within(Duration{0});
+  write_again("b");
+  write_again("c");  // instead of what waits
+  begun_within(Duration{0});
+}
+
+TEST_CASE("what had to be written again some time ago is no dispute") {
+  WriterBench b;
+  for (int i = 0; i < 10; ++i) {
+    b.writer.forget(path);
+    b.writer.apply_status(path, "{1}");
+    REQUIRE(b.settle() == static_cast<size_t>(i) + 1);
+    b.transport.answer(200, "{}");
+    b.run(seconds(61));
+    CHECK(!b.writer.contested(path));
+  }
+}
+
+TEST_CASE("who waits for a pause of its own holds nobody up") {
+  WriterBench b;
+  for (int i = 0; i < 3; ++i) {
+    b.writer.forget(path);
+    b.writer.apply_status(path, "{1}");
+    if (i < 2) b.settle(), b.transport.answer(200, "{}");
+  }
+  REQUIRE(b.settle() == 2);
+  b.writer.apply_status("/other", "{2}");
+  REQUIRE(b.settle() == 3);
+  b.transport.answer(200, "{}");
+  CHECK(b.settle(seconds(1)) == 4);
+}
+
 TEST_CASE("forgetting what is waiting or being written") {
   WriterBench b;
   b.writer.apply_status(path, "{1}");

@@ -157,6 +157,37 @@ TEST_CASE("rewrites pick by weight, objectives by name") {
   CHECK(p.objectives->find("none") == nullptr);
 }
 
+TEST_CASE("what others write under our name stays as long as it is not certain that we know better") {
+  Store store;
+  ResolveOptions options{.self = {.group = "", .kind = "Service", .ns = "default", .name = "blue"}};
+  options.namespaces = {"default"};
+  const auto body = [&] {
+    store.apply(Kind::inference_pool,
+                object_of(Kind::inference_pool,
+                          R"({"metadata":{"namespace":"default","name":"p"},"spec":{"selector":{"matchLabels":)"
+                          R"({"app":"x"}},"targetPorts":[{"number":8000}]},"status":{"parents":[)"
+                          R"({"parentRef":{"name":"near"},"controllerName":"penstock.dev/gateway"},)"
+                          R"({"parentRef":{"name":"far","namespace":"far"},"controllerName":"penstock.dev/gateway"},)"
+                          R"({"parentRef":{"group":"","kind":"Service","name":"green"},)"
+                          R"("controllerName":"penstock.dev/gateway"}]}})"));
+    Resolver resolver(store, options);
+    return resolver.update(1).statuses.at(0).body;
+  };
+  const auto has = [](const std::string& text, const std::string& name) {
+    return text.find("\"name\":\"" + name + '"') != std::string::npos;
+  };
+  const std::string all_read = body();
+  CHECK(has(all_read, "blue"));
+  CHECK(has(all_read, "green"));
+  CHECK(!has(all_read, "near"));
+  CHECK(has(all_read, "far"));
+  for (const Kind kind : {Kind::gateway_class, Kind::gateway, Kind::http_route}) {
+    store.set_awaited(kind, true);
+    CHECK(has(body(), "near"));
+    store.set_awaited(kind, false);
+  }
+}
+
 // The resource definitions fill the group in where an object leaves it out, and not all of them with the pool's own.
 TEST_CASE("a pool may be named in the group of whoever defines the object; a reference to anything else is told") {
   const auto objective = [](const char* name, const std::string& group, const std::string& kind = "InferencePool") {

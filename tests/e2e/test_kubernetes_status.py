@@ -1,0 +1,86 @@
+"""What the gateway writes to the statuses of objects, where more than one gateway does."""
+
+import signal
+
+import harness
+import test_kubernetes_api as api
+from harness import fetch, wait_for
+from kube_case import POOL, KubernetesCase
+from kube_client import KubeClient
+
+
+class TwoGateways(KubernetesCase):
+    """Several that write the statuses of the same objects."""
+
+    TURNS = 20
+
+    def parents(self, server):
+        status = server.get("inferencepools", POOL).get("status") or {}
+        return [(one["parentRef"].get("kind"), one["parentRef"]["name"]) for one in status.get("parents") or []]
+
+    def writes_when_touched(self, server, *gateways):
+        """How many statuses are written while the pool changes often, in nothing that matters."""
+
+        def events(gateway):
+            return gateway.value("penstock_kube_watch_events_total", resource="inferencepools.inference.networking.k8s.io in default")
+
+        before, seen = len(server.seen(verb="patch")), {gateway: events(gateway) for gateway in gateways}
+        for turn in range(self.TURNS):
+            server.patch("inferencepools", POOL, {"metadata": {"labels": {"turn": str(turn)}}})
+            for gateway in gateways:
+                wait_for("it has seen that", lambda g=gateway, t=turn: events(g) > seen[g] + t)
+        return len(server.seen(verb="patch")) - before
+
+    def test_releases_with_services_of_their_own_leave_each_other_alone(self):
+        server = self.cluster(1).server
+        blue = self.penstock(server, config="kubernetes: {own_service: blue}\n")
+        green = self.penstock(server, config="kubernetes: {own_service: green}\n")
+        server.wait("both are parents", lambda: sorted(self.parents(server)) == [("Service", "blue"), ("Service", "green")])
+        server.patch("inferencepools", POOL, {"spec": {"appProtocol": "http"}})
+
+        def generations():
+            parents = server.get("inferencepools", POOL)["status"]["parents"]
+            return {one["observedGeneration"] for parent in parents for one in parent["conditions"]}
+
+        server.wait("both follow", lambda: generations() == {2})
+        self.assertEqual(self.writes_when_touched(server, blue, green), 0)
+        self.assertLess(len(server.seen(verb="patch")), 20)
+        for gateway in (blue, green):
+            self.assertEqual(gateway.status_page()["problems"], [])
+
+    def test_settings_that_exclude_each_other_end_in_a_few_writes_and_are_reported(self):
+        """The same Service, and only one of them obeys the Gateway."""
+        server = self.cluster(1).server
+        api.Objects.create_routes(server, {"backendRefs": [{**api.Objects.REF, "name": POOL}]})
+        gateways = [self.penstock(server), self.penstock(server, "--gateway-api=false")]
+
+        def reported():
+            return [
+                one
+                for gateway in gateways
+                for one in gateway.status_page()["problems"]
+                if (one["kind"], one["name"], one["reason"]) == ("InferencePool", POOL, "StatusContested")
+            ]
+
+        wait_for("one of them says so", reported, 60)
+        self.assertIn(("Gateway", "gw"), self.parents(server))  # is never taken away
+        self.assertLess(self.writes_when_touched(server, *gateways), self.TURNS // 2)
+        self.assertLess(len(server.seen(verb="patch")), 60)
+
+    def test_who_drains_writes_no_status(self):
+        server = self.cluster(1).server
+        gateway = self.penstock(server, config="lifecycle: {drain_delay: 60s}\n")
+        server.wait("it is the parent", lambda: self.parents(server) == [("Service", "penstock")])
+        gateway.signal(signal.SIGTERM)
+        wait_for("it drains", lambda: gateway.admin("/readyz").status == 503)
+        path = f"/apis/inference.networking.k8s.io/v1/namespaces/default/inferencepools/{POOL}/status"
+        self.assertEqual(KubeClient(server).merge(path, {"status": {"parents": []}}).status, 200)
+        server.patch("inferencepools", POOL, {"spec": {"appProtocol": "http"}})
+        server.create(api.rewrite("late", "chat", "base-model"))  # which it sees:
+        wait_for("it follows", lambda: "chat" in str(fetch(gateway.port, "/v1/models").body))
+        self.assertEqual(self.writes_when_touched(server, gateway), 0)
+        self.assertEqual(self.parents(server), [])
+
+
+if __name__ == "__main__":
+    harness.main()
