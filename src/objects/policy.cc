@@ -91,12 +91,40 @@ void add_pool(Policy& policy, PoolDefinition pool) {
   policy.pools.try_emplace(id, std::move(pool));
 }
 
-// Silent about pools that exist and are left to another gateway.
-void report_no_pool(const View& view, Policy& policy, Kind kind, const Meta& meta, const PoolRef& ref) {
-  if (names_a_pool(ref) && view.store().get<InferencePool>(Kind::inference_pool, meta.ns, ref.name) != nullptr) return;
-  policy.notices.push_back(
-      notice(kind, meta, "PoolNotFound",
-             "there is no pool " + meta.ns + '/' + ref.name + " (" + ref.kind + " of " + ref.group + ")"));
+constexpr const char* in_use = "is in use";
+constexpr const char* older_rule = "an older rule already rewrites the model ";
+constexpr const char* no_pool = "there is no pool ";
+
+// Nobody has judged the object yet, or the words are ours: then it is for us to judge it.
+bool ours_to_judge(const Status& stored) {
+  for (const Condition& condition : stored.conditions) {
+    if (condition.type != "Accepted" || condition.status == "Unknown") continue;
+    const std::string& message = condition.message;
+    return message == in_use || message.find(older_rule) != std::string::npos || message.starts_with(no_pool);
+  }
+  return true;
+}
+
+bool pool_exists(const View& view, const std::string& ns, const std::string& name) {
+  for (const Kind kind : {Kind::inference_pool, Kind::inference_pool_legacy}) {
+    if (view.store().in_force(kind) && view.store().get<InferencePool>(kind, ns, name) != nullptr) return true;
+  }
+  return false;
+}
+
+// For a rewrite or an objective. Silent about pools that exist and are left to another gateway.
+template <typename T>
+void report_no_pool(const View& view, Policy& policy, Kind kind, const T& object) {
+  const Meta& meta = object.meta;
+  const PoolRef& ref = object.spec.pool;
+  if (names_a_pool(ref) && pool_exists(view, meta.ns, ref.name)) return;
+  const std::string message = no_pool + meta.ns + '/' + ref.name + " (" + ref.kind + " of " + ref.group + ")";
+  policy.notices.push_back(notice(kind, meta, "PoolNotFound", message));
+  // Where InferencePools are not read, they may exist.
+  if (!view.options().inference_pools || !ours_to_judge(object.status)) return;
+  Status status;
+  status.conditions.push_back(condition("Accepted", false, "PoolNotFound", message, meta));
+  policy.statuses.push_back({kind, &meta, &object.status, std::move(status)});
 }
 
 // Legacy objects that nobody reads any more, since the newer group is there.
@@ -171,7 +199,7 @@ void find_rewrites(const View& view, Policy& policy, std::vector<ModelClaim>& cl
   view.each<ModelRewrite>(Kind::model_rewrite, Kind::model_rewrite_legacy, [&](Kind kind, const ModelRewrite& rewrite) {
     const PoolDefinition* const pool = pool_named(policy, rewrite.meta.ns, rewrite.spec.pool);
     if (pool != nullptr) items.push_back({kind, &rewrite, pool});
-    else report_no_pool(view, policy, kind, rewrite.meta, rewrite.spec.pool);
+    else report_no_pool(view, policy, kind, rewrite);
   });
   report_ignored<ModelRewrite>(view, Kind::model_rewrite_legacy, policy);
   // Older objects first; the clock of creation has whole seconds, so names decide between equals.
@@ -188,7 +216,7 @@ void find_rewrites(const View& view, Policy& policy, std::vector<ModelClaim>& cl
       const auto claimed = builders[item.pool->id].add(meta.name, rule);
       if (!claimed.first_lost.empty() && message.empty()) {
         message = "rule " + std::to_string(i) + (claimed.taken ? " is never used: " : " is used in part: ") +
-                  "an older rule already rewrites the model " + claimed.first_lost;
+                  older_rule + claimed.first_lost;
         policy.notices.push_back(notice(item.kind, meta, "ConflictingRewrite", message));
       }
       for (const std::string& model : rule.models) {
@@ -198,7 +226,7 @@ void find_rewrites(const View& view, Policy& policy, std::vector<ModelClaim>& cl
         claims.push_back({target.model, true, meta.created, meta.ns, meta.name, item.pool->id});
       }
     }
-    if (message.empty()) message = "is in use";
+    if (message.empty()) message = in_use;
     Status status;
     status.conditions.push_back(condition("Accepted", true, "Accepted", message, meta));
     policy.statuses.push_back({item.kind, &meta, &item.rewrite->status, std::move(status)});
@@ -210,12 +238,10 @@ void find_objectives(const View& view, Policy& policy) {
   std::map<PoolId, std::vector<std::pair<std::string, int32_t>>> lists;
   view.each<Objective>(Kind::objective, Kind::objective_legacy, [&](Kind kind, const Objective& objective) {
     const PoolDefinition* const pool = pool_named(policy, objective.meta.ns, objective.spec.pool);
-    if (pool == nullptr) {
-      return report_no_pool(view, policy, kind, objective.meta, objective.spec.pool);
-    }
+    if (pool == nullptr) return report_no_pool(view, policy, kind, objective);
     lists[pool->id].emplace_back(objective.meta.name, objective.spec.priority);
     Status status;
-    status.conditions.push_back(condition("Accepted", true, "Accepted", "is in use", objective.meta));
+    status.conditions.push_back(condition("Accepted", true, "Accepted", in_use, objective.meta));
     policy.statuses.push_back({kind, &objective.meta, &objective.status, std::move(status)});
   });
   report_ignored<Objective>(view, Kind::objective_legacy, policy);

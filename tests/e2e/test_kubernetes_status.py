@@ -82,5 +82,28 @@ class TwoGateways(KubernetesCase):
         self.assertEqual(self.parents(server), [])
 
 
+class TakenBack(KubernetesCase):
+    """What was said once, and is not so any more."""
+
+    def condition(self, server, resource, name, kind="Accepted"):
+        conditions = (server.get(resource, name).get("status") or {}).get("conditions") or []
+        found = [one for one in conditions if one["type"] == kind]
+        return found and (found[0]["status"], found[0]["reason"], found[0]["observedGeneration"])
+
+    def test_what_refers_to_a_pool_that_is_not_there_is_not_accepted(self):
+        server = self.cluster(1).server
+        server.create(api.rewrite("alias", "chat", "sim-model"))
+        spec = {"poolRef": {"name": POOL}, "priority": 10}
+        server.create({"apiVersion": api.LLMD, "kind": "InferenceObjective", "metadata": {"name": "urgent"}, "spec": spec})
+        self.penstock(server)
+        for resource, name in (("inferencemodelrewrites.llm-d.ai", "alias"), ("inferenceobjectives.llm-d.ai", "urgent")):
+            said = lambda r=resource, n=name: self.condition(server, r, n)  # noqa: E731
+            server.wait("it is accepted", lambda s=said: s() == ("True", "Accepted", 1))
+            server.patch(resource, name, {"spec": {"poolRef": {"name": "nowhere"}}})
+            server.wait("it is not", lambda s=said: s() == ("False", "PoolNotFound", 2))
+            server.patch(resource, name, {"spec": {"poolRef": {"name": POOL}}})
+            server.wait("it is again", lambda s=said: s() == ("True", "Accepted", 3))
+
+
 if __name__ == "__main__":
     harness.main()

@@ -188,6 +188,38 @@ TEST_CASE("what others write under our name stays as long as it is not certain t
   }
 }
 
+TEST_CASE("Accepted is taken back when the pool is not there, but not over the words of others") {
+  const auto objective = [](const std::string& condition) {
+    return object_of(Kind::objective,
+                     R"({"metadata":{"namespace":"default","name":"o","generation":4},"spec":{"poolRef":{"name":"p"}},)"
+                     R"("status":{"conditions":[{"type":"Accepted","lastTransitionTime":"2020-01-01T00:00:00Z",)"
+                     R"("observedGeneration":3,)" +
+                         condition + "}]}}");
+  };
+  const std::string ours = R"("status":"True","reason":"Accepted","message":"is in use")";
+  const auto written = [&](const std::string& before, bool pool, ResolveOptions options = {}) -> std::string {
+    Store store;
+    Resolver resolver(store, std::move(options));
+    if (pool) store.apply(Kind::inference_pool, inference_pool("p"));
+    store.apply(Kind::objective, objective(before));
+    for (const StatusWrite& write : resolver.update(1).statuses) {
+      if (write.kind == Kind::objective && write.needed) return write.body;
+    }
+    return "";
+  };
+  for (const std::string& before :
+       {ours, std::string(R"("status":"Unknown","reason":"Pending","message":"Waiting")")}) {
+    const std::string body = written(before, false);
+    CHECK(body.find(R"("status":"False","reason":"PoolNotFound")") != std::string::npos);
+    CHECK(body.find(R"("observedGeneration":4)") != std::string::npos);
+  }
+  const std::string again = written(R"("status":"False","reason":"PoolNotFound","message":"there is no pool x")", true);
+  CHECK(again.find(R"("status":"True","reason":"Accepted")") != std::string::npos);
+  CHECK(written(R"("status":"True","reason":"Accepted","message":"theirs")", false).empty());
+  CHECK(written(ours, true, {.pools = {{"default", "another"}}}).empty());  // left to another gateway
+  CHECK(written(ours, false, {.inference_pools = false}).empty());          // there may be one
+}
+
 // The resource definitions fill the group in where an object leaves it out, and not all of them with the pool's own.
 TEST_CASE("a pool may be named in the group of whoever defines the object; a reference to anything else is told") {
   const auto objective = [](const char* name, const std::string& group, const std::string& kind = "InferencePool") {
