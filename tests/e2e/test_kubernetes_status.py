@@ -105,5 +105,17 @@ class TakenBack(KubernetesCase):
             server.wait("it is again", lambda s=said: s() == ("True", "Accepted", 3))
 
 
+class Gateways(KubernetesCase):
+    def test_a_gateway_is_programmed_at_our_own_service(self):
+        server = self.cluster(1).server
+        api.Objects.create_routes(server, {"backendRefs": [{**api.Objects.REF, "name": POOL}]})
+        self.penstock(server)
+        status = lambda: server.get("gateways", "gw").get("status") or {}  # noqa: E731
+        said = lambda one: {c["type"]: c["status"] for c in one.get("conditions") or []}  # noqa: E731
+        server.wait("it is programmed", lambda: said(status()) == {"Accepted": "True", "Programmed": "True"})
+        self.assertEqual(status()["addresses"], [{"type": "Hostname", "value": "penstock.default.svc"}])
+        self.assertEqual(said(status()["listeners"][0])["Programmed"], "True")
+
+
 if __name__ == "__main__":
     harness.main()

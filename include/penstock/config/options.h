@@ -93,7 +93,7 @@ struct Kubernetes {
   std::string kubeconfig, context;       // "": $KUBECONFIG, the service account, ~/.kube/config
   bool write = true;                     // status and Events
   bool gateway_api = true;               // read Gateways and HTTPRoutes
-  std::string gateway_address;           // for the status of Gateways; "": not known
+  std::string gateway_address;           // for the status of Gateways; "": NAME.NAMESPACE.svc of own_service
   std::string controller = "penstock.dev/gateway";
   std::string own_service = "penstock";  // parent in the status of pools without a route; "": none is written
 };

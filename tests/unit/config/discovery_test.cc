@@ -133,6 +133,18 @@ TEST_CASE("our own Service is where the pod is") {
   CHECK(resolve_options(options_of("  enabled: true\n  own_service: \"\"\n"), pod, "home").self.name.empty());
 }
 
+TEST_CASE("without an address for Gateways it is that of our own Service") {
+  const PodIdentity pod{.name = "penstock-0", .ns = "edge"};
+  const auto address = [&](const std::string& more, const PodIdentity& who) {
+    return resolve_options(options_of("  enabled: true\n" + more), who, "home").gateway_address;
+  };
+  CHECK(address("", pod) == "penstock.edge.svc");
+  CHECK(address("", {}) == "penstock.home.svc");
+  CHECK(address("  own_service: x/y\n", pod) == "y.x.svc");
+  CHECK(address("  own_service: \"\"\n", pod).empty());
+  CHECK(address("  own_service: x/y\n  gateway_address: llm.example.com\n", pod) == "llm.example.com");
+}
+
 TEST_CASE("where the API server is comes from the options") {
   const Options options = options_of("  enabled: true\n  kubeconfig: /k\n  context: c\n");
   CHECK(kube_sources(options).kubeconfig == "/k");

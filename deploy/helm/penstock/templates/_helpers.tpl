@@ -54,8 +54,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
       "drain_limit" (printf "%ds" (int .Values.drain.limitSeconds))) -}}
 {{- if .Values.discovery.kubernetes -}}
 {{- $kubernetes := dict "enabled" true "own_service" (include "penstock.fullname" .) -}}
-{{- if and .Values.discovery.gatewayApi (not (dig "kubernetes" "gateway_address" "" .Values.config)) -}}
-{{- $_ := set $kubernetes "gateway_address" (printf "%s.%s.svc" (include "penstock.fullname" .) .Release.Namespace) -}}
+{{- with .Values.discovery.gatewayAddress -}}
+{{- $_ := set $kubernetes "gateway_address" . -}}
 {{- end -}}
 {{- $_ := set $decided "kubernetes" $kubernetes -}}
 {{- end -}}
