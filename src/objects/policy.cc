@@ -150,6 +150,17 @@ bool View::knows_gateways() const {
   return !store_.awaited(Kind::gateway_class) && !store_.awaited(Kind::gateway) && !store_.awaited(Kind::http_route);
 }
 
+bool speaks(std::string_view app_protocol) {
+  constexpr std::string_view others[] = {
+      "kubernetes.io/h2c", "kubernetes.io/ws", "kubernetes.io/wss", "h2c", "http2", "grpc", "https", "tls"};
+  return std::find(std::begin(others), std::end(others), app_protocol) == std::end(others);
+}
+
+std::string unspoken(std::string_view app_protocol) {
+  return "the appProtocol " + std::string(app_protocol) +
+         " is not supported: requests go over HTTP/1.1, to endpoints that answer it";
+}
+
 Condition condition(std::string_view type, bool value, std::string_view reason, std::string message,
                     const Meta& about) {
   return {std::string(type), value ? "True" : "False", std::string(reason), std::move(message), about.generation, ""};
@@ -259,9 +270,12 @@ void find_pool_statuses(const View& view, const std::map<PoolId, std::vector<Poo
     if (!policy.pools.contains(id)) return;
     WantedStatus wanted{Kind::inference_pool, &meta, &pool->status, {}};
     const auto add = [&](const ParentRef& parent, bool accepted) {
-      Condition verdict = accepted ? condition("Accepted", true, "Accepted", "is served", meta)
-                                   : condition("Accepted", false, "HTTPRouteNotAccepted",
-                                               "the routes that lead here are not accepted", meta);
+      const std::string& protocol = pool->spec.app_protocol;
+      Condition verdict = !speaks(protocol)
+                              ? condition("Accepted", false, "NotSupportedByParent", unspoken(protocol), meta)
+                          : accepted ? condition("Accepted", true, "Accepted", "is served", meta)
+                                     : condition("Accepted", false, "HTTPRouteNotAccepted",
+                                                 "the routes that lead here are not accepted", meta);
       Condition refs = condition("ResolvedRefs", true, "ResolvedRefs", "the gateway picks endpoints by itself", meta);
       wanted.status.parents.push_back({parent, view.options().controller, {std::move(verdict), std::move(refs)}, ""});
     };

@@ -94,6 +94,11 @@ void find_pool_statuses(const View& view, const std::map<PoolId, std::vector<Poo
 
 Policy find_policy(const View& view);
 
+// False for what an appProtocol can name and we do not speak. We speak HTTP/1.1 without TLS; names that say nothing
+// about that ("vllm.ai/fast") are of no concern.
+bool speaks(std::string_view app_protocol);
+std::string unspoken(std::string_view app_protocol);  // what to say of it
+
 Condition condition(std::string_view type, bool value, std::string_view reason, std::string message, const Meta& about);
 
 // Gives conditions their times and writes the bodies. Remembers the times that it gave until they are stored.

@@ -203,6 +203,14 @@ struct Resolver::State {
     }
   }
 
+  // An appProtocol that we do not speak, of the pool or of its endpoints; null: there is none.
+  static const std::string* unspoken_of(const Pool& pool) {
+    if (!speaks(pool.app_protocol)) return &pool.app_protocol;
+    const auto found = std::find_if(pool.endpoints.begin(), pool.endpoints.end(),
+                                    [](const auto& e) { return !speaks(e->app_protocol); });
+    return found == pool.endpoints.end() ? nullptr : &(*found)->app_protocol;
+  }
+
   static void find_notices(PoolState& state, const Pool& pool) {
     const PoolDefinition& d = state.definition;
     state.notices.clear();
@@ -217,6 +225,7 @@ struct Resolver::State {
       add("NoEndpoints", state.pods == nullptr ? "the Service " + d.service->name + " has no endpoint with this port"
                                                : "no selected pod has an address and an active port");
     }
+    if (const std::string* const protocol = unspoken_of(pool)) add("UnsupportedProtocol", unspoken(*protocol));
     if (state.pods != nullptr && state.pods->ambiguous()) {
       add("SharedAddress", "several pods say that they have one address; the ready or younger one is used");
     }

@@ -69,7 +69,7 @@ class RouteFinder {
     return found;
   }
 
-  // Index of the backend's pool, or -1 with the reason in `finding`.
+  // Index of the backend's pool, or -1; in `finding` what stands against it.
   int32_t resolve(const HttpRoute& route, const BackendRef& backend, CompiledRoute& out, Finding& finding) {
     const std::string& ns = backend.ns.empty() ? route.meta.ns : backend.ns;
     const std::string what = backend.kind + ' ' + ns + '/' + backend.name;
@@ -107,11 +107,14 @@ class RouteFinder {
       return -1;
     }
     const auto& ports = service->ports;
-    if (std::none_of(ports.begin(), ports.end(), [&](const ServicePort& p) { return p.port == backend.port; })) {
+    const auto found =
+        std::find_if(ports.begin(), ports.end(), [&](const ServicePort& p) { return p.port == backend.port; });
+    if (found == ports.end()) {
       finding.note("BackendNotFound", backend.port == 0 ? "the reference to " + what + " has no port"
                                                         : what + " has no port " + std::to_string(backend.port));
       return -1;
     }
+    if (!speaks(found->app_protocol)) finding.note("UnsupportedProtocol", what + ": " + unspoken(found->app_protocol));
     const std::string port = std::to_string(backend.port);
     const PoolId id{Source::service, ns, backend.name, port};
     policy_.pools.try_emplace(

@@ -4,7 +4,7 @@ import signal
 
 import harness
 import test_kubernetes_api as api
-from harness import fetch, wait_for
+from harness import completion, fetch, wait_for
 from kube_case import POOL, KubernetesCase
 from kube_client import KubeClient
 
@@ -103,6 +103,23 @@ class TakenBack(KubernetesCase):
             server.wait("it is not", lambda s=said: s() == ("False", "PoolNotFound", 2))
             server.patch(resource, name, {"spec": {"poolRef": {"name": POOL}}})
             server.wait("it is again", lambda s=said: s() == ("True", "Accepted", 3))
+
+    def test_a_pool_of_a_protocol_that_we_do_not_speak_is_not_accepted_and_served_where_it_can_be(self):
+        server = self.cluster(1, sim=("--instant",)).server
+        gateway = self.penstock(server)
+        accepted = lambda: [  # noqa: E731
+            (one["status"], one["reason"])
+            for parent in (server.get("inferencepools", POOL).get("status") or {}).get("parents") or []
+            for one in parent["conditions"]
+            if one["type"] == "Accepted"
+        ]
+        server.wait("it is accepted", lambda: accepted() == [("True", "Accepted")])
+        server.patch("inferencepools", POOL, {"spec": {"appProtocol": "kubernetes.io/h2c"}})
+        server.wait("it is not", lambda: accepted() == [("False", "NotSupportedByParent")])
+        problems = [(one["kind"], one["name"], one["reason"]) for one in gateway.status_page()["problems"]]
+        self.assertEqual(problems, [("InferencePool", POOL, "UnsupportedProtocol")])
+        self.assertEqual(gateway.value("penstock_object_problems", name=POOL, reason="UnsupportedProtocol"), 1)
+        self.assertEqual(fetch(gateway.port, "/v1/completions", "POST", completion("hello")).status, 200)
 
 
 class Gateways(KubernetesCase):
