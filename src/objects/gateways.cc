@@ -107,9 +107,15 @@ Gateways::Gateways(const View& view, Policy& policy) : view_(view) {
     policy.statuses.push_back({kind, &found.meta, &found.status, std::move(status)});
   });
   // Without its routes a Gateway would answer 404 to everything.
-  if (view.store().awaited(Kind::http_route)) return;
-  view.each<Gateway>(Kind::gateway, std::nullopt, [&](Kind, const Gateway& gateway) {
+  const bool ignored = view.store().awaited(Kind::http_route);
+  view.each<Gateway>(Kind::gateway, std::nullopt, [&](Kind kind, const Gateway& gateway) {
     if (!classes.contains(gateway.spec.class_name)) return;
+    if (ignored) {
+      const Meta& meta = gateway.meta;
+      return policy.notices.push_back({kind, meta.ns, meta.name, meta.uid, true, "RoutesNotReadable",
+                                       "is ignored as long as HTTPRoutes cannot be listed: they may be forbidden to "
+                                       "this gateway, or not installed"});
+    }
     GatewayState state{&gateway, {}};
     for (const Listener& listener : gateway.spec.listeners) state.listeners.push_back(judge(listener));
     mark_conflicts(state.listeners);

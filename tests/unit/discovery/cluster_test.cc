@@ -364,6 +364,12 @@ TEST_CASE("routes of other gateways make nothing be watched") {
 
 TEST_CASE("a Gateway does not count before its routes are known") {
   Bench b(options_of(/*gateway_api=*/true));
+  const auto routes_problems = [&] {
+    const auto problems = b.cluster->status().problems;
+    return std::count_if(problems.begin(), problems.end(), [](const objects::Notice& problem) {
+      return problem.kind == objects::Kind::gateway && problem.name == "g" && problem.reason == "RoutesNotReadable";
+    });
+  };
   b.put_pool();
   b.put_gateway();
   b.put_route();
@@ -381,6 +387,7 @@ TEST_CASE("a Gateway does not count before its routes are known") {
     b.run(milliseconds(200));
     REQUIRE(b.cluster->synced());
     CHECK(b.cluster->desired().routes->mode() == objects::RoutingMode::one_pool);
+    CHECK(routes_problems() == 1);
     b.api->set_mode(routes, FakeApi::Mode::serves);
     b.run(seconds(90));
   }
@@ -396,6 +403,7 @@ TEST_CASE("a Gateway does not count before its routes are known") {
   REQUIRE(b.cluster->synced());
   CHECK(b.cluster->desired().routes->mode() == objects::RoutingMode::routes);
   CHECK(!b.refuses());
+  CHECK(routes_problems() == 0);
 }
 
 TEST_CASE("of resource definitions that come together none is noticed half a minute after another") {
