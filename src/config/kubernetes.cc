@@ -90,6 +90,7 @@ objects::ResolveOptions resolve_options(const Options& options, const PodIdentit
   const ObjectName self = split_object_name(from.own_service);
   out.self.name = self.name;
   out.self.ns = !self.ns.empty() ? self.ns : !pod.ns.empty() ? pod.ns : home;
+  out.self_certain = !pod.ns.empty();
   // What is known without asking anybody: the name by which our own Service is reached inside the cluster.
   if (out.gateway_address.empty() && !self.name.empty()) out.gateway_address = self.name + '.' + out.self.ns + ".svc";
   return out;

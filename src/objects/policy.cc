@@ -107,7 +107,8 @@ bool ours_to_judge(const Status& stored) {
 
 bool pool_exists(const View& view, const std::string& ns, const std::string& name) {
   for (const Kind kind : {Kind::inference_pool, Kind::inference_pool_legacy}) {
-    if (view.store().in_force(kind) && view.store().get<InferencePool>(kind, ns, name) != nullptr) return true;
+    const auto pool = view.store().get<InferencePool>(kind, ns, name);
+    if (view.store().in_force(kind) && pool != nullptr && !pool->meta.deleting) return true;
   }
   return false;
 }
@@ -171,7 +172,7 @@ void find_pools(const View& view, Policy& policy) {
   view.each<InferencePool>(
       Kind::inference_pool, Kind::inference_pool_legacy, [&](Kind kind, const InferencePool& pool) {
         const PoolName name{pool.meta.ns, pool.meta.name};
-        if (!options.inference_pools) return;
+        if (!options.inference_pools || pool.meta.deleting) return;
         const auto& wanted = options.pools;
         if (!wanted.empty() && std::find(wanted.begin(), wanted.end(), name) == wanted.end()) return;
         PoolDefinition out{PoolId{Source::inference_pool, name.ns, name.name, ""},
@@ -189,7 +190,7 @@ void find_pools(const View& view, Policy& policy) {
   for (const PoolName& name : options.pools) {
     if (policy.pools.contains(PoolId{Source::inference_pool, name.ns, name.name, ""})) continue;
     policy.notices.push_back({Kind::inference_pool, name.ns, name.name, "", true, "PoolNotFound",
-                              "the gateway is told to serve this pool, and it does not exist"});
+                              "the gateway is told to serve this pool, and it does not exist or is being deleted"});
   }
   for (const SelectorPool& pool : options.selector_pools) {
     add_pool(policy, {PoolId{Source::selector, pool.ns, pool.name, ""}, Kind::pod, "", pool.selector,
@@ -267,8 +268,11 @@ void find_pool_statuses(const View& view, const std::map<PoolId, std::vector<Poo
   view.store().each<InferencePool>(Kind::inference_pool, [&](const std::shared_ptr<const InferencePool>& pool) {
     const Meta& meta = pool->meta;
     const PoolId id{Source::inference_pool, meta.ns, meta.name, ""};
-    if (!policy.pools.contains(id)) return;
-    WantedStatus wanted{Kind::inference_pool, &meta, &pool->status, {}};
+    WantedStatus wanted{Kind::inference_pool, &meta, &pool->status, {}, policy.pools.contains(id)};
+    if (!wanted.served) {
+      if (view.options().self_certain && !meta.deleting) policy.statuses.push_back(std::move(wanted));
+      return;
+    }
     const auto add = [&](const ParentRef& parent, bool accepted) {
       const std::string& protocol = pool->spec.app_protocol;
       Condition verdict = !speaks(protocol)

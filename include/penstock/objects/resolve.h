@@ -46,7 +46,8 @@ struct ResolveOptions {
   bool implicit_gateway = false;
   // Parent in the status of pools that no route leads to: the gateway's own Service. name "": none is written.
   ParentRef self{.group = "", .kind = "Service"};
-  bool prefer_ipv6 = false;  // of Services with both families
+  bool self_certain = false;  // nobody else has that Service: what it says of pools that we do not serve is taken back
+  bool prefer_ipv6 = false;   // of Services with both families
   bool operator==(const ResolveOptions&) const = default;
 };
 

@@ -188,6 +188,45 @@ TEST_CASE("what others write under our name stays as long as it is not certain t
   }
 }
 
+TEST_CASE("a pool that is being deleted is not there any more") {
+  Store store;
+  Resolver resolver(store, {.self = {.group = "", .kind = "Service", .ns = "default", .name = "gw"}});
+  store.apply(Kind::inference_pool, inference_pool("p"));
+  store.apply(Kind::pod, pod("a", "ua", "10.0.0.1"));
+  REQUIRE(resolver.update(1).pools.size() == 1);
+  store.apply(Kind::inference_pool,
+              object_of(Kind::inference_pool,
+                        R"({"metadata":{"namespace":"default","name":"p","deletionTimestamp":"2025-01-01T00:00:00Z"},)"
+                        R"("spec":{"selector":{"matchLabels":{"app":"vllm"}},"targetPorts":[{"number":8000}]}})"));
+  const Desired& after = resolver.update(2);
+  CHECK(after.pools.empty());
+  CHECK(after.routes->mode() == RoutingMode::nothing);
+  CHECK(after.statuses.empty());
+}
+
+TEST_CASE("of a pool that is left to others our own entry is taken back, and no other") {
+  const auto written = [](bool certain, const std::string& name) -> std::string {
+    Store store;
+    Resolver resolver(store, {.pools = {{"default", "another"}},
+                              .self = {.group = "", .kind = "Service", .ns = "default", .name = "gw"},
+                              .self_certain = certain});
+    store.apply(Kind::inference_pool,
+                object_of(Kind::inference_pool,
+                          R"({"metadata":{"namespace":"default","name":"p"},"spec":{"selector":{"matchLabels":)"
+                          R"({"app":"x"}},"targetPorts":[{"number":8000}]},"status":{"parents":[)"
+                          R"({"parentRef":{"name":"gateway"},"controllerName":"penstock.dev/gateway"},)"
+                          R"({"parentRef":{"group":"","kind":"Service","name":")" +
+                              name + R"("},"controllerName":"penstock.dev/gateway"}]}})"));
+    const auto& statuses = resolver.update(1).statuses;
+    return statuses.empty() || !statuses[0].needed ? "" : statuses[0].body;
+  };
+  const std::string body = written(true, "gw");
+  CHECK(body.find("\"gateway\"") != std::string::npos);
+  CHECK(body.find("\"gw\"") == std::string::npos);
+  CHECK(written(true, "green").empty());
+  CHECK(written(false, "gw").empty());
+}
+
 TEST_CASE("Accepted is taken back when the pool is not there, but not over the words of others") {
   const auto objective = [](const std::string& condition) {
     return object_of(Kind::objective,
