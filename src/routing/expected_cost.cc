@@ -204,9 +204,10 @@ double decoding_weight(const LoadCounters& load, const Pool& pool) {
 // through.
 double unseen_seconds(const Inputs& in, const Candidate& candidate, double each, double token) {
   const endpoints::EndpointState& state = *candidate.endpoint->state;
-  const double clock = unseen_backlog(state.pace, in.now);
   const double unseen = count(state.load.unseen);
-  if (unseen == 0 || !known(in, candidate)) return clock;
+  if (unseen == 0) return 0;  // an engine faster than the clock has answered all of them
+  const double clock = unseen_backlog(state.pace, in.now);
+  if (!known(in, candidate)) return clock;
   const double mean = each + count(state.load.unseen_tokens) / unseen * token;
   const double share = unseen / std::max(count(state.load.requests), unseen);
   const double queued = std::min(candidate.endpoint->waiting_now() * share, unseen);

@@ -91,6 +91,14 @@ TEST_CASE("a copy of a prefix that many use costs the one that makes it a share"
   CHECK(bench.scores()[0] == 1);
 }
 
+TEST_CASE("what does not stream is no backlog any more when it was answered before it was expected to be") {
+  Bench bench(2);
+  { const Reservation early(bench.builder.state(0), 1600, 1600, 100, at_ms(0), false); }
+  bench.matched = {99, 0};
+  CHECK(unseen_backlog(bench.builder.state(0).pace, at_ms(1)) > 0.1);
+  CHECK(bench.scores() == std::vector<double>{1, 0});
+}
+
 TEST_CASE("a prefill that stalls decodes costs more") {
   Bench bench(2);
   bench.teach();
