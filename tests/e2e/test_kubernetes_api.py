@@ -357,8 +357,9 @@ class Objects(KubernetesCase):
             streamed = self.ask(gateway, "chat", stream=True)
             names = {harness.json.loads(event)["model"] for event in streamed.events() if event != "[DONE]"}
             self.assertEqual(names, {"chat"})
-            listed = [one["id"] for one in fetch(gateway.port, "/v1/models").json()["data"]]
-            self.assertIn("chat", listed)
+            listed = {one["id"]: one for one in fetch(gateway.port, "/v1/models").json()["data"]}
+            self.assertEqual(listed["chat"]["root"], "chat")  # and not what stands behind it
+            self.assertIsNone(listed["chat"]["max_model_len"])
             taken = self.decisions(gateway, model_rewrite_name="alias", model_name="chat", target_model="base-model")
             self.assertGreaterEqual(taken, 2)
             self.assertEqual(server.seen(verb="list", resource="inferencemodelrewrites", status=422), [])
