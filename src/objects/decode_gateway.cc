@@ -13,7 +13,7 @@ void nothing_more(Reader&, T&) {}
 
 constexpr Field<GatewayClass> class_spec_fields[] = {
     {"controllerName", [](Reader& r, Value v, GatewayClass& c) { r.text(v, c.spec.controller); }},
-    {"parametersRef", nullptr},
+    {"parametersRef", [](Reader&, Value, GatewayClass& c) { c.spec.parameters = true; }},
     {"description", nullptr},
 };
 constexpr Field<GatewayClass> class_fields[] = {
@@ -68,7 +68,7 @@ constexpr Field<Listener> listener_fields[] = {
     {"port", [](Reader& r, Value v, Listener& l) { r.port(v, l.port); }},
     {"protocol", [](Reader& r, Value v, Listener& l) { r.text(v, l.protocol); }},
     {"allowedRoutes", [](Reader& r, Value v, Listener& l) { read_object(r, v, l, allowed_routes_fields); }},
-    {"tls", nullptr},  // listeners with TLS are refused in their status
+    {"tls", [](Reader&, Value, Listener& l) { l.tls = true; }},
 };
 void read_listeners(Reader& reader, Value value, std::vector<Listener>& out) {
   read_list(reader, value, out, listener_fields, [&](Listener& listener) {
@@ -78,13 +78,48 @@ void read_listeners(Reader& reader, Value value, std::vector<Listener>& out) {
   });
 }
 
+constexpr Field<GatewayAddress> address_fields[] = {
+    {"type", [](Reader& r, Value v, GatewayAddress& a) { r.text(v, a.type); }},
+    {"value", [](Reader& r, Value v, GatewayAddress& a) { r.text(v, a.value); }},
+};
+constexpr Field<Gateway> infrastructure_fields[] = {
+    {"labels", [](Reader&, Value, Gateway& g) { g.spec.ignored.emplace_back("infrastructure.labels"); }},
+    {"annotations", [](Reader&, Value, Gateway& g) { g.spec.ignored.emplace_back("infrastructure.annotations"); }},
+    {"parametersRef", [](Reader&, Value, Gateway& g) { g.spec.parameters = true; }},
+};
+constexpr Field<std::string> listener_sets_from_fields[] = {
+    {"from", [](Reader& r, Value v, std::string& from) { r.text(v, from); }},
+    {"selector", nullptr},
+};
+constexpr Field<std::string> listener_sets_fields[] = {
+    {"namespaces", [](Reader& r, Value v, std::string& from) { read_object(r, v, from, listener_sets_from_fields); }},
+};
+// ListenerSets are not known here; that none may attach is no more than what is so anyway.
+void read_allowed_listeners(Reader& reader, Value value, Gateway& gateway) {
+  std::string from = "None";
+  read_object(reader, value, from, listener_sets_fields);
+  if (from != "None") gateway.spec.ignored.emplace_back("allowedListeners");
+}
+// Of a defaultScope and of what uses it.
+bool read_scope(Reader& reader, Value value) {
+  std::string scope;
+  reader.text(value, scope);
+  return !scope.empty() && scope != "None";
+}
+void read_default_scope(Reader& reader, Value value, Gateway& gateway) {
+  gateway.spec.is_default = read_scope(reader, value);
+  if (gateway.spec.is_default) gateway.spec.ignored.emplace_back("defaultScope");
+}
+
 constexpr Field<Gateway> gateway_spec_fields[] = {
     {"gatewayClassName", [](Reader& r, Value v, Gateway& g) { r.text(v, g.spec.class_name); }},
     {"listeners", [](Reader& r, Value v, Gateway& g) { read_listeners(r, v, g.spec.listeners); }},
-    {"addresses", nullptr},  // a wish; the real address is in the status
-    {"infrastructure", nullptr},
-    {"allowedListeners", nullptr},
-    {"tls", nullptr},
+    {"addresses",
+     [](Reader& r, Value v, Gateway& g) { read_list(r, v, g.spec.addresses, address_fields, [](GatewayAddress&) {}); }},
+    {"infrastructure", [](Reader& r, Value v, Gateway& g) { read_object(r, v, g, infrastructure_fields); }},
+    {"allowedListeners", read_allowed_listeners},
+    {"defaultScope", read_default_scope},
+    {"tls", [](Reader&, Value, Gateway& g) { g.spec.ignored.emplace_back("tls"); }},
 };
 constexpr Field<Gateway> gateway_fields[] = {
     {"spec", [](Reader& r, Value v, Gateway& g) { read_object(r, v, g, gateway_spec_fields); }},
@@ -302,7 +337,7 @@ constexpr Field<HttpRoute> route_spec_fields[] = {
          if (parent.name.empty()) r.missing("name", "the name of a Gateway");
        });
      }},
-    {"useDefaultGateways", nullptr},
+    {"useDefaultGateways", [](Reader& r, Value v, HttpRoute& h) { h.spec.use_default = read_scope(r, v); }},
     {"hostnames", [](Reader& r, Value v, HttpRoute& h) { r.texts(v, h.spec.hostnames); }},
     {"rules", [](Reader& r, Value v, HttpRoute& h) { read_list(r, v, h.spec.rules, rule_fields, [](RouteRule&) {}); }},
 };

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <set>
 
+#include "route_filters.h"
+
 namespace penstock::objects {
 namespace {
 
@@ -58,13 +60,63 @@ std::vector<Condition> conditions_of(const ListenerState& listener, const Meta& 
   return out;
 }
 
+Notice notice(Kind kind, const Meta& meta, std::string reason, std::string message) {
+  return {kind, meta.ns, meta.name, meta.uid, true, std::move(reason), std::move(message)};
+}
+
 void report(const Meta& gateway, const ListenerState& listener, Policy& policy) {
   const auto add = [&](const std::string& reason, const std::string& why) {
-    policy.notices.push_back({Kind::gateway, gateway.ns, gateway.name, gateway.uid, true, reason,
-                              "listener " + listener.spec->name + ": " + why});
+    policy.notices.push_back(notice(Kind::gateway, gateway, reason, "listener " + listener.spec->name + ": " + why));
   };
   if (!listener.refused.empty()) add(listener.refused, listener.why);
   if (listener.other_kinds) add("InvalidRouteKinds", "only HTTPRoute is supported");
+}
+
+std::string ignored_of(const GatewaySpec& spec) {
+  std::string out;
+  const auto add = [&](const std::string& field) { out.append(out.empty() ? "" : ", ").append(field); };
+  for (const std::string& field : spec.ignored) add(field);
+  for (size_t i = 0; i < spec.listeners.size(); ++i) {
+    const Listener& listener = spec.listeners[i];
+    if (listener.tls && listener.protocol == "HTTP") add("listeners[" + std::to_string(i) + "].tls");
+  }
+  return out;
+}
+
+// Why a Gateway is not accepted, whatever its listeners are.
+Finding refusal_of(const GatewaySpec& spec) {
+  Finding out;
+  for (const GatewayAddress& asked : spec.addresses) {
+    if (asked.type == "IPAddress" || asked.type == "Hostname") continue;
+    out.note("UnsupportedAddress",
+             "addresses of the type " + asked.type + " are not supported; expected IPAddress or Hostname");
+  }
+  if (spec.parameters) out.note("InvalidParameters", "no kind is supported in infrastructure.parametersRef");
+  return out;
+}
+
+// The first address that is asked for and is not the one that there is ("": none).
+Finding missing_address(const GatewaySpec& spec, const std::string& address) {
+  Finding out;
+  const std::string only = address.empty() ? "" : "; the only one here is " + address + " (kubernetes.gateway_address)";
+  for (const GatewayAddress& asked : spec.addresses) {
+    const bool same = asked.value.empty() || lower_case(asked.value) == lower_case(address);
+    if (!address.empty() && asked.type == type_of_address(address) && same) continue;
+    if (asked.value.empty()) out.note("AddressNotAssigned", "there is no address of the type " + asked.type + only);
+    else out.note("AddressNotUsable", "the address " + asked.value + " cannot be had" + only);
+  }
+  return out;
+}
+
+void report(const Gateway& gateway, const Finding& refused, const Finding& missing, Policy& policy) {
+  const auto add = [&](const std::string& reason, const std::string& message) {
+    policy.notices.push_back(notice(Kind::gateway, gateway.meta, reason, message));
+  };
+  if (refused.found()) add(refused.reason, refused.message);
+  else if (missing.found()) add(missing.reason, missing.message);
+  if (const std::string ignored = ignored_of(gateway.spec); !ignored.empty()) {
+    add("FieldIgnored", "has no effect here: " + ignored);
+  }
 }
 
 }  // namespace
@@ -102,8 +154,11 @@ Gateways::Gateways(const View& view, Policy& policy) : view_(view) {
     if (found.spec.controller != view.options().controller) return;
     classes.insert(found.meta.name);
     Status status;
-    status.conditions.push_back(
-        condition("Accepted", true, "Accepted", "Gateways of this class are served", found.meta));
+    const bool bare = !found.spec.parameters;
+    const std::string said =
+        bare ? "Gateways of this class are served" : "no kind is supported in parametersRef: it has no effect";
+    status.conditions.push_back(condition("Accepted", bare, bare ? "Accepted" : "InvalidParameters", said, found.meta));
+    if (!bare) policy.notices.push_back(notice(kind, found.meta, "InvalidParameters", said));
     policy.statuses.push_back({kind, &found.meta, &found.status, std::move(status)});
   });
   // Without its routes a Gateway would answer 404 to everything.
@@ -111,11 +166,11 @@ Gateways::Gateways(const View& view, Policy& policy) : view_(view) {
   view.each<Gateway>(Kind::gateway, std::nullopt, [&](Kind kind, const Gateway& gateway) {
     if (!classes.contains(gateway.spec.class_name)) return;
     if (ignored) {
-      const Meta& meta = gateway.meta;
-      return policy.notices.push_back({kind, meta.ns, meta.name, meta.uid, true, "RoutesNotReadable",
-                                       "is ignored as long as HTTPRoutes cannot be listed: they may be forbidden to "
-                                       "this gateway, or not installed"});
+      return policy.notices.push_back(notice(kind, gateway.meta, "RoutesNotReadable",
+                                             "is ignored as long as HTTPRoutes cannot be listed: they may be forbidden "
+                                             "to this gateway, or not installed"));
     }
+    has_default_ |= gateway.spec.is_default;
     GatewayState state{&gateway, {}};
     for (const Listener& listener : gateway.spec.listeners) state.listeners.push_back(judge(listener));
     mark_conflicts(state.listeners);
@@ -184,25 +239,27 @@ void Gateways::want_status(const GatewayState& state, Policy& policy) const {
   const std::string& address = view_.options().gateway_address;
   const auto good = std::count_if(state.listeners.begin(), state.listeners.end(),
                                   [](const ListenerState& listener) { return listener.refused.empty(); });
-  const bool all_good = good == static_cast<ptrdiff_t>(state.listeners.size());
-  const bool programmed = good > 0 && !address.empty();
+  Finding refused = refusal_of(state.gateway->spec);
+  const Finding missing = missing_address(state.gateway->spec, address);
+  report(*state.gateway, refused, missing, policy);
+  if (good == 0) refused.note("ListenersNotValid", "some listeners cannot be used");
+  Finding pending;  // the first of these counts
+  if (address.empty()) pending.note("AddressNotAssigned", "the gateway has no address yet");
+  if (good == 0) pending.note("Invalid", "no listener can be used");
+  if (refused.found()) pending.note("Invalid", refused.message);
+  if (missing.found()) pending.note(missing.reason, missing.message);
+  const bool accepted = !refused.found(), programmed = !pending.found();
+  if (good == static_cast<ptrdiff_t>(state.listeners.size())) refused.note("Accepted", "every listener is in use");
+  refused.note("ListenersNotValid", "some listeners cannot be used");
+  pending.note("Programmed", "takes requests");
   WantedStatus wanted{Kind::gateway, &meta, &state.gateway->status, {}};
-  auto& conditions = wanted.status.conditions;
-  conditions.push_back(condition("Accepted", good > 0, all_good ? "Accepted" : "ListenersNotValid",
-                                 all_good ? "every listener is in use" : "some listeners cannot be used", meta));
-  conditions.push_back(condition("Programmed", programmed,
-                                 programmed        ? "Programmed"
-                                 : address.empty() ? "AddressNotAssigned"
-                                                   : "Invalid",
-                                 programmed        ? "takes requests"
-                                 : address.empty() ? "the gateway has no address yet"
-                                                   : "no listener can be used",
-                                 meta));
+  wanted.status.conditions = {condition("Accepted", accepted, refused.reason, refused.message, meta),
+                              condition("Programmed", programmed, pending.reason, pending.message, meta)};
   if (!address.empty()) wanted.status.addresses.push_back(address);
   for (const ListenerState& listener : state.listeners) {
     report(meta, listener, policy);
     wanted.status.listeners.push_back(
-        {listener.spec->name, listener.attached, listener.kinds, conditions_of(listener, meta, programmed)});
+        {listener.spec->name, listener.attached, listener.kinds, conditions_of(listener, meta, !address.empty())});
   }
   policy.statuses.push_back(std::move(wanted));
 }

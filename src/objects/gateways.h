@@ -34,6 +34,7 @@ class Gateways {
   // Finds them, and wants the statuses of GatewayClasses.
   Gateways(const View& view, Policy& policy);
   bool any() const { return !gateways_.empty(); }
+  bool has_default() const { return has_default_; }  // one has a defaultScope
   GatewayState* find(const std::string& ns, const std::string& name);
   Attachment attach(GatewayState& gateway, const HttpRoute& route, const ParentRef& parent) const;
   // When all routes are attached.
@@ -43,6 +44,7 @@ class Gateways {
   bool lets_in(const Listener& listener, const Gateway& gateway, const HttpRoute& route) const;
   void want_status(const GatewayState& state, Policy& policy) const;
   const View& view_;
+  bool has_default_ = false;
   std::map<std::pair<std::string, std::string>, GatewayState> gateways_;
 };
 

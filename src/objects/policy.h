@@ -99,6 +99,8 @@ Policy find_policy(const View& view);
 bool speaks(std::string_view app_protocol);
 std::string unspoken(std::string_view app_protocol);  // what to say of it
 
+std::string_view type_of_address(std::string_view address);  // as Gateways name it
+
 Condition condition(std::string_view type, bool value, std::string_view reason, std::string message, const Meta& about);
 
 // Gives conditions their times and writes the bodies. Remembers the times that it gave until they are stored.

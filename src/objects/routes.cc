@@ -277,6 +277,9 @@ class RouteFinder {
     if (route.spec.parents.empty() && view_.options().implicit_gateway) add_implicit(route);
     if (!placed_.empty()) add_entries(route, compiled_once());
     if (compiled) report(route, *compiled);
+    if (route.spec.use_default && gateways_.has_default()) {
+      report(route, "FieldIgnored", "has no effect here: useDefaultGateways");
+    }
     policy_.statuses.push_back(std::move(wanted));
   }
 

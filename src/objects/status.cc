@@ -96,10 +96,8 @@ void append_gateway(std::string& out, const Status& status) {
   out += "\"addresses\":[";
   for (const std::string& address : status.addresses) {
     if (out.back() != '[') out += ',';
-    const bool host =
-        address.find_first_not_of("0123456789.") != std::string::npos && address.find(':') == std::string::npos;
     out += '{';
-    append_member(out, "type", host ? "Hostname" : "IPAddress");
+    append_member(out, "type", type_of_address(address));
     out += ',';
     append_member(out, "value", address);
     out += '}';
@@ -225,6 +223,12 @@ std::string body_of(const WantedStatus& wanted, const std::string& status, bool 
 }
 
 }  // namespace
+
+std::string_view type_of_address(std::string_view address) {
+  const bool host =
+      address.find_first_not_of("0123456789.") != std::string::npos && address.find(':') == std::string::npos;
+  return host ? "Hostname" : "IPAddress";
+}
 
 void StatusWriter::stamp(std::vector<Condition>& conditions, const std::vector<Condition>& before,
                          const std::string& part, Given& given) {

@@ -133,6 +133,30 @@ class Gateways(KubernetesCase):
         self.assertEqual(status()["addresses"], [{"type": "Hostname", "value": "penstock.default.svc"}])
         self.assertEqual(said(status()["listeners"][0])["Programmed"], "True")
 
+    def test_what_a_gateway_asks_for_in_vain_is_said_everywhere(self):
+        server = self.cluster(1).server
+        api.Objects.create_routes(server, {"backendRefs": [{**api.Objects.REF, "name": POOL}]})
+        gateway = self.penstock(server)
+        condition = lambda kind: [  # noqa: E731
+            (one["status"], one["reason"], one["observedGeneration"])
+            for one in (server.get("gateways", "gw").get("status") or {}).get("conditions") or []
+            if one["type"] == kind
+        ]
+        server.wait("it is programmed", lambda: condition("Programmed") == [("True", "Programmed", 1)])
+        asked = {"addresses": [{"type": "IPAddress", "value": "192.0.2.9"}], "infrastructure": {"labels": {"a": "b"}}}
+        server.patch("gateways", "gw", {"spec": asked})
+        server.wait("it is not", lambda: condition("Programmed") == [("False", "AddressNotUsable", 2)])
+        self.assertEqual(condition("Accepted"), [("True", "Accepted", 2)])
+        problems = {one["reason"]: one["message"] for one in gateway.status_page()["problems"] if one["name"] == "gw"}
+        self.assertEqual(set(problems), {"AddressNotUsable", "FieldIgnored"})
+        self.assertIn("192.0.2.9", problems["AddressNotUsable"])
+        self.assertIn("infrastructure.labels", problems["FieldIgnored"])
+        for reason in problems:
+            self.assertEqual(gateway.value("penstock_object_problems", kind="Gateway", name="gw", reason=reason), 1)
+        server.patch("gateways", "gw", {"spec": {"addresses": [{"type": "NamedAddress", "value": "mine"}]}})
+        server.wait("nor accepted", lambda: condition("Accepted") == [("False", "UnsupportedAddress", 3)])
+        self.assertEqual(fetch(gateway.port, "/v1/completions", "POST", completion("hello")).status, 200)
+
 
 if __name__ == "__main__":
     harness.main()

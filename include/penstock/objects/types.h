@@ -185,6 +185,7 @@ struct Objective {
 
 struct GatewayClassSpec {
   std::string controller;
+  bool parameters = false;  // it has a parametersRef
   bool operator==(const GatewayClassSpec&) const = default;
 };
 struct GatewayClass {
@@ -218,11 +219,20 @@ struct Listener {
   RoutesFrom from = RoutesFrom::same;
   LabelSelector selector;
   std::vector<GroupKind> kinds;  // empty: those that fit the protocol
+  bool tls = false;              // it has settings of TLS
   bool operator==(const Listener&) const = default;
+};
+struct GatewayAddress {
+  std::string type = "IPAddress", value;  // value "": any of the type
+  bool operator==(const GatewayAddress&) const = default;
 };
 struct GatewaySpec {
   std::string class_name;
   std::vector<Listener> listeners;
+  std::vector<GatewayAddress> addresses;  // asked for
+  bool parameters = false;                // infrastructure has a parametersRef
+  bool is_default = false;                // asks for the routes of its defaultScope
+  std::vector<std::string> ignored;       // fields that are given and mean nothing here: they are reported
   bool operator==(const GatewaySpec&) const = default;
 };
 struct Gateway {
@@ -290,6 +300,7 @@ struct RouteRule {
 };
 struct HttpRouteSpec {
   std::vector<ParentRef> parents;
+  bool use_default = false;  // attaches to default Gateways, too
   std::vector<std::string> hostnames;
   std::vector<RouteRule> rules;
   bool operator==(const HttpRouteSpec&) const = default;

@@ -265,6 +265,8 @@ GATEWAY = obj(
         listeners=keyed(_LISTENER, "name", minItems=1, maxItems=64),
         addresses=array(_GATEWAY_ADDRESS, maxItems=16),
         infrastructure=OPEN,
+        allowedListeners=OPEN,
+        tls=OPEN,
     ),
     status=obj(
         addresses=array(
