@@ -10,8 +10,8 @@ namespace {
 
 constexpr std::string_view gateway_group = "gateway.networking.k8s.io";
 
-ListenerState judge(const Listener& listener) {
-  ListenerState state{&listener, lower_case(listener.hostname), "", "", false, {}, false, 0};
+ListenerState judge(const Gateway& gateway, const Listener& listener) {
+  ListenerState state{&gateway, &listener, lower_case(listener.hostname), "", "", false, {}, false, 0};
   if (listener.protocol != "HTTP") {
     state.refused = "UnsupportedProtocol";
     state.why = "the protocol " + listener.protocol + " is not supported; expected HTTP";
@@ -163,6 +163,7 @@ Gateways::Gateways(const View& view, Policy& policy) : view_(view) {
   });
   // Without its routes a Gateway would answer 404 to everything.
   const bool ignored = view.store().awaited(Kind::http_route);
+  std::set<std::string> hosts;
   view.each<Gateway>(Kind::gateway, std::nullopt, [&](Kind kind, const Gateway& gateway) {
     if (!classes.contains(gateway.spec.class_name)) return;
     if (ignored) {
@@ -172,8 +173,11 @@ Gateways::Gateways(const View& view, Policy& policy) : view_(view) {
     }
     has_default_ |= gateway.spec.is_default;
     GatewayState state{&gateway, {}};
-    for (const Listener& listener : gateway.spec.listeners) state.listeners.push_back(judge(listener));
+    for (const Listener& listener : gateway.spec.listeners) state.listeners.push_back(judge(gateway, listener));
     mark_conflicts(state.listeners);
+    for (const ListenerState& listener : state.listeners) {
+      if (listener.refused.empty()) merged_ |= !hosts.insert(listener.host).second;
+    }
     gateways_.emplace(std::pair(gateway.meta.ns, gateway.meta.name), std::move(state));
   });
 }

@@ -10,6 +10,7 @@
 namespace penstock::objects {
 
 struct ListenerState {
+  const Gateway* gateway;
   const Listener* spec;
   std::string host;          // in lower case
   std::string refused, why;  // reason and message when it takes no traffic; "" when it does
@@ -34,6 +35,8 @@ class Gateways {
   // Finds them, and wants the statuses of GatewayClasses.
   Gateways(const View& view, Policy& policy);
   bool any() const { return !gateways_.empty(); }
+  // Several listeners have the same hostname: what they take is not apart here.
+  bool merged() const { return merged_; }
   bool has_default() const { return has_default_; }  // one has a defaultScope
   GatewayState* find(const std::string& ns, const std::string& name);
   Attachment attach(GatewayState& gateway, const HttpRoute& route, const ParentRef& parent) const;
@@ -44,7 +47,7 @@ class Gateways {
   bool lets_in(const Listener& listener, const Gateway& gateway, const HttpRoute& route) const;
   void want_status(const GatewayState& state, Policy& policy) const;
   const View& view_;
-  bool has_default_ = false;
+  bool has_default_ = false, merged_ = false;
   std::map<std::pair<std::string, std::string>, GatewayState> gateways_;
 };
 

@@ -5,6 +5,7 @@
 #include "gateways.h"
 #include "route_builder.h"
 #include "route_filters.h"
+#include "shadows.h"
 
 namespace penstock::objects {
 namespace {
@@ -30,12 +31,18 @@ struct CompiledRoute {
 };
 
 class RouteFinder {
+  struct Placed {
+    int32_t port;  // of the listener; 0: not known
+    CameBy came_by;
+  };
+
  public:
   RouteFinder(const View& view, Policy& policy) : view_(view), policy_(policy), gateways_(view, policy) {}
 
   std::map<PoolId, std::vector<PoolParent>> find(std::vector<ModelClaim> claims) {
     view_.each<HttpRoute>(Kind::http_route, std::nullopt, [&](Kind, const HttpRoute& route) { add(route); });
     gateways_.want_statuses(policy_);
+    if (gateways_.merged()) report_shadows(view_, entries_, came_by_, policy_);
     if (gateways_.any() || implicit_) {
       policy_.routes = std::make_shared<const RouteTable>(RoutingMode::routes, std::move(pools_),
                                                           compile_routes(std::move(routes_), std::move(entries_)));
@@ -211,22 +218,26 @@ class RouteFinder {
 
   // ---- attachment ----
 
-  // `port`: the listener's; 0: not known. All listeners are one port here, so of several with the same host nobody can
-  // tell which one a request came to.
-  void place(const HttpRoute& route, const std::string& listener_host, int32_t port) {
+  // By a listener, or by none that is known. All listeners are one port here, so of several with the same host nobody
+  // can tell which one a request came to.
+  void place(const HttpRoute& route, const ListenerState* listener) {
+    const std::string listener_host = listener == nullptr ? "" : listener->host;
+    const int32_t port = listener == nullptr ? 0 : listener->spec->port;
     for (const std::string& host : intersections(listener_host, route.spec.hostnames)) {
-      const auto [at, added] = placed_.try_emplace({listener_host, host}, port);
-      if (at->second != port) at->second = 0;
+      Placed& placed = placed_.try_emplace({listener_host, host}, Placed{port, {}}).first->second;
+      if (placed.port != port) placed.port = 0;
+      if (listener != nullptr) placed.came_by.push_back(listener);
     }
   }
 
   void add_entries(const HttpRoute& route, const CompiledRoute& compiled) {
-    for (const auto& [place, port] : placed_) {
+    for (const auto& [place, placed] : placed_) {
       for (const CompiledRoute::Rule& rule : compiled.rules) {
-        const uint32_t compiled_route = with_port(rule.route, port);
+        const uint32_t compiled_route = with_port(rule.route, placed.port);
         for (const auto& [index, match] : rule.matches) {
           entries_.push_back({place.first, place.second, match, compiled_route, route.meta.created, route.meta.ns,
                               route.meta.name, rule.index, index});
+          if (gateways_.merged()) came_by_.push_back(placed.came_by);
         }
       }
     }
@@ -285,7 +296,7 @@ class RouteFinder {
 
   void add_implicit(const HttpRoute& route) {
     implicit_ = true;
-    place(route, "", 0);
+    place(route, nullptr);
   }
 
   void attach(const HttpRoute& route, const ParentRef& parent, GatewayState& gateway, const CompiledRoute& compiled,
@@ -302,7 +313,7 @@ class RouteFinder {
     const bool accepted = !attachment.listeners.empty() && compiled.any_supported;
     for (ListenerState* const listener : attachment.listeners) {
       if (accepted && counted_.insert(listener).second) ++listener->attached;
-      place(route, listener->host, listener->spec->port);
+      place(route, listener);
     }
     const Finding& unresolved = compiled.unresolved;
     std::vector<Condition> conditions{
@@ -375,9 +386,10 @@ class RouteFinder {
   std::vector<PoolId> pools_;
   std::map<PoolId, int32_t> indices_;
   std::map<PoolId, std::vector<PoolParent>> parents_;
-  std::map<std::pair<uint32_t, int32_t>, uint32_t> with_port_;     // copies of routes for a listener's port
-  std::map<std::pair<std::string, std::string>, int32_t> placed_;  // of the route at hand: listener host, host; port
-  std::set<const ListenerState*> counted_;                         // likewise
+  std::map<std::pair<uint32_t, int32_t>, uint32_t> with_port_;    // copies of routes for a listener's port
+  std::vector<CameBy> came_by_;                                   // of each entry, when Gateways are merged
+  std::map<std::pair<std::string, std::string>, Placed> placed_;  // of the route at hand, by listener host and host
+  std::set<const ListenerState*> counted_;                        // likewise
 };
 
 }  // namespace
