@@ -28,16 +28,27 @@ static_assert(PrefixIndex::capacity_max + (uint64_t{1} << sweep_period_bits) + a
 static_assert(PrefixIndex::endpoint_slots_max == slot_mask + 1);
 
 constexpr size_t words_per_line = 8;
-// A block that many endpoints hold (a system prompt) spills into further lines, each block in its own sequence of
-// lines: a line takes up to `spill_at` words of one block, and gives up a live word for another only if that is the
-// line's only word of its block. So a rare block finds room in its first line, and popular blocks that meet do not push
-// each other out. A reader that misses somebody goes on to the next line if this one is full or holds `follow_at` words
-// of the block (some of `spill_at` may have been erased). It misses each endpoint once per chain, so it seldom goes on.
+// A block that many endpoints hold (a system prompt) spills from its first line into further ones, which are its own
+// for each group of slots, so that who records goes past the words of its group only, however many endpoints there are:
+// a line takes up to `spill_at` words of one block, and gives up a live word for another only if that is the line's
+// only word of its block. So a rare block finds room in its first line, and popular blocks that meet do not push each
+// other out. A reader that misses somebody goes on to the next line if this one is full or holds `follow_at` words of
+// the block (some of `spill_at` may have been erased), from the first line to those of each group. It misses each
+// endpoint once per chain, so it seldom goes on.
 constexpr unsigned spill_at = 6;
 constexpr unsigned follow_at = 4;
-constexpr size_t lines_max = 20;
+constexpr uint32_t group_slots = 48;
+constexpr size_t group_lines = 10;
 // Some more room than one block needs: other popular blocks may share a few of its lines.
-static_assert(PrefixIndex::holders_max * 5 <= lines_max * spill_at * 4);
+static_assert(group_slots * 5 <= group_lines * spill_at * 4);
+constexpr uint32_t groups_max = PrefixIndex::endpoint_slots_max / group_slots + 1;
+// The lines of a block, counted: the first, then those of each group.
+constexpr size_t first_line(uint32_t group) {
+  return 1 + group * group_lines;
+}
+constexpr size_t end_of_lines(uint32_t group) {
+  return first_line(group + 1);
+}
 
 constexpr size_t prefetch_distance = 16;
 // Entries from one look at a chain to the next, and how many such looks are prefetched.
@@ -114,6 +125,7 @@ struct Followed {
   std::array<uint32_t, PrefixIndex::endpoint_slots_max> reached;  // entries held so far; nobody: not a candidate
   std::array<Judge, PrefixIndex::endpoint_slots_max> judges;
   uint32_t slot_end = 0;  // after the last candidate's
+  std::array<uint32_t, groups_max> group_members{};
 };
 
 // What recording a chain has done so far. (The table's own counters are touched once for a chain: a locked instruction
@@ -156,8 +168,10 @@ struct PrefixIndex::Table {
   uint64_t touch(uint64_t hash, uint64_t weight, uint32_t slot, const View& own, Recorded& done);
   size_t place_in(const uint64_t* line, bool last) const;
   bool erase(uint64_t* word, uint64_t expected);
+  bool forget_in(uint64_t hash, size_t step, uint32_t slot, int64_t& erased);
   int64_t forget_block(uint64_t hash, uint32_t slot);
   void sweep(uint64_t recorded);
+  bool scan(uint64_t hash, size_t step, uint32_t from, uint32_t to, size_t& found, Followed& followed) const;
   size_t advance(uint64_t hash, uint32_t from, uint32_t to, size_t wanted, Followed& followed) const;
   void find_ends(const Sampled& chain, uint32_t from, uint32_t to, size_t lost, Followed& followed) const;
   void follow(const Sampled& chain, size_t candidates, Followed& followed) const;
@@ -190,7 +204,7 @@ bool full(const uint64_t* line) {
 
 PrefixIndex::Table::Table(size_t entries, Sampling which) : sampling(which) {
   PENSTOCK_ASSERT(which.every > 0);
-  // At least a few lines per sequence of lines_max.
+  // At least a few lines for each that a block has.
   const size_t lines = std::bit_ceil(std::max(entries, size_t{32} * words_per_line)) / words_per_line;
   line_mask = lines - 1;
   // Blocks lie all over it, so that with small pages nearly every look-up would also miss the TLB: at 220 KB a prompt a
@@ -225,6 +239,7 @@ void PrefixIndex::match(std::span<const uint64_t> chain, std::span<const uint32_
     if (slot >= endpoint_slots_max || followed.reached[slot] == 0) continue;
     followed.reached[slot] = 0;
     followed.judges[slot] = Judge(table_->slots[slot].view());
+    ++followed.group_members[slot / group_slots];
     ++candidates;
   }
   const Sampled entries(chain, table_->sampling);
@@ -268,23 +283,35 @@ void PrefixIndex::Table::find_ends(const Sampled& chain, uint32_t from, uint32_t
   }
 }
 
+// Those that were followed to `from` and whose words of the block `hash` are in this line have reached `to`. False: no
+// need to look for more of them in the next one.
+inline bool PrefixIndex::Table::scan(uint64_t hash, size_t step, uint32_t from, uint32_t to, size_t& found,
+                                     Followed& followed) const {
+  const uint64_t* words_of_line = line(hash, step);
+  unsigned of_block = 0;
+#pragma GCC unroll 8
+  for (size_t i = 0; i < words_per_line; ++i) {
+    const uint64_t word = load(words_of_line + i);
+    if (!same_tag(word ^ hash) || word == 0) continue;
+    ++of_block;
+    const uint32_t slot = slot_of(word);
+    if (slot >= followed.slot_end || followed.reached[slot] != from || !followed.judges[slot].live(word)) continue;
+    followed.reached[slot] = to;
+    ++found;
+  }
+  return of_block >= follow_at || full(words_of_line);
+}
+
 // Those that were followed to `from` and hold the block `hash` have reached `to`. Returns how many; `wanted` at most.
 size_t PrefixIndex::Table::advance(uint64_t hash, uint32_t from, uint32_t to, size_t wanted, Followed& followed) const {
   size_t found = 0;
-  for (size_t step = 0; step < lines_max; ++step) {
-    const uint64_t* words_of_line = line(hash, step);
-    unsigned of_block = 0;
-#pragma GCC unroll 8
-    for (size_t i = 0; i < words_per_line; ++i) {
-      const uint64_t word = load(words_of_line + i);
-      if (!same_tag(word ^ hash) || word == 0) continue;
-      ++of_block;
-      const uint32_t slot = slot_of(word);
-      if (slot >= followed.slot_end || followed.reached[slot] != from || !followed.judges[slot].live(word)) continue;
-      followed.reached[slot] = to;
-      ++found;
+  if (!scan(hash, 0, from, to, found, followed)) return found;
+  for (uint32_t group = 0; group * group_slots < followed.slot_end && found < wanted; ++group) {
+    if (followed.group_members[group] == 0) continue;
+    for (size_t step = first_line(group); step < end_of_lines(group) && found < wanted; ++step) {
+      __builtin_prefetch(line(hash, step + group_lines));
+      if (!scan(hash, step, from, to, found, followed)) break;
     }
-    if (found == wanted || !(of_block >= follow_at || full(words_of_line))) break;
   }
   return found;
 }
@@ -314,7 +341,9 @@ void PrefixIndex::record(std::span<const uint64_t> chain, uint32_t slot) {
 // 0, and so many more that are fresh, if they were not held.
 uint64_t PrefixIndex::Table::touch(uint64_t hash, uint64_t weight, uint32_t slot, const View& own, Recorded& done) {
   const uint64_t wanted = make_word(hash, slot, 0);
-  for (size_t step = 0;; ++step) {
+  size_t next = first_line(slot / group_slots);
+  const size_t end = next + group_lines;
+  for (size_t step = 0;; step = next++) {
     uint64_t* words_of_line = line(hash, step);
     unsigned of_block = 0;
     for (size_t i = 0; i < words_per_line; ++i) {
@@ -328,7 +357,7 @@ uint64_t PrefixIndex::Table::touch(uint64_t hash, uint64_t weight, uint32_t slot
       store(words_of_line + i, make_word(hash, slot, own.counter + done.fresh));
       return held ? age * weight : 0;
     }
-    const bool last = step + 1 == lines_max;
+    const bool last = next == end;
     const size_t place = of_block < spill_at || last ? place_in(words_of_line, last) : words_per_line;
     if (place == words_per_line) continue;
     done.fresh += weight;
@@ -368,21 +397,28 @@ bool PrefixIndex::Table::erase(uint64_t* place, uint64_t expected) {
   return Word(*place).compare_exchange_strong(expected, 0, std::memory_order_relaxed);
 }
 
+// False: the next line need not be looked at.
+bool PrefixIndex::Table::forget_in(uint64_t hash, size_t step, uint32_t slot, int64_t& erased) {
+  uint64_t* words_of_line = line(hash, step);
+  unsigned of_block = 0;
+  bool full = true;
+  for (size_t i = 0; i < words_per_line; ++i) {
+    const uint64_t word = load(words_of_line + i);
+    full = full && word != 0;
+    if (tag_of(word) != tag_of(hash) || word == 0) continue;
+    ++of_block;
+    if (slot_of(word) == slot && erase(words_of_line + i, word)) ++erased;
+  }
+  return full || of_block >= follow_at;
+}
+
 // Returns how many words were erased.
 int64_t PrefixIndex::Table::forget_block(uint64_t hash, uint32_t slot) {
   int64_t erased = 0;
-  for (size_t step = 0; step < lines_max; ++step) {
-    uint64_t* words_of_line = line(hash, step);
-    unsigned of_block = 0;
-    bool full = true;
-    for (size_t i = 0; i < words_per_line; ++i) {
-      const uint64_t word = load(words_of_line + i);
-      full = full && word != 0;
-      if (tag_of(word) != tag_of(hash) || word == 0) continue;
-      ++of_block;
-      if (slot_of(word) == slot && erase(words_of_line + i, word)) ++erased;
-    }
-    if (!full && of_block < follow_at) break;
+  if (!forget_in(hash, 0, slot, erased)) return erased;
+  const uint32_t group = slot / group_slots;
+  for (size_t step = first_line(group); step < end_of_lines(group); ++step) {
+    if (!forget_in(hash, step, slot, erased)) break;
   }
   return erased;
 }

@@ -22,8 +22,6 @@ class PrefixIndex {
   static constexpr uint32_t endpoint_slots_max = 4096;
   // Larger capacities are cut to this: 134 million tokens in blocks of 16. Bounded by the width of the stamp.
   static constexpr uint64_t capacity_max = uint64_t{1} << 23;
-  // Endpoints that may be known to hold one and the same block; the least recently used lose it first.
-  static constexpr uint32_t holders_max = 96;
 
   // Which blocks of a chain have entries: the first `dense` ones all, behind them one in `every`. A long prompt costs
   // its cache misses by the entry, and of a match of a thousand tokens three blocks more or less decide nothing.

@@ -232,16 +232,43 @@ TEST_CASE("a chain in use stays while others pass through the cache") {
 
 TEST_CASE("many endpoints may hold the same blocks") {
   Random random(11);
-  PrefixIndex index(1 << 16);
+  uint32_t count = 16, apart = 1;
+  SUBCASE("few") {}
+  SUBCASE("a pool") {
+    count = 300;
+  }
+  SUBCASE("many, far apart") {
+    count = 1000;
+    apart = 4;
+  }
+  CAPTURE(count);
+  PrefixIndex index(1 << 18);
   const Chain system = random_chain(random, 32);
-  std::vector<uint32_t> slots(PrefixIndex::holders_max);
-  for (uint32_t i = 0; i < slots.size(); ++i) slots[i] = i * 3;
+  std::vector<uint32_t> slots(count);
+  for (uint32_t i = 0; i < slots.size(); ++i) slots[i] = i * apart;
   for (const uint32_t slot : slots) index.record(system, slot);
   std::vector<uint32_t> blocks(slots.size());
   index.match(system, slots, blocks);
   for (size_t i = 0; i < slots.size(); ++i) {
     CAPTURE(i);
     CHECK(blocks[i] == 32);
+  }
+}
+
+TEST_CASE("of many holders one may be forgotten, and comes back") {
+  Random random(15);
+  PrefixIndex index(1 << 18);
+  const Chain system = random_chain(random, 32);
+  for (uint32_t slot = 0; slot < 300; ++slot) index.record(system, slot);
+  const size_t before = index.size();
+  for (const uint32_t slot : {0u, 7u, 100u, 299u}) {
+    CAPTURE(slot);
+    index.forget_tail(system, slot, 8);
+    CHECK(matched(index, system, slot) == 8);
+    CHECK(index.size() == before - 24);
+    index.record(system, slot);
+    CHECK(matched(index, system, slot) == 32);
+    CHECK(index.size() == before);
   }
 }
 
