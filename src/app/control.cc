@@ -19,7 +19,8 @@ namespace penstock::app {
 namespace {
 
 constexpr Duration kDrainLook = milliseconds(20);
-constexpr Duration kFirstProbes = seconds(1);  // how long the listeners wait for them
+constexpr Duration kIndexLook = seconds(1), kIndexSaidAgain = seconds(3600);  // that the prefix index is too small
+constexpr Duration kFirstProbes = seconds(1);                                 // how long the listeners wait for them
 
 // Our listeners share their port (SO_REUSEPORT), so a second gateway of the same user would quietly take half of the
 // connections. A socket without that option tells whether the port is free.
@@ -273,6 +274,21 @@ void Control::on_draining(const endpoints::EndpointState& endpoint) {
 // New endpoints, or less waiting in those there are.
 void Control::on_published(const endpoints::Snapshot& snapshot) {
   hold_.room_made(snapshot, loop_->now());
+  check_index_size(snapshot);
+}
+
+// Says so when the endpoints' caches hold more than the prefix index has room for: it then forgets before they do.
+void Control::check_index_size(const endpoints::Snapshot& snapshot) {
+  const Instant now = loop_->now();
+  if (now < next_index_check_) return;
+  next_index_check_ = now + kIndexLook;
+  const double wanted = observability::prefix_blocks_cached(snapshot);
+  if (wanted <= static_cast<double>(index_.entries())) return;
+  next_index_check_ = now + kIndexSaidAgain;
+  log::warn(
+      "the prefix index is smaller than the endpoints' caches and will forget before they do: "
+      "raise routing.prefix_index_entries",
+      {{"entries", index_.entries()}, {"wanted_entries", static_cast<uint64_t>(wanted)}});
 }
 
 // ---- signals ----

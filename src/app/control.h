@@ -46,6 +46,7 @@ class Control final : public discovery::DirectoryEvents {
   void on_draining(const endpoints::EndpointState& endpoint) override;
   void on_listed(const std::vector<Listed>& endpoints) override;
   void on_published(const endpoints::Snapshot& snapshot) override;
+  void check_index_size(const endpoints::Snapshot& snapshot);
   void stop_shards();
 
   config::Source source_;
@@ -85,6 +86,7 @@ class Control final : public discovery::DirectoryEvents {
   std::unique_ptr<downstream::Server> admin_server_;
   net::Timer drain_delay_, drain_watch_;
   Instant drain_deadline_{}, started_at_{};
+  Instant next_index_check_{};
   int64_t started_wall_us_ = 0;
 };
 

@@ -63,22 +63,6 @@ void add_attempts(Families& families, const ExportInput& input) {
       .add(sum_over_shards(input, [](const ShardStats& stats) { return stats.not_restored(); }));
 }
 
-// What the caches of all endpoints hold, in blocks of the index, as far as they say: with less room than that it
-// forgets before they do.
-double prefix_blocks_cached(const endpoints::Snapshot& snapshot) {
-  constexpr double block_tokens = routing::PrefixHashOptions{}.block_tokens;
-  std::map<const endpoints::EndpointState*, double> tokens;  // an endpoint may be in several pools
-  for (const endpoints::Pool& pool : snapshot.pools) {
-    for (const endpoints::EndpointView& endpoint : pool.endpoints) {
-      tokens[endpoint.state] =
-          static_cast<double>(endpoint.metrics.kv_blocks) * static_cast<double>(endpoint.metrics.block_size);
-    }
-  }
-  double sum = 0;
-  for (const auto& [state, count] : tokens) sum += count / block_tokens;
-  return sum;
-}
-
 void add_prefix_index(Families& families, const ExportInput& input) {
   families.gauge("penstock_prefix_index_entries", "Blocks that the prefix index has room for.")
       .add(static_cast<double>(input.prefix_index_entries));
@@ -230,6 +214,20 @@ void add_polls(Families& families, const ExportInput& input) {
 }
 
 }  // namespace
+
+double prefix_blocks_cached(const endpoints::Snapshot& snapshot) {
+  constexpr double block_tokens = routing::PrefixHashOptions{}.block_tokens;
+  std::map<const endpoints::EndpointState*, double> tokens;  // an endpoint may be in several pools
+  for (const endpoints::Pool& pool : snapshot.pools) {
+    for (const endpoints::EndpointView& endpoint : pool.endpoints) {
+      tokens[endpoint.state] =
+          static_cast<double>(endpoint.metrics.kv_blocks) * static_cast<double>(endpoint.metrics.block_size);
+    }
+  }
+  double sum = 0;
+  for (const auto& [state, count] : tokens) sum += count / block_tokens;
+  return sum;
+}
 
 void add_exchange_metrics(Families& families, const ExportInput& input) {
   add_outcomes(families, input);

@@ -301,6 +301,21 @@ class Gauges(E2E):
         for name in ("ok", "endpoint_error", "stream_broken", "client_gone"):
             self.assertGreater(outcomes.get(name, 0), 0, outcomes)
 
+    def test_a_prefix_index_smaller_than_the_caches_is_warned_of(self):
+        sim = self.sim("--instant", "--kv-blocks", "3000")
+        gateway = self.gateway([sim, self.sim("--instant", "--kv-blocks", "2000")], "routing: {prefix_index_entries: 4096}\n")
+        roomy = self.gateway([sim], "routing: {prefix_index_entries: 4096}\n")
+
+        def warnings(of):
+            return [line for line in of.log().splitlines() if "routing.prefix_index_entries" in line]
+
+        wait_for("the warning", lambda: warnings(gateway))
+        (line,) = warnings(gateway)
+        self.assertIn("entries=4096", line)
+        self.assertIn("wanted_entries=5000", line)
+        wait_for("the other cache is known", lambda: roomy.value("penstock_prefix_index_wanted_entries") == 3000)
+        self.assertEqual(warnings(roomy), [])
+
     def test_a_repeated_prompt_goes_where_it_is_cached(self):
         sims = [self.sim("--instant", "--seed", "5") for _ in range(3)]
         gateway = self.gateway(sims)

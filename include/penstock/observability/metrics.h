@@ -69,6 +69,9 @@ struct ExportInput {
 
 // Appends the whole page.
 void export_metrics(std::string& out, const ExportInput& input);
+// What the caches of all endpoints hold, in blocks of the prefix index, as far as they say: with less room than that it
+// forgets before they do.
+double prefix_blocks_cached(const endpoints::Snapshot& snapshot);
 constexpr const char* metrics_content_type = "text/plain; version=0.0.4; charset=utf-8";
 
 }  // namespace penstock::observability
