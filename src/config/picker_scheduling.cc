@@ -188,11 +188,11 @@ class Scheduling {
     }
   }
 
-  // Before there were deciders: a prefill elsewhere for so many uncached tokens or more.
+  // Before there were deciders: a prefill elsewhere for so many uncached characters or more, four to a token.
   static StageRule threshold_rule(const DeclaredPlugin& handler) {
-    const auto tokens = static_cast<uint32_t>(handler.spec.number("threshold", 0));
-    if (tokens == 0) return {.when = StageRule::When::always};
-    return {.when = StageRule::When::uncached, .uncached_tokens = tokens};
+    const auto characters = static_cast<uint32_t>(handler.spec.number("threshold", 0));
+    if (characters == 0) return {.when = StageRule::When::always};
+    return {.when = StageRule::When::uncached, .uncached_tokens = (characters - 1) / 4 + 1};
   }
 
   void check_spellings(const DeclaredPlugin& handler) {

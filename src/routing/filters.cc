@@ -83,8 +83,7 @@ class PrefixAffinityFilter final : public Filter {
   explicit PrefixAffinityFilter(const PluginSpec& spec)
       : threshold_(spec.number("affinityThreshold", 0.8)),
         peak_tokens_per_second_(spec.number("peakPrefillThroughput", 0)),
-        // Whoever gives the pace is used to the version that reads it, which had other defaults.
-        exploration_(spec.number("explorationProbability", peak_tokens_per_second_ > 0 ? 0 : 0.01)),
+        exploration_(spec.number("explorationProbability", later_version(spec) ? 0 : 0.01)),
         tokens_max_(spec.number("maxTokensInFlightPenalty", 0)),
         seconds_max_(spec.number("maxTTFTPenaltyMs", default_seconds(spec) * 1000) / 1000) {}
   std::string_view type() const override { return "prefix-cache-affinity-filter"; }
@@ -102,8 +101,12 @@ class PrefixAffinityFilter final : public Filter {
   }
 
  private:
+  // Whoever says where the pace comes from is used to the version that reads that, which had other defaults.
+  static bool later_version(const PluginSpec& spec) {
+    return spec.has("peakPrefillThroughput") || spec.has("ttftSource");
+  }
   static double default_seconds(const PluginSpec& spec) {
-    if (spec.has("peakPrefillThroughput")) return 18;
+    if (later_version(spec)) return 18;
     return spec.has("maxTokensInFlightPenalty") ? 0 : 5;
   }
   // By how much more waits before the least busy of the warm ones than before the least busy of all.

@@ -33,8 +33,8 @@ constexpr size_t words_per_line = 8;
 // a line takes up to `spill_at` words of one block, and gives up a live word for another only if that is the line's
 // only word of its block. So a rare block finds room in its first line, and popular blocks that meet do not push each
 // other out. A reader that misses somebody goes on to the next line if this one is full or holds `follow_at` words of
-// the block (some of `spill_at` may have been erased), from the first line to those of each group. It misses each
-// endpoint once per chain, so it seldom goes on.
+// the block (some of `spill_at` may have been erased), from the first line to those of each group; in a table that is
+// full all over, one line of each. It misses each endpoint once per chain, so it seldom goes on.
 constexpr unsigned spill_at = 6;
 constexpr unsigned follow_at = 4;
 constexpr uint32_t group_slots = 48;
@@ -171,7 +171,11 @@ struct PrefixIndex::Table {
   bool forget_in(uint64_t hash, size_t step, uint32_t slot, int64_t& erased);
   int64_t forget_block(uint64_t hash, uint32_t slot);
   void sweep(uint64_t recorded);
-  bool scan(uint64_t hash, size_t step, uint32_t from, uint32_t to, size_t& found, Followed& followed) const;
+  struct Scanned {
+    unsigned of_block;
+    bool full;
+  };
+  Scanned scan(uint64_t hash, size_t step, uint32_t from, uint32_t to, size_t& found, Followed& followed) const;
   size_t advance(uint64_t hash, uint32_t from, uint32_t to, size_t wanted, Followed& followed) const;
   void find_ends(const Sampled& chain, uint32_t from, uint32_t to, size_t lost, Followed& followed) const;
   void follow(const Sampled& chain, size_t candidates, Followed& followed) const;
@@ -283,10 +287,9 @@ void PrefixIndex::Table::find_ends(const Sampled& chain, uint32_t from, uint32_t
   }
 }
 
-// Those that were followed to `from` and whose words of the block `hash` are in this line have reached `to`. False: no
-// need to look for more of them in the next one.
-inline bool PrefixIndex::Table::scan(uint64_t hash, size_t step, uint32_t from, uint32_t to, size_t& found,
-                                     Followed& followed) const {
+// Those that were followed to `from` and whose words of the block `hash` are in this line have reached `to`.
+inline PrefixIndex::Table::Scanned PrefixIndex::Table::scan(uint64_t hash, size_t step, uint32_t from, uint32_t to,
+                                                            size_t& found, Followed& followed) const {
   const uint64_t* words_of_line = line(hash, step);
   unsigned of_block = 0;
 #pragma GCC unroll 8
@@ -299,18 +302,21 @@ inline bool PrefixIndex::Table::scan(uint64_t hash, size_t step, uint32_t from, 
     followed.reached[slot] = to;
     ++found;
   }
-  return of_block >= follow_at || full(words_of_line);
+  return {of_block, full(words_of_line)};
 }
 
 // Those that were followed to `from` and hold the block `hash` have reached `to`. Returns how many; `wanted` at most.
 size_t PrefixIndex::Table::advance(uint64_t hash, uint32_t from, uint32_t to, size_t wanted, Followed& followed) const {
   size_t found = 0;
-  if (!scan(hash, 0, from, to, found, followed)) return found;
+  const Scanned first = scan(hash, 0, from, to, found, followed);
+  const bool popular = first.of_block >= follow_at;
+  if (!popular && !first.full) return found;
   for (uint32_t group = 0; group * group_slots < followed.slot_end && found < wanted; ++group) {
     if (followed.group_members[group] == 0) continue;
     for (size_t step = first_line(group); step < end_of_lines(group) && found < wanted; ++step) {
       __builtin_prefetch(line(hash, step + group_lines));
-      if (!scan(hash, step, from, to, found, followed)) break;
+      const Scanned next = scan(hash, step, from, to, found, followed);
+      if (next.of_block < follow_at && !(popular && next.full)) break;
     }
   }
   return found;

@@ -32,6 +32,16 @@ TEST_CASE("a steady rate counts as its uses in the memory") {
   CHECK(uses.count(prefix, at_ms(60'000)) == doctest::Approx(20 * PrefixUses::memory_seconds).epsilon(0.03));
 }
 
+TEST_CASE("shards whose turns began at other times lose nothing of each other's uses") {
+  PrefixUses uses;
+  for (int ms = 0; ms < 20'000; ms += 2) {
+    uses.add(prefix, at_ms(100'000 + ms));
+    uses.add(prefix, at_ms(100'000 + ms - 3));
+    REQUIRE(uses.count(prefix, at_ms(100'000 + ms - 3)) >= 2);
+  }
+  CHECK(uses.count(prefix, at_ms(120'000)) == doctest::Approx(1000 * PrefixUses::memory_seconds).epsilon(0.03));
+}
+
 TEST_CASE("of two prefixes in one cell the later counts") {
   PrefixUses uses;
   uses.add(prefix, at_ms(0), 7);
