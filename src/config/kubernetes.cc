@@ -91,8 +91,10 @@ objects::ResolveOptions resolve_options(const Options& options, const PodIdentit
   out.self.name = self.name;
   out.self.ns = !self.ns.empty() ? self.ns : !pod.ns.empty() ? pod.ns : home;
   out.self_certain = !pod.ns.empty();
-  // What is known without asking anybody: the name by which our own Service is reached inside the cluster.
-  if (out.gateway_address.empty() && !self.name.empty()) out.gateway_address = self.name + '.' + out.self.ns + ".svc";
+  // What is known without asking anybody: the name by which our own Service is reached inside the cluster. Outside
+  // there is none, unless it is said in full.
+  const bool certain = !self.name.empty() && (out.self_certain || !self.ns.empty());
+  if (out.gateway_address.empty() && certain) out.gateway_address = self.name + '.' + out.self.ns + ".svc";
   return out;
 }
 

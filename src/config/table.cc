@@ -88,7 +88,7 @@ const Key keys_in_order[] = {
     {.name = "kubernetes.gateway_api", .type = Type::boolean, .field = PENSTOCK_FIELD(kubernetes.gateway_api), .needs_restart = true,
      .doc = "Obey Gateways and HTTPRoutes where they exist (`--gateway-api`). `false`: they are not even read."},
     {.name = "kubernetes.gateway_address", .type = Type::text, .field = PENSTOCK_FIELD(kubernetes.gateway_address), .most = 253,
-     .check = check_host, .accepted = "an IP address or a host name", .needs_restart = true, .doc = "Written to the status of our Gateways: where clients reach them. Default: our own Service (`own_service`) by its name in the cluster, `NAME.NAMESPACE.svc`."},
+     .check = check_host, .accepted = "an IP address or a host name", .needs_restart = true, .doc = "Written to the status of our Gateways: where clients reach them. Default: our own Service (`own_service`) by its name in the cluster, `NAME.NAMESPACE.svc`, where its namespace is known."},
     {.name = "kubernetes.controller", .type = Type::text, .field = PENSTOCK_FIELD(kubernetes.controller), .least = 1, .most = 253,
      .check = check_controller, .accepted = "DOMAIN/PATH", .needs_restart = true,
      .doc = "`controllerName` of the GatewayClasses that are ours, and the name under which statuses are written."},

@@ -150,7 +150,9 @@ Duration WriterImpl::again_pause(int again) const {
 
 // What has stayed for a good while was not undone by somebody who will always do it.
 bool WriterImpl::lasts(const History& history) const {
-  return loop_.now() - history.last > std::max<Duration>(seconds(60), again_pause(history.again) * 4);
+  const Duration pause = again_pause(history.again);
+  return loop_.now() - history.last >
+         std::max<Duration>(seconds(60), std::min<Duration>(pause * 4, pause + seconds(60)));
 }
 
 // How long to wait before this is written. Counts.

@@ -92,8 +92,19 @@ void add_pool(Policy& policy, PoolDefinition pool) {
 }
 
 constexpr const char* in_use = "is in use";
+// Of a release that looks for pods by labels or by a Service: others, which know InferencePools, leave it alone.
+constexpr const char* in_use_elsewhere = "is in use, for a pool that is no InferencePool";
 constexpr const char* older_rule = "an older rule already rewrites the model ";
 constexpr const char* no_pool = "there is no pool ";
+
+std::string used_by(const PoolDefinition& pool) {
+  return pool.id.source == Source::inference_pool ? in_use : in_use_elsewhere;
+}
+
+bool says_no_pool(const Status& stored) {
+  return std::any_of(stored.conditions.begin(), stored.conditions.end(),
+                     [](const Condition& c) { return c.type == "Accepted" && c.message.starts_with(no_pool); });
+}
 
 // Nobody has judged the object yet, or the words are ours: then it is for us to judge it.
 bool ours_to_judge(const Status& stored) {
@@ -113,16 +124,24 @@ bool pool_exists(const View& view, const std::string& ns, const std::string& nam
   return false;
 }
 
-// For a rewrite or an objective. Silent about pools that exist and are left to another gateway.
+// For a rewrite or an objective. Silent about pools that exist and are left to another gateway, but for what was said
+// before they did.
 template <typename T>
 void report_no_pool(const View& view, Policy& policy, Kind kind, const T& object) {
   const Meta& meta = object.meta;
   const PoolRef& ref = object.spec.pool;
-  if (names_a_pool(ref) && pool_exists(view, meta.ns, ref.name)) return;
+  if (names_a_pool(ref) && pool_exists(view, meta.ns, ref.name)) {
+    if (!says_no_pool(object.status)) return;
+    Status open;
+    open.conditions.push_back(
+        {"Accepted", "Unknown", "Pending", "is for the gateway of its pool to judge", meta.generation, ""});
+    policy.statuses.push_back({kind, &meta, &object.status, std::move(open)});
+    return;
+  }
   const std::string message = no_pool + meta.ns + '/' + ref.name + " (" + ref.kind + " of " + ref.group + ")";
   policy.notices.push_back(notice(kind, meta, "PoolNotFound", message));
-  // Where InferencePools are not read, they may exist.
-  if (!view.options().inference_pools || !ours_to_judge(object.status)) return;
+  // Where InferencePools are not read, they may exist; and what names no such pool is another controller's.
+  if (!names_a_pool(ref) || !view.options().inference_pools || !ours_to_judge(object.status)) return;
   Status status;
   status.conditions.push_back(condition("Accepted", false, "PoolNotFound", message, meta));
   policy.statuses.push_back({kind, &meta, &object.status, std::move(status)});
@@ -238,7 +257,7 @@ void find_rewrites(const View& view, Policy& policy, std::vector<ModelClaim>& cl
         claims.push_back({target.model, true, meta.created, meta.ns, meta.name, item.pool->id});
       }
     }
-    if (message.empty()) message = in_use;
+    if (message.empty()) message = used_by(*item.pool);
     Status status;
     status.conditions.push_back(condition("Accepted", true, "Accepted", message, meta));
     policy.statuses.push_back({item.kind, &meta, &item.rewrite->status, std::move(status)});
@@ -253,7 +272,7 @@ void find_objectives(const View& view, Policy& policy) {
     if (pool == nullptr) return report_no_pool(view, policy, kind, objective);
     lists[pool->id].emplace_back(objective.meta.name, objective.spec.priority);
     Status status;
-    status.conditions.push_back(condition("Accepted", true, "Accepted", in_use, objective.meta));
+    status.conditions.push_back(condition("Accepted", true, "Accepted", used_by(*pool), objective.meta));
     policy.statuses.push_back({kind, &objective.meta, &objective.status, std::move(status)});
   });
   report_ignored<Objective>(view, Kind::objective_legacy, policy);

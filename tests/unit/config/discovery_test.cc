@@ -139,7 +139,8 @@ TEST_CASE("without an address for Gateways it is that of our own Service") {
     return resolve_options(options_of("  enabled: true\n" + more), who, "home").gateway_address;
   };
   CHECK(address("", pod) == "penstock.edge.svc");
-  CHECK(address("", {}) == "penstock.home.svc");
+  CHECK(address("", {}).empty());  // outside a cluster
+  CHECK(address("  own_service: x/y\n", {}) == "y.x.svc");
   CHECK(address("  own_service: x/y\n", pod) == "y.x.svc");
   CHECK(address("  own_service: \"\"\n", pod).empty());
   CHECK(address("  own_service: x/y\n  gateway_address: llm.example.com\n", pod) == "llm.example.com");

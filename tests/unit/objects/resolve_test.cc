@@ -257,6 +257,12 @@ TEST_CASE("Accepted is taken back when the pool is not there, but not over the w
   CHECK(written(R"("status":"True","reason":"Accepted","message":"theirs")", false).empty());
   CHECK(written(ours, true, {.pools = {{"default", "another"}}}).empty());  // left to another gateway
   CHECK(written(ours, false, {.inference_pools = false}).empty());          // there may be one
+  const std::string elsewhere = R"("status":"True","reason":"Accepted","message":"is in use, for a pool that is no I")";
+  CHECK(written(elsewhere, false).empty());  // of a release that knows its pool by labels
+  // It was said too early: the pool is there now, and another gateway's.
+  const std::string open = written(R"("status":"False","reason":"PoolNotFound","message":"there is no pool x")", true,
+                                   {.pools = {{"default", "another"}}});
+  CHECK(open.find(R"("status":"Unknown","reason":"Pending")") != std::string::npos);
 }
 
 // The resource definitions fill the group in where an object leaves it out, and not all of them with the pool's own.
@@ -282,6 +288,10 @@ TEST_CASE("a pool may be named in the group of whoever defines the object; a ref
     if (notice.reason == "PoolNotFound") told.push_back(notice.name);
   }
   CHECK(told == std::vector<std::string>{"d", "e"});
+  for (const StatusWrite& write : desired.statuses) {  // what names no InferencePool is for others to judge
+    CHECK(write.body.find(R"("name":"d")") == std::string::npos);
+    CHECK(write.body.find(R"("name":"e")") == std::string::npos);
+  }
 }
 
 TEST_CASE("a slice that loses its label, or goes, takes only its own endpoints along") {
