@@ -263,6 +263,7 @@ void Shard::stop() {
   // Who has a request here is told; the next turn cuts, for what is sent goes out at the end of this one.
   loop->post([this, loop] {
     parts_->server.stop_listening();
+    parts_->server.drain();  // no request begins behind the last one
     parts_->server.announce_end();
     loop->post([this] {
       parts_->server.cut_all();

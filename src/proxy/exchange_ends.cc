@@ -89,6 +89,11 @@ std::string Exchange::error_event(ErrorCode why) const {
 
 void Exchange::on_gone(downstream::Gone why) {
   client_ = nullptr;
+  // Where clients stop most streams early, no endpoint would come to an end.
+  const bool left = why == downstream::Gone::closed || why == downstream::Gone::reset;
+  if (left && answer_started_ && status_ < 500) {
+    routing::report_success(*endpoint_, context_.loop.now(), context_.options.ejection);
+  }
   reason_ = why == downstream::Gone::write_timeout ? "write_timeout"
             : why == downstream::Gone::cut         ? "cut"
                                                    : "client_gone";

@@ -300,7 +300,8 @@ bool looks_like_json(std::string_view body) {
 
 bool has_content_encoding(const http::Head& head) {
   for (const http::Header& header : head.headers()) {
-    if (same_name(header.name, "content-encoding")) return true;
+    if (same_name(header.name, "content-encoding"))
+      return !header.value.empty() && !same_name(header.value, "identity");
   }
   return false;
 }

@@ -27,7 +27,9 @@ std::string percent_decoded(std::string_view text) {
 bool has_alias(const endpoints::Pool& pool, std::string_view name) {
   if (pool.rewrites == nullptr) return false;
   const auto& aliases = pool.rewrites->aliases();
-  return std::any_of(aliases.begin(), aliases.end(), [&](const auto& alias) { return alias.model == name; });
+  return std::any_of(aliases.begin(), aliases.end(), [&](const auto& alias) {
+    return alias.model == name && pool.rewrites->rule(alias.rule).total_weight > 0;
+  });
 }
 
 template <typename Number>

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cerrno>
+#include <utility>
 
 #include "penstock/base/assert.h"
 #include "penstock/upstream/client.h"
@@ -9,6 +10,9 @@ namespace penstock::upstream {
 namespace {
 // How long an answer is waited for on a connection that takes no more of the request.
 constexpr Duration kReadAfterBrokenSend = milliseconds(5);
+// How long resting connections that were closed may keep their descriptors: the ring's turn to cancel what is in
+// flight.
+constexpr Duration kDescriptorWait = milliseconds(2);
 constexpr size_t kSinkLines = 6;  // that an exchange needs for a piece of its answer
 }  // namespace
 
@@ -40,14 +44,20 @@ void Connection::begin(const Request& request, ResponseSink& sink, bool reused) 
     phase_ = Phase::exchange;
     return client_.loop().flush_later(*this);
   }
-  auto connecting = client_.loop().ring().connect(target_.address, *this);
-  if (!connecting.ok()) {  // this connection is worth more than those that rest
-    client_.drop_all_idle();
-    connecting = client_.loop().ring().connect(target_.address, *this);
-  }
-  if (connecting.ok()) socket_ = *connecting;
-  const Duration timeout = connecting.ok() ? request.connect_timeout : Duration{0};
-  if (!connecting.ok() || timeout > Duration{0}) client_.loop().arm(deadline_, timeout);
+  if (connect()) return;
+  // This connection is worth more than those that rest, whose descriptors are free once the ring is done with them.
+  client_.drop_all_idle();
+  awaits_descriptor_ = true;
+  client_.loop().arm(deadline_, kDescriptorWait);
+}
+
+// False: there is no descriptor left.
+bool Connection::connect() {
+  const auto connecting = client_.loop().ring().connect(target_.address, *this);
+  if (!connecting.ok()) return false;
+  socket_ = *connecting;
+  if (request_.connect_timeout > Duration{0}) client_.loop().arm(deadline_, request_.connect_timeout);
+  return true;
 }
 
 void Connection::on_connected() {
@@ -181,7 +191,11 @@ void Connection::on_error(int error) {
 void Connection::on_deadline() {
   if (chunk_deadline_ > client_.loop().now()) return client_.loop().arm_at(deadline_, chunk_deadline_);
   if (phase_ == Phase::idle) return end(/*reset=*/false);
-  if (phase_ == Phase::connecting) return fail(socket_ ? Failure::connect_timeout : Failure::no_socket);
+  if (phase_ == Phase::connecting && !socket_) {
+    if (std::exchange(awaits_descriptor_, false) && connect()) return;
+    return fail(Failure::no_socket);
+  }
+  if (phase_ == Phase::connecting) return fail(Failure::connect_timeout);
   if (send_broken_) return fail(Failure::reset);
   const bool head_late = !received_ || (head_deadline_ != Instant{} && head_deadline_ <= client_.loop().now());
   fail(head_late ? Failure::first_byte_timeout : Failure::idle_timeout);

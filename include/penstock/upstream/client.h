@@ -110,6 +110,7 @@ class Connection final : public net::SocketEvents,
   void on_error(int error) override;
   void on_deadline();
 
+  bool connect();
   void flush() override;
   void send_request();
   void receive(std::string_view bytes);
@@ -133,6 +134,7 @@ class Connection final : public net::SocketEvents,
   Phase phase_ = Phase::connecting;
   bool reused_ = false, received_ = false, paused_ = false;
   bool send_blocked_ = false, send_broken_ = false;
+  bool awaits_descriptor_ = false;  // for the one attempt more at connecting
   bool head_ended_ = false, message_ended_ = false, keep_alive_ = false, cut_between_chunks_ = false;
 };
 

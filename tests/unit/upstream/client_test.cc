@@ -121,6 +121,38 @@ TEST_CASE("a connection that was idle has no deadline left when it is used again
   network.run_for(seconds(1));
 }
 
+// A ring may take a turn to give the descriptors of resting connections back.
+TEST_CASE("without a descriptor resting connections go, and a moment later it is tried once more") {
+  for (const bool freed : {true, false}) {
+    CAPTURE(freed);
+    SimNetwork network{1};
+    SimServer server(network, sim_address(8000), [](SimPeer& peer) {
+      peer.on_event = [](SimPeer& p) {
+        if (!p.take().empty()) p.send("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+      };
+    });
+    SimLoop loop{network};
+    Client client(loop.loop(), {});
+    const std::string head = "GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+    std::atomic<int64_t> open{0};
+    Sink first, second;
+    client.start({.key = 1, .incarnation = 1, .address = server.address(), .open_connections = &open},
+                 {.pieces = {head}}, first);
+    network.run_for(seconds(1));
+    REQUIRE(first.ended);
+    REQUIRE(open == 1);
+    network.faults().connect_no_socket = 1;
+    client.start({.key = 2, .incarnation = 1, .address = server.address()}, {.pieces = {head}}, second);
+    if (freed) network.faults().connect_no_socket = 0;
+    network.run_for(milliseconds(100));
+    CHECK(open == 0);
+    CHECK(second.ended);
+    CHECK(second.failure == (freed ? std::nullopt : std::optional(Failure::no_socket)));
+    client.drop_all_idle();
+    network.run_for(seconds(1));
+  }
+}
+
 // Each 100 ms a byte more, from `from_ms` on.
 std::vector<Piece> trickle(const std::string& first, int64_t from_ms = 100, int64_t count = 100) {
   std::vector<Piece> out = {{from_ms, first}};
