@@ -122,11 +122,15 @@ class TakenBack(KubernetesCase):
         self.assertEqual(fetch(gateway.port, "/v1/completions", "POST", completion("hello")).status, 200)
 
 
+# Outside a cluster nobody tells its namespace.
+OWN_SERVICE = "kubernetes: {own_service: default/penstock}\n"
+
+
 class Gateways(KubernetesCase):
     def test_a_gateway_is_programmed_at_our_own_service(self):
         server = self.cluster(1).server
         api.Objects.create_routes(server, {"backendRefs": [{**api.Objects.REF, "name": POOL}]})
-        self.penstock(server)
+        self.penstock(server, config=OWN_SERVICE)
         status = lambda: server.get("gateways", "gw").get("status") or {}  # noqa: E731
         said = lambda one: {c["type"]: c["status"] for c in one.get("conditions") or []}  # noqa: E731
         server.wait("it is programmed", lambda: said(status()) == {"Accepted": "True", "Programmed": "True"})
@@ -136,7 +140,7 @@ class Gateways(KubernetesCase):
     def test_what_a_gateway_asks_for_in_vain_is_said_everywhere(self):
         server = self.cluster(1).server
         api.Objects.create_routes(server, {"backendRefs": [{**api.Objects.REF, "name": POOL}]})
-        gateway = self.penstock(server)
+        gateway = self.penstock(server, config=OWN_SERVICE)
         condition = lambda kind: [  # noqa: E731
             (one["status"], one["reason"], one["observedGeneration"])
             for one in (server.get("gateways", "gw").get("status") or {}).get("conditions") or []
