@@ -23,7 +23,7 @@ namespace penstock::proxy {
 
 class Exchange;
 
-// What the hold queue knows an exchange by, and what its gateway finds it by while it is held.
+// What the hold queue knows an exchange by while it is held.
 struct HeldExchange final : Held {
   explicit HeldExchange(Exchange& of) : exchange(of) {}
   Exchange& exchange;
@@ -38,7 +38,7 @@ class Exchange final : public net::Disposable, public downstream::RequestHandler
 
   // Begins the journey. False when it is already over (the request was refused by its head alone).
   [[nodiscard]] bool begin(downstream::Connection& client, const http::Head& head);
-  // Of one that is held: it may go now; it ends, for the gateway does.
+  // Of one that is held: it may go now.
   void on_room();
 
  private:

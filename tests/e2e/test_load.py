@@ -189,6 +189,13 @@ class SlowReaders(E2E):
     COUNT = 200
     LIMIT = 96 * MiB
 
+    def slow_readers(self, gateway, count):
+        long_story = completion("a long story", max_tokens=20_000, stream=True)  # some 4 MB each
+        slow = [self.client(gateway, receive_buffer=4096) for _ in range(count)]
+        for client in slow:
+            client.send(request_bytes("POST", "/v1/completions", long_story))
+        return slow
+
     def test_they_cost_bounded_memory_and_do_not_hold_up_others(self):
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 4096)), hard))
@@ -197,10 +204,7 @@ class SlowReaders(E2E):
         limits = f"limits: {{memory: {self.LIMIT}, body_bytes: 1MiB}}\ntimeouts: {{client_write: 1h}}\n"
         gateway = self.gateway([sim], limits)
         gateway.wait_pods(1)
-        long_story = completion("a long story", max_tokens=20_000, stream=True)  # some 4 MB each
-        slow = [self.client(gateway, receive_buffer=4096) for _ in range(self.COUNT)]
-        for client in slow:
-            client.send(request_bytes("POST", "/v1/completions", long_story))
+        slow = self.slow_readers(gateway, self.COUNT)
         for client in slow:
             self.assertEqual(client.read_head().status, 200)
 
@@ -268,10 +272,7 @@ class SlowReaders(E2E):
         limit = 4 * MiB
         gateway = self.gateway([sim], f"limits: {{memory: {limit}, body_bytes: 1MiB}}\n")
         gateway.wait_pods(1)
-        body = completion("a long story", max_tokens=20_000, stream=True)
-        slow = [self.client(gateway, receive_buffer=4096) for _ in range(100)]
-        for client in slow:
-            client.send(request_bytes("POST", "/v1/completions", body))
+        slow = self.slow_readers(gateway, 100)
         used = []
 
         def under_pressure():
@@ -294,10 +295,7 @@ class SlowReaders(E2E):
         sim = self.sim("--instant", "--max-num-seqs", "512", "--kv-blocks", "1000000")
         gateway = self.gateway([sim], f"limits: {{memory: {MiB}, body_bytes: 512KiB}}\n")
         gateway.wait_pods(1)
-        body = completion("a long story", max_tokens=20_000, stream=True)
-        slow = [self.client(gateway, receive_buffer=4096) for _ in range(100)]
-        for client in slow:
-            client.send(request_bytes("POST", "/v1/completions", body))
+        slow = self.slow_readers(gateway, 100)
         wait_for("some were cut", lambda: gateway.outcomes().get("overloaded", 0) > 0)
         self.assertNotIn("client_gone", gateway.outcomes())
         self.assertGreater(gateway.value("penstock_limit_hits_total", limit="memory"), 0)
@@ -309,10 +307,7 @@ class SlowReaders(E2E):
         sim = self.sim("--instant", "--max-num-seqs", "512", "--kv-blocks", "1000000")
         gateway = self.gateway([sim], f"limits: {{memory: {32 * MiB}, body_bytes: 1MiB}}\n")
         gateway.wait_pods(1)
-        body = completion("a long story", max_tokens=20_000, stream=True)
-        slow = [self.client(gateway, receive_buffer=4096) for _ in range(100)]
-        for client in slow:
-            client.send(request_bytes("POST", "/v1/completions", body))
+        slow = self.slow_readers(gateway, 100)
         for client in slow:
             self.assertEqual(client.read_head().status, 200)
         last = [0]

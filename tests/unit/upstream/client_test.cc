@@ -31,6 +31,12 @@ struct Sink final : ResponseSink {
   std::optional<Failure> failure;
 };
 
+void answer_at_once(SimPeer& peer) {
+  peer.on_event = [](SimPeer& p) {
+    if (!p.take().empty()) p.send("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+  };
+}
+
 void await(const std::atomic<int64_t>& value, int64_t wanted, std::memory_order order) {
   while (value.load(order) != wanted) std::this_thread::yield();
 }
@@ -42,11 +48,7 @@ TEST_CASE("who reads zero open connections may free the counter") {
   std::atomic<int64_t> go{0};
   std::thread shard([&go, counter = open.get()] {
     SimNetwork network{1};
-    SimServer server(network, sim_address(8000), [](SimPeer& peer) {
-      peer.on_event = [](SimPeer& p) {
-        if (!p.take().empty()) p.send("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
-      };
-    });
+    SimServer server(network, sim_address(8000), answer_at_once);
     SimLoop loop{network};
     Client client(loop.loop(), {});
     const std::string head = "GET / HTTP/1.1\r\nhost: a\r\n\r\n";
@@ -126,11 +128,7 @@ TEST_CASE("without a descriptor resting connections go, and a moment later it is
   for (const bool freed : {true, false}) {
     CAPTURE(freed);
     SimNetwork network{1};
-    SimServer server(network, sim_address(8000), [](SimPeer& peer) {
-      peer.on_event = [](SimPeer& p) {
-        if (!p.take().empty()) p.send("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
-      };
-    });
+    SimServer server(network, sim_address(8000), answer_at_once);
     SimLoop loop{network};
     Client client(loop.loop(), {});
     const std::string head = "GET / HTTP/1.1\r\nhost: a\r\n\r\n";
