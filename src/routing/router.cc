@@ -431,12 +431,14 @@ void Router::State::panic(Explanation* why) {
   }
 }
 
-// Drops endpoints on their way back, each with the chance that its slow start asks for, if others remain.
+// Drops endpoints on their way back, each with the chance that its slow start asks for, if others remain. One that has
+// nothing to do is kept: a single request is no flood, and under light load all endpoints have the same share at once.
 void Router::State::thin_recovering(Instant now, Explanation* why) {
   size_t kept = 0;
   for (size_t i = 0; i < candidates.size(); ++i) {
-    const double share = slow_start_share(*candidates[i].endpoint->state, now, options.slow_start);
-    if (share < 1 && !random.chance(share)) continue;
+    const EndpointState& endpoint = *candidates[i].endpoint->state;
+    const double share = slow_start_share(endpoint, now, options.slow_start);
+    if (share < 1 && endpoint.load.requests.load(std::memory_order_relaxed) > 0 && !random.chance(share)) continue;
     if (kept != i) std::swap(candidates[kept], candidates[i]);
     ++kept;
   }

@@ -94,6 +94,7 @@ TEST_CASE("in panic the endpoints that are considered again are not listed as ex
 TEST_CASE("an endpoint held back by its slow start is excluded for that reason") {
   PoolBuilder builder(2);
   report_failure(builder.state(0), FailureKind::hard, at_ms(0), {});
+  builder.state(0).load.requests = 1;
   const Explanation why = explained(builder, at_ms(1000));
   REQUIRE(why.excluded.size() == 1);
   CHECK(why.excluded[0] == std::pair<std::string, std::string>("a", "slow start"));

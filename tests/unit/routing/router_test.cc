@@ -145,6 +145,7 @@ TEST_CASE("an endpoint that comes back gets a share that grows over the slow sta
   Bench bench(Policy::random);
   PoolBuilder builder(2);
   report_failure(builder.state(0), FailureKind::hard, at_ms(0), {});
+  builder.state(0).load.requests = 1;
   CHECK(bench.histogram(builder, 100, at_ms(1000))["a"] == 0);
   const int early = bench.histogram(builder, 4000, at_ms(1000 + 2000))["a"];  // a fifth of a half
   CHECK(early > 280);
@@ -153,6 +154,15 @@ TEST_CASE("an endpoint that comes back gets a share that grows over the slow sta
   CHECK(late > 1450);
   CHECK(late < 1750);
   const int back = bench.histogram(builder, 4000, at_ms(1000 + 10'000))["a"];
+  CHECK(back > 1850);
+  CHECK(back < 2150);
+}
+
+TEST_CASE("an endpoint on its way back that has nothing to do gets its full share") {
+  Bench bench(Policy::random);
+  PoolBuilder builder(2);
+  report_failure(builder.state(0), FailureKind::hard, at_ms(0), {});
+  const int back = bench.histogram(builder, 4000, at_ms(1000))["a"];
   CHECK(back > 1850);
   CHECK(back < 2150);
 }
