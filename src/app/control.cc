@@ -114,6 +114,7 @@ Control::Control(const config::Command& command)
               config::descriptors_for_traffic(config::raise_open_file_limit(), options_.shards),
               [this](const std::string& address) { loop_->post([this, address] { sources_->unreachable(address); }); }},
       pool_(budget_),
+      drain_notice_(net::Timer::of<&Control::announce_drain>(this)),
       drain_delay_(net::Timer::of<&Control::stop_accepting>(this)),
       drain_watch_(net::Timer::of<&Control::watch_drain>(this)) {
   for (const config::Problem& note : command.notes) log::warn("configuration: " + config::to_string(note));
@@ -341,12 +342,18 @@ void Control::refuse_reload() {
 // ---- drain ----
 
 // Readiness turns false at once, so that load balancers look elsewhere; connections are still accepted for drain_delay.
+// In its second half, when new ones should go elsewhere, answers tell clients to leave theirs.
 void Control::begin_drain(bool at_once) {
   phase_ = Phase::draining;
   sources_->stop_writing();
   drain_deadline_ = loop_->now() + options_.drain_delay + options_.drain_limit;
   if (at_once) return stop_accepting();
+  loop_->arm(drain_notice_, options_.drain_delay / 2);
   loop_->arm(drain_delay_, options_.drain_delay);
+}
+
+void Control::announce_drain() {
+  for (const auto& shard : shards_) shard->announce_drain();
 }
 
 void Control::stop_accepting() {
@@ -355,7 +362,7 @@ void Control::stop_accepting() {
 }
 
 void Control::watch_drain() {
-  if (in_flight() == 0) return end();
+  if (in_flight() == 0 && shared_.clients.load(std::memory_order_relaxed) == 0) return end();
   if (loop_->now() >= drain_deadline_) {
     log::warn("drain limit reached: cutting what is left", {{"in_flight", in_flight()}});
     return end();

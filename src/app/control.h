@@ -36,6 +36,7 @@ class Control final : public discovery::DirectoryEvents {
   void reload();
   void refuse_reload();
   void begin_drain(bool at_once);
+  void announce_drain();
   void stop_accepting();
   void watch_drain();
   void end();
@@ -84,7 +85,7 @@ class Control final : public discovery::DirectoryEvents {
   std::unique_ptr<Sources> sources_;
   std::unique_ptr<AdminService> admin_;
   std::unique_ptr<downstream::Server> admin_server_;
-  net::Timer drain_delay_, drain_watch_;
+  net::Timer drain_notice_, drain_delay_, drain_watch_;
   Instant drain_deadline_{}, started_at_{};
   Instant next_index_check_{};
   int64_t started_wall_us_ = 0;

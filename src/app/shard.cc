@@ -243,6 +243,10 @@ void Shard::reload(const config::Options& options, std::function<void()> applied
   });
 }
 
+void Shard::announce_drain() {
+  loop_.load(std::memory_order_acquire)->post([this] { parts_->server.announce_drain(); });
+}
+
 void Shard::stop_accepting() {
   accepting_.store(false, std::memory_order_relaxed);
   loop_.load(std::memory_order_acquire)->post([this] {

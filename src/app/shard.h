@@ -51,7 +51,8 @@ class Shard {
 
   // Any thread: these are carried out in the shard's next turn.
   void reload(const config::Options& options, std::function<void()> applied);  // calls it on the shard's thread
-  void stop_accepting();          // drain: no new connections, idle ones end
+  void announce_drain();          // drain is near: answers say `Connection: close`
+  void stop_accepting();          // drain: no new connections, silent ones end
   void drop_idle(uint32_t slot);  // of the endpoint with this slot: its idle connections are closed
   void stop();                    // cuts what is left and ends the thread
   void join();

@@ -21,7 +21,8 @@ Connection::Connection(Server& server, int fd)
       server_(server),
       codec_(*this, server.options().parser),
       deadline_(net::Timer::of<&Connection::on_deadline>(this)),
-      client_ip_(net::Address::peer_of(fd).ip_string()) {
+      client_ip_(net::Address::peer_of(fd).ip_string()),
+      idle_since_(server.loop().now()) {
   net::Connection::adopt(fd);
   loop().arm(deadline_, server_.options().idle_timeout);
 }
@@ -31,8 +32,12 @@ Connection::~Connection() {
 }
 
 bool Connection::can_keep_alive() const {
+  return can_take_another() && !server_.parting_;
+}
+
+bool Connection::can_take_another() const {
   // A client that has finished sending may still have whole requests waiting here.
-  return request_keep_alive_ && request_complete_ && !draining_ && (!half_closed_ || !stash_.empty());
+  return request_keep_alive_ && request_complete_ && (!half_closed_ || !stash_.empty());
 }
 
 // ---- bytes in ----
@@ -147,14 +152,17 @@ void Connection::watch_writing() {
 void Connection::finish_response(After after) {
   PENSTOCK_ASSERT(phase_ == Phase::exchange);
   handler_ = nullptr;
-  if (after == After::close || !can_keep_alive()) return linger();
+  // What an answer promised before a drain began is kept.
+  if (after == After::close || !can_take_another() || !server_.waits_for_more()) return linger();
   next_request();
 }
 
 void Connection::next_request() {
   phase_ = Phase::idle;
   request_complete_ = false;
-  loop().arm(deadline_, server_.options().idle_timeout);
+  idle_since_ = loop().now();
+  const ServerOptions& options = server_.options();
+  loop().arm(deadline_, server_.draining_ ? options.parting_silence : options.idle_timeout);
   if (consuming_) return;  // consume() goes on by itself
   if (recv_paused()) resume_recv();
   if (stash_.empty()) return;
@@ -174,7 +182,7 @@ void Connection::linger() {
   finish_sending();
   if (recv_paused()) resume_recv();
   if (queued() > 0) return watch_writing();
-  loop().arm(deadline_, server_.options().linger_timeout);
+  loop().arm(deadline_, server_.linger_time());
 }
 
 void Connection::abandon() {
@@ -190,7 +198,7 @@ void Connection::on_blocked() {
 void Connection::on_flushed() {
   if (phase_ != Phase::lingering) return;
   if (half_closed_) return end();
-  loop().arm(deadline_, server_.options().linger_timeout);
+  loop().arm(deadline_, server_.linger_time());
 }
 
 void Connection::on_drained() {
@@ -200,6 +208,7 @@ void Connection::on_drained() {
 // ---- the ends ----
 
 void Connection::on_deadline() {
+  if (phase_ == Phase::idle && server_.draining_) return was_silent();
   if (queued() > 0 && (phase_ != Phase::exchange || request_complete_)) {
     if (flushed() == flushed_at_check_) return gone(Gone::write_timeout);
     return watch_writing();
@@ -252,9 +261,19 @@ void Connection::gone(Gone why) {
   if (handler != nullptr) handler->on_gone(why);
 }
 
+// The client may just be sending its next request: closing at once would be an error to it, and not one that it may
+// retry without a thought (RFC 9112, section 9.3.1).
 void Connection::close_when_idle() {
-  draining_ = true;
-  if (phase_ == Phase::idle) queued() > 0 ? linger() : end();
+  const Duration silence = server_.options().parting_silence;
+  if (phase_ == Phase::head) return loop().arm(deadline_, silence);
+  if (phase_ == Phase::lingering && queued() == 0) return loop().arm(deadline_, server_.linger_time());
+  if (phase_ != Phase::idle) return;
+  const Duration left = idle_since_ + silence - loop().now();
+  left > Duration::zero() ? loop().arm(deadline_, left) : was_silent();
+}
+
+void Connection::was_silent() {
+  queued() > 0 ? linger() : end();
 }
 
 void Connection::end() {

@@ -1,5 +1,6 @@
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "penstock/base/log.h"
@@ -56,9 +57,21 @@ void Server::stop_listening() {
   listener_ = {};
 }
 
+void Server::announce_drain() {
+  parting_ = true;
+}
+
 void Server::drain() {
-  draining_ = true;
+  parting_ = draining_ = true;
   connections_.for_each([](Connection& connection) { connection.close_when_idle(); });
+}
+
+Duration Server::linger_time() const {
+  return draining_ ? std::min(options_.linger_timeout, options_.parting_silence) : options_.linger_timeout;
+}
+
+bool Server::waits_for_more() const {
+  return !draining_ || options_.parting_silence > Duration::zero();
 }
 
 void Server::announce_end() {

@@ -18,6 +18,7 @@ downstream::ServerOptions server_options(const Options& options) {
   out.idle_timeout = from_seconds(options.keep_alive_s);
   // uvicorn has no other timeouts: slow clients are waited for.
   out.header_timeout = out.body_timeout = out.write_timeout = seconds(24 * 3600);
+  out.parting_silence = Duration::zero();  // and closes idle connections as soon as it is to end
   return out;
 }
 

@@ -1,5 +1,6 @@
 """Start, reload, drain and end; the access log."""
 
+import contextlib
 import fcntl
 import json
 import os
@@ -381,6 +382,47 @@ class Drain(E2E):
         answer = client.read_response()
         self.assertEqual((answer.status, answer.header("connection")), (200, "close"))
         self.assertEqual(self.gw.wait(harness.SOON), 0)
+
+    def test_a_promise_to_keep_the_connection_is_kept(self):
+        self.start("drain_delay: 1ms, drain_limit: 10m")
+        client, response = self.stream(100)
+        self.assertIsNone(response.header("connection"))
+        self.gw.signal(signal.SIGTERM)
+        self.gw.err.wait("draining")
+        client._read_body(response, "POST")
+        answer = client.request("POST", "/v1/completions", completion())
+        self.assertEqual((answer.status, answer.header("connection")), (200, "close"))
+        self.assertEqual(self.gw.wait(harness.SOON), 0)
+
+    def test_in_the_second_half_of_the_delay_answers_say_that_the_connection_ends(self):
+        self.start("drain_delay: 1s, drain_limit: 10m")
+        self.gw.signal(signal.SIGTERM)
+        self.gw.err.wait("draining")
+
+        def closes():
+            with contextlib.closing(self.client(self.gw)) as client:
+                return client.request("GET", "/version").header("connection") == "close"
+
+        wait_for("they do, while connections are accepted", closes)
+        self.assertEqual(self.gw.wait(harness.SOON), 0)
+
+    def test_in_the_first_half_of_the_delay_connections_are_kept(self):
+        self.start("drain_delay: 10m, drain_limit: 10m")
+        client = self.client(self.gw)
+        self.gw.signal(signal.SIGTERM)
+        self.gw.err.wait("draining")
+        for _ in range(2):
+            answer = client.request("GET", "/version")
+            self.assertEqual((answer.status, answer.header("connection")), (200, None))
+
+    def test_half_a_head_does_not_hold_up_the_end(self):
+        self.start("drain_delay: 1ms, drain_limit: 10m")
+        client = self.client(self.gw)
+        client.send(b"GET / HTTP/1.1\r\nhost:")
+        wait_for("it is accepted", lambda: self.gw.value("penstock_client_connections") == 1)
+        self.gw.signal(signal.SIGTERM)
+        self.assertEqual(self.gw.wait(harness.SOON), 0)
+        self.assertEqual(client.read_response().status, 408)
 
     def test_what_outlives_the_limit_is_cut(self):
         self.start("drain_delay: 1ms, drain_limit: 300ms")

@@ -94,7 +94,7 @@ class Connection final : public net::Connection, public net::Disposable, public 
   bool busy() const { return phase_ == Phase::exchange; }
 
   // ---- for the Server ----
-  void close_when_idle();  // drain: ends now when idle, else after the current answer
+  void close_when_idle();  // drain: ends once silent for ServerOptions::parting_silence, or after its next answer
   void announce_end();     // end of drain: on_ending()
   void cut();              // a turn later: on_gone(cut) and close
 
@@ -127,6 +127,8 @@ class Connection final : public net::Connection, public net::Disposable, public 
   void next_request();
   void nothing_more_comes();
   void linger();
+  void was_silent();              // for as long as a drain allows
+  bool can_take_another() const;  // request, the state of the Server aside
   void gone(Gone why);
   void end();  // closes the socket; the Server disposes of this
   void watch_writing();
@@ -142,12 +144,12 @@ class Connection final : public net::Connection, public net::Disposable, public 
   uint64_t requests_ = 0;
   uint64_t sent_or_queued_ = 0, flushed_at_check_ = 0;  // for the write timeout: progress since the last look
   size_t discarded_ = 0;                                // bytes thrown away while lingering
+  Instant idle_since_;                                  // when it was accepted or its last answer was written
   Phase phase_ = Phase::idle;
   uint8_t minor_version_ = 1;
   bool request_complete_ = false;  // of the current exchange
   bool request_keep_alive_ = false;
   bool response_begun_ = false;
-  bool draining_ = false;
   bool half_closed_ = false;  // the client sent FIN
   bool consuming_ = false;    // true exactly while consume() is on the stack
 };
@@ -157,6 +159,8 @@ struct ServerOptions {
   Duration header_timeout = seconds(30), body_timeout = seconds(60), idle_timeout = seconds(600),
            write_timeout = seconds(60);
   Duration linger_timeout = seconds(5);  // how long input is discarded after a refused request
+  // Drain: a connection that was promised to be kept is given this long to send the request that may be on its way.
+  Duration parting_silence = seconds(1);
   size_t linger_bytes_max = 128 * 1024 * 1024;
   size_t pipeline_bytes_max = 64 * 1024;         // unread pipelined bytes kept before reading pauses
   Duration half_close_probe = milliseconds(50);  // how long after a FIN an unanswered client is probed
@@ -177,7 +181,8 @@ class Server final : public net::AcceptEvents {
   void set_departure(std::function<void()> departure) { departure_ = std::move(departure); }
   void adopt(int fd);  // a connection that was accepted here or elsewhere
   void stop_listening();
-  void drain();  // idle connections end now, others after their answer
+  void announce_drain();  // answers begun from now on say `Connection: close`; nothing else changes
+  void drain();           // connections end after their next answer, or after parting_silence without a request
   // The process ends: first what is left is told, and a turn later cut.
   void announce_end();
   void cut_all();
@@ -194,6 +199,8 @@ class Server final : public net::AcceptEvents {
   void on_accept(int fd) override;
   void on_accept_error(int error) override;
   void remove(Connection& connection);
+  bool waits_for_more() const;  // requests on connections that were promised to be kept
+  Duration linger_time() const;
 
   net::EventLoop& loop_;
   net::BlockPool& pool_;
@@ -204,8 +211,8 @@ class Server final : public net::AcceptEvents {
   net::SocketId listener_;
   IntrusiveList<Connection, ConnectionTag> connections_;
   size_t count_ = 0;
-  bool draining_ = false;
-  Instant warned_at_{};  // of accept errors: once a second is enough
+  bool parting_ = false, draining_ = false;  // after announce_drain(), drain()
+  Instant warned_at_{};                      // of accept errors: once a second is enough
 };
 
 }  // namespace penstock::downstream
