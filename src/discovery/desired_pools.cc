@@ -19,6 +19,7 @@ std::shared_ptr<const EndpointSpec> spec_of(const objects::Endpoint& endpoint, c
   const std::string* const engine = objects::find_label(*endpoint.labels, engine_label);
   Engine known{};
   spec->engine = engine != nullptr && parse_engine(*engine, &known) ? *engine : default_engine;
+  spec->ns = endpoint.pod_ns;
   spec->uid = endpoint.pod_uid;
   spec->numeric = true;
   spec->readiness = endpoint.readiness;

@@ -102,8 +102,8 @@ Result<EndpointPoller*> Directory::poller_of(const EndpointSpec& spec) {
   if (!address.ok()) {
     return Message{"endpoint " + spec.name + ": cannot resolve " + spec.host + ": " + address.error().text};
   }
-  endpoints::EndpointState& state =
-      registry_.find_or_add(spec.name, spec.url, address->to_string(), authority_of(spec.host, spec.port), spec.uid);
+  endpoints::EndpointState& state = registry_.find_or_add(spec.name, spec.url, address->to_string(),
+                                                          authority_of(spec.host, spec.port), spec.uid, spec.ns);
   auto poller = std::make_unique<EndpointPoller>(*this, spec.engine, state, *address);
   return pollers_.emplace(key, std::move(poller)).first->second.get();
 }

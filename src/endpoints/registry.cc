@@ -23,7 +23,7 @@ bool unused(const EndpointState& state) {
 
 EndpointState& EndpointRegistry::find_or_add(const std::string& name, const std::string& url,
                                              const std::string& address, const std::string& host_header,
-                                             const std::string& uid) {
+                                             const std::string& uid, const std::string& ns) {
   const auto [place, added] = living_.try_emplace(key_of(name, uid, address), nullptr);
   if (!added) return *place->second;
 
@@ -43,6 +43,7 @@ EndpointState& EndpointRegistry::find_or_add(const std::string& name, const std:
   state->url = url;
   state->address = address;
   state->host_header = host_header;
+  state->place = ns + '/' + address.substr(address.rfind(':') + 1);
   place->second = state.get();
   entries_.push_back({std::move(state), 0});
   return *place->second;

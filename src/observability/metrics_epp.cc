@@ -167,11 +167,13 @@ void add_scheduler_attempts(Families& families, const ExportInput& input) {
   auto attempts = families.counter("inference_extension_scheduler_attempts_total",
                                    alpha("Routing decisions, by result and chosen endpoint."));
   const auto labels = [](const char* status, const NameTable::Name& name) {
+    const std::string& place = name.parts[2];
+    const size_t slash = std::min(place.find('/'), place.size());
     return Labels{{"status", status},
                   {"target_model_name", name.parts[0]},
                   {"pod_name", name.parts[1]},
-                  {"namespace", ""},
-                  {"port", name.parts[2]}};
+                  {"namespace", place.substr(0, slash)},
+                  {"port", place.substr(std::min(slash + 1, place.size()))}};
   };
   const NameTable& names = input.names->scheduled;
   for (uint32_t i = 0, end = names.size(); i <= end; ++i) {

@@ -87,11 +87,8 @@ void ShardStats::decision_made(Duration cost, bool found, const endpoints::Endpo
                                std::string_view target_model) {
   decision_time_.record(to_seconds(cost));
   if (found && endpoint != nullptr) {
-    const std::string_view address = endpoint->address;
-    const size_t colon = address.rfind(':');
-    const std::string_view port = colon == std::string_view::npos ? "" : address.substr(colon + 1);
     NameTable::Recent& recent = recent_scheduled_[endpoint->slot % recent_scheduled_.size()];
-    scheduled_[names_.scheduled.index_of(recent, target_model, endpoint->name, port)].add();
+    scheduled_[names_.scheduled.index_of(recent, target_model, endpoint->name, endpoint->place)].add();
   } else {
     decisions_failed_.add();
   }

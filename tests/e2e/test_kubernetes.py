@@ -211,6 +211,9 @@ class Quiet(KubernetesCase):
 
         wait_for("both ranks answer", both)
         self.assertEqual(seen, {f"{name}-rank-0", f"{name}-rank-1"})
+        attempts = gateway.metrics().series("inference_extension_scheduler_attempts_total", status="success")
+        where = {(labels["pod_name"], labels["namespace"], labels["port"]) for labels, _ in attempts}
+        self.assertEqual(where, {(f"{name}-rank-{i}", cluster.namespace, str(8000 + i)) for i in (0, 1)})
         # The pod says that only one of them is in use.
         annotations = {"metadata": {"annotations": {"llm-d.ai/active-ports": "8001"}}}
         cluster.server.patch("pods", name, annotations)

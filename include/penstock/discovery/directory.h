@@ -41,6 +41,7 @@ struct EndpointSpec {
   uint16_t kv_events_port = 0, kv_replay_port = 0;
   std::string engine;  // metrics preset: vllm, sglang, trtllm-serve, triton-tensorrt-llm
   // Of endpoints that Kubernetes knows:
+  std::string ns;                                 // of the pod
   std::string uid;                                // of the pod: another one at the same address is another endpoint
   bool numeric = false;                           // `host` is an IP address: no name is looked up, ever
   std::optional<endpoints::Readiness> readiness;  // what the API server says; nothing: it knows nothing of it

@@ -66,6 +66,7 @@ struct EndpointState {
   std::string url;           // http://host:port
   std::string address;       // numeric ip:port ("[::1]:80"), what connects and what x-penstock-endpoint shows
   std::string host_header;   // authority for the Host field
+  std::string place;         // namespace/port, as metrics tell ports apart; without the namespace for static endpoints
   LoadCounters load;
   HealthState health;
   Pace pace;

@@ -22,7 +22,7 @@ class NameTable {
   static constexpr size_t part_count = 3;
   static constexpr size_t part_bytes_max = 256;  // longer ones are `other`
 
-  // Up to three strings that make one name: (model, target model) or (target model, endpoint, port).
+  // Up to three strings that make one name: (model, target model) or (target model, endpoint, its place).
   struct Name {
     std::string parts[part_count];
     bool is(std::string_view a, std::string_view b, std::string_view c) const {

@@ -25,7 +25,7 @@ class DecisionLog;
 struct Names {
   NameTable models{1000};       // model
   NameTable model_pairs{1000};  // model, target model
-  NameTable scheduled{4000};    // target model, endpoint, port
+  NameTable scheduled{4000};    // target model, endpoint, its `place`
   NameTable rewrites{1000};     // InferenceModelRewrite, model, target model
   NameTable splits{4000};       // target model, decision type
   NameTable plugins{200};       // extension point, type, name

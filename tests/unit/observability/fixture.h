@@ -94,6 +94,7 @@ struct Gateway {
       states[i].incarnation = i + 1;
       states[i].name = names_of[i];
       states[i].address = "10.0.0." + std::to_string(i + 1) + ":8000";
+      states[i].place = "inference/8000";
       states[i].url = "http://" + states[i].address;
       endpoints::EndpointView& view = pool.endpoints.emplace_back();
       view.state = &states[i];
