@@ -9,6 +9,7 @@
 #include "encoding.h"
 #include "event_body.h"
 #include "penstock/base/log.h"
+#include "penstock/base/number_text.h"
 #include "penstock/kube/reflector.h"
 #include "query.h"
 
@@ -34,7 +35,7 @@ class WriterImpl final : CallEvents {
         timer_(net::Timer::of<&WriterImpl::next>(this)) {}
   ~WriterImpl() { transport_.cancel(call_); }
 
-  void apply_status(std::string path, std::string body, std::string ours);
+  void apply_status(std::string path, std::string body, std::string ours, std::string seen);
   void forget(std::string_view path);
   bool contested(std::string_view path) const;
   void event(Event event);
@@ -44,8 +45,12 @@ class WriterImpl final : CallEvents {
   enum class Kind : uint8_t { none, patch, event };
   struct Patch {
     std::string wanted, written, ours;
+    std::string version;  // of the object, as the last write left it; "": not known
+    std::string seen;     // when it was last found to need the write
     Instant not_before{};
     bool waiting = false;  // its path stands in patch_queue_
+    // What was written is there no more.
+    bool undone() const { return !version.empty() && smaller_number(version, seen); }
   };
   // What was last written, and how often it had to be written again. Outlives the Patch.
   struct History {
@@ -56,11 +61,16 @@ class WriterImpl final : CallEvents {
   struct WaitingEvent {
     std::string path, body;
   };
+  struct Refusals {
+    int in_a_row = 0;  // 403s
+    bool told = false;
+    Instant until{};  // nothing is tried before
+  };
 
   void next();
-  bool may_write(Instant forbidden_until) const { return loop_.now() >= forbidden_until; }
+  Instant event_due(const WaitingEvent& event) const;
   void start_patch(std::deque<std::string>::iterator at);
-  void start_event();
+  void start_event(std::deque<WaitingEvent>::iterator at);
   void enqueue(const std::string& path, Patch& patch);
   Duration again_pause(int again) const;
   bool lasts(const History& history) const;
@@ -71,8 +81,10 @@ class WriterImpl final : CallEvents {
   void on_bytes(std::string_view bytes) override;
   void on_done(Failure failure, std::string_view text) override;
   void succeeded();
+  std::string version_of_answer();
   void on_refusal();
   void forbidden();
+  void note_allowed();
   void try_again(Duration pause, const std::string& why);
   void give_up(const std::string& why);
   void put_back();
@@ -83,13 +95,14 @@ class WriterImpl final : CallEvents {
   Transport& transport_;
   Random& random_;
   const WriterOptions options_;
-  int patches_refused_ = 0, events_refused_ = 0;  // 403s in a row
+  Refusals patches_refused_;
+  std::map<std::string, Refusals, std::less<>> events_refused_;  // by path: a namespace each
   std::map<std::string, Patch, std::less<>> patches_;
   std::map<std::string, History, std::less<>> histories_;
   std::deque<std::string> patch_queue_;
   std::deque<WaitingEvent> event_queue_;
   std::map<std::string, Instant, std::less<>> repeats_;  // when an event was last wanted and let through
-  Instant patches_off_until_{}, events_off_until_{}, pause_until_{};
+  Instant pause_until_{};
   uint64_t event_number_ = 0;
 
   Kind kind_ = Kind::none;  // of the running call
@@ -106,7 +119,7 @@ class WriterImpl final : CallEvents {
   net::Timer timer_;
 };
 
-void WriterImpl::apply_status(std::string path, std::string body, std::string ours) {
+void WriterImpl::apply_status(std::string path, std::string body, std::string ours, std::string seen) {
   auto found = patches_.find(path);
   if (found == patches_.end()) {
     if (patches_.size() >= options_.patches_max) {
@@ -116,8 +129,9 @@ void WriterImpl::apply_status(std::string path, std::string body, std::string ou
     found = patches_.emplace(path, Patch{}).first;
   }
   Patch& patch = found->second;
-  const bool writing = kind_ == Kind::patch && patch_path_ == path;
-  if (body == (writing ? patch_body_ : patch.waiting ? patch.wanted : patch.written)) {
+  patch.seen = std::move(seen);
+  const bool writing = kind_ == Kind::patch && patch_path_ == path, waits = writing || patch.waiting;
+  if (body == (writing ? patch_body_ : waits ? patch.wanted : patch.written) && (waits || !patch.undone())) {
     if (writing) patch.wanted = std::move(body);
     ++counts_.patches_unchanged;
     return;
@@ -232,12 +246,19 @@ void WriterImpl::next() {
   const auto due = [&](const std::string& path) { return patches_.find(path)->second.not_before; };
   const auto first = std::min_element(patch_queue_.begin(), patch_queue_.end(),
                                       [&](const auto& a, const auto& b) { return due(a) < due(b); });
-  const Instant patch_at = first == patch_queue_.end() ? Instant::max() : std::max(due(*first), patches_off_until_);
+  const Instant patch_at = first == patch_queue_.end() ? Instant::max() : std::max(due(*first), patches_refused_.until);
   if (patch_at <= loop_.now()) return start_patch(first);
-  if (!event_queue_.empty() && may_write(events_off_until_)) return start_event();
-  Instant wake = patch_at;
-  if (!event_queue_.empty()) wake = std::min(wake, events_off_until_);
-  if (wake != Instant::max()) loop_.arm_at(timer_, wake);
+  const auto event = std::min_element(event_queue_.begin(), event_queue_.end(),
+                                      [&](const auto& a, const auto& b) { return event_due(a) < event_due(b); });
+  const Instant event_at = event == event_queue_.end() ? Instant::max() : event_due(*event);
+  if (event_at <= loop_.now()) return start_event(event);
+  if (const Instant wake = std::min(patch_at, event_at); wake != Instant::max()) loop_.arm_at(timer_, wake);
+}
+
+// Events of a namespace where we may not write wait; others go past them.
+Instant WriterImpl::event_due(const WaitingEvent& event) const {
+  const auto refused = events_refused_.find(event.path);
+  return refused == events_refused_.end() ? Instant{} : refused->second.until;
 }
 
 void WriterImpl::start_patch(std::deque<std::string>::iterator at) {
@@ -248,7 +269,7 @@ void WriterImpl::start_patch(std::deque<std::string>::iterator at) {
   patch_body_ = patch.wanted;
   patch_ours_ = patch.ours;
   Query query(patch_path_);
-  query.add("fieldManager", options_.field_manager);
+  if (patch_path_.find('?') == std::string::npos) query.add("fieldManager", options_.field_manager);
   query.add("force", "true");
   Call call;
   call.method = "PATCH";
@@ -258,9 +279,9 @@ void WriterImpl::start_patch(std::deque<std::string>::iterator at) {
   start(Kind::patch, std::move(call));
 }
 
-void WriterImpl::start_event() {
-  event_ = std::move(event_queue_.front());
-  event_queue_.pop_front();
+void WriterImpl::start_event(std::deque<WaitingEvent>::iterator at) {
+  event_ = std::move(*at);
+  event_queue_.erase(at);
   Call call;
   call.method = "POST";
   call.path = event_.path;
@@ -300,23 +321,28 @@ void WriterImpl::succeeded() {
   backoff_.clear();
   unauthorized_ = false;
   counts_.last_error.clear();
+  note_allowed();
   if (kind_ == Kind::event) {
     ++counts_.events_written;
-    counts_.events_forbidden = false;
-    events_refused_ = 0;
   } else {
     ++counts_.patches_written;
     note_written();
-    counts_.patches_forbidden = false;
-    patches_refused_ = 0;
-    if (const auto patch = patches_.find(patch_path_); patch != patches_.end()) {  // else forgotten meanwhile
-      patch->second.written = patch_body_;
-      if (patch->second.wanted != patch_body_ && !patch->second.waiting) enqueue(patch_path_, patch->second);
+    if (const auto found = patches_.find(patch_path_); found != patches_.end()) {  // else forgotten meanwhile
+      Patch& patch = found->second;
+      patch.written = patch_body_;
+      patch.version = version_of_answer();
+      if ((patch.wanted != patch_body_ || patch.undone()) && !patch.waiting) enqueue(patch_path_, patch);
     }
   }
   kind_ = Kind::none;
   pause_until_ = loop_.now() + options_.pause;
   arm(options_.pause);
+}
+
+std::string WriterImpl::version_of_answer() {
+  answer_.reserve(answer_.size() + json_padding);
+  Metadata metadata;
+  return decoder_.metadata(answer_, metadata) ? std::string(metadata.version) : "";
 }
 
 void WriterImpl::on_refusal() {
@@ -331,7 +357,9 @@ void WriterImpl::on_refusal() {
     return try_again(at_once ? Duration{0} : backoff_.next(loop_.now(), random_), why);
   }
   const bool busy = http_status_ == 409 || http_status_ == 429 || http_status_ >= 500;
-  if (!busy) return give_up(why);
+  // A server answers 500 to a field that its resource definition does not have.
+  const bool unknown_field = why.find(": field not declared in schema") != std::string::npos;
+  if (!busy || unknown_field) return give_up(why);
   std::optional<Duration> after = retry_after_;
   if (!after && answer) after = answer->retry_after;
   try_again(after ? std::min(*after, options_.retry_after_most) : backoff_.next(loop_.now(), random_), why);
@@ -341,16 +369,25 @@ void WriterImpl::on_refusal() {
 // once, and tries again much later with whatever is wanted then. Either way the other kind of write goes on.
 void WriterImpl::forbidden() {
   const bool patch = kind_ == Kind::patch;
-  bool& flag = patch ? counts_.patches_forbidden : counts_.events_forbidden;
-  const bool soon = ++(patch ? patches_refused_ : events_refused_) <= forbidden_soon;
-  if (!soon && !flag) {
+  Refusals& refusals = patch ? patches_refused_ : events_refused_[event_.path];
+  const bool soon = ++refusals.in_a_row <= forbidden_soon;
+  if (!soon && !std::exchange(refusals.told, true)) {
     log::warn(patch ? "kubernetes: status is not written: forbidden" : "kubernetes: events are not written: forbidden",
               {{"path", patch ? patch_path_ : event_.path}});
   }
-  flag |= !soon;
-  const Duration pause = soon ? backoff_.next(loop_.now(), random_) : options_.forbidden_retry;
-  (patch ? patches_off_until_ : events_off_until_) = loop_.now() + pause;
+  (patch ? counts_.patches_forbidden : counts_.events_forbidden) |= !soon;
+  refusals.until = loop_.now() + (soon ? backoff_.next(loop_.now(), random_) : options_.forbidden_retry);
   try_again(Duration{0}, "forbidden");
+}
+
+void WriterImpl::note_allowed() {
+  if (kind_ == Kind::patch) {
+    patches_refused_ = {};
+    counts_.patches_forbidden = false;
+  } else if (events_refused_.erase(event_.path) != 0) {
+    counts_.events_forbidden = std::any_of(events_refused_.begin(), events_refused_.end(),
+                                           [](const auto& entry) { return entry.second.told; });
+  }
 }
 
 void WriterImpl::try_again(Duration pause, const std::string& why) {
@@ -377,8 +414,11 @@ void WriterImpl::give_up(const std::string& why) {
     ++counts_.patches_dropped;
     const auto patch = patches_.find(patch_path_);
     // Another body than the refused one may fare better; the same is not tried again.
-    if (patch != patches_.end()) patch->second.written = patch_body_;
-    if (patch != patches_.end() && patch->second.wanted != patch_body_) put_back();
+    if (patch != patches_.end()) {
+      patch->second.written = patch_body_;
+      patch->second.version.clear();
+      if (patch->second.wanted != patch_body_) put_back();
+    }
   }
   kind_ = Kind::none;
   pause_until_ = loop_.now() + options_.pause;
@@ -402,9 +442,9 @@ Writer::Writer(net::EventLoop& loop, Transport& transport, Random& random, Write
     : impl_(std::make_unique<WriterImpl>(loop, transport, random, std::move(options))) {}
 Writer::~Writer() = default;
 
-void Writer::apply_status(std::string path, std::string body, std::string ours) {
+void Writer::apply_status(std::string path, std::string body, std::string ours, std::string seen) {
   if (ours.empty()) ours = body;
-  impl_->apply_status(std::move(path), std::move(body), std::move(ours));
+  impl_->apply_status(std::move(path), std::move(body), std::move(ours), std::move(seen));
 }
 bool Writer::contested(std::string_view path) const {
   return impl_->contested(path);

@@ -184,6 +184,17 @@ class Validation(FakeCase):
         self.assertEqual(reply.body["spec"]["endpointPickerRef"]["failureMode"], "FailClose")
         self.assertNotIn("surprise", reply.body["spec"])
 
+    def test_an_applied_field_that_the_definition_has_not_is_refused(self):
+        """With 500, as a real one does; other patches lose the field silently."""
+        _, client = self.both()
+        self.assertEqual(client.post(POOLS, pool()).status, 201)
+        head = {"apiVersion": "inference.networking.k8s.io/v1", "kind": "InferencePool", "metadata": {"name": "p"}}
+        reply = client.apply(POOLS + "/p/status", {**head, "status": {"parents": [{"new": 1}]}})
+        self.assertEqual(reply.status, 500)
+        self.assertIn(".status.parents[0].new: field not declared in schema", reply.body["message"])
+        self.assertEqual(client.merge(POOLS + "/p/status", {"status": {"new": 1}}).status, 200)
+        self.assertNotIn("new", client.get(POOLS + "/p").body.get("status") or {})
+
     def test_status_of_pools(self):
         _, client = self.both()
         client.post(POOLS, pool())

@@ -55,11 +55,13 @@ class Writer {
   ~Writer();
   Writer(const Writer&) = delete;
 
-  // `path` is the object's status subresource ("/apis/G/V/namespaces/NS/PLURAL/NAME/status"), `body` the JSON to apply:
-  // apiVersion, kind, metadata.name (and namespace), status. The last body for a path wins; one equal to what was last
-  // written is not written again. `ours` is what of the body is ours to say ("": all of
-  // it): where the same has to be written again and again, because it does not last, the pauses grow.
-  void apply_status(std::string path, std::string body, std::string ours = "");
+  // `path` is the object's status subresource ("/apis/G/V/namespaces/NS/PLURAL/NAME/status"; "?fieldManager=NAME"
+  // behind it: for another manager than the options'), `body` the JSON to apply: apiVersion, kind, metadata.name (and
+  // namespace), status. The last body for a path wins; one equal to what was last written is not written again, unless
+  // `seen`, the version of the object that was found to say something else, is newer than what that write made: then
+  // somebody has changed it since. `ours` is what of the body is ours to say ("": all of it): where the same has to be
+  // written again and again, because it does not last, the pauses grow.
+  void apply_status(std::string path, std::string body, std::string ours = "", std::string seen = "");
   // The object is gone, or its status is as wanted: forget what was written and what waits.
   void forget(std::string_view path);
   // What we write there does not last.

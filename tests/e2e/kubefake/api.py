@@ -15,7 +15,7 @@ import uuid
 from . import ownership
 from .errors import ApiError, already_exists, conflict, expired, invalid, not_found
 from .patches import json_patch, merge_patch, strategic_merge
-from .validate import fill_defaults, prune, validate
+from .validate import fill_defaults, prune, undeclared, validate
 
 JSON, MERGE = "application/json-patch+json", "application/merge-patch+json"
 STRATEGIC = "application/strategic-merge-patch+json"
@@ -311,6 +311,11 @@ class Api:
         self._check_body(kind if not kind.from_wire else self.kinds.find("", "v1", "events"), namespace, body, name)
         if body["metadata"].get("managedFields"):
             raise ApiError(400, "metadata.managedFields must be nil")
+        if kind.schema:
+            part = {key: value for key, value in body.items() if key not in ("apiVersion", "kind", "metadata")}
+            if field := undeclared(part, kind.schema):
+                what = f"{namespace}/{name}; {kind.api_version}, Kind={kind.kind}"
+                raise ApiError(500, f"failed to create typed patch object ({what}): {field}: field not declared in schema")
         live = self.store.get(kind.storage, namespace if kind.namespaced else "", name)
         if live is None and subresource:
             raise not_found(kind, name)

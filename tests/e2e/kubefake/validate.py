@@ -57,6 +57,24 @@ def prune(value, schema, top=False):
             prune(item, schema["items"])
 
 
+def undeclared(value, schema, path=""):
+    """Where in `value` a field stands that the schema does not name, as server-side apply tells it; None: nowhere."""
+    if schema.get("x-kubernetes-preserve-unknown-fields"):
+        return None
+    found = None
+    if isinstance(value, dict):
+        more = schema.get("additionalProperties")
+        for name, sub in value.items():
+            known = (schema.get("properties") or {}).get(name) or (more if isinstance(more, dict) else None)
+            if known is None and not more:
+                return f"{path}.{name}"
+            found = found or undeclared(sub, known or {}, f"{path}.{name}")
+    elif isinstance(value, list):
+        for number, item in enumerate(value):
+            found = found or undeclared(item, schema.get("items") or {}, f"{path}[{number}]")
+    return found
+
+
 def _string(value, schema, path, causes):
     if len(value) > schema.get("maxLength", len(value)):
         causes.append((path, "FieldValueTooLong", f"Too long: may not be more than {schema['maxLength']} bytes"))

@@ -116,6 +116,31 @@ TEST_CASE("403: one kind of write is off until it is tried again ten minutes lat
   CHECK(!b.writer.status().patches_forbidden);
 }
 
+TEST_CASE("403: a namespace where events may not be written holds up no other") {
+  WriterBench b;
+  Event elsewhere = b.event("class");
+  elsewhere.ns.clear();  // of a cluster-scoped object: namespace "default"
+  b.writer.event(elsewhere);
+  for (size_t i = 1; i <= 5; ++i) {
+    REQUIRE(b.network.run_until([&] { return b.transport.count() == i; }, seconds(30)));
+    CHECK(b.transport.path() == "/apis/events.k8s.io/v1/namespaces/default/events");
+    b.transport.answer(403, status_json(403, "Forbidden"));
+  }
+  CHECK(b.writer.status().events_forbidden);
+  for (const char* name : {"p", "q"}) {
+    b.writer.event(b.event(name));
+    REQUIRE(b.network.run_until([&, count = b.transport.count()] { return b.transport.count() > count; }, seconds(1)));
+    CHECK(b.transport.path() == "/apis/events.k8s.io/v1/namespaces/ns/events");
+    b.transport.answer(201, "{}");
+  }
+  CHECK(b.writer.status().events_forbidden);  // there, still
+  CHECK(b.settle(seconds(580)) == 7);
+  REQUIRE(b.settle(seconds(30)) == 8);
+  b.transport.answer(201, "{}");
+  CHECK(!b.writer.status().events_forbidden);
+  CHECK(b.writer.status().events_written == 3);
+}
+
 TEST_CASE("failures back off, Retry-After is obeyed, credentials are read again") {
   WriterBench b;
   b.writer.apply_status(path, "{1}");
@@ -152,6 +177,63 @@ TEST_CASE("a write that the server refuses is given up, until something else is 
 }
 
 // As in a dispute: somebody else's write comes after ours, and ours is wanted again, beside other words of theirs.
+TEST_CASE("what somebody has changed since it was written is written again") {
+  WriterBench b;
+  const auto made = [](int version) {
+    return R"({"metadata":{"resourceVersion":")" + std::to_string(version) + "\"}}";
+  };
+  const auto see = [&](int version) { b.writer.apply_status(path, "{1}", "", std::to_string(version)); };
+  see(99);
+  REQUIRE(b.settle() == 1);
+  see(99);
+  b.transport.answer(200, made(100));
+  for (const int version : {99, 100}) see(version);  // our own write has not come back yet
+  CHECK(b.settle() == 1);
+  see(101);
+  REQUIRE(b.settle() == 2);
+  see(103);  // heard before the answer to the call under way
+  b.transport.answer(200, made(102));
+  CHECK(b.settle() == 2);
+  REQUIRE(b.settle(seconds(1)) == 3);  // the third time not at once
+  b.writer.forget(path);
+  see(105);  // likewise, and in between it was as it should be
+  b.transport.answer(200, made(104));
+  REQUIRE(b.settle(seconds(3)) == 4);
+  b.transport.answer(200, made(106));
+  see(106);
+  see(104);
+  CHECK(b.settle(seconds(60)) == 4);
+  for (int version = 107; !b.writer.contested(path); ++version) {
+    see(version);
+    REQUIRE(b.network.run_until([&, count = b.transport.count()] { return b.transport.count() > count; }, seconds(20)));
+    b.transport.answer(200, made(version));
+  }
+}
+
+TEST_CASE("versions that are no numbers tell nothing") {
+  WriterBench b;
+  b.writer.apply_status(path, "{1}", "", "x1");
+  REQUIRE(b.settle() == 1);
+  b.transport.answer(200, R"({"metadata":{"resourceVersion":"x2"}})");
+  b.writer.apply_status(path, "{1}", "", "x3");
+  CHECK(b.settle(seconds(60)) == 1);
+}
+
+TEST_CASE("a field that the server does not know is refused once, and holds nobody up") {
+  WriterBench b;
+  b.writer.apply_status(path + "?fieldManager=other", "{1}");
+  b.writer.apply_status("/x", "{2}");
+  REQUIRE(b.settle() == 1);
+  CHECK(b.transport.path() == path + "?fieldManager=other&force=true");
+  b.transport.answer(500, R"({"kind":"Status","message":"failed to create typed patch object (/a; g/v1, Kind=T): )"
+                          R"(.status.new: field not declared in schema","code":500})");
+  REQUIRE(b.settle() == 2);
+  CHECK(b.transport.path() == "/x?fieldManager=penstock&force=true");
+  b.transport.answer(200, "{}");
+  b.writer.apply_status(path + "?fieldManager=other", "{1}", "", "7");
+  CHECK(b.settle(seconds(60)) == 2);
+}
+
 TEST_CASE("what does not last is written more and more rarely; new words of ours are written at once") {
   WriterBench b;
   const auto write_again = [&](const std::string& ours) {
