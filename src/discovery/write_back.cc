@@ -18,9 +18,10 @@ void WriteBack::take(const objects::Desired& desired) {
 // though it says the same.
 void WriteBack::take_statuses(const std::vector<objects::StatusWrite>& statuses) {
   std::set<std::string> wanted;
+  std::erase_if(contested_, [&](const auto& entry) { return !writer_->contested(entry.first); });
   for (const objects::StatusWrite& status : statuses) {
     if (!status.needed) continue;
-    writer_->apply_status(status.path, status.body, status.ours);
+    writer_->apply_status(status.path, status.body, status.ours, status.version);
     note_contested(status);
     wanted.insert(status.path);
   }
@@ -38,7 +39,6 @@ void WriteBack::stop_statuses() {
 }
 
 void WriteBack::note_contested(const objects::StatusWrite& status) {
-  std::erase_if(contested_, [&](const auto& entry) { return !writer_->contested(entry.first); });
   if (!writer_->contested(status.path)) return;
   const auto [at, added] = contested_.try_emplace(
       status.path, objects::Notice{status.kind, status.ns, status.name, "", true, "StatusContested",

@@ -252,7 +252,7 @@ struct Resolver::State {
     policy_notices = std::move(policy.notices);
     std::vector<StatusWrite> statuses = writer.write(std::move(policy.statuses), view, now_seconds);
     const auto same = [](const StatusWrite& a, const StatusWrite& b) {
-      return a.path == b.path && a.body == b.body && a.needed == b.needed;
+      return a.path == b.path && a.body == b.body && a.needed == b.needed && (!a.needed || a.version == b.version);
     };
     if (desired.statuses_revision == 0 ||
         !std::equal(statuses.begin(), statuses.end(), desired.statuses.begin(), desired.statuses.end(), same)) {

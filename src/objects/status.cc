@@ -279,7 +279,8 @@ std::vector<StatusWrite> StatusWriter::write(std::vector<WantedStatus> list, con
     const std::string text = status_text(wanted.kind, wanted.status, stored.others);
     const bool needed = stored.had_placeholder || text != status_text(wanted.kind, stored.ours, stored.others);
     out.push_back({wanted.kind, wanted.meta->ns, wanted.meta->name, path_of(wanted.kind, *wanted.meta),
-                   body_of(wanted, text, !stored.others.empty()), status_text(wanted.kind, wanted.status, {}), needed});
+                   body_of(wanted, text, !stored.others.empty()), status_text(wanted.kind, wanted.status, {}),
+                   wanted.meta->resource_version.text, needed});
   }
   given_ = std::move(given);
   std::sort(out.begin(), out.end(), [](const StatusWrite& a, const StatusWrite& b) {

@@ -4,6 +4,7 @@
 #include <set>
 
 #include "penstock/base/assert.h"
+#include "penstock/base/number_text.h"
 
 namespace penstock::objects {
 namespace {
@@ -14,7 +15,10 @@ template <typename T>
 Change difference(const T& before, const T& after) {
   if constexpr (requires { before.spec; }) {
     if (!(before.meta == after.meta && before.spec == after.spec)) return Change::content;
-    return before.status == after.status ? Change::none : Change::status;
+    // A status that is what it was may have been something else in between.
+    const bool same =
+        before.status == after.status && before.meta.resource_version.text == after.meta.resource_version.text;
+    return same ? Change::none : Change::status;
   } else {
     return before == after ? Change::none : Change::content;
   }
@@ -24,16 +28,6 @@ Change difference(const Object& before, const Object& after) {
   if (before.index() != after.index()) return Change::content;
   return std::visit(
       [&](const auto& typed) { return difference(typed, std::get<std::decay_t<decltype(typed)>>(after)); }, before);
-}
-
-// Whether version `a` is older than `b`, as far as two numbers can tell. Versions are opaque; this is used only between
-// two watches that show the same object, where a mistake is mended by their next event.
-bool older(const std::string& a, const std::string& b) {
-  const auto number = [](const std::string& text) {
-    return !text.empty() && text.find_first_not_of("0123456789") == std::string::npos;
-  };
-  if (!number(a) || !number(b)) return false;
-  return a.size() != b.size() ? a.size() < b.size() : a < b;
 }
 
 constexpr uint64_t bit(Store::Scope scope) {
@@ -65,7 +59,7 @@ Change Store::apply(Kind kind, Object object, Scope scope) {
   if (!added) {
     const Meta& before = meta_of(*entry.object);
     if (scope != entry.writer && before.uid == meta.uid &&
-        older(meta.resource_version.text, before.resource_version.text)) {
+        smaller_number(meta.resource_version.text, before.resource_version.text)) {
       return Change::none;  // another watch is ahead of this one
     }
     change = difference(*entry.object, object);

@@ -95,10 +95,11 @@ struct Pool {
 struct StatusWrite {
   Kind kind;
   std::string ns, name;
-  std::string path;  // "/apis/GROUP/VERSION/namespaces/NS/RESOURCE/NAME/status"
-  std::string body;  // the same bytes as long as nothing changes
-  std::string ours;  // what of it we have to say: without the entries of others, and without a version
-  bool needed;       // false: what is stored says the same already
+  std::string path;     // "/apis/GROUP/VERSION/namespaces/NS/RESOURCE/NAME/status", with "?fieldManager=..." for some
+  std::string body;     // the same bytes as long as nothing changes
+  std::string ours;     // what of it we have to say: without the entries of others, and without a version
+  std::string version;  // of the object whose stored status was looked at
+  bool needed;          // false: what is stored says the same already
 };
 
 // Something an operator should hear (a Kubernetes Event, a log line). It holds as long as it is listed.

@@ -23,7 +23,8 @@ class Store {
   using Scope = uint8_t;
   static constexpr Scope scopes_max = 64;
 
-  // none: nothing that matters differs. status: only the status does (usually our own write coming back).
+  // none: nothing that matters differs. status: only the status does (usually our own write coming back), or of an
+  // object with a status nothing but the version.
   enum class Change : uint8_t { none, status, content };
   struct Changed {
     Kind kind;

@@ -265,6 +265,24 @@ TEST_CASE("Accepted is taken back when the pool is not there, but not over the w
   CHECK(open.find(R"("status":"Unknown","reason":"Pending")") != std::string::npos);
 }
 
+TEST_CASE("a status that somebody has changed back is told of again, with the version that says so") {
+  const auto objective = [](int version) {
+    return object_of(Kind::objective, R"({"metadata":{"namespace":"default","name":"o","resourceVersion":")" +
+                                          std::to_string(version) + R"("},"spec":{"poolRef":{"name":"p"}}})");
+  };
+  Store store;
+  Resolver resolver(store, {});
+  store.apply(Kind::inference_pool, inference_pool("p"));
+  store.apply(Kind::objective, objective(1));
+  const Desired& desired = resolver.update(1);
+  const uint64_t revision = desired.statuses_revision;
+  REQUIRE(desired.statuses.at(0).needed);
+  CHECK(desired.statuses[0].version == "1");
+  store.apply(Kind::objective, objective(3));
+  CHECK(resolver.update(1).statuses_revision > revision);
+  CHECK(desired.statuses.at(0).version == "3");
+}
+
 // The resource definitions fill the group in where an object leaves it out, and not all of them with the pool's own.
 TEST_CASE("a pool may be named in the group of whoever defines the object; a reference to anything else is told") {
   const auto objective = [](const char* name, const std::string& group, const std::string& kind = "InferencePool") {

@@ -17,6 +17,17 @@ TEST_CASE("applying says whether anything that matters changed") {
   CHECK(store.revision() == 3);
 }
 
+TEST_CASE("a status of another version may have been something else in between") {
+  Store store;
+  const auto objective = [](int version) {
+    return object_of(Kind::objective, R"({"metadata":{"name":"a","namespace":"default","resourceVersion":")" +
+                                          std::to_string(version) + R"("},"spec":{"poolRef":{"name":"p"}}})");
+  };
+  store.apply(Kind::objective, objective(1));
+  CHECK(store.apply(Kind::objective, objective(1)) == Change::none);
+  CHECK(store.apply(Kind::objective, objective(2)) == Change::status);
+}
+
 TEST_CASE("a status of a resource is a change of its own") {
   Store store;
   const std::string head = R"({"metadata":{"name":"a","namespace":"default"},"spec":{"poolRef":{"name":"p"}})";
