@@ -108,6 +108,18 @@ struct Address {
 constexpr Field<Address> address_fields[] = {
     {"value", [](Reader& r, Value v, Address& a) { r.text(v, a.value); }},
 };
+// A list of names at first (Gateway API 1.0 and 1.1), of objects that have one since.
+void read_features(Reader& reader, Value value, std::vector<std::string>& out) {
+  reader.elements(value, [&](Value element) {
+    Type type;
+    if (element.type().get(type)) return reader.malformed();
+    std::string& name = out.emplace_back();
+    if (type == Type::string) return reader.text(element, name);
+    reader.members(element, [&](std::string_view key, Value member) {
+      if (key == "name") reader.text(member, name);
+    });
+  });
+}
 constexpr Field<Status> status_fields[] = {
     {"conditions", [](Reader& r, Value v, Status& s) { read_conditions(r, v, s.conditions); }},
     {"parents", [](Reader& r, Value v, Status& s) { read_parents(r, v, s.parents); }},
@@ -123,6 +135,7 @@ constexpr Field<Status> status_fields[] = {
            r, v, addresses, address_fields, [](Address&) {}, Keys::open);
        for (Address& address : addresses) s.addresses.push_back(std::move(address.value));
      }},
+    {"supportedFeatures", [](Reader& r, Value v, Status& s) { read_features(r, v, s.features); }},
 };
 
 // ---- pods ----

@@ -10,6 +10,32 @@ namespace {
 
 constexpr std::string_view gateway_group = "gateway.networking.k8s.io";
 
+// The conformance profiles' names of what is supported, in the order of the alphabet. Of "Gateway", listeners with TLS
+// are not.
+constexpr std::string_view features[] = {
+    "Gateway",
+    "GatewayHTTPListenerIsolation",
+    "HTTPRoute",
+    "HTTPRoute303RedirectStatusCode",
+    "HTTPRoute307RedirectStatusCode",
+    "HTTPRoute308RedirectStatusCode",
+    "HTTPRouteBackendRequestHeaderModification",
+    "HTTPRouteBackendTimeout",
+    "HTTPRouteHostRewrite",
+    "HTTPRouteMethodMatching",
+    "HTTPRouteNamedRouteRule",
+    "HTTPRoutePathRedirect",
+    "HTTPRoutePathRewrite",
+    "HTTPRoutePortRedirect",
+    "HTTPRouteQueryParamMatching",
+    "HTTPRouteRequestTimeout",
+    "HTTPRouteResponseHeaderModification",
+    "HTTPRouteSchemeRedirect",
+    "ReferenceGrant",
+    "SupportInferencePool",
+};
+static_assert(std::ranges::is_sorted(features));
+
 ListenerState judge(const Gateway& gateway, const Listener& listener) {
   ListenerState state{&gateway, &listener, lower_case(listener.hostname), "", "", false, {}, false, 0};
   if (listener.protocol != "HTTP") {
@@ -159,6 +185,7 @@ Gateways::Gateways(const View& view, Policy& policy) : view_(view) {
         bare ? "Gateways of this class are served" : "no kind is supported in parametersRef: it has no effect";
     status.conditions.push_back(condition("Accepted", bare, bare ? "Accepted" : "InvalidParameters", said, found.meta));
     if (!bare) policy.notices.push_back(notice(kind, found.meta, "InvalidParameters", said));
+    status.features.assign(std::begin(features), std::end(features));
     policy.statuses.push_back({kind, &found.meta, &found.status, std::move(status)});
   });
   // Without its routes a Gateway would answer 404 to everything.

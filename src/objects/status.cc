@@ -209,6 +209,17 @@ std::string path_of(Kind kind, const Meta& meta) {
   return out.append("/").append(api.resource).append("/") + meta.name + "/status";
 }
 
+std::string features_text(const std::vector<std::string>& features) {
+  std::string out = "{\"supportedFeatures\":[";
+  for (const std::string& feature : features) {
+    if (out.back() != '[') out += ',';
+    out += '{';
+    append_member(out, "name", feature);
+    out += '}';
+  }
+  return out + "]}";
+}
+
 std::string body_of(const WantedStatus& wanted, const std::string& status, bool shared) {
   std::string out = "{";
   append_member(out, "apiVersion", api_version(wanted.kind));
@@ -220,6 +231,20 @@ std::string body_of(const WantedStatus& wanted, const std::string& status, bool 
   const std::string& version = wanted.meta->resource_version.text;
   if (shared && !version.empty()) out += ',', append_member(out, "resourceVersion", version);
   return out + "},\"status\":" + status + '}';
+}
+
+// With a field manager of its own: resource definitions older than Gateway API 1.4 do not have the field, and a server
+// refuses all that is applied together with it.
+StatusWrite write_features(const WantedStatus& wanted) {
+  const std::string text = features_text(wanted.status.features);
+  return {wanted.kind,
+          wanted.meta->ns,
+          wanted.meta->name,
+          path_of(wanted.kind, *wanted.meta) + "?fieldManager=penstock-features",
+          body_of(wanted, text, false),
+          text,
+          wanted.meta->resource_version.text,
+          text != features_text(wanted.stored->features)};
 }
 
 }  // namespace
@@ -281,10 +306,12 @@ std::vector<StatusWrite> StatusWriter::write(std::vector<WantedStatus> list, con
     out.push_back({wanted.kind, wanted.meta->ns, wanted.meta->name, path_of(wanted.kind, *wanted.meta),
                    body_of(wanted, text, !stored.others.empty()), status_text(wanted.kind, wanted.status, {}),
                    wanted.meta->resource_version.text, needed});
+    if (!wanted.status.features.empty()) out.push_back(write_features(wanted));
   }
   given_ = std::move(given);
+  // Of one object, what has a manager of its own first: a GatewayClass is accepted when its features are told.
   std::sort(out.begin(), out.end(), [](const StatusWrite& a, const StatusWrite& b) {
-    return std::tie(a.kind, a.ns, a.name) < std::tie(b.kind, b.ns, b.name);
+    return std::tie(a.kind, a.ns, a.name, b.path) < std::tie(b.kind, b.ns, b.name, a.path);
   });
   return out;
 }

@@ -78,6 +78,7 @@ struct Status {
   std::vector<ParentStatus> parents;
   std::vector<ListenerStatus> listeners;
   std::vector<std::string> addresses;
+  std::vector<std::string> features;  // of a GatewayClass
   bool operator==(const Status&) const = default;
 };
 

@@ -23,6 +23,16 @@ TEST_CASE("unknown fields, nulls and missing lists are fine") {
   CHECK(error_of(Kind::http_route, R"({"metadata":{"name":"a"}})") == "");
 }
 
+TEST_CASE("features of a GatewayClass are names, or objects that have one") {
+  for (const char* list : {R"(["A","B"])", R"([{"name":"A","new":[]},null,{"name":"B"}])"}) {
+    const Object object = object_of(Kind::gateway_class, R"({"metadata":{"name":"a"},"spec":{"controllerName":"c"},)"
+                                                         R"("status":{"supportedFeatures":)" +
+                                                             std::string(list) + "}}");
+    CHECK(std::get<GatewayClass>(object).status.features == std::vector<std::string>{"A", "B"});
+  }
+  CHECK(error_of(Kind::gateway_class, R"({"metadata":{"name":"a"},"status":{"supportedFeatures":[1]}})") != "");
+}
+
 TEST_CASE("wrong types are errors that name the field") {
   CHECK(error_of(Kind::pod, R"({"metadata":{"name":"a","labels":[]}})") ==
         "metadata.labels is a list; expected an object");
