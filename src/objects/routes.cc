@@ -42,7 +42,7 @@ class RouteFinder {
   std::map<PoolId, std::vector<PoolParent>> find(std::vector<ModelClaim> claims) {
     view_.each<HttpRoute>(Kind::http_route, std::nullopt, [&](Kind, const HttpRoute& route) { add(route); });
     gateways_.want_statuses(policy_);
-    if (gateways_.merged()) report_shadows(view_, entries_, came_by_, policy_);
+    if (gateways_.merged()) report_shadows(view_, routes_, entries_, came_by_, policy_);
     if (gateways_.any() || implicit_) {
       policy_.routes = std::make_shared<const RouteTable>(RoutingMode::routes, std::move(pools_),
                                                           compile_routes(std::move(routes_), std::move(entries_)));

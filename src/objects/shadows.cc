@@ -30,6 +30,14 @@ auto order(const RouteEntry& entry) {  // of entries with equal keys
   return std::tie(entry.created, entry.ns, entry.name, entry.rule, entry.index);
 }
 
+// Whoever takes a request, the same becomes of it.
+bool same_effect(const Route& a, const Route& b) {
+  const auto effect = [](const Route& route) {
+    return std::tie(route.backends, route.filters, route.timeout, route.backend_timeout, route.retries);
+  };
+  return effect(a) == effect(b);
+}
+
 struct Shadow {  // the first one of an HTTPRoute
   const RouteEntry *lost, *winner;
   const ListenerState* listener;
@@ -39,19 +47,18 @@ struct Shadow {  // the first one of an HTTPRoute
 std::string text_of(const Shadow& shadow) {
   const RouteEntry &lost = *shadow.lost, &winner = *shadow.winner;
   const Meta& gateway = shadow.listener->gateway->meta;
-  const std::string out = "rule " + std::to_string(lost.rule) + ", match " + std::to_string(lost.index) +
-                          " gets no requests of Gateway " + gateway.ns + '/' + gateway.name + ", listener " +
-                          shadow.listener->spec->name + ": HTTPRoute " + winner.ns + '/' + winner.name + " (rule " +
-                          std::to_string(winner.rule) +
-                          "), which is not attached there, matches the same and comes first, and all listeners are "
-                          "one port here";
+  const std::string out =
+      "rule " + std::to_string(lost.rule) + ", match " + std::to_string(lost.index) + " gets no requests of Gateway " +
+      gateway.ns + '/' + gateway.name + ", listener " + shadow.listener->spec->name + ": HTTPRoute " + winner.ns + '/' +
+      winner.name + " (rule " + std::to_string(winner.rule) + "), which is not attached there, matches the same and " +
+      (winner.created < lost.created ? "is older" : "comes first by name") + ", and all listeners are one port here";
   return shadow.more == 0 ? out : out + "; " + std::to_string(shadow.more) + " more like this";
 }
 
 }  // namespace
 
-void report_shadows(const View& view, const std::vector<RouteEntry>& entries, const std::vector<CameBy>& came_by,
-                    Policy& policy) {
+void report_shadows(const View& view, const std::vector<Route>& routes, const std::vector<RouteEntry>& entries,
+                    const std::vector<CameBy>& came_by, Policy& policy) {
   std::map<Key, std::vector<size_t>> equal;
   for (size_t i = 0; i < entries.size(); ++i) equal[key_of(entries[i])].push_back(i);
   std::map<std::pair<std::string, std::string>, Shadow> shadows;  // by HTTPRoute
@@ -63,6 +70,7 @@ void report_shadows(const View& view, const std::vector<RouteEntry>& entries, co
       const RouteEntry& entry = entries[i];
       for (const ListenerState* const listener : came_by[i]) {
         if (!known.insert(listener).second || (entry.ns == winner.ns && entry.name == winner.name)) continue;
+        if (same_effect(routes[entry.route], routes[winner.route])) continue;
         const auto [at, added] = shadows.try_emplace({entry.ns, entry.name}, Shadow{&entry, &winner, listener});
         if (!added) ++at->second.more;
       }

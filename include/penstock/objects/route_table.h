@@ -35,6 +35,7 @@ struct PathChange {
   size_t matched = 0;  // of a prefix: how many letters of the path it takes the place of
   // The target ("/path?query") with its path changed.
   std::string apply(std::string_view target) const;
+  bool operator==(const PathChange&) const = default;
 };
 
 // Answers instead of a backend.
@@ -45,6 +46,7 @@ struct Redirect {
   PathChange path;
   // The value of Location for a request to `host` ("name" or "name:port"); "" when there is no hostname at all.
   std::string location(std::string_view host, std::string_view target) const;
+  bool operator==(const Redirect&) const = default;
 };
 
 struct RouteFilters {
@@ -52,12 +54,14 @@ struct RouteFilters {
   std::string hostname;  // of the forwarded request; "": unchanged
   PathChange path;       // likewise
   std::optional<Redirect> redirect;
+  bool operator==(const RouteFilters&) const = default;
 };
 
 struct RouteBackend {
   int32_t pool = -1;  // index into RouteTable::pools(); -1: the reference leads nowhere, answer 500
   uint32_t weight = 0;
   RouteFilters filters{};  // after those of the rule; its response headers include the rule's
+  bool operator==(const RouteBackend&) const = default;
 };
 
 // One rule of one HTTPRoute.
