@@ -116,12 +116,16 @@ bool ours_to_judge(const Status& stored) {
   return true;
 }
 
-bool pool_exists(const View& view, const std::string& ns, const std::string& name) {
-  for (const Kind kind : {Kind::inference_pool, Kind::inference_pool_legacy}) {
-    const auto pool = view.store().get<InferencePool>(kind, ns, name);
-    if (view.store().in_force(kind) && pool != nullptr && !pool->meta.deleting) return true;
-  }
-  return false;
+// Where pools come from labels or Services only.
+std::string not_served(const View& view, const std::string& ns, const std::string& name) {
+  std::string names;
+  const auto add = [&](const auto& pool) {
+    names.append(names.empty() ? "" : ", ").append(pool.ns).append("/").append(pool.name);
+  };
+  for (const SelectorPool& pool : view.options().selector_pools) add(pool);
+  for (const ServicePool& pool : view.options().service_pools) add(pool);
+  return "is for the pool " + ns + '/' + name +
+         ", which is not served here: InferencePools are not read, and the pools are " + names;
 }
 
 // For a rewrite or an objective. Silent about pools that exist and are left to another gateway, but for what was said
@@ -139,8 +143,9 @@ void report_no_pool(const View& view, Policy& policy, Kind kind, const T& object
     return;
   }
   const std::string message = no_pool + meta.ns + '/' + ref.name + " (" + ref.kind + " of " + ref.group + ")";
-  policy.notices.push_back(notice(kind, meta, "PoolNotFound", message));
   // Where InferencePools are not read, they may exist; and what names no such pool is another controller's.
+  const bool unread = names_a_pool(ref) && !view.options().inference_pools;
+  policy.notices.push_back(notice(kind, meta, "PoolNotFound", unread ? not_served(view, meta.ns, ref.name) : message));
   if (!names_a_pool(ref) || !view.options().inference_pools || !ours_to_judge(object.status)) return;
   Status status;
   status.conditions.push_back(condition("Accepted", false, "PoolNotFound", message, meta));
@@ -160,6 +165,14 @@ void report_ignored(const View& view, Kind legacy, Policy& policy) {
 }
 
 }  // namespace
+
+bool pool_exists(const View& view, const std::string& ns, const std::string& name) {
+  for (const Kind kind : {Kind::inference_pool, Kind::inference_pool_legacy}) {
+    const auto pool = view.store().get<InferencePool>(kind, ns, name);
+    if (view.store().in_force(kind) && pool != nullptr && !pool->meta.deleting) return true;
+  }
+  return false;
+}
 
 bool View::in_scope(const std::string& ns) const {
   const auto& list = options_.namespaces;

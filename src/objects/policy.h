@@ -85,6 +85,9 @@ struct ModelClaim {
   PoolId pool;
 };
 
+// An InferencePool, served here or not.
+bool pool_exists(const View& view, const std::string& ns, const std::string& name);
+
 void find_pools(const View& view, Policy& policy);
 void find_rewrites(const View& view, Policy& policy, std::vector<ModelClaim>& claims);
 void find_objectives(const View& view, Policy& policy);

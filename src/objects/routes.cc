@@ -99,7 +99,12 @@ class RouteFinder {
                        Finding& finding) {
     const PoolId id{Source::inference_pool, ns, backend.name, ""};
     if (!policy_.pools.contains(id)) {
-      finding.note("BackendNotFound", what + " does not exist or is not served here");
+      // The reference is good, whoever is asked: a gateway that serves the pool says so, too.
+      if (pool_exists(view_, ns, backend.name)) {
+        note_problem(out, {"BackendNotServed", what + " is not served here: requests for it are answered with 500"});
+      } else {
+        finding.note("BackendNotFound", what + " does not exist or is not served here");
+      }
       return -1;
     }
     if (std::find(out.pools.begin(), out.pools.end(), id) == out.pools.end()) out.pools.push_back(id);
@@ -180,6 +185,9 @@ class RouteFinder {
   // `first`: what the route's condition says.
   static void note(CompiledRoute& out, Finding& first, Finding problem) {
     first.note(problem.reason, problem.message);
+    note_problem(out, std::move(problem));
+  }
+  static void note_problem(CompiledRoute& out, Finding problem) {
     const auto same = [&](const Finding& known) { return known.message == problem.message; };
     if (std::none_of(out.problems.begin(), out.problems.end(), same)) out.problems.push_back(std::move(problem));
   }
