@@ -1,12 +1,14 @@
 """What the gateway writes to the statuses of objects, where more than one gateway does."""
 
+import copy
 import signal
 
 import harness
 import test_kubernetes_api as api
 from harness import completion, fetch, wait_for
 from kube_case import POOL, KubernetesCase
-from kube_client import KubeClient
+from kube_client import POOLS, KubeClient
+from kubefake import schemas
 
 
 class TwoGateways(KubernetesCase):
@@ -85,6 +87,66 @@ class TwoGateways(KubernetesCase):
 class TakenBack(KubernetesCase):
     """What was said once, and is not so any more."""
 
+    @staticmethod
+    def parents(server, resource, name):
+        status = server.get(resource, name).get("status") or {}
+        return [one["parentRef"]["name"] for one in status.get("parents") or []]
+
+    def test_entries_go_with_the_gateway_its_class_or_what_attached_the_route(self):
+        server = self.cluster(1).server
+        api.Objects.create_routes(server, {"backendRefs": [{**api.Objects.REF, "name": POOL}]})
+        gateway = self.penstock(server, config=OWN_SERVICE)
+        said = lambda: (self.parents(server, "inferencepools", POOL), self.parents(server, "httproutes", "r"))  # noqa: E731
+        both = lambda: said() == (["gw"], ["gw"])  # noqa: E731
+        server.wait("the Gateway is the parent", both)
+        elsewhere = {"backendRefs": [{**api.Objects.REF, "name": "nowhere"}]}
+        here = {"backendRefs": [{**api.Objects.REF, "name": POOL}]}
+        server.patch("httproutes", "r", {"spec": {"rules": [elsewhere]}})
+        server.wait("the pool has no parent", lambda: said() == ([], ["gw"]))
+        server.patch("httproutes", "r", {"spec": {"rules": [here]}})
+        server.wait("it has one again", both)
+        server.patch("httproutes", "r", {"spec": {"parentRefs": [{"name": "theirs"}]}})
+        server.wait("the route is not ours", lambda: said() == ([], []))
+        server.patch("httproutes", "r", {"spec": {"parentRefs": [{"name": "gw"}]}})
+        server.wait("it is again", both)
+        # Without any Gateway of ours the pool's parent is our Service.
+        server.delete("gateways", "gw")
+        server.wait("the Gateway is gone", lambda: said() == (["penstock"], []))
+        listener = {"name": "http", "port": 80, "protocol": "HTTP"}
+        spec = {"gatewayClassName": "penstock", "listeners": [listener]}
+        server.create({"apiVersion": GATEWAYS, "kind": "Gateway", "metadata": {"name": "gw"}, "spec": spec})
+        server.wait("it is back", both)
+        server.delete("gatewayclasses", "penstock")
+        server.wait("its class is gone", lambda: said() == (["penstock"], []))
+        self.assertEqual(gateway.status_page()["problems"], [])
+
+    def test_what_an_uninstalled_release_has_left_is_taken_away_by_the_next_one(self):
+        """Of the same name, or one that reads Gateways."""
+        server = self.cluster(1).server
+        api.Objects.create_routes(server, {"backendRefs": [{**api.Objects.REF, "name": POOL}]})
+        first = self.penstock(server, config=OWN_SERVICE)
+        server.wait("the Gateway is the parent", lambda: self.parents(server, "inferencepools", POOL) == ["gw"])
+        first.stop()
+        server.delete("gateways", "gw")
+        server.delete("httproutes", "r")
+        self.penstock(server, config="kubernetes: {own_service: default/next}\n")
+        server.wait("the entry is gone", lambda: self.parents(server, "inferencepools", POOL) == ["next"])
+
+    def test_what_somebody_writes_over_our_status_at_once_is_repaired(self):
+        """Both are told in one read of the watch, so that the status looks as if ours had not come yet."""
+        server = self.cluster(1).server
+        gateway = self.penstock(server)
+        pool = lambda: self.parents(server, "inferencepools", POOL)  # noqa: E731
+        server.wait("it is the parent", lambda: pool() == ["penstock"])
+        server.faults.batch("inferencepools", 1.0)
+        KubeClient(server).merge(POOLS + f"/{POOL}/status", {"status": {"parents": []}})
+        server.wait("it is written", lambda: pool() == ["penstock"])
+        KubeClient(server).merge(POOLS + f"/{POOL}/status", {"status": {"parents": []}})
+        self.assertEqual(pool(), [])
+        server.wait("it is written again", lambda: pool() == ["penstock"])
+        wait_for("and again read", lambda: gateway.value("penstock_kube_writes_waiting", kind="status") == 0)
+        self.assertEqual(gateway.status_page()["problems"], [])
+
     def condition(self, server, resource, name, kind="Accepted"):
         conditions = (server.get(resource, name).get("status") or {}).get("conditions") or []
         found = [one for one in conditions if one["type"] == kind]
@@ -123,10 +185,81 @@ class TakenBack(KubernetesCase):
 
 
 # Outside a cluster nobody tells its namespace.
+GATEWAYS = "gateway.networking.k8s.io/v1"
 OWN_SERVICE = "kubernetes: {own_service: default/penstock}\n"
 
 
 class Gateways(KubernetesCase):
+    def class_status(self, server):
+        return server.get("gatewayclasses", "penstock").get("status") or {}
+
+    def accepted(self, server):
+        return [one["status"] for one in self.class_status(server).get("conditions") or [] if one["type"] == "Accepted"]
+
+    def test_a_class_tells_its_features_before_it_is_accepted(self):
+        server = self.cluster(1).server
+        api.Objects.create_routes(server, {"backendRefs": [{**api.Objects.REF, "name": POOL}]})
+        self.penstock(server)
+        server.wait("it is accepted", lambda: self.accepted(server) == ["True"])
+        features = [one["name"] for one in self.class_status(server)["supportedFeatures"]]
+        self.assertEqual(features, sorted(features))
+        self.assertLessEqual({"Gateway", "HTTPRoute", "HTTPRouteHostRewrite", "ReferenceGrant"}, set(features))
+        self.assertFalse({"HTTPRouteRequestMirror", "HTTPRouteCORS", "TLSRoute", "GRPCRoute"} & set(features))
+        # What is not so any more goes.
+        KubeClient(server).merge(
+            f"/apis/{GATEWAYS}/gatewayclasses/penstock/status", {"status": {"supportedFeatures": [{"name": "Old"}]}}
+        )
+        server.wait("ours are back", lambda: set(features) <= {one["name"] for one in self.class_status(server)["supportedFeatures"]})
+
+    def test_a_class_is_accepted_where_its_definition_knows_no_features(self):
+        known = schemas.crd_objects()
+        name = "gatewayclasses.gateway.networking.k8s.io"
+        server = self.api(crds=[one for one in known if one != name])
+        old = copy.deepcopy(known[name])
+        del old["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"]["properties"]["supportedFeatures"]
+        server.create(old)
+        self.cluster(1, server=server)
+        api.Objects.create_routes(server, {"backendRefs": [{**api.Objects.REF, "name": POOL}]})
+        gateway = self.penstock(server)
+        server.wait("it is accepted", lambda: self.accepted(server) == ["True"])
+        parents = lambda: (server.get("httproutes", "r").get("status") or {}).get("parents")  # noqa: E731
+        server.wait("what comes after it is written, too", parents)
+        server.patch("gatewayclasses", "penstock", {"spec": {"description": "changed"}})
+        generation = lambda: self.class_status(server)["conditions"][0]["observedGeneration"]  # noqa: E731
+        server.wait("it follows", lambda: generation() == 2)
+        self.assertEqual(len(server.seen(verb="patch", status=500)), 1)
+        self.assertEqual(gateway.value("penstock_kube_write_failures_total"), 1)
+
+    def test_two_releases_of_different_pools_say_the_same_of_a_route_to_both(self):
+        server = self.cluster(1).server
+        self.cluster(1, server=server, name="other", pool="other")
+        rule = lambda path, pool: {  # noqa: E731
+            "matches": [{"path": {"value": path}}],
+            "backendRefs": [{**api.Objects.REF, "name": pool}],
+        }
+        api.Objects.create_routes(server, rule("/a", POOL), rule("/b", "other"))
+        config = "kubernetes: {own_service: default/%s, gateway_address: 192.0.2.7}\n"
+        blue = self.penstock(server, pool=POOL, config=config % "blue")
+        green = self.penstock(server, pool="other", config=config % "green")
+
+        def resolved():
+            parents = (server.get("httproutes", "r").get("status") or {}).get("parents") or [{"conditions": []}]
+            return [one["status"] for one in parents[0]["conditions"] if one["type"] == "ResolvedRefs"]
+
+        reasons = lambda gateway: [one["reason"] for one in gateway.status_page()["problems"]]  # noqa: E731
+        for gateway in (blue, green):
+            wait_for("it tells what it does not serve", lambda g=gateway: reasons(g) == ["BackendNotServed"])
+        server.wait("the references are good", lambda: resolved() == ["True"])
+        before = len(server.seen(verb="patch"))
+        for turn in range(5):
+            server.patch("httproutes", "r", {"metadata": {"labels": {"turn": str(turn)}}})
+            for gateway in (blue, green):
+                events = lambda g: g.value("penstock_kube_watch_events_total", resource="httproutes.gateway.networking.k8s.io in default")  # noqa: E731
+                wait_for("it has seen that", lambda g=gateway, t=turn: events(g) > t)
+        self.assertEqual(len(server.seen(verb="patch")), before)
+        for gateway in (blue, green):
+            self.assertEqual(reasons(gateway), ["BackendNotServed"])
+
     def test_a_gateway_is_programmed_at_our_own_service(self):
         server = self.cluster(1).server
         api.Objects.create_routes(server, {"backendRefs": [{**api.Objects.REF, "name": POOL}]})
