@@ -338,7 +338,7 @@ class Hardening(unittest.TestCase):
         specs += [p["spec"] for p in files.of_kind(objects, "Pod")]
         for spec in specs:
             self.assertIs(spec["securityContext"]["runAsNonRoot"], True)
-            self.assertEqual(spec["securityContext"]["runAsUser"], 65532)
+            self.assertIn(spec["securityContext"].get("runAsUser"), (65532, None))
             self.assertIn(spec["securityContext"]["seccompProfile"]["type"], ("RuntimeDefault", "Localhost"))
             for container in spec["containers"]:
                 context = container["securityContext"]
@@ -348,6 +348,13 @@ class Hardening(unittest.TestCase):
             # Only what asks the API server gets a token.
             wants_token = any("--kubernetes" in c.get("args", []) for c in spec["containers"])
             self.assertIs(spec["automountServiceAccountToken"], wants_token)
+
+    def test_the_user_is_fixed_unless_the_platform_is_to_give_one(self):
+        # An OpenShift namespace has users of its own and takes no other.
+        for name, objects in SETS.items():
+            spec = files.pod_of(files.one(objects, "Deployment"))["spec"]
+            user = [spec["securityContext"].get(key) for key in ("runAsUser", "runAsGroup")]
+            self.assertEqual(user, [None, None] if "selector" in name else [65532, 65532], name)
 
     @for_each_set
     def test_cpus_are_whole_and_requests_are_limits(self, objects):
