@@ -135,6 +135,7 @@ KINDS = {
                     "targetPort!": PORT_REFERENCE,
                     "protocol": PROTOCOL,
                     "appProtocol": str,
+                    "nodePort": int,
                 }
             ],
         }
