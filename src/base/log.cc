@@ -82,7 +82,8 @@ void append_text_value(std::string& out, std::string_view value) {
   const auto needs_quotes = [](char c) {
     return static_cast<unsigned char>(c) <= ' ' || c == '"' || c == '=' || c == '\x7f';
   };
-  const bool plain = !value.empty() && std::none_of(value.begin(), value.end(), needs_quotes);
+  const bool plain =
+      !value.empty() && std::none_of(value.begin(), value.end(), needs_quotes) && is_label_text(value);
   if (plain) out += value;
   else append_json_string(out, value);
 }
@@ -110,8 +111,10 @@ void write(Level level, std::string_view message, std::initializer_list<Field> f
   if (json) {
     line += "\"message\":";
     append_json_string(line, message);
-  } else {
+  } else if (is_label_text(message)) {
     line += message;
+  } else {
+    append_json_string(line, message);  // it quotes somebody, who must not begin a line of their own
   }
   for (const Field& field : fields) {
     line += json ? "," : " ";

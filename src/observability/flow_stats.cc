@@ -1,9 +1,20 @@
 #include "penstock/observability/flow_stats.h"
 
+#include "penstock/base/text.h"
+
 namespace penstock::observability {
 
 using proxy::HeldLabels;
 using proxy::HoldOutcome;
+
+namespace {
+
+// What a client has written, as far as a page of metrics can say it.
+std::string_view label_of(std::string_view text) {
+  return text.size() <= FlowStats::label_bytes_max && is_label_text(text) ? text : "other";
+}
+
+}  // namespace
 
 void FlowStats::offered(const HeldLabels& labels, uint64_t bytes, bool in, Duration cost) {
   const std::lock_guard lock(mutex_);
@@ -43,9 +54,8 @@ FlowStats::Held FlowStats::held_in(std::string_view pool) const {
 
 // Once a combination has its place it keeps it, so that what came in under it leaves under it.
 FlowStats::Series& FlowStats::series_of(const HeldLabels& labels) {
-  const bool named = labels.fairness_id.size() <= label_bytes_max;
-  const std::string_view fairness_id = named ? labels.fairness_id : "other";
-  return series_named(fairness_id, labels.priority, labels.pool, labels.model, labels.target_model);
+  return series_named(label_of(labels.fairness_id), labels.priority, labels.pool, label_of(labels.model),
+                      label_of(labels.target_model));
 }
 
 FlowStats::Series& FlowStats::series_named(std::string_view fairness_id, int priority, std::string_view pool,

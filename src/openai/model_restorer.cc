@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "json_text.h"
-#include "penstock/openai/error_body.h"
+#include "penstock/base/text.h"
 
 namespace penstock::openai {
 namespace {

@@ -2,6 +2,7 @@
 
 #include <simdjson.h>
 
+#include "penstock/base/text.h"
 #include "penstock/openai/error_body.h"
 
 namespace penstock::openai {

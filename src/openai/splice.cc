@@ -1,7 +1,7 @@
 #include "penstock/openai/splice.h"
 
 #include "penstock/base/assert.h"
-#include "penstock/openai/error_body.h"
+#include "penstock/base/text.h"
 
 namespace penstock::openai {
 

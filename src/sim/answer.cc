@@ -3,6 +3,7 @@
 #include <charconv>
 #include <cstring>
 
+#include "penstock/base/text.h"
 #include "penstock/openai/error_body.h"
 
 namespace penstock::sim {
@@ -29,10 +30,10 @@ void append_error_body(std::string& out, uint16_t status, std::string_view messa
                                 : status >= 500 ? "InternalServerError"
                                                 : "BadRequestError";
   out += "{\"error\":{\"message\":";
-  openai::append_json_string(out, message);
+  append_json_string(out, message);
   out.append(",\"type\":\"").append(type).append("\",\"param\":");
   if (param.empty()) out += "null";
-  else openai::append_json_string(out, param);
+  else append_json_string(out, param);
   out += ",\"code\":";
   append_number(out, status);
   out += "}}";
@@ -41,7 +42,7 @@ void append_error_body(std::string& out, uint16_t status, std::string_view messa
 void AnswerWriter::start(const AnswerShape& shape) {
   shape_ = shape;
   model_json_.clear();
-  openai::append_json_string(model_json_, shape.model);
+  append_json_string(model_json_, shape.model);
   templates_.clear();
   sequence_number_ = 0;
 }
@@ -93,7 +94,7 @@ void AnswerWriter::open_chat(std::string& out, uint32_t choices, const Tally& ta
 void AnswerWriter::echo(std::string& out, uint32_t choice, std::string_view prompt) {
   begin_event("");
   std::string escaped;
-  openai::append_json_string(escaped, prompt);
+  append_json_string(escaped, prompt);
   put_piece(choice, std::string_view(escaped).substr(1, escaped.size() - 2), nullptr);
   put("}");
   end_event(out);
@@ -354,7 +355,7 @@ void AnswerWriter::whole_openai(std::span<const ChoiceView> choices, const Tally
     put(i == 0 ? "{\"index\":" : ",{\"index\":");
     put_number(i);
     put(chat ? ",\"message\":{\"role\":\"assistant\",\"content\":" : ",\"text\":");
-    openai::append_json_string(event_, choices[i].echo);
+    append_json_string(event_, choices[i].echo);
     event_.pop_back();  // the answer follows in the same string
     put(choices[i].text);
     put(chat ? "\",\"tool_calls\":[]}" : "\"");

@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "penstock/base/assert.h"
-#include "penstock/openai/error_body.h"
+#include "penstock/base/text.h"
 
 namespace penstock::sim {
 
@@ -44,11 +44,11 @@ Catalog::Change Catalog::unload_lora(std::string_view name) {
 void Catalog::append_models(std::string& out, int64_t created, uint32_t max_model_len) const {
   const auto append = [&](const std::string& name, bool is_lora) {
     out += out.back() == '[' ? "{\"id\":" : ",{\"id\":";
-    openai::append_json_string(out, name);
+    append_json_string(out, name);
     out += ",\"object\":\"model\",\"created\":" + std::to_string(created) + ",\"owned_by\":\"vllm\",\"root\":";
-    openai::append_json_string(out, name);
+    append_json_string(out, name);
     out += ",\"parent\":";
-    if (is_lora) openai::append_json_string(out, models_.front());
+    if (is_lora) append_json_string(out, models_.front());
     else out += "null";
     out += ",\"max_model_len\":" + (is_lora ? "null" : std::to_string(max_model_len)) + ",\"permission\":[]}";
   };

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "penstock/base/random.h"
-#include "penstock/openai/error_body.h"
+#include "penstock/base/text.h"
 
 namespace penstock::sim {
 namespace {
@@ -48,7 +48,7 @@ double score_of(uint64_t digest) {
 void append_head(std::string& out, const AnswerShape& shape, std::string_view object) {
   out.append("{\"id\":\"").append(shape.id).append("\",\"object\":\"").append(object);
   out.append("\",\"created\":").append(std::to_string(shape.created)).append(",\"model\":");
-  openai::append_json_string(out, shape.model);
+  append_json_string(out, shape.model);
 }
 
 void append_usage(std::string& out, const Tally& tally) {
@@ -93,12 +93,12 @@ void append_rerank(std::string& out, const AnswerShape& shape, std::span<const u
                    [&](size_t a, size_t b) { return score_of(digests[a]) > score_of(digests[b]); });
   if (top_n > 0 && top_n < order.size()) order.resize(top_n);
   out.append("{\"id\":\"").append(shape.id).append("\",\"model\":");
-  openai::append_json_string(out, shape.model);
+  append_json_string(out, shape.model);
   out.append(",\"usage\":{\"total_tokens\":").append(std::to_string(tally.prompt_tokens)).append("},\"results\":[");
   for (size_t rank = 0; rank < order.size(); ++rank) {
     out.append(rank == 0 ? "" : ",").append("{\"index\":").append(std::to_string(order[rank]));
     out += ",\"document\":{\"text\":";
-    openai::append_json_string(out, documents[order[rank]]);
+    append_json_string(out, documents[order[rank]]);
     out += "},\"relevance_score\":";
     append_float(out, score_of(digests[order[rank]]));
     out += "}";
@@ -144,7 +144,7 @@ void append_detokenized(std::string& out, std::span<const uint32_t> tokens) {
     }
   }
   out += "{\"prompt\":";
-  openai::append_json_string(out, text);
+  append_json_string(out, text);
   out += "}";
 }
 

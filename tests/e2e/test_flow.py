@@ -1,5 +1,6 @@
 """Flow control: requests wait while the model servers are saturated, and are told when they may not."""
 
+import json
 import os
 import signal
 import threading
@@ -36,6 +37,7 @@ metadata: {name: NAME}
 spec: {poolRef: {name: pool}, priority: PRIORITY}
 """
 DROPPED = "x-llm-d-request-dropped-reason"
+QUEUE_SIZE = "inference_extension_flow_control_queue_size"
 QUEUE_TIME = "inference_extension_flow_control_request_queue_duration_seconds_count"
 
 
@@ -101,6 +103,33 @@ class Flow(E2E):
             self.assertEqual(metrics.series("inference_extension_flow_control_" + name), [(labels, 0)])
         enqueued = metrics.series("inference_extension_flow_control_request_enqueue_duration_seconds_count")
         self.assertEqual(enqueued, [({"fairness_id": "default-flow", "priority": "0", "outcome": "NotYetFinalized"}, 6)])
+
+    def test_bytes_of_clients_that_are_no_text_spoil_no_page(self):
+        self.start(ONE_EACH + "}")
+        raw = "\xff\xfe"  # latin-1: two bytes that are no UTF-8
+        headers = [
+            ("x-llm-d-inference-fairness-id", raw),
+            ("x-llm-d-inference-objective", raw),
+            ("test-epp-endpoint-selection", raw),
+            ("x-session-token", raw),
+            ("x-request-id", raw),
+            ("x-penstock-explain", "1"),
+        ]
+        busy = self.occupy()
+        waiting = self.begin(completion("waits", max_tokens=2), headers[:2] + headers[3:])
+        odd_model = self.begin({**completion("waits", max_tokens=2), "model": "a\0b\x7f"}, headers)
+        self.wait_held(1)
+        held = [labels["fairness_id"] for labels, _ in self.gw.metrics().series(QUEUE_SIZE) if labels]
+        self.assertEqual(set(held), {"other"})
+        busy.close()
+        answer = waiting.read_response()
+        self.assertEqual(answer.status, 200)
+        json.loads(answer.header("x-penstock-explain").encode("latin-1"))
+        odd_model.read_response()
+        self.gw.admin("/metrics").body.decode()
+        self.assertTrue(json.loads(self.gw.admin("/debug/decisions").body))
+        self.gw.status_page()
+        self.gw.out.wait(r"request_id=.*\\ufffd\\ufffd")
 
     def test_an_endpoint_picker_config_says_so(self):
         self.start(ONE_EACH_TWO_WAIT)

@@ -9,7 +9,13 @@
 
 namespace penstock {
 
-// Appends `text` as a JSON string, with its quotes. Bytes from 0x20 on go as they are, but for '"' and '\\'.
+// Length of the well-formed UTF-8 character at the front of `text`; 0 when there is none.
+size_t utf8_length(std::string_view text);
+// Valid UTF-8 without control characters: can be the value of a metric label and stand in a line of a log.
+bool is_label_text(std::string_view text);
+
+// Appends `text` as a JSON string, with its quotes. Control characters are escaped; each byte that is no part of
+// well-formed UTF-8 becomes U+FFFD, so that any text of a peer makes valid JSON.
 void append_json_string(std::string& out, std::string_view text);
 
 // "10.0.0.7:8000", "[fd00::1]:8000": what stands in a URL. `host` is a name or an address without brackets.

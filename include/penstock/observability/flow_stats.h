@@ -20,7 +20,8 @@ namespace penstock::observability {
 class FlowStats final : public proxy::HoldObserver {
  public:
   static constexpr size_t series_max = 1000;
-  static constexpr size_t label_bytes_max = 256;  // a longer fairness id is "other"
+  // A longer fairness id or model is "other", and so is one that is not UTF-8 or has control characters.
+  static constexpr size_t label_bytes_max = 256;
 
   void offered(const proxy::HeldLabels& labels, uint64_t bytes, bool in, Duration cost) override;
   void left(const proxy::HeldLabels& labels, uint64_t bytes, proxy::HoldOutcome outcome, Duration waited) override;

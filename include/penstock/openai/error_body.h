@@ -9,9 +9,7 @@ namespace penstock::openai {
 // Appends the JSON object; param and code may be empty (written as null). Escapes everything.
 void append_error(std::string& out, std::string_view message, std::string_view type, std::string_view param,
                   std::string_view code);
-// Appends `text` as a JSON string with quotes. Bytes that are not UTF-8 become U+FFFD.
-void append_json_string(std::string& out, std::string_view text);
-// The same, but null for an empty text.
+// Appends `text` as a JSON string with quotes; null for an empty text.
 void append_json_string_or_null(std::string& out, std::string_view text);
 
 }  // namespace penstock::openai

@@ -74,6 +74,9 @@ TEST_CASE("a value cannot forge a line or a field in text either") {
   const std::string text = stderr_of([] { info("m", {{"client", "x\n2026 error y=1"}, {"brace", "{}"}}); });
   CHECK(std::count(text.begin(), text.end(), '\n') == 1);
   CHECK(text.find(R"( client="x\u000a2026 error y=1" brace={})") != std::string::npos);
+  const std::string quoting = stderr_of([] { info("it said: a\nb", {{"name", "x\xff"}}); });
+  CHECK(std::count(quoting.begin(), quoting.end(), '\n') == 1);
+  CHECK(quoting.find("\"it said: a\\u000ab\" name=\"x\xEF\xBF\xBD\"\n") != std::string::npos);
 }
 
 TEST_CASE("lines below the configured level are not written") {

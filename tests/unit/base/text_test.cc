@@ -4,13 +4,56 @@
 
 using namespace penstock;
 
-TEST_CASE("a JSON string escapes what JSON wants escaped and nothing else") {
-  std::string out = "x";
-  append_json_string(out, std::string_view("a\"b\\c\n\x1f\0\x7f\xc3\xa9", 11));
-  CHECK(out == "x\"a\\\"b\\\\c\\u000a\\u001f\\u0000\x7f\xc3\xa9\"");
-  out.clear();
-  append_json_string(out, "");
-  CHECK(out == "\"\"");
+namespace {
+
+std::string quoted(std::string_view text) {
+  std::string out;
+  append_json_string(out, text);
+  return out;
+}
+
+}  // namespace
+
+TEST_CASE("a JSON string escapes what must be escaped and nothing else") {
+  CHECK(quoted("") == R"("")");
+  CHECK(quoted("plain / text") == R"("plain / text")");
+  CHECK(quoted(std::string_view("a\"b\\c\n\x1f\0\x7f", 9)) == R"("a\"b\\c\u000a\u001f\u0000\u007f")");
+  CHECK(quoted("caf\xC3\xA9 \xE4\xBD\xA0 \xF0\x9F\x98\x80") == "\"caf\xC3\xA9 \xE4\xBD\xA0 \xF0\x9F\x98\x80\"");
+  std::string out = "kept:";
+  append_json_string(out, "x");
+  CHECK(out == R"(kept:"x")");
+}
+
+TEST_CASE("each byte that is not part of well-formed UTF-8 becomes one U+FFFD") {
+  struct Row {
+    const char* text;
+    int marks;
+  };
+  for (const Row& row : {Row{"\xFF", 1}, Row{"\x80", 1}, Row{"\xC3", 1}, Row{"\xC0\xAF", 2}, Row{"\xE0\x80\xAF", 3},
+                         Row{"\xED\xA0\x80", 3}, Row{"\xF4\x90\x80\x80", 4}, Row{"\xF0\x80\x80\x80", 4},
+                         Row{"\xF0\x9F\x98", 3}, Row{"\xE4\xBD", 2}, Row{"\xF5\x80", 2}}) {
+    CAPTURE(row.text);
+    std::string expected = "\"a";
+    for (int i = 0; i < row.marks; ++i) expected += "\xEF\xBF\xBD";
+    CHECK(quoted("a" + std::string(row.text) + "b") == expected + "b\"");
+  }
+}
+
+TEST_CASE("well-formed UTF-8 is told from overlong forms, surrogates and what lies beyond the last character") {
+  CHECK(utf8_length("a") == 1);
+  CHECK(utf8_length("\xc3\xa9") == 2);
+  CHECK(utf8_length("\xe2\x82\xac") == 3);
+  CHECK(utf8_length("\xf0\x9f\x98\x80") == 4);
+  for (const char* bad : {"", "\x80", "\xc0\xaf", "\xc3", "\xe0\x80\xaf", "\xed\xa0\x80", "\xf0\x80\x80\xaf",
+                          "\xf4\x90\x80\x80", "\xf5\x80\x80\x80"}) {
+    CHECK(utf8_length(bad) == 0);
+  }
+}
+
+TEST_CASE("a label is UTF-8 without control characters") {
+  for (const char* good : {"", "tenant", "caf\xC3\xA9 \"x\"\\"}) CHECK(is_label_text(good));
+  for (const char* bad : {"\xff", "a\nb", "\x7f", "a\xC3"}) CHECK_FALSE(is_label_text(bad));
+  CHECK_FALSE(is_label_text(std::string_view("a\0b", 3)));
 }
 
 TEST_CASE("IPv6 addresses stand in brackets") {

@@ -18,30 +18,6 @@ TEST_CASE("timestamps are UTC with microseconds, before and after 1970 and on le
   }
 }
 
-TEST_CASE("JSON strings escape what they must and replace what is not UTF-8") {
-  const auto quoted = [](std::string_view text) {
-    std::string out;
-    append_json_string(out, text);
-    return out;
-  };
-  CHECK(quoted("plain") == R"("plain")");
-  CHECK(quoted("a\"b\\c\n\x01\x7f") == R"("a\"b\\c\u000a\u0001\u007f")");
-  CHECK(quoted("\xe6\xa8\xa1") == "\"\xe6\xa8\xa1\"");
-  CHECK(quoted("\xff\xe6\xa8") == "\"\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD\"");
-  CHECK(quoted(std::string_view("\0", 1)) == R"("\u0000")");
-}
-
-TEST_CASE("well-formed UTF-8 is told from overlong forms, surrogates and what lies beyond the last character") {
-  CHECK(utf8_length("a") == 1);
-  CHECK(utf8_length("\xc3\xa9") == 2);
-  CHECK(utf8_length("\xe2\x82\xac") == 3);
-  CHECK(utf8_length("\xf0\x9f\x98\x80") == 4);
-  for (const char* bad : {"", "\x80", "\xc0\xaf", "\xc3", "\xe0\x80\xaf", "\xed\xa0\x80", "\xf0\x80\x80\xaf",
-                          "\xf4\x90\x80\x80", "\xf5\x80\x80\x80"}) {
-    CHECK(utf8_length(bad) == 0);
-  }
-}
-
 TEST_CASE("numbers that JSON has no word for are null") {
   std::string out;
   append_number(out, 1.5);

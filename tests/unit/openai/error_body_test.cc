@@ -6,6 +6,7 @@
 #include <string>
 
 #include "penstock/base/random.h"
+#include "penstock/base/text.h"
 
 namespace penstock::openai {
 namespace {
@@ -24,30 +25,6 @@ TEST_CASE("an error body has OpenAI's shape, with null for what is not known") {
   out.clear();
   append_error(out, "", "server_error", "", "503");
   CHECK(out == R"({"error":{"message":"","type":"server_error","param":null,"code":"503"}})");
-}
-
-TEST_CASE("a JSON string escapes what must be escaped and nothing else") {
-  CHECK(json_string("") == "\"\"");
-  CHECK(json_string("plain / text\x7F") == "\"plain / text\x7F\"");
-  CHECK(json_string("\"\\\n\r\t\b\f") == R"("\"\\\n\r\t\u0008\u000c")");
-  CHECK(json_string(std::string_view("\0\x1F", 2)) == R"("\u0000\u001f")");
-  CHECK(json_string("caf\xC3\xA9 \xE4\xBD\xA0 \xF0\x9F\x98\x80") == "\"caf\xC3\xA9 \xE4\xBD\xA0 \xF0\x9F\x98\x80\"");
-}
-
-TEST_CASE("each byte that is not part of well-formed UTF-8 becomes one U+FFFD") {
-  const std::string mark = "\xEF\xBF\xBD";
-  struct Row {
-    const char* text;
-    int marks;
-  };
-  for (const Row& row : {Row{"\xFF", 1}, Row{"\x80", 1}, Row{"\xC3", 1}, Row{"\xC0\xAF", 2}, Row{"\xE0\x80\xAF", 3},
-                         Row{"\xED\xA0\x80", 3}, Row{"\xF4\x90\x80\x80", 4}, Row{"\xF0\x80\x80\x80", 4},
-                         Row{"\xF0\x9F\x98", 3}, Row{"\xE4\xBD", 2}, Row{"\xF5\x80", 2}}) {
-    CAPTURE(row.text);
-    std::string expected = "\"a";
-    for (int i = 0; i < row.marks; ++i) expected += mark;
-    CHECK(json_string("a" + std::string(row.text) + "b") == expected + "b\"");
-  }
 }
 
 TEST_CASE("random bytes always make a JSON string that a parser accepts") {

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "penstock/openai/error_body.h"
+#include "penstock/base/text.h"
 #include "penstock/openai/request.h"
 #include "tests/unit/openai/padded_body.h"
 
