@@ -131,7 +131,7 @@ ParseError HeadGuard::line(const Line& whole, const ParserLimits& limits) {
   ++lines_;
   const size_t fields = block_ == Block::trailers ? lines_ : lines_ - 1;
   if (fields > limits.headers_max) return ParseError::head_too_large;
-  if (!start) return field(text, whole.clean);
+  if (!start) return field(text, whole.clean, limits);
   return block_ == Block::request ? request_line(text, limits) : status_line(text);
 }
 
@@ -169,7 +169,7 @@ ParseError HeadGuard::version(std::string_view text) {
   return ParseError::none;
 }
 
-ParseError HeadGuard::field(std::string_view text, bool clean) {
+ParseError HeadGuard::field(std::string_view text, bool clean, const ParserLimits& limits) {
   if (is_space(text[0])) return ParseError::smuggling;  // obs-fold, or a first field that hides behind the start line
   const size_t colon = find_token_end(text);
   if (colon == text.size() || colon == 0) return ParseError::malformed;
@@ -179,6 +179,8 @@ ParseError HeadGuard::field(std::string_view text, bool clean) {
   switch (name.size()) {  // a name is compared with the one that is as long
     case 4:
       return equals_lower(name, "host") ? host(trim(value)) : ParseError::none;
+    case 10:
+      return equals_lower(name, "connection") ? connection(value, limits) : ParseError::none;
     case 14:
       return equals_lower(name, "content-length") ? content_length(trim(value)) : ParseError::none;
     case 17:
@@ -194,6 +196,11 @@ ParseError HeadGuard::host(std::string_view value) {
   if (block_ == Block::response) return ParseError::none;
   if (++hosts_ > 1) return ParseError::smuggling;
   return is_host(value) ? ParseError::none : ParseError::malformed;
+}
+
+ParseError HeadGuard::connection(std::string_view value, const ParserLimits& limits) {
+  connection_bytes_ += value.size();
+  return connection_bytes_ > limits.connection_bytes_max ? ParseError::head_too_large : ParseError::none;
 }
 
 ParseError HeadGuard::content_length(std::string_view value) {

@@ -51,8 +51,9 @@ class HeadGuard {
   ParseError request_line(std::string_view text, const ParserLimits& limits);
   ParseError status_line(std::string_view text);
   ParseError version(std::string_view text);
-  ParseError field(std::string_view text, bool clean);
+  ParseError field(std::string_view text, bool clean, const ParserLimits& limits);
   ParseError host(std::string_view value);
+  ParseError connection(std::string_view value, const ParserLimits& limits);
   ParseError content_length(std::string_view value);
   ParseError transfer_encoding(std::string_view value);
   ParseError end() const;
@@ -63,6 +64,7 @@ class HeadGuard {
   bool coding_ = false;  // Transfer-Encoding was there
   uint16_t lines_ = 0;   // complete ones, the start line included
   uint16_t hosts_ = 0;
+  size_t connection_bytes_ = 0;
   size_t line_begin_ = 0;  // of the unfinished line, in storage
   Framing framing_;
 };

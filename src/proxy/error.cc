@@ -20,7 +20,8 @@ constexpr ErrorInfo table[error_code_count] = {
     {ambiguous_request, "ambiguous_request", 400, kInvalid, Outcome::client_error, 0,
      "The request's framing is ambiguous and was refused."},
     {header_too_large, "header_too_large", 431, kInvalid, Outcome::client_error, 0,
-     "The request's header block is larger than limits.header_bytes allows."},
+     "The request's header block is larger than limits.header_bytes allows, or has more fields or longer Connection "
+     "fields than any request needs."},
     {uri_too_long, "uri_too_long", 414, kInvalid, Outcome::client_error, 0, "The request target is too long."},
     {request_timeout, "request_timeout", 408, kInvalid, Outcome::timed_out_client, 0,
      "The request did not arrive in time."},

@@ -541,6 +541,9 @@ class Limits(E2E):
             self.assert_refused(client, 431, "header_too_large")
             client.read_until_end()
         gateway.wait_outcomes({"ok": 1, "client_error": 3})
+        client = self.client(gateway)
+        client.send(request_bytes("GET", "/", headers=[("connection", "x-more," * 100)]))
+        self.assertIn("Connection", self.assert_refused(client, 431, "header_too_large").json()["error"]["message"])
 
     def test_a_head_that_never_ends(self):
         gateway = self.start("limits: {header_bytes: 8KiB}\n")

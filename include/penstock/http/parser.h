@@ -30,6 +30,8 @@ struct ParserLimits {
   size_t head_bytes_max = 64 * 1024;  // limits.header_bytes
   size_t headers_max = 256;
   size_t uri_bytes_max = 32 * 1024;
+  // Of all Connection fields of a head together: each field is looked for in what they list.
+  size_t connection_bytes_max = 512;
 };
 
 // Who receives the events. The callee must not destroy the parser from inside an event; it may
