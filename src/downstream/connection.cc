@@ -254,9 +254,11 @@ void Connection::cut() {
   gone(Gone::cut);
 }
 
+// An answer that was begun must not look whole to a client for which the end of the connection ends it: a reset then.
 void Connection::gone(Gone why) {
   RequestHandler* handler = handler_;
   handler_ = nullptr;
+  if (handler != nullptr && response_begun_) close(/*reset=*/true);
   end();
   if (handler != nullptr) handler->on_gone(why);
 }
@@ -280,7 +282,7 @@ void Connection::end() {
   if (phase_ == Phase::closed) return;
   phase_ = Phase::closed;
   deadline_.cancel();
-  close();
+  close(/*reset=*/queued() > 0);
   server_.remove(*this);
 }
 

@@ -61,11 +61,14 @@ void Exchange::break_stream(AttemptFailure failure, bool whole_chunks) {
 // All that is left is to make sure that the client cannot take the torso for a whole answer. A stream at an event
 // boundary also gets an error event, which OpenAI clients raise.
 void Exchange::break_off(ErrorCode why, bool whole_chunks) {
+  const bool until_close = framing_ == Framing::until_close;
   const bool can_insert = framing_ == Framing::same ? whole_chunks : framing_ != Framing::none;
-  if (can_insert && watch_.between_events()) static_cast<void>(client_->send(error_event(why)));
+  const bool told = can_insert && watch_.between_events() && client_->send(error_event(why));
   downstream::Connection& client = *client_;
   client_ = nullptr;
   finish(info_of(why).outcome);
+  // Where the end of the connection is that of the answer, only a reset can say that it is none.
+  if (until_close && !told) return client.abandon();
   client.finish_response(downstream::After::close);
 }
 

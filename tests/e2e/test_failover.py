@@ -496,6 +496,26 @@ class BrokenStreams(E2E):
     def test_a_stream_to_http_1_0_too(self):
         self.assertTrue(self.broken_between_events("HTTP/1.0"))
 
+    def test_http_1_0_cannot_take_a_torso_for_an_answer(self):
+        head = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ntransfer-encoding: chunked\r\n\r\n"
+        relayed = threading.Event()
+
+        def script(_, sock):
+            sock.sendall(head + b"9\r\nonly this\r\n")
+            relayed.wait(harness.PATIENCE)
+            return False
+
+        gateway = self.gateway([self.fake(script)], EVEN, shards=1)
+        client = self.client(gateway)
+        client.send(request_bytes("GET", "/torso", version="HTTP/1.0"))
+        response = client.read_head()
+        self.assertEqual(response.status, 200)
+        relayed.set()
+        with self.assertRaises(ConnectionEnded) as caught:
+            client._read_body(response, "GET")
+        self.assertTrue(caught.exception.reset)
+        gateway.wait_outcomes({"stream_broken": 1})
+
     def test_the_streams_of_a_killed_server_end_with_error_events(self):
         # The sim sends whole chunks of whole events: all streams stand between two events.
         self.assertEqual([last for _, last in self.killed_streams()], ["stream_broken"] * 8)
