@@ -22,6 +22,17 @@ constexpr Duration kDrainLook = milliseconds(20);
 constexpr Duration kIndexLook = seconds(1), kIndexSaidAgain = seconds(3600);  // that the prefix index is too small
 constexpr Duration kFirstProbes = seconds(1);                                 // how long the listeners wait for them
 
+// Of the admin pages. A scrape once a minute keeps its connection; a head comes at once or never.
+constexpr uint64_t kAdminConnections = 128, kAdminConnectionsLeast = 4;
+constexpr Duration kAdminIdle = seconds(90), kAdminHeader = seconds(10);
+
+downstream::ServerOptions admin_options() {
+  downstream::ServerOptions out;
+  out.idle_timeout = kAdminIdle;
+  out.header_timeout = kAdminHeader;
+  return out;
+}
+
 // Our listeners share their port (SO_REUSEPORT), so a second gateway of the same user would quietly take half of the
 // connections. A socket without that option tells whether the port is free.
 Result<net::Address> free_address(const std::string& text) {
@@ -224,7 +235,9 @@ bool Control::start_admin() {
   context.not_ready = [this] { return not_ready(); };
   for (const auto& decisions : decisions_) context.decisions.push_back(decisions.get());
   admin_ = std::make_unique<AdminService>(std::move(context));
-  admin_server_ = std::make_unique<downstream::Server>(*loop_, pool_, *admin_, downstream::ServerOptions{});
+  admin_server_ = std::make_unique<downstream::Server>(*loop_, pool_, *admin_, admin_options());
+  admin_connections_max_ = std::clamp(config::raise_open_file_limit() / 8, kAdminConnectionsLeast, kAdminConnections);
+  admin_server_->set_placement([this](int fd) { return refuse_admin(fd); });
   const auto bound = admin_server_->listen(*address, /*reuse_port=*/false);
   if (!bound.ok()) {
     log::error("cannot listen for the admin pages",
@@ -232,6 +245,17 @@ bool Control::start_admin() {
     return false;
   }
   log::info("admin pages", {{"listen", bound->to_string()}});
+  return true;
+}
+
+// Whoever connects to the admin port must not take the descriptors that clients and endpoints need. True: it was too
+// many, and is gone.
+bool Control::refuse_admin(int fd) {
+  if (admin_server_->connections() < admin_connections_max_) return false;
+  ++admin_connections_refused_;
+  answer_and_close(fd, proxy::error_answer(proxy::ErrorCode::too_many_connections,
+                                           {.message = "The admin port has as many connections as it may have (" +
+                                                       std::to_string(admin_connections_max_) + ")."}));
   return true;
 }
 
@@ -436,6 +460,7 @@ observability::ExportInput Control::gather() const {
   input.reloads = reloads_;
   input.reloads_failed = reloads_failed_;
   input.access_log = access_log_.get();
+  input.admin_connections_refused = admin_connections_refused_;
   input.log_lines_lost = log::lines_lost();
   return input;
 }

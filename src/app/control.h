@@ -32,6 +32,7 @@ class Control final : public discovery::DirectoryEvents {
   void make_shards();
   bool start_shards(const net::Address& listen);
   bool start_admin();
+  bool refuse_admin(int fd);
   void on_signal(int signal);
   void reload();
   void refuse_reload();
@@ -58,6 +59,7 @@ class Control final : public discovery::DirectoryEvents {
   Phase phase_ = Phase::starting;
   int exit_code_ = 0;
   uint64_t reloads_ = 0, reloads_failed_ = 0;
+  uint64_t admin_connections_max_ = 0, admin_connections_refused_ = 0;
 
   MemoryBudget budget_;
   endpoints::SnapshotPublisher snapshots_;

@@ -225,7 +225,10 @@ void Shard::take_connection(int fd) {
 
 void Shard::refuse_connection(int fd, std::string_view limit, proxy::ErrorCode why) {
   stats_.limit_hit(limit);
-  const std::string answer = proxy::error_answer(why);
+  answer_and_close(fd, proxy::error_answer(why));
+}
+
+void answer_and_close(int fd, std::string_view answer) {
   static_cast<void>(::send(fd, answer.data(), answer.size(), MSG_NOSIGNAL | MSG_DONTWAIT));
   ::shutdown(fd, SHUT_WR);
   ::close(fd);

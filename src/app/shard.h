@@ -7,6 +7,7 @@
 #include <functional>
 #include <future>
 #include <memory>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -90,6 +91,9 @@ class Shard {
   std::atomic<int64_t> in_flight_{0};
   std::atomic<bool> accepting_{false};
 };
+
+// Refuses a connection that was just accepted: sends what the socket takes at once, and closes it.
+void answer_and_close(int fd, std::string_view answer);
 
 // The parts of the configuration that each layer wants, from the whole.
 proxy::Options proxy_options(const config::Options& options);

@@ -96,6 +96,7 @@ void add_limits(Families& families, const ExportInput& input) {
       hits[limit.name] += static_cast<double>(limit.hits.get());
     }
   }
+  hits["admin_connections"] = static_cast<double>(input.admin_connections_refused);
   auto family = families.counter("penstock_limit_hits_total", "Refusals by a named limit.");
   for (const auto& [name, count] : hits) family.add(count, {{"limit", name}});
 }

@@ -409,6 +409,29 @@ class Pages(E2E):
             client.read_until_end()
         self.assertEqual(self.gw.admin("/healthz").status, 200)
 
+    def test_the_admin_port_has_a_limit_of_its_own(self):
+        few = ["sh", "-c", 'ulimit -n 512 && exec "$@"', "sh"]  # an eighth of it for the admin port
+        gateway = self.gateway([self.sim_], prefix=few, shards=1)
+        gateway.wait_pods(1)
+        begun = [self.client(gateway.admin_port) for _ in range(64)]
+        for client in begun:
+            client.send(b"GET /")
+        extra = [self.client(gateway.admin_port) for _ in range(8)]
+        for client in extra:
+            answer = client.read_response()
+            self.assertEqual((answer.status, answer.json()["error"]["code"]), (503, "too_many_connections"))
+            client.read_until_end()
+        self.assertEqual(harness.fetch(gateway.port, "/v1/completions", "POST", completion()).status, 200)
+        for client in begun:
+            client.close()
+
+        def admitted():
+            answer = gateway.admin("/metrics")
+            return answer.status == 200 and harness.Metrics(answer.body.decode())
+
+        metrics = wait_for("the admin port has room again", admitted)
+        self.assertGreaterEqual(metrics.sum("penstock_limit_hits_total", limit="admin_connections"), 8)
+
     def test_before_the_endpoints_were_probed_it_is_not_ready(self):
         release = threading.Event()
         self.addCleanup(release.set)

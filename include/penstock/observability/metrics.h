@@ -65,6 +65,7 @@ struct ExportInput {
   uint64_t reloads = 0, reloads_failed = 0;
   const AccessLog* access_log = nullptr;
   uint64_t log_lines_lost = 0;
+  uint64_t admin_connections_refused = 0;
 };
 
 // Appends the whole page.
