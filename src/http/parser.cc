@@ -1,11 +1,13 @@
 // Each byte passes a guard (head_guard.h, chunk_guard.h), then llhttp; a message goes on only while both agree on
 // what it is. Events are delivered between calls of llhttp, never from inside one, so that an event may pause or reset
-// the parser. A head is collected whole before llhttp reads it: its views point into one stable copy.
+// the parser. A head is collected whole before llhttp reads it: its views point into one stable copy. A head that comes
+// again on the same connection needs neither (head_memory.h).
 #include "penstock/http/parser.h"
 
 #include <algorithm>
 
 #include "head_builder.h"
+#include "head_memory.h"
 #include "penstock/base/assert.h"
 
 namespace penstock::http {
@@ -44,6 +46,8 @@ struct Parser::State {
   size_t skip_empty_lines(std::string_view bytes);
   size_t take_head(std::string_view bytes);
   void head_complete();
+  void keep_head(const Head& head);
+  void head_read();
   bool choose_body(const Head& head);
   size_t take_length(std::string_view bytes);
   size_t take_chunks(std::string_view bytes);
@@ -57,14 +61,16 @@ struct Parser::State {
 
   ParserEvents& events;
   const ParserLimits limits;
-  Message* message = nullptr;  // borrowed from the first byte of a head until its message ends
-  uint64_t body_left = 0;      // body_length
+  std::unique_ptr<HeadMemory> memory;  // from the second head on: many connections carry one message
+  Message* message = nullptr;          // borrowed from the first byte of a head until its message ends
+  uint64_t body_left = 0;              // body_length
   const Kind kind;
   Phase phase = Phase::idle;
   ParseError error = ParseError::none;
   Method asked = Method::other;  // the response answers this
   uint8_t empty_lines = 0, interim = 0;
   bool after_cr = false;    // of an empty line
+  bool again = false;       // a message has ended here
   bool head_known = false;  // on_head was called
   bool keep_alive = false;
   bool stop = false;  // feed() returns before the next event
@@ -140,7 +146,14 @@ size_t Parser::State::skip_empty_lines(std::string_view bytes) {
 }
 
 size_t Parser::State::take_head(std::string_view bytes) {
-  const HeadGuard::Taken taken = message->guard.take(message->builder.storage(), bytes, limits);
+  HeadBuilder& builder = message->builder;
+  if (memory != nullptr && builder.storage().empty()) {
+    if (const size_t size = memory->recall(bytes, builder.head()); size > 0) {
+      head_read();
+      return size;
+    }
+  }
+  const HeadGuard::Taken taken = message->guard.take(builder.storage(), bytes, limits);
   if (taken.progress == HeadGuard::Progress::refused) fail(message->guard.error());
   if (taken.progress == HeadGuard::Progress::complete) head_complete();
   return taken.consumed;
@@ -159,6 +172,19 @@ void Parser::State::head_complete() {
     message->guard.begin(block());
     return;
   }
+  if (again) keep_head(head);
+  head_read();
+}
+
+void Parser::State::keep_head(const Head& head) {
+  if (!HeadMemory::worth(head)) return;
+  if (memory == nullptr) memory = std::make_unique<HeadMemory>();
+  memory->keep(head);
+}
+
+// The final head is there, checked.
+void Parser::State::head_read() {
+  Head& head = message->builder.head();
   if (!choose_body(head)) return fail(ParseError::smuggling);
   head_known = true;
   events.on_head(head);
@@ -242,6 +268,7 @@ size_t Parser::State::take_trailers(std::string_view bytes) {
 void Parser::State::end_message() {
   Message* const ended = message;
   message = nullptr;
+  again = true;
   head_known = false;
   phase = Phase::idle;
   asked = Method::other;

@@ -92,6 +92,7 @@ class Head {
 
  private:
   friend class HeadBuilder;  // the codec
+  friend class HeadMemory;
   std::string storage_;
   std::vector<Header> headers_;
   bool connection_names_fields_ = false;  // Connection lists more than close and keep-alive

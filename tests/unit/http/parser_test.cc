@@ -2,8 +2,11 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <functional>
 #include <string>
+
+#include "codec_log.h"
 
 using namespace penstock::http;
 
@@ -223,4 +226,62 @@ TEST_CASE("the head outlives the bytes that were fed") {
   CHECK(r.parser.head()->method_text == "POST");
   CHECK(r.parser.head()->get(Field::transfer_encoding) == "chunked");
   CHECK(r.parser.head()->headers()[0].name == "Host");
+}
+
+namespace {
+// What the codec says of `last` behind `first` twice (which makes it remember that head), read in one piece or byte by
+// byte (which makes it read every head).
+std::string behind_two(Parser::Kind kind, const std::string& first, const std::string& last, bool whole) {
+  return CodecLog({.kind = kind}).run(first + first + last, [&](size_t left) {
+    return !whole && left <= last.size() ? size_t{1} : left > last.size() ? left - last.size() : left;
+  });
+}
+
+// Every byte of a head replaced by every other one.
+void check_changes(Parser::Kind kind, const std::string& message) {
+  for (size_t at = 0; at < message.size(); ++at) {
+    for (int byte = 0; byte < 256; ++byte) {
+      std::string changed = message;
+      changed[at] = static_cast<char>(byte);
+      const std::string expected = behind_two(kind, message, changed, false);
+      if (behind_two(kind, message, changed, true) == expected) continue;
+      FAIL_CHECK(escaped(changed), " gives\n", behind_two(kind, message, changed, true), "and not\n", expected);
+    }
+  }
+}
+}  // namespace
+
+TEST_CASE("a head that nearly comes again is judged as if it were the first") {
+  check_changes(
+      Parser::Kind::request,
+      "POST /a HTTP/1.1\r\nhost: h\r\ntraceparent: 00-a\r\nx-a: b\r\ncontent-length: 2\r\nx-request-id: 7 \r\n\r\nhi");
+  check_changes(Parser::Kind::response,
+                "HTTP/1.1 200 OK\r\ndate: Mon, 1\r\nconnection: keep-alive\r\ncontent-length: 02\r\nx: \r\n\r\nhi");
+}
+
+TEST_CASE("a head that comes again is longer or shorter") {
+  const auto request = [](const std::string& id, const std::string& body) {
+    return "POST /a HTTP/1.1\r\nHost: h\r\nx-request-id: " + id + "\r\ncontent-length: " + std::to_string(body.size()) +
+           "\r\n\r\n" + body;
+  };
+  const std::string first = request("abc", "hello");
+  for (const std::string& last : {request("abd", "hey"), request("", "hey"), request("longer", "hey"),
+                                  request("abc", "ten bytes."), std::string(kGet), std::string(kChunked)}) {
+    CHECK(behind_two(Parser::Kind::request, first, last, true) ==
+          behind_two(Parser::Kind::request, first, last, false));
+  }
+}
+
+TEST_CASE("the views into a head that comes again are into that one") {
+  Recorder r(Parser::Kind::request);
+  std::string value;
+  r.in_end = [&] { r.log += value; };
+  for (const std::string id : {"aaa", "bbb", "ccc", "ddd"}) {
+    std::string message = "GET /a HTTP/1.1\r\nHost: h\r\nX-Request-Id: " + id + "\r\n\r\n";
+    r.in_head = [&] { value = std::string(r.parser.head()->get(Field::x_request_id)); };
+    CHECK(r.parser.feed(message).head_bytes == message.size());
+    std::fill(message.begin(), message.end(), '?');
+    CHECK(value == id);
+    CHECK(r.target == "/a");
+  }
 }

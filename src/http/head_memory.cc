@@ -1,0 +1,100 @@
+#include "head_memory.h"
+
+#include "bytes.h"
+
+namespace penstock::http {
+
+namespace {
+constexpr size_t kBytesMax = 1024, kHeadersMax = 16;
+constexpr size_t kDigitsMax = 18;  // as many as always fit
+
+bool may_differ(const Header& header) {
+  switch (header.field) {
+    case Field::content_length:
+      return header.value.size() <= kDigitsMax;
+    case Field::date:
+    case Field::x_request_id:
+    case Field::traceparent:
+      return !header.value.empty();
+    default:
+      return false;
+  }
+}
+
+// What HeadGuard asks of a value, and that it is as long without spaces around it.
+bool is_value(std::string_view text) {
+  return !is_space(text.front()) && !is_space(text.back()) && !has_control(text);
+}
+
+bool read_length(std::string_view digits, uint64_t& length) {
+  length = 0;
+  for (const char c : digits) {
+    if (!is_digit(c)) return false;
+    length = length * 10 + static_cast<uint64_t>(c - '0');
+  }
+  return true;
+}
+}  // namespace
+
+bool HeadMemory::worth(const Head& head) {
+  return !head.chunked && head.storage_.size() <= kBytesMax && head.headers_.size() <= kHeadersMax;
+}
+
+void HeadMemory::keep(const Head& head) {
+  copy(head, head.storage_, kept_);
+}
+
+size_t HeadMemory::recall(std::string_view bytes, Head& head) const {
+  const Match found = match(bytes);
+  if (found.size == 0) return 0;
+  copy(kept_, bytes.substr(0, found.size), head);
+  head.content_length = found.content_length;
+  return found.size;
+}
+
+HeadMemory::Match HeadMemory::match(std::string_view bytes) const {
+  const std::string_view kept = kept_.storage_;
+  if (kept.empty() || bytes.size() < kept.size()) return {};
+  const auto same = [&](size_t from, size_t to) {
+    return bytes.substr(from, to - from) == kept.substr(from, to - from);
+  };
+  Match found{.size = kept.size(), .content_length = kept_.content_length};
+  size_t at = 0;  // up to here they agree
+  for (const Header& header : kept_.headers_) {
+    if (!may_differ(header)) continue;
+    const auto begin = static_cast<size_t>(header.value.data() - kept.data());
+    const std::string_view value = bytes.substr(begin, header.value.size());
+    if (!same(at, begin)) return {};
+    at = begin + value.size();
+    if (header.field == Field::content_length ? !read_length(value, found.content_length) : !is_value(value)) return {};
+  }
+  return same(at, kept.size()) ? found : Match{};
+}
+
+// `bytes` are those of `from`, or as long and with the same views into them.
+void HeadMemory::copy(const Head& from, std::string_view bytes, Head& to) {
+  to.storage_ = bytes;
+  const auto here = [&](std::string_view view) {
+    if (view.empty()) return std::string_view();
+    return std::string_view(to.storage_.data() + (view.data() - from.storage_.data()), view.size());
+  };
+  to.headers_.clear();
+  to.headers_.reserve(from.headers_.size());
+  for (const Header& header : from.headers_)
+    to.headers_.push_back({here(header.name), here(header.value), header.field});
+  to.method = from.method;
+  to.method_text = here(from.method_text);
+  to.target = here(from.target);
+  to.status = from.status;
+  to.reason = here(from.reason);
+  to.minor_version = from.minor_version;
+  to.keep_alive = from.keep_alive;
+  to.chunked = from.chunked;
+  to.has_content_length = from.has_content_length;
+  to.content_length = from.content_length;
+  to.expects_continue = from.expects_continue;
+  to.upgrade = from.upgrade;
+  to.connection_names_fields_ = from.connection_names_fields_;
+}
+
+}  // namespace penstock::http
