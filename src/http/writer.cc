@@ -4,6 +4,7 @@
 
 #include "bytes.h"
 #include "penstock/base/assert.h"
+#include "penstock/base/text.h"
 
 namespace penstock::http {
 
@@ -158,9 +159,10 @@ void HeadWriter::request_line(std::string_view method, std::string_view target) 
 
 void HeadWriter::status_line(uint16_t status, std::string_view reason, uint8_t minor_version) {
   PENSTOCK_ASSERT(status >= 100 && status <= 999 && minor_version <= 1 && safe(reason));
-  out_.append(minor_version == 1 ? "HTTP/1.1 " : "HTTP/1.0 ");
-  append_number(out_, status, 10);
-  out_.append(" ").append(reason.empty() ? reason_of(status) : reason).append(kLineEnd);
+  const auto digit = [](int number) { return static_cast<char>('0' + number % 10); };
+  const char numbers[] = {'.', digit(minor_version), ' ', digit(status / 100), digit(status / 10), digit(status), ' '};
+  append_all(out_, "HTTP/1", std::string_view(numbers, sizeof numbers), reason.empty() ? reason_of(status) : reason,
+             "\r\n");
 }
 
 void HeadWriter::field(std::string_view name, std::string_view value) {

@@ -323,12 +323,13 @@ void Exchange::plan(const routing::Decision& decision) {
   }
   stage_fields_.clear();
   if (decision.prefill != nullptr) {
-    append_all(stage_fields_, {"x-prefiller-host-port: ", decision.prefill->address, "\r\n"});
+    append_all(stage_fields_, "x-prefiller-host-port: ", decision.prefill->address, "\r\n");
   }
   if (decision.encode.empty()) return;
   stage_fields_ += "x-encoder-hosts-ports: ";
   for (const endpoints::EndpointState* const encoder : decision.encode) {
-    append_all(stage_fields_, {encoder == decision.encode.front() ? "" : ",", encoder->address});
+    if (encoder != decision.encode.front()) stage_fields_ += ',';
+    stage_fields_ += encoder->address;
   }
   stage_fields_ += "\r\n";
 }
@@ -351,7 +352,7 @@ void Exchange::build_attempt() {
                       before.size() + value.size() + after.size(), stage_fields_);
   // To the kernel one piece is cheaper than several, as long as putting it together costs next to nothing.
   if (body.size() <= small_body_max) {
-    append_all(attempt_head_, {before, value, after});
+    append_all(attempt_head_, before, value, after);
     before = value = after = {};
   }
   attempt_request_ = {

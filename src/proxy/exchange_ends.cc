@@ -229,7 +229,6 @@ void Exchange::reset() {
        {&target_model_, &spliced_model_, &explanation_, &answer_head_, &attempt_head_, &client_ip_, &stage_fields_}) {
     text->clear();
   }
-  head_.clear();
   request_head_ = nullptr;
   rule_ = nullptr;
   pool_id_.reset();

@@ -3,7 +3,9 @@
 #include <strings.h>
 
 #include <algorithm>
+#include <array>
 #include <charconv>
+#include <cstring>
 
 #include "penstock/base/text.h"
 #include "penstock/http/writer.h"
@@ -14,10 +16,14 @@ namespace {
 
 using http::Field;
 
-constexpr std::string_view kVia = "1.1 penstock";
+constexpr char kVia[] = "1.1 penstock";
+
+std::string_view comma_behind(std::string_view list) {
+  return {", ", list.empty() ? size_t{0} : size_t{2}};
+}
 
 void append_field(std::string& out, std::string_view name, std::string_view value) {
-  append_all(out, {name, ": ", value, "\r\n"});
+  append_all(out, name, ": ", value, "\r\n");
 }
 
 // Fields that steer the gateway, that it writes itself, or that end at this hop: never forwarded from a client.
@@ -83,20 +89,30 @@ class LineCopier {
   size_t begin_ = 0, end_ = 0;
 };
 
+// The bytes 0 to 255, two digits each.
+constexpr std::array<char, 512> kHex = [] {
+  constexpr char digits[] = "0123456789abcdef";
+  std::array<char, 512> pairs{};
+  for (size_t byte = 0; byte < 256; ++byte) {
+    pairs[2 * byte] = digits[byte >> 4];
+    pairs[2 * byte + 1] = digits[byte & 15];
+  }
+  return pairs;
+}();
+
 // A random UUID (RFC 9562, version 4).
 void assign_request_id(std::string& id, Random& random) {
-  static constexpr char digits[] = "0123456789abcdef";
   uint64_t bits[2] = {random.next(), random.next()};
   bits[0] = (bits[0] & ~0xf000ull) | 0x4000ull;
   bits[1] = (bits[1] & ~(0xc0ull << 56)) | (0x80ull << 56);
-  id.assign(36, '-');
-  char* at = id.data();
-  for (int byte = 0; byte < 16; ++byte) {
-    if (byte == 4 || byte == 6 || byte == 8 || byte == 10) ++at;
-    const auto value = static_cast<uint8_t>(bits[byte / 8] >> (56 - 8 * (byte % 8)));
-    *at++ = digits[value >> 4];
-    *at++ = digits[value & 15];
+  char text[36];
+  char* at = text;
+  for (size_t byte = 0; byte < 16; ++byte) {
+    if (byte == 4 || byte == 6 || byte == 8 || byte == 10) *at++ = '-';
+    std::memcpy(at, kHex.data() + 2 * (bits[byte / 8] >> (56 - 8 * (byte % 8)) & 0xff), 2);
+    at += 2;
   }
+  id.assign(text, sizeof text);
 }
 
 double number_of(std::string_view text) {
@@ -181,10 +197,9 @@ void ForwardedHead::assign(const http::Head& head, std::string_view client_ip, R
   }
   copier.finish();
   if (request_id.empty()) assign_request_id(request_id, random);
-  append_all(fields,
-             {"x-forwarded-for: ", forwarded_for, forwarded_for.empty() ? "" : ", ",
-              client_ip.empty() ? std::string_view("unknown") : client_ip, "\r\nx-forwarded-proto: http\r\nvia: ", via,
-              via.empty() ? "" : ", ", kVia, "\r\nx-request-id: ", request_id, "\r\n"});
+  append_all(fields, "x-forwarded-for: ", forwarded_for, comma_behind(forwarded_for),
+             client_ip.empty() ? std::string_view("unknown") : client_ip, "\r\nx-forwarded-proto: http\r\nvia: ", via,
+             comma_behind(via), kVia, "\r\nx-request-id: ", request_id, "\r\n");
 }
 
 // Host is no forwarded field: it stands in front of them.
@@ -237,9 +252,11 @@ void append_request_head(std::string& out, const ForwardedHead& head, std::strin
   char digits[20];
   const auto end = std::to_chars(digits, digits + sizeof digits, body_bytes).ptr;
   const std::string_view length(digits, static_cast<size_t>(end - digits));
-  append_all(out, {head.method, " ", head.target(), " HTTP/1.1\r\nhost: ",
-                   head.host.empty() ? endpoint_host : std::string_view(head.host), "\r\n", head.fields, more,
-                   has_body ? "content-length: " : "", has_body ? length : "", has_body ? "\r\n\r\n" : "\r\n"});
+  append_all(out, head.method, " ", head.target(),
+             " HTTP/1.1\r\nhost: ", head.host.empty() ? endpoint_host : std::string_view(head.host), "\r\n",
+             head.fields, more);
+  if (has_body) append_all(out, "content-length: ", length, "\r\n");
+  out += "\r\n";
 }
 
 Framing framing_for(const http::Head& answer, bool head_request, uint8_t client_minor_version) {
@@ -268,8 +285,8 @@ void append_answer_head(std::string& out, const http::Head& answer, const Answer
     }
   }
   copier.finish();
-  append_all(out, {"via: ", via, via.empty() ? "" : ", ", kVia, "\r\nx-request-id: ", context.request_id,
-                   "\r\nx-penstock-endpoint: ", context.endpoint, "\r\n"});
+  append_all(out, "via: ", via, comma_behind(via), kVia, "\r\nx-request-id: ", context.request_id,
+             "\r\nx-penstock-endpoint: ", context.endpoint, "\r\n");
   if (!context.session_token.empty()) append_field(out, "x-session-token", context.session_token);
   if (!context.explanation.empty()) append_field(out, "x-penstock-explain", context.explanation);
   const bool chunked = context.framing == Framing::chunked || (context.framing == Framing::same && answer.chunked);

@@ -3,7 +3,6 @@
 
 #include <cstdint>
 #include <cstring>
-#include <initializer_list>
 #include <string>
 #include <string_view>
 
@@ -21,21 +20,37 @@ void append_json_string(std::string& out, std::string_view text);
 // "10.0.0.7:8000", "[fd00::1]:8000": what stands in a URL. `host` is a name or an address without brackets.
 std::string authority_of(std::string_view host, uint16_t port);
 
-// Appends all pieces; `out` grows once. For paths where a call per piece would count. None of them may point into
-// `out`.
-inline void append_all(std::string& out, std::initializer_list<std::string_view> pieces) {
-  size_t size = out.size();
-  for (const std::string_view piece : pieces) size += piece.size();
-  const size_t before = out.size();
+namespace detail {
+// A literal's size is known to the compiler, so that copying it is a move or two.
+template <size_t N>
+constexpr size_t piece_size(const char (&)[N]) {
+  return N - 1;
+}
+constexpr size_t piece_size(std::string_view piece) {
+  return piece.size();
+}
+template <size_t N>
+inline char* put_piece(char* at, const char (&literal)[N]) {
+  std::memcpy(at, literal, N - 1);
+  return at + N - 1;
+}
+inline char* put_piece(char* at, std::string_view piece) {
+  if (piece.empty()) return at;  // its data may be null
+  std::memcpy(at, piece.data(), piece.size());
+  return at + piece.size();
+}
+}  // namespace detail
+
+// Appends all pieces, literals and what converts to a string_view (no other arrays); `out` grows once. For paths where
+// a call per piece would count. None of them may point into `out`.
+template <typename... Pieces>
+inline void append_all(std::string& out, const Pieces&... pieces) {
+  const size_t before = out.size(), size = (before + ... + detail::piece_size(pieces));
   // The capacity grows geometrically, as with append().
   if (size > out.capacity()) out.reserve(size > 2 * out.capacity() ? size : 2 * out.capacity());
   out.resize_and_overwrite(size, [&](char* bytes, size_t) {
     char* at = bytes + before;
-    for (const std::string_view piece : pieces) {
-      if (piece.empty()) continue;  // its data may be null
-      std::memcpy(at, piece.data(), piece.size());
-      at += piece.size();
-    }
+    ((at = detail::put_piece(at, pieces)), ...);
     return size;
   });
 }

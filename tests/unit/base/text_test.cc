@@ -64,8 +64,9 @@ TEST_CASE("IPv6 addresses stand in brackets") {
 
 TEST_CASE("pieces are appended in order, empty ones too") {
   std::string out = "a";
-  append_all(out, {"b", "", std::string_view(), "cd"});
-  CHECK(out == "abcd");
-  append_all(out, {});
-  CHECK(out == "abcd");
+  append_all(out, "b", "", std::string_view(), std::string("cd"), std::string_view("ef"));
+  CHECK(out == "abcdef");
+  const std::string longer(100, 'x');
+  append_all(out, longer, "y");
+  CHECK(out == "abcdef" + longer + "y");
 }
