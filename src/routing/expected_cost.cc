@@ -167,50 +167,55 @@ double slowness(const Pool& pool, const Pace& pace) {
   return std::clamp(factor, 1 / own_factor_max, own_factor_max);
 }
 
-// Our requests there whose first token is still to come and will be seen.
-double waiting_requests(const LoadCounters& load) {
-  return std::max(0.0, count(load.requests) - count(load.decoding) - count(load.unseen));
-}
+// What our shards have there, read once for a decision.
+struct Load {
+  explicit Load(const LoadCounters& load)
+      : requests(count(load.requests)),
+        decoding(count(load.decoding)),
+        unseen(count(load.unseen)),
+        kv_tokens(count(load.kv_tokens)) {
+    const int64_t unseen_sum = load.unseen_tokens.load(relaxed),
+                  tokens = load.prefill_tokens.load(relaxed) - unseen_sum;
+    unseen_tokens = static_cast<double>(std::max<int64_t>(unseen_sum, 0));
+    waiting_tokens = static_cast<double>(std::max<int64_t>(tokens, 0));
+  }
+  // Those whose first token is still to come and will be seen.
+  double waiting_requests() const { return std::max(0.0, requests - decoding - unseen); }
 
-// Prompt tokens to compute before first tokens that will be seen.
-double waiting_tokens(const LoadCounters& load) {
-  const int64_t tokens = load.prefill_tokens.load(relaxed) - load.unseen_tokens.load(relaxed);
-  return static_cast<double>(std::max<int64_t>(tokens, 0));
-}
+  double requests, decoding, unseen, kv_tokens, unseen_tokens;
+  double waiting_tokens;  // prompt tokens to compute before first tokens that will be seen
+};
 
-// Seconds that the next decode steps lack room for: the price of KV use above the reserve.
-double room_price(const Inputs& in, const Candidate& candidate, const Pool& pool, double uncached, double reserve) {
-  const EngineMetrics& metrics = candidate.endpoint->metrics;
-  const double capacity = capacity_of(metrics) > 0 ? capacity_of(metrics) : pool.capacity;
+// Seconds that the next decode steps lack room for: the price of KV use above the reserve. `scraped`: the gauges are
+// fresh.
+double room_price(const EngineMetrics& metrics, bool scraped, const Load& load, const Pool& pool, double uncached,
+                  double reserve) {
+  const double own = capacity_of(metrics), capacity = own > 0 ? own : pool.capacity;
   if (capacity <= 0) return 0;
-  const LoadCounters& load = candidate.endpoint->state->load;
   // A gauge does not show yet what is still to be computed; without one, all that we hold there counts.
-  const double used = known(in, candidate) ? metrics.kv_usage * capacity + waiting_tokens(load)
-                                           : std::min(count(load.kv_tokens), capacity);
+  const double used = scraped ? metrics.kv_usage * capacity + load.waiting_tokens : std::min(load.kv_tokens, capacity);
   const double over = (used + uncached + pool.output) / capacity - (1 - reserve);
   return over > 0 ? over * pool.output * pool.decode : 0;
 }
 
 // Our decoding sequences there: half as they are counted, half as the tokens held there would make them. By count alone
 // few long sequences would look like room: long prompts would gather where long prompts are, and short ones elsewhere.
-double decoding_weight(const LoadCounters& load, const Pool& pool) {
-  const double counted = count(load.decoding);
-  const double held = pool.held > 0 ? count(load.kv_tokens) / pool.held * pool.decoding : counted;
-  return (counted + held) / 2;
+double decoding_weight(const Load& load, const Pool& pool) {
+  const double held = pool.held > 0 ? load.kv_tokens / pool.held * pool.decoding : load.decoding;
+  return (load.decoding + held) / 2;
 }
 
 // Seconds of prefill before those of our requests that do not stream are over: by the clock that was set when they were
 // sent, corrected by the queue in the engine, as far as it is theirs. Of those that are not queued, two at most are not
 // through.
-double unseen_seconds(const Inputs& in, const Candidate& candidate, double each, double token) {
-  const endpoints::EndpointState& state = *candidate.endpoint->state;
-  const double unseen = count(state.load.unseen);
-  if (unseen == 0) return 0;  // an engine faster than the clock has answered all of them
-  const double clock = unseen_backlog(state.pace, in.now);
-  if (!known(in, candidate)) return clock;
-  const double mean = each + count(state.load.unseen_tokens) / unseen * token;
-  const double share = unseen / std::max(count(state.load.requests), unseen);
-  const double queued = std::min(candidate.endpoint->waiting_now() * share, unseen);
+double unseen_seconds(const Inputs& in, const Candidate& candidate, bool scraped, const Load& load, double each,
+                      double token) {
+  if (load.unseen == 0) return 0;  // an engine faster than the clock has answered all of them
+  const double clock = unseen_backlog(candidate.endpoint->state->pace, in.now);
+  if (!scraped) return clock;
+  const double mean = each + load.unseen_tokens / load.unseen * token;
+  const double share = load.unseen / std::max(load.requests, load.unseen);
+  const double queued = std::min(candidate.endpoint->waiting_now() * share, load.unseen);
   return std::clamp(clock, queued * mean, (queued + 2) * mean);
 }
 
@@ -224,6 +229,8 @@ struct Terms {
 
 Terms terms_of(const Inputs& in, const Candidate& candidate, const Pool& pool, const ExpectedCostOptions& options) {
   const endpoints::EndpointState& state = *candidate.endpoint->state;
+  const EngineMetrics& metrics = candidate.endpoint->metrics;
+  const Load load(state.load);
   const double factor = slowness(pool, state.pace);
   const double each = pool.each * factor, token = pool.prefill * factor;
   const double uncached = uncached_tokens(in, candidate);
@@ -232,21 +239,20 @@ Terms terms_of(const Inputs& in, const Candidate& candidate, const Pool& pool, c
 
   // Others' requests: what the scrape says beyond ours. An endpoint that was not scraped has its share of them.
   const bool scraped = known(in, candidate);
-  const double foreign = scraped ? foreign_of(candidate.endpoint->metrics) : pool.foreign;
-  const double foreign_waiting = scraped ? std::min(foreign, candidate.endpoint->metrics.waiting) : foreign / 2;
-  const double unseen_wait = unseen_seconds(in, candidate, each, token);
-  const double unseen_waiting = mean > 0 ? std::min(count(state.load.unseen), unseen_wait / mean) : 0;
-  const double decoding =
-      decoding_weight(state.load, pool) + count(state.load.unseen) - unseen_waiting + foreign - foreign_waiting;
+  const double foreign = scraped ? foreign_of(metrics) : pool.foreign;
+  const double foreign_waiting = scraped ? std::min(foreign, metrics.waiting) : foreign / 2;
+  const double unseen_wait = unseen_seconds(in, candidate, scraped, load, each, token);
+  const double unseen_waiting = mean > 0 ? std::min(load.unseen, unseen_wait / mean) : 0;
+  const double decoding = decoding_weight(load, pool) + load.unseen - unseen_waiting + foreign - foreign_waiting;
 
   Terms terms;
-  terms.backlog = waiting_requests(state.load) * each + waiting_tokens(state.load) * token + unseen_wait;
+  terms.backlog = load.waiting_requests() * each + load.waiting_tokens * token + unseen_wait;
   terms.foreign = foreign_waiting * mean;
   terms.prefill = each + charged * token;
   terms.stall = pool.stall * charged * token * decoding;
-  terms.decode = options.decode_weight * pool.output * pool.decode_slope * count(state.load.kv_tokens) +
-                 request_seconds * count(state.load.requests);
-  terms.room = room_price(in, candidate, pool, uncached, options.kv_reserve);
+  terms.decode =
+      options.decode_weight * pool.output * pool.decode_slope * load.kv_tokens + request_seconds * load.requests;
+  terms.room = room_price(metrics, scraped, load, pool, uncached, options.kv_reserve);
   return terms;
 }
 
