@@ -7,7 +7,6 @@
 #include <string>
 #include <string_view>
 
-#include "chunk_guard.h"
 #include "head_guard.h"
 #include "penstock/http/head.h"
 
@@ -46,7 +45,6 @@ class HeadBuilder {
 
   Engine& engine();
 
-  // In place and in front: with thousands of streams each chunk finds it out of the cache.
   static constexpr size_t engine_size = 192;
   alignas(8) std::array<std::byte, engine_size> engine_;
   Head head_;
@@ -54,16 +52,9 @@ class HeadBuilder {
 
 // What a parser needs between the first byte of a message and its end.
 struct Message {
-  ChunkGuard chunks;
   HeadBuilder builder;
   HeadGuard guard;
   std::string trailers;
-
-  // What a chunk needs, all at once.
-  void prefetch() const {
-    constexpr size_t lines = 4;
-    for (size_t i = 0; i < lines; ++i) __builtin_prefetch(reinterpret_cast<const char*>(this) + i * 64, 1);
-  }
 };
 
 Message* borrow_message();

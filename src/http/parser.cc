@@ -1,11 +1,13 @@
 // Each byte passes a guard (head_guard.h, chunk_guard.h), then llhttp; a message goes on only while both agree on
-// what it is. Events are delivered between calls of llhttp, never from inside one, so that an event may pause or reset
-// the parser. A head is collected whole before llhttp reads it: its views point into one stable copy. A head that comes
-// again on the same connection needs neither (head_memory.h).
+// what it is. Whole chunks of the plainest framing, as nearly all are, pass the guard alone. Events are delivered
+// between calls of llhttp, never from inside one, so that an event may pause or reset the parser. A head is collected
+// whole before llhttp reads it: its views point into one stable copy. A head that comes again on the same connection
+// needs neither guard nor llhttp (head_memory.h).
 #include "penstock/http/parser.h"
 
 #include <algorithm>
 
+#include "chunk_guard.h"
 #include "head_builder.h"
 #include "head_memory.h"
 #include "penstock/base/assert.h"
@@ -64,6 +66,7 @@ struct Parser::State {
   std::unique_ptr<HeadMemory> memory;  // from the second head on: many connections carry one message
   Message* message = nullptr;          // borrowed from the first byte of a head until its message ends
   uint64_t body_left = 0;              // body_length
+  ChunkGuard chunks;                   // not in the message: all else that a chunk would need there is then left alone
   const Kind kind;
   Phase phase = Phase::idle;
   ParseError error = ParseError::none;
@@ -87,7 +90,6 @@ Parser::FeedResult Parser::feed(std::string_view bytes) {
   State& s = *state_;
   s.stop = false;
   size_t used = 0, head = 0;
-  if (s.phase == State::Phase::chunks) s.message->prefetch();
   while (!s.stop) {
     const std::string_view rest = bytes.substr(used);
     if (s.phase == Phase::ending) {
@@ -208,7 +210,7 @@ bool Parser::State::choose_body(const Head& head) {
     }
   }
   if (head.chunked) {
-    message->chunks = {};
+    chunks = {};
     phase = Phase::chunks;
   } else if (head.has_content_length) {
     body_left = head.content_length;
@@ -229,15 +231,12 @@ size_t Parser::State::take_length(std::string_view bytes) {
 }
 
 size_t Parser::State::take_chunks(std::string_view bytes) {
-  if (const ChunkGuard::Whole whole = message->chunks.whole(bytes); whole.data > 0) {
-    if (!message->builder.body(bytes.substr(0, whole.size()), {.data = whole.data})) {
-      fail(ParseError::malformed);
-      return 0;
-    }
+  // Behind such a chunk llhttp would stand where it stands now, before its size line: it need not be asked.
+  if (const ChunkGuard::Whole whole = chunks.whole(bytes); whole.data > 0) {
     events.on_body(bytes.substr(whole.size_line, whole.data));
     return whole.size();
   }
-  const ChunkGuard::Piece piece = message->chunks.next(bytes);
+  const ChunkGuard::Piece piece = chunks.next(bytes);
   const bool data = piece.kind == ChunkGuard::Kind::data;
   bytes = bytes.substr(0, piece.size);
   if (piece.kind == ChunkGuard::Kind::refused || !message->builder.body(bytes, {.data = data ? piece.size : 0})) {
@@ -334,7 +333,7 @@ bool Parser::body_until_close() const {
   return state_->phase == State::Phase::body_until_close;
 }
 bool Parser::between_chunks() const {
-  return state_->phase == State::Phase::chunks && state_->message->chunks.between_chunks();
+  return state_->phase == State::Phase::chunks && state_->chunks.between_chunks();
 }
 const Head* Parser::head() const {
   return state_->head_known ? &state_->message->builder.head() : nullptr;

@@ -26,7 +26,7 @@ void release(std::string& text) {
 bool is_plain_event(std::string_view bytes) {
   if (!bytes.starts_with(kPlainLead) || !bytes.ends_with(kPlainEnd)) return false;
   bytes.remove_suffix(kPlainEnd.size());
-  return !has_control(bytes);  // another line end among them
+  return !has_line_end(bytes);
 }
 }  // namespace
 

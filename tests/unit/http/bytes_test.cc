@@ -28,6 +28,24 @@ TEST_CASE("control characters are found wherever they stand, and nothing else is
   }
 }
 
+TEST_CASE("a line end is found wherever it stands, and nothing else is taken for one") {
+  for (size_t size = 0; size < 70; ++size) {
+    for (const char filler : {' ', '\t', '\v', '\x0c', '\x0e', 'M', 'J', '\x8d', '\x8a'}) {
+      std::string text(size, filler);
+      CAPTURE(size);
+      CAPTURE(static_cast<int>(filler));
+      REQUIRE_FALSE(has_line_end(text));
+      for (size_t at = 0; at < size; ++at) {
+        for (const char end : {'\r', '\n'}) {
+          text[at] = end;
+          REQUIRE(has_line_end(text));
+        }
+        text[at] = filler;
+      }
+    }
+  }
+}
+
 TEST_CASE("names are equal in either case of their letters, and with no other byte anywhere") {
   for (const std::string name : {"", "a", "te", "via", "host", "close", "x-0_z.9", "sixteen-", "x-request-id-azk",
                                  "content-length", "transfer-encoding", "x-gateway-destination-endpoint-subset"}) {
