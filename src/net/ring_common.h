@@ -57,30 +57,33 @@ class SlotTable {
 };
 
 // First in, first out, without an allocation per element once it has grown.
-class SocketFifo {
+template <typename Item>
+class Fifo {
  public:
   bool empty() const { return head_ == items_.size(); }
   size_t size() const { return items_.size() - head_; }
-  void push(SocketId id) {
+  void push(const Item& item) {
     if (head_ > 256 && head_ * 2 > items_.size()) {
       items_.erase(items_.begin(), items_.begin() + static_cast<ptrdiff_t>(head_));
       head_ = 0;
     }
-    items_.push_back(id);
+    items_.push_back(item);
   }
-  SocketId pop() {
-    const SocketId id = items_[head_++];
+  const Item& front() const { return items_[head_]; }
+  Item pop() {
+    const Item item = items_[head_++];
     if (empty()) {
       items_.clear();
       head_ = 0;
     }
-    return id;
+    return item;
   }
 
  private:
-  std::vector<SocketId> items_;
+  std::vector<Item> items_;
   size_t head_ = 0;
 };
+using SocketFifo = Fifo<SocketId>;
 
 // Listeners that ran out of descriptors or memory and wait before they accept again.
 class AcceptBackoff {

@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <array>
 
+#include "late_acks.h"
 #include "penstock/net/clock.h"
 #include "ring_common.h"
 
@@ -44,6 +45,7 @@ struct Socket {
   bool send_blocked : 1 = false;  // on_writable is owed
   bool finish : 1 = false;        // shutdown_send() was called before the connection was there
   bool ready : 1 = false;         // stands in the ready list
+  LateAck late_ack;
 };
 
 static_assert(sizeof(Socket) <= 48);  // all that an idle socket costs here
@@ -59,6 +61,7 @@ class EpollRing final : public Ring {
   ssize_t send(SocketId id, std::span<const iovec> pieces) override;
   void pause_recv(SocketId id) override;
   void resume_recv(SocketId id) override;
+  void delay_acks(SocketId id, bool on) override;
   void shutdown_send(SocketId id) override;
   void close(SocketId id, bool reset) override;
   Result<SocketId> listen(const Address& at, bool reuse_port, AcceptEvents& events, Address* bound) override;
@@ -88,6 +91,7 @@ class EpollRing final : public Ring {
   SlotTable<Socket> sockets_;
   SocketFifo ready_;  // sockets to visit without a new edge
   AcceptBackoff backoff_;
+  LateAcks<Socket> late_acks_;
   size_t delivered_ = 0;  // events of this turn
   int epoll_, wake_;
   bool precise_wait_ = true;  // epoll_pwait2: a timeout in nanoseconds
@@ -220,6 +224,10 @@ void EpollRing::resume_recv(SocketId id) {
   if ((socket->readable || socket->ending) && !socket->ended) make_ready(id, *socket);
 }
 
+void EpollRing::delay_acks(SocketId id, bool on) {
+  if (Socket* socket = find_live(id)) late_acks_.set(id, *socket, on, stats_.syscalls);
+}
+
 void EpollRing::shutdown_send(SocketId id) {
   Socket* socket = find_live(id);
   if (socket == nullptr) return;
@@ -252,6 +260,7 @@ size_t EpollRing::turn(Duration max_wait) {
   delivered_ = 0;
   const size_t visits = std::min(ready_.size(), size_t{max_events});
   const int count = wait(visits > 0 ? Duration(0) : backoff_.limit(max_wait));
+  late_acks_.sweep([this](SocketId id) { return find_live(id); }, stats_.syscalls);
   for (int i = 0; i < count; ++i) {
     // The eventfd is never read: as an edge, each write is news.
     if (edges_[static_cast<size_t>(i)].data.u64 == wake_mark) continue;
@@ -387,6 +396,7 @@ void EpollRing::receive(SocketId id) {
     }
     stats_.bytes_received.add(static_cast<uint64_t>(got));
     socket->readable = static_cast<size_t>(got) == receive_size;  // a short read has drained it
+    late_acks_.on_read(id, *socket);
     socket->events->on_bytes({buffer_, static_cast<size_t>(got)});
     socket = find_live(id);
     if (socket == nullptr || socket->paused) return;

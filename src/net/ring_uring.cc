@@ -10,6 +10,7 @@
 
 #include <algorithm>
 
+#include "late_acks.h"
 #include "penstock/net/clock.h"
 #include "ring_common.h"
 #include "ring_uring_queue.h"
@@ -58,6 +59,7 @@ struct Socket {
   bool ended : 1 = false;         // on_eof was delivered
   bool send_blocked : 1 = false;  // on_writable is owed
   bool finish : 1 = false;        // shutdown_send() was called before the connection was there
+  LateAck late_ack;
 
   bool has(Op op) const { return (in_flight & bit(op)) != 0; }
 };
@@ -76,6 +78,7 @@ class UringRing final : public Ring {
   ssize_t send(SocketId id, std::span<const iovec> pieces) override;
   void pause_recv(SocketId id) override;
   void resume_recv(SocketId id) override;
+  void delay_acks(SocketId id, bool on) override;
   void shutdown_send(SocketId id) override;
   void close(SocketId id, bool reset) override;
   Result<SocketId> listen(const Address& at, bool reuse_port, AcceptEvents& events, Address* bound) override;
@@ -113,6 +116,7 @@ class UringRing final : public Ring {
   SocketFifo hungry_, starved_;          // found no buffer: at all, or after having had some
   SocketFifo failed_;                    // failures to report in the next turn
   AcceptBackoff backoff_;
+  LateAcks<Socket> late_acks_;
   size_t operations_ = 0;  // requests in flight
   size_t delivered_ = 0;   // events of this turn
   int wake_ = -1;
@@ -294,6 +298,10 @@ void UringRing::resume_recv(SocketId id) {
   receive_again(id);  // or, while the old request is being cancelled, when that has ended
 }
 
+void UringRing::delay_acks(SocketId id, bool on) {
+  if (Socket* socket = find_live(id)) late_acks_.set(id, *socket, on, stats_.syscalls);
+}
+
 void UringRing::shutdown_send(SocketId id) {
   Socket* socket = find_live(id);
   if (socket == nullptr) return;
@@ -342,6 +350,7 @@ size_t UringRing::turn(Duration max_wait) {
   delivered_ = 0;
   feed_starved();
   wait(failed_.empty() ? backoff_.limit(max_wait) : Duration(0));
+  late_acks_.sweep([this](SocketId id) { return find_live(id); }, stats_.syscalls);
   completions_.clear();
   queue_.reap(completions_, max_events);
   for (size_t i = 0; i < completions_.size(); ++i) {
@@ -465,6 +474,7 @@ void UringRing::on_receive(SocketId id, const Completion& completion) {
     PENSTOCK_ASSERT(completion.buffer >= 0);
     ++delivered_;
     socket->fed = true;
+    late_acks_.on_read(id, *socket);
     stats_.bytes_received.add(static_cast<uint64_t>(result));
     socket->events->on_bytes({queue_.buffer(completion.buffer), static_cast<size_t>(result)});
   }

@@ -461,6 +461,7 @@ void Exchange::first_byte_relayed() {
   prefill_reservation_.release();
   answer_head_.clear();
   if (attempt_ == nullptr || attempt_->request_sent()) body_.reset();
+  if (attempt_ != nullptr && watch_.event_stream()) attempt_->delay_acks();
 }
 
 void Exchange::on_drained() {

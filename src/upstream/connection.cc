@@ -164,6 +164,7 @@ void Connection::complete() {
   } else {
     codec_.parser.reset();
     if (paused_) resume();
+    if (std::exchange(acks_delayed_, false)) client_.loop().ring().delay_acks(socket_, false);
     phase_ = Phase::idle;
     client_.keep(*this);
     chunk_deadline_ = {};
@@ -237,6 +238,12 @@ void Connection::resume() {
   paused_ = false;
   client_.loop().ring().resume_recv(socket_);
   arm_chunk_idle();
+}
+
+void Connection::delay_acks() {
+  if (acks_delayed_ || message_ended_ || phase_ != Phase::exchange) return;
+  acks_delayed_ = true;
+  client_.loop().ring().delay_acks(socket_, true);
 }
 
 // ---- the ends ----

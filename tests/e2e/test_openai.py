@@ -1,7 +1,10 @@
 """The APIs of OpenAI and Anthropic through the gateway: the same bytes as straight from the model server."""
 
 import json
+import queue
 import re
+import socket
+import struct
 
 import harness
 from harness import E2E, OK_JSON, answer_bytes, chat, chunked, completion
@@ -385,6 +388,45 @@ class Heads(E2E):
         answer, _ = self.exchange(path="/v1/chat/completions", body=chat(stream=True))
         self.assertEqual(answer.body, payload * 2)
         self.assertEqual(answer.header("content-encoding"), "br")
+
+
+class Acknowledgements(E2E):
+    """When the endpoint's kernel hears that its bytes were read."""
+
+    def pieces_acknowledged_late(self, content_type, piece, most):
+        """How many of up to `most` pieces were not acknowledged yet when the client had them; ends with the first."""
+        passed_on, late = queue.Queue(), []
+
+        def unacknowledged(sock):
+            return struct.unpack_from("=I", sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104), 24)[0]
+
+        def script(_, sock):
+            head = f"HTTP/1.1 200 OK\r\ncontent-type: {content_type}\r\ntransfer-encoding: chunked\r\n\r\n"
+            sock.sendall(head.encode())
+            while not late and most > passed_on.unfinished_tasks:
+                sock.sendall(b"%x\r\n%s\r\n" % (len(piece), piece))
+                passed_on.get(timeout=harness.PATIENCE)
+                if unacknowledged(sock):
+                    late.append(True)
+                harness.wait_for("the acknowledgement", lambda: not unacknowledged(sock))
+            sock.sendall(b"0\r\n\r\n")
+            return True
+
+        endpoint = self.fake(script)
+        client = self.client(self.gateway([endpoint], shards=1))
+        client.send(harness.request_bytes("POST", "/v1/completions", completion()))
+        seen, got = 0, b""
+        while not got.endswith(b"0\r\n\r\n"):
+            got += client.sock.recv(65536)
+            for _ in range(seen, got.count(piece)):
+                passed_on.put(True)
+            seen = got.count(piece)
+        return len(late)
+
+    def test_those_of_a_streams_events_are_late_and_others_are_not(self):
+        event = b'data: {"choices":[{"text":"water"}]}\n\n'
+        self.assertEqual(self.pieces_acknowledged_late("text/event-stream", event, 40), 1)
+        self.assertEqual(self.pieces_acknowledged_late("text/plain", b"as much as an event has, about so", 6), 0)
 
 
 if __name__ == "__main__":

@@ -83,6 +83,7 @@ class Connection final : public net::SocketEvents,
   void cancel();  // the answer is not wanted any more: closes (RST) at once
   void pause();   // back-pressure: stop reading the answer
   void resume();
+  void delay_acks();  // until the answer's end: it comes little by little (Ring::delay_acks())
   bool reused() const { return reused_; }
   bool request_sent() const { return sent_piece_ == request_.pieces.size(); }
   // The answer, or what came of it before it broke, ends behind a whole chunk.
@@ -136,6 +137,7 @@ class Connection final : public net::SocketEvents,
   bool send_blocked_ = false, send_broken_ = false;
   bool awaits_descriptor_ = false;  // for the one attempt more at connecting
   bool head_ended_ = false, message_ended_ = false, keep_alive_ = false, cut_between_chunks_ = false;
+  bool acks_delayed_ = false;
 };
 
 struct ClientOptions {
