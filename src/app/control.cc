@@ -160,7 +160,7 @@ bool Control::start() {
     return false;
   }
   ring_ = std::move(*ring);
-  log::info("ring", {{"engine", ring_->name()}, {"probe", probe_.detail}, {"kernel", probe_.kernel}});
+  log::info("ring", {{"engine", ring_->name()}, {"probe", ring_->reason()}, {"kernel", probe_.kernel}});
   loop_ = std::make_unique<net::EventLoop>(*ring_, net::system_clock());
   started_at_ = loop_->now();
   started_wall_us_ = net::system_clock().wall_time_us();
@@ -431,12 +431,12 @@ observability::ExportInput Control::gather() const {
   input.started_wall_us = started_wall_us_;
   input.build = {.version = PENSTOCK_VERSION, .commit = PENSTOCK_COMMIT, .compiler = __VERSION__};
   input.kernel = probe_.kernel;
-  input.ring_detail = probe_.detail;
   for (size_t i = 0; i < shards_.size(); ++i) {
     input.shards.push_back({.stats = stats_[i].get(),
                             .ring = shards_[i]->ring_stats(),
                             .upstream = shards_[i]->upstream_stats(),
-                            .ring_name = shards_[i]->ring_name()});
+                            .ring_name = shards_[i]->ring_name(),
+                            .ring_reason = shards_[i]->ring_reason()});
   }
   input.names = &names_;
   input.snapshot = snapshots_.current();

@@ -165,6 +165,7 @@ void Shard::run(net::Address listen, std::promise<Result<net::Address>> started)
   ring_stats_ = &(*ring)->stats();
   upstream_stats_ = &parts.client.stats();
   ring_name_ = (*ring)->name();
+  ring_reason_ = (*ring)->reason();
   loop_.store(&parts.loop, std::memory_order_release);
   accepting_.store(true, std::memory_order_relaxed);
   parts.loop.set_turn_hook([this, &parts] {

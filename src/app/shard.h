@@ -66,6 +66,7 @@ class Shard {
   const net::RingStats* ring_stats() const { return ring_stats_; }
   const upstream::ClientStats* upstream_stats() const { return upstream_stats_; }
   const char* ring_name() const { return ring_name_; }
+  const std::string& ring_reason() const { return ring_reason_; }
 
  private:
   struct Parts;  // everything that lives on the thread
@@ -86,6 +87,7 @@ class Shard {
   const net::RingStats* ring_stats_ = nullptr;
   const upstream::ClientStats* upstream_stats_ = nullptr;
   const char* ring_name_ = "";
+  std::string ring_reason_;
   std::thread thread_;
   alignas(64) std::atomic<int64_t> load_{0};  // connections + requests in flight, published each turn
   std::atomic<int64_t> in_flight_{0};

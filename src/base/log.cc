@@ -82,8 +82,7 @@ void append_text_value(std::string& out, std::string_view value) {
   const auto needs_quotes = [](char c) {
     return static_cast<unsigned char>(c) <= ' ' || c == '"' || c == '=' || c == '\x7f';
   };
-  const bool plain =
-      !value.empty() && std::none_of(value.begin(), value.end(), needs_quotes) && is_label_text(value);
+  const bool plain = !value.empty() && std::none_of(value.begin(), value.end(), needs_quotes) && is_label_text(value);
   if (plain) out += value;
   else append_json_string(out, value);
 }

@@ -6,6 +6,7 @@
 
 #include <vector>
 
+#include "penstock/base/log.h"
 #include "penstock/net/clock.h"
 #include "penstock/net/ring.h"
 #include "ring_common.h"
@@ -107,9 +108,10 @@ class Trial {
   bool ended_ = false;
 };
 
-// What a kernel or sandbox says when it will never have io_uring; anything else may pass.
-bool means_never(int error) {
-  return error == ENOSYS || error == EPERM || error == EACCES || error == EINVAL;
+Result<std::unique_ptr<Ring>> epoll_because(const std::string& why, Duration spin) {
+  Result<std::unique_ptr<Ring>> ring = make_epoll_ring(spin);
+  if (ring.ok()) (*ring)->set_reason(why);
+  return ring;
 }
 
 }  // namespace
@@ -128,11 +130,15 @@ RingProbe probe_rings() {
 Result<std::unique_ptr<Ring>> make_ring(const RingOptions& options, const RingProbe& probe) {
   const bool demanded = options.kind == RingKind::io_uring;
   if (demanded && !probe.io_uring_usable) return Message{"io_uring cannot be used: " + probe.detail};
-  if (options.kind == RingKind::epoll || !probe.io_uring_usable) return make_epoll_ring(options.spin);
+  if (options.kind == RingKind::epoll || !probe.io_uring_usable) return epoll_because(probe.detail, options.spin);
   Result<std::unique_ptr<Ring>, UringFailure> ring = make_uring_ring(options.spin);
-  if (ring) return std::move(*ring);
-  if (!demanded && means_never(ring.error().error)) return make_epoll_ring(options.spin);
-  return Message{"io_uring cannot be used: " + ring.error().text};
+  if (!ring) {
+    if (demanded) return Message{"io_uring cannot be used: " + ring.error().text};
+    log::warn("an event loop runs on epoll", {{"io_uring", ring.error().text}});
+    return epoll_because(ring.error().text, options.spin);
+  }
+  (*ring)->set_reason(probe.detail);
+  return std::move(*ring);
 }
 
 }  // namespace penstock::net

@@ -1,7 +1,6 @@
 // Our own metrics, all under penstock_.
 #include <algorithm>
 #include <map>
-#include <set>
 
 #include "metrics_parts.h"
 #include "penstock/routing/prefix_hash.h"
@@ -103,12 +102,12 @@ void add_limits(Families& families, const ExportInput& input) {
 
 void add_rings(Families& families, const ExportInput& input) {
   auto info = families.gauge("penstock_ring_info", "Which engine the shards run on, and why.");
-  std::set<std::string> engines;
+  std::map<std::string, std::string> engines;
   for (const ShardInput& shard : input.shards) {
-    if (!shard.ring_name.empty()) engines.insert(shard.ring_name);
+    if (!shard.ring_name.empty()) engines.try_emplace(shard.ring_name, shard.ring_reason);
   }
-  for (const std::string& engine : engines) {
-    info.add(1, {{"engine", engine}, {"kernel", input.kernel}, {"detail", input.ring_detail}});
+  for (const auto& [engine, reason] : engines) {
+    info.add(1, {{"engine", engine}, {"kernel", input.kernel}, {"detail", reason}});
   }
 
   const auto each_shard = [&](auto family, const auto& get) {

@@ -129,6 +129,9 @@ class Ring {
   virtual void wake() = 0;
 
   const RingStats& stats() const { return stats_; }
+  // Why it is this engine: what the probe found, or why io_uring could not be had after all. Set once, by make_ring().
+  const std::string& reason() const { return reason_; }
+  void set_reason(std::string reason) { reason_ = std::move(reason); }
 
   // connect() takes no descriptor of this number or above: it then fails with EMFILE. 0: whatever the kernel gives.
   void leave_descriptors_from(int number) { connect_below_ = number; }
@@ -136,6 +139,9 @@ class Ring {
  protected:
   int connect_below_ = 0;
   RingStats stats_;
+
+ private:
+  std::string reason_;
 };
 
 enum class RingKind { automatic, io_uring, epoll };
@@ -154,8 +160,8 @@ struct RingProbe {
 };
 RingProbe probe_rings();
 
-// Creates the engine on the calling thread (io_uring: SINGLE_ISSUER). `automatic` takes io_uring where
-// the probe succeeds. Fails when the kind asked for by name cannot be had.
+// Creates the engine on the calling thread (io_uring: SINGLE_ISSUER). `automatic` takes io_uring where the probe
+// succeeded and this ring, too, can be had; else epoll. Fails when the kind asked for by name cannot be had.
 Result<std::unique_ptr<Ring>> make_ring(const RingOptions& options, const RingProbe& probe);
 
 }  // namespace penstock::net

@@ -32,7 +32,7 @@ struct ShardInput {
   const ShardStats* stats = nullptr;     // never null
   const net::RingStats* ring = nullptr;  // null: not running yet
   const upstream::ClientStats* upstream = nullptr;
-  std::string ring_name;  // "io_uring", "epoll"
+  std::string ring_name, ring_reason;  // "io_uring" or "epoll", and why
 };
 
 struct KvEventsInput {
@@ -47,7 +47,7 @@ struct ExportInput {
   Instant started_at{};
   int64_t started_wall_us = 0;
   BuildInfo build;
-  std::string kernel, ring_detail;  // RingProbe
+  std::string kernel;  // uname release
   std::vector<ShardInput> shards;
   const Names* names = nullptr;                   // the Names of all shards' stats
   const endpoints::Snapshot* snapshot = nullptr;  // the current one; null before the first

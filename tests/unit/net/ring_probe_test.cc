@@ -38,6 +38,7 @@ int check_denied(int error, const char* reason) {
   for (const RingProbe& told : {denied, optimistic}) {
     const Result<std::unique_ptr<Ring>> automatic = make_ring({}, told);
     if (!automatic.ok() || std::string((*automatic)->name()) != "epoll") return 4;
+    if ((*automatic)->reason() != denied.detail) return 6;
     const Result<std::unique_ptr<Ring>> demanded = make_ring({RingKind::io_uring, Duration(0)}, told);
     if (demanded.ok() || demanded.error().text.find(reason) == std::string::npos) return 5;
   }
@@ -88,7 +89,8 @@ TEST_CASE("where io_uring is denied the reason is told and epoll is taken") {
     int error;
     const char* reason;
   };
-  for (const Denial& denial : {Denial{EPERM, "seccomp"}, Denial{ENOSYS, "no io_uring"}, Denial{EINVAL, "6.1"}}) {
+  for (const Denial& denial : {Denial{EPERM, "seccomp"}, Denial{ENOSYS, "no io_uring"}, Denial{EINVAL, "6.1"},
+                               Denial{ENOMEM, "RLIMIT_MEMLOCK"}}) {
     CAPTURE(denial.reason);
     const pid_t child = fork();
     REQUIRE(child >= 0);

@@ -106,8 +106,9 @@ struct Gateway {
     input.started_wall_us = 1'738'367'940'000'000;
     input.build = {"0.1.0", "abc123", "main", "g++ 12"};
     input.kernel = "6.1.0";
-    input.ring_detail = "all features";
-    for (size_t i = 0; i < 2; ++i) input.shards.push_back({&shards[i], &rings[i], &upstreams[i], "epoll"});
+    for (size_t i = 0; i < 2; ++i) {
+      input.shards.push_back({&shards[i], &rings[i], &upstreams[i], "epoll", "all features"});
+    }
     input.names = &names;
     input.snapshot = &snapshot;
     input.snapshot_at = Instant(seconds(99));
