@@ -266,6 +266,8 @@ class References(unittest.TestCase):
 class Permissions(unittest.TestCase):
     """Roles against the program's own table of what it reads."""
 
+    GATEWAY_API = ("deploy/helm/golden/full.yaml", "deploy/helm/golden/guide.yaml")
+
     def test_all_that_is_read_is_granted(self):
         table = read_resources()
         self.assertGreaterEqual(len(table), 14)
@@ -273,7 +275,7 @@ class Permissions(unittest.TestCase):
             if not files.of_kind(objects, "Role", "ClusterRole"):
                 continue
             anywhere = granted(objects, ("Role", "ClusterRole"))
-            gateway_api = "/full." in name
+            gateway_api = name in self.GATEWAY_API
             for group, resource, namespaced in table:
                 if not gateway_api and (group == "gateway.networking.k8s.io" or resource == "namespaces"):
                     self.assertFalse([g for g in anywhere if g[:2] == (group, resource)], name)
@@ -294,12 +296,22 @@ class Permissions(unittest.TestCase):
                 self.assertEqual(writes, set(), name)
                 continue
             for group, resource in written:
-                if group == "gateway.networking.k8s.io" and "/full." not in name:
+                if group == "gateway.networking.k8s.io" and name not in self.GATEWAY_API:
                     continue
                 with self.subTest(name, resource=f"{group}/{resource}"):
                     self.assertLessEqual({(group, resource, verb) for verb in STATUS}, have)
             for group, resource in EVENTS:
                 self.assertLessEqual({(group, resource, "create"), (group, resource, "patch")}, have)
+
+    def test_events_about_what_has_no_namespace_may_be_written(self):
+        """They belong to "default"."""
+        for name in self.GATEWAY_API:
+            objects = SETS[name]
+            reach = [role for role in files.of_kind(objects, "Role") if role["metadata"].get("namespace") == "default"]
+            reach += files.of_kind(objects, "ClusterRole")
+            rules = [rule for role in reach for rule in role["rules"] if "events" in rule["resources"]]
+            self.assertEqual(len(rules), 1, name)
+            self.assertLessEqual({"create"}, set(rules[0]["verbs"]))
 
     @for_each_set
     def test_routes_are_asked_for_where_they_may_be_read(self, objects):
