@@ -10,7 +10,7 @@
 #include <utility>
 #include <vector>
 
-#include "penstock/openai/error_body.h"
+#include "penstock/base/text.h"
 
 namespace penstock::test {
 
@@ -33,7 +33,7 @@ class RestoredAnswer {
     size_t from = 0;
     for (const auto& [begin, end] : self.names_) {
       out.append(json, from, begin - from);
-      openai::append_json_string(out, asked);
+      append_json_string(out, asked);
       from = end;
     }
     return out.append(json, from);
