@@ -296,6 +296,10 @@ void Control::on_draining(const endpoints::EndpointState& endpoint) {
   for (const auto& shard : shards_) shard->drop_idle(endpoint.slot);
 }
 
+void Control::on_silent(const endpoints::EndpointState& endpoint) {
+  for (const auto& shard : shards_) shard->leave_silent(endpoint.slot, endpoint.incarnation);
+}
+
 // New endpoints, or less waiting in those there are.
 void Control::on_published(const endpoints::Snapshot& snapshot) {
   hold_.room_made(snapshot, loop_->now());

@@ -46,6 +46,7 @@ class Control final : public discovery::DirectoryEvents {
   observability::ExportInput gather() const;
   void on_caches_lost(const endpoints::EndpointState& endpoint) override;
   void on_draining(const endpoints::EndpointState& endpoint) override;
+  void on_silent(const endpoints::EndpointState& endpoint) override;
   void on_listed(const std::vector<Listed>& endpoints) override;
   void on_published(const endpoints::Snapshot& snapshot) override;
   void check_index_size(const endpoints::Snapshot& snapshot);

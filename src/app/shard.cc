@@ -265,6 +265,12 @@ void Shard::drop_idle(uint32_t slot) {
   loop->post([this, slot] { parts_->client.drop_idle(slot); });
 }
 
+void Shard::leave_silent(uint32_t slot, uint32_t incarnation) {
+  net::EventLoop* loop = loop_.load(std::memory_order_acquire);
+  if (loop == nullptr) return;  // not started yet: nobody waits
+  loop->post([this, slot, incarnation] { parts_->gateway.leave_silent(slot, incarnation); });
+}
+
 void Shard::stop() {
   net::EventLoop* loop = loop_.load(std::memory_order_acquire);
   if (loop == nullptr) return;

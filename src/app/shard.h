@@ -55,7 +55,9 @@ class Shard {
   void announce_drain();          // drain is near: answers say `Connection: close`
   void stop_accepting();          // drain: no new connections, silent ones end
   void drop_idle(uint32_t slot);  // of the endpoint with this slot: its idle connections are closed
-  void stop();                    // cuts what is left and ends the thread
+  // Requests that wait for the first byte of this endpoint's answer go elsewhere.
+  void leave_silent(uint32_t slot, uint32_t incarnation);
+  void stop();  // cuts what is left and ends the thread
   void join();
   void take_connection(int fd);  // handed over by another shard
 

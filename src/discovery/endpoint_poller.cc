@@ -234,6 +234,8 @@ void EndpointPoller::on_response_failed(upstream::Failure failure, bool received
   if (task == Task::metrics) ++status_.scrape_errors;
   if (task == Task::health && wanted()) ++status_.probe_errors;  // a server that is starting is no error
   not_alive(failure == upstream::Failure::connect_refused || failure == upstream::Failure::connect_failed);
+  const bool waited_for = view_.state->load.requests.load(std::memory_order_relaxed) > 0;
+  if (alive_ == Alive::no && waited_for) directory_.events_.on_silent(*view_.state);
 }
 
 void EndpointPoller::metrics_done() {

@@ -195,6 +195,8 @@ const char* to_string(AttemptFailure failure) {
       return "closed_in_body";
     case AttemptFailure::no_socket:
       return "no_socket";
+    case AttemptFailure::probe_failed:
+      return "probe_failed";
   }
   return "bad_response";
 }

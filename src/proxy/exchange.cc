@@ -368,6 +368,7 @@ void Exchange::build_attempt() {
 Exchange::Progress Exchange::connect() {
   if (attempt_ != nullptr) return Progress::ready;  // on_connected() has come
   build_attempt();
+  if (!ListNode<AttemptTag>::linked()) gateway_.unanswered_.push_back(*this);
   attempt_began_ = attempt_sent_ = context_.loop.now();
   if (!running_) {
     running_ = true;
@@ -452,6 +453,7 @@ bool Exchange::relay(std::string_view before, std::string_view body, std::string
 // From here on there is no retry, so what was kept for one can go.
 void Exchange::first_byte_relayed() {
   answer_started_ = true;
+  ListNode<AttemptTag>::unlink();
   first_byte_ = context_.loop.now();
   if (status_ < 400) {
     reservation_.first_token(first_byte_);
@@ -519,20 +521,17 @@ bool Exchange::anybody_left() {
   return decide(any, context_.loop.now(), nullptr).endpoint != nullptr;
 }
 
-// An attempt failed before the first body byte: moves to the next-best endpoint if attempts and budget allow.
-// False: it may not, and nothing of the attempt was undone but its penalty. True: the exchange goes on or has ended.
-bool Exchange::try_again(AttemptFailure failure, routing::FailureKind kind) {
-  // Another endpoint may have an idle connection for us; and a route's own limit says little about an endpoint.
-  if (failure != AttemptFailure::no_socket && failure != AttemptFailure::attempt_timeout) penalise(kind);
-  last_failure_ = error_after(failure);
+// Whether attempts and budget allow another endpoint, and there is one: what it takes of the budget is taken then.
+bool Exchange::may_go_elsewhere() {
   // It may fail twice: by its status, which was good enough for want of another endpoint, and then before its body.
   if (tried_count_ == 0 || tried_[tried_count_ - 1] != endpoint_) {
     PENSTOCK_ASSERT(tried_count_ < tried_.size());
     tried_[tried_count_++] = endpoint_;
   }
-  const bool again = attempts_ < attempts_max_ && anybody_left() && context_.retries.try_take(context_.loop.now());
-  context_.observer.attempt_failed(failure, again);
-  if (!again) return false;
+  return attempts_ < attempts_max_ && anybody_left() && context_.retries.try_take(context_.loop.now());
+}
+
+void Exchange::go_elsewhere() {
   if (attempt_ != nullptr) attempt_->cancel();
   attempt_ = nullptr;
   attempt_deadline_.cancel();
@@ -545,7 +544,27 @@ bool Exchange::try_again(AttemptFailure failure, routing::FailureKind kind) {
   gathered_.reset();
   stage_ = Stage::route;
   advance();
-  return true;
+}
+
+// An attempt failed before the first body byte: moves to the next-best endpoint if attempts and budget allow.
+// False: it may not, and nothing of the attempt was undone but its penalty. True: the exchange goes on or has ended.
+bool Exchange::try_again(AttemptFailure failure, routing::FailureKind kind) {
+  // Another endpoint may have an idle connection for us; and a route's own limit says little about an endpoint.
+  if (failure != AttemptFailure::no_socket && failure != AttemptFailure::attempt_timeout) penalise(kind);
+  last_failure_ = error_after(failure);
+  const bool again = may_go_elsewhere();
+  context_.observer.attempt_failed(failure, again);
+  if (again) go_elsewhere();
+  return again;
+}
+
+// No penalty: the probe that took the endpoint out also brings it back. Where nobody else may answer, it is waited for.
+void Exchange::on_silent(uint32_t slot, uint32_t incarnation) {
+  if (attempt_ == nullptr || endpoint_->slot != slot || endpoint_->incarnation != incarnation) return;
+  if (!may_go_elsewhere()) return;
+  last_failure_ = error_after(AttemptFailure::probe_failed);
+  context_.observer.attempt_failed(AttemptFailure::probe_failed, true);
+  go_elsewhere();
 }
 
 }  // namespace penstock::proxy

@@ -31,7 +31,10 @@ struct HeldExchange final : Held {
   std::vector<uint64_t> chain;  // of `prompt`
 };
 
-class Exchange final : public net::Disposable, public downstream::RequestHandler, private upstream::ResponseSink {
+class Exchange final : public net::Disposable,
+                       public downstream::RequestHandler,
+                       public ListNode<AttemptTag>,
+                       private upstream::ResponseSink {
  public:
   Exchange(Gateway& gateway, Context& context);
   ~Exchange() override;
@@ -40,6 +43,8 @@ class Exchange final : public net::Disposable, public downstream::RequestHandler
   [[nodiscard]] bool begin(downstream::Connection& client, const http::Head& head);
   // Of one that is held: it may go now.
   void on_room();
+  // Of one whose answer has not begun: nobody answers at this endpoint.
+  void on_silent(uint32_t slot, uint32_t incarnation);
 
  private:
   enum class Stage : uint8_t {
@@ -112,6 +117,8 @@ class Exchange final : public net::Disposable, public downstream::RequestHandler
   bool relay_whole();
   bool relay_end();
   bool try_again(AttemptFailure failure, routing::FailureKind kind);
+  bool may_go_elsewhere();
+  void go_elsewhere();
   void penalise(routing::FailureKind kind);
   bool relay(std::string_view before, std::string_view body, std::string_view after);
   void first_byte_relayed();

@@ -218,6 +218,7 @@ void Exchange::report(Outcome outcome, Instant now) {
 // Back to the state of a new exchange; what memory stays is small.
 void Exchange::reset() {
   stage_ = Stage::free;
+  ListNode<AttemptTag>::unlink();
   total_deadline_.cancel();
   attempt_deadline_.cancel();
   reservation_.release();

@@ -51,6 +51,11 @@ void Gateway::on_connections_changed(int delta) {
   context_.observer.client_connections_changed(delta);
 }
 
+// Each of them sees to itself alone, so that the next one in the list stays where it is.
+void Gateway::leave_silent(uint32_t slot, uint32_t incarnation) {
+  unanswered_.for_each([&](Exchange& exchange) { exchange.on_silent(slot, incarnation); });
+}
+
 // ---- held requests ----
 
 void Gateway::room_made() {

@@ -179,6 +179,45 @@ class Death(E2E):
 
         wait_for("the server is used again", used_again)
 
+    def test_requests_at_a_server_that_stands_still_are_answered_by_another(self):
+        sims = [self.sim("--instant") for _ in range(2)]
+        config = EVEN + "metrics: {timeout: 200ms, health_interval: 100ms, idle_interval: 100ms}\n"
+        gateway = self.gateway(sims, config)  # and nobody waits less than ten minutes for a first byte
+        gateway.wait_pods(2)
+        sims[0].signal(signal.SIGSTOP)
+        begun = []
+        for i in range(8):
+            begun.append(self.client(gateway))
+            body = completion(f"it stands still {i}", stream=i % 4 < 2)
+            begun[-1].send(request_bytes("POST", "/v1/completions", body))
+        for client in begun:
+            answer = client.read_response()
+            self.assertEqual((answer.status, answer.header("x-penstock-endpoint")), (200, sims[1].address))
+        gateway.wait_outcomes({"ok": 8})
+        moved = gateway.value("penstock_retries_total", reason="probe_failed")
+        self.assertGreater(moved, 0)
+        self.assertEqual(gateway.value("penstock_attempt_failures_total"), moved)
+        self.assertEqual(gateway.value("penstock_endpoint_ejections_total"), 0)
+        sims[0].signal(signal.SIGCONT)
+        gateway.wait_pods(2)
+        wait_for("it has nothing to do", lambda: sims[0].gauge("vllm:num_requests_running") == 0)
+
+    def test_a_server_that_stands_still_is_waited_for_where_there_is_no_other(self):
+        sim = self.sim("--instant")
+        gateway = self.gateway([sim], EVEN + "metrics: {timeout: 200ms, health_interval: 100ms, idle_interval: 100ms}\n")
+        gateway.wait_pods(1)
+        sim.signal(signal.SIGSTOP)
+        client = self.client(gateway)
+        client.send(request_bytes("POST", "/v1/completions", completion()))
+        wait_for("it is at the server", lambda: gateway.value("penstock_endpoint_requests_in_flight") == 1)
+        gateway.wait_pods(0)
+        failures = gateway.value("penstock_probe_errors_total")
+        wait_for("more probes fail", lambda: gateway.value("penstock_probe_errors_total") > failures + 1)
+        sim.signal(signal.SIGCONT)
+        self.assertEqual(client.read_response().status, 200)
+        gateway.wait_outcomes({"ok": 1})
+        self.assertEqual(gateway.value("penstock_attempt_failures_total"), 0)
+
 
 class Faults(E2E):
     """One faulty server, one good one, taking turns."""

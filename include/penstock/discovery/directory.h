@@ -83,6 +83,10 @@ class DirectoryEvents {
   // It gets no new request from now on (it is draining, or gone): idle connections to it should be closed, on every
   // shard. Requests that are under way go on. Once for each endpoint, before its state can be freed.
   virtual void on_draining(const endpoints::EndpointState& endpoint) = 0;
+  // It answers neither our probes nor, then, requests that wait there for their answer: they should go elsewhere. Said
+  // with each probe that fails while it is not alive and has requests; never for what Kubernetes says of it, nor for a
+  // probe that was answered with an error: such an endpoint speaks for itself.
+  virtual void on_silent(const endpoints::EndpointState& endpoint) {}
   // Which endpoints there are was said anew; one that several pools list comes several times. Valid during the call.
   struct Listed {
     const endpoints::EndpointState& state;

@@ -11,6 +11,7 @@
 
 #include "penstock/admission/options.h"
 #include "penstock/admission/retry_budget.h"
+#include "penstock/base/intrusive_list.h"
 #include "penstock/base/memory_budget.h"
 #include "penstock/base/random.h"
 #include "penstock/downstream/connection.h"
@@ -72,6 +73,7 @@ struct Context {
 
 class Exchange;
 struct HeldExchange;
+struct AttemptTag {};
 
 class Gateway final : public downstream::Service, private HoldHome {
  public:
@@ -79,6 +81,8 @@ class Gateway final : public downstream::Service, private HoldHome {
   ~Gateway();
 
   size_t in_flight() const { return in_flight_; }
+  // This endpoint answers no probe: requests that wait for its first byte go to another one, where there is one.
+  void leave_silent(uint32_t slot, uint32_t incarnation);
 
  private:
   friend class Exchange;
@@ -102,6 +106,7 @@ class Gateway final : public downstream::Service, private HoldHome {
   static constexpr size_t spare_max = 256;  // finished exchanges kept for reuse
   Context& context_;
   std::vector<std::unique_ptr<Exchange>> spare_;
+  IntrusiveList<Exchange, AttemptTag> unanswered_;  // from their first attempt to the first byte of their answer
   struct Place {
     upstream::Target target;
     Instant unreachable_at{};  // when that was reported

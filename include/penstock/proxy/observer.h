@@ -52,9 +52,10 @@ enum class AttemptFailure : uint8_t {
   attempt_timeout,  // a route's limit for one attempt
   reset_in_body,
   closed_in_body,
-  no_socket,  // not the endpoint's fault
+  no_socket,     // not the endpoint's fault
+  probe_failed,  // it answered no health probe while the request waited there
 };
-constexpr size_t attempt_failure_count = 18;
+constexpr size_t attempt_failure_count = 19;
 const char* to_string(AttemptFailure failure);
 
 enum class Stage : uint8_t { read, route, connect, first_byte, relay, hold };  // gateway time per stage
