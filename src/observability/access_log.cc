@@ -16,12 +16,15 @@
 #include "access_line.h"
 #include "penstock/base/assert.h"
 #include "penstock/base/file.h"
+#include "penstock/base/log.h"
+#include "penstock/net/clock.h"
 
 namespace penstock::observability {
 namespace {
 
-constexpr int batch_ms = 10;      // lines gather for this long while traffic flows: few, large writes
-constexpr int stalled_ms = 1000;  // how long one write may wait for a file that takes nothing
+constexpr int batch_ms = 10;                  // lines gather for this long while traffic flows: few, large writes
+constexpr Duration told_again = seconds(60);  // the log hears at most this often that lines are lost
+constexpr int stalled_ms = 1000;              // how long one write may wait for a file that takes nothing
 
 Result<int> open_file(const std::string& path) {
   // Standard output is duplicated so that every descriptor here is ours to close.
@@ -222,6 +225,25 @@ bool AccessLog::can_write() {
   return !stalled_;
 }
 
+// Once when it begins; a file that keeps changing its mind is not told of each time.
+void AccessLog::tell_of_loss(const char* why) {
+  if (losing_) return;
+  losing_ = true;
+  lost_before_ = lost_lines_.get();
+  const Instant now = net::system_clock().now();
+  if (now < tell_next_) return;
+  tell_next_ = now + told_again;
+  told_ = true;
+  log::warn("the access log cannot be written: lines are lost", {{"error", why}});
+}
+
+void AccessLog::tell_of_recovery() {
+  losing_ = false;
+  if (!told_) return;
+  told_ = false;
+  log::info("the access log is written again", {{"lines_lost", lost_lines_.get() - lost_before_}});
+}
+
 // Writes what waits in one ring, wholly, so that lines of different shards never mix. What the file refuses is lost and
 // counted: a full disk or a reader that stopped must not stop the gateway.
 void AccessLog::write_out(AccessLogWriter& shard) {
@@ -229,19 +251,23 @@ void AccessLog::write_out(AccessLogWriter& shard) {
   size_t left = shard.waiting(&first, &second);
   while (left > 0) {
     ssize_t written = -1;
+    const char* why = "it takes no bytes";
     if (can_write()) {
       const iovec pieces[2] = {{const_cast<char*>(first.data()), first.size()},
                                {const_cast<char*>(second.data()), second.size()}};
       written = write_now(fd_, pieces);
       if (written < 0 && (errno == EINTR || errno == EAGAIN)) continue;
+      if (written < 0) why = std::strerror(errno);
     }
     if (written < 0) {
+      tell_of_loss(why);
       write_errors_.add();
       const auto lines = std::count(first.begin(), first.end(), '\n') + std::count(second.begin(), second.end(), '\n');
       lost_lines_.add(static_cast<uint64_t>(lines));
       shard.consume(left);
       return;
     }
+    if (losing_) tell_of_recovery();
     const auto taken = static_cast<size_t>(written);
     shard.consume(taken);
     left -= taken;

@@ -683,11 +683,20 @@ class AccessLog(E2E):
 
     def test_a_full_disk_costs_lines_and_nothing_else(self):
         fake = self.fake()
-        config = "access_log: {format: json, path: /dev/full}\n"
-        gateway = self.gateway([fake], config, access_log=True)
+        path = os.path.join(self.directory(), "access.log")
+        os.symlink("/dev/full", path)
+        gateway = self.gateway([fake], f"access_log: {{format: json, path: {path}}}\n", access_log=True)
         for i in range(20):
             self.assertEqual(self.client(gateway).request("GET", f"/{i}").status, 200)
         wait_for("the lines are given up", lambda: gateway.value("penstock_access_log_dropped_total") == 20)
+        os.remove(path)
+        gateway.signal(signal.SIGHUP)
+        wait_for("the reload is done", lambda: gateway.value("penstock_config_reloads_total", result="ok") == 1)
+        self.client(gateway).request("GET", "/written")
+        self.assertTrue(gateway.err.wait(r"access log is written again.*lines_lost\W+20\b"))
+        lost = [line for line in gateway.err.all() if "access log cannot be written" in line]
+        self.assertEqual(len(lost), 1, lost)
+        self.assertIn("No space left on device", lost[0])
 
     def test_no_line_is_lost_while_the_file_is_rotated_under_load(self):
         self.start("text")

@@ -89,6 +89,8 @@ class AccessLog {
   void run();
   bool drain();  // true when there was something
   void write_out(AccessLogWriter& shard);
+  void tell_of_loss(const char* why);
+  void tell_of_recovery();
   bool can_write();
   void take_new_file();
   void use_file(int fd);
@@ -99,8 +101,11 @@ class AccessLog {
   std::atomic<bool> enabled_;
   std::atomic<log::Format> format_;
   std::vector<std::unique_ptr<AccessLogWriter>> shards_;
-  int fd_ = -1;  // these three: writer thread's
+  int fd_ = -1;  // these: writer thread's
   bool may_block_ = false, stalled_ = false;
+  bool losing_ = false, told_ = false;  // lines are being lost, and the log was told
+  uint64_t lost_before_ = 0;            // lines, when that began
+  Instant tell_next_{};
   int wake_fd_;
   std::atomic<int> next_fd_{-1};   // handed over by configure()
   std::atomic<bool> idle_{false};  // the writer sleeps until it is woken

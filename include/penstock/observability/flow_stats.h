@@ -19,7 +19,7 @@ namespace penstock::observability {
 
 class FlowStats final : public proxy::HoldObserver {
  public:
-  static constexpr size_t series_max = 1000;
+  static constexpr size_t series_max = 256;  // of six kilobytes each on the page of metrics
   // A longer fairness id or model is "other", and so is one that is not UTF-8 or has control characters.
   static constexpr size_t label_bytes_max = 256;
 
