@@ -1,6 +1,7 @@
 #include "penstock/openai/request.h"
 
 #include <simdjson.h>
+#include <strings.h>
 
 #include <algorithm>
 #include <array>
@@ -51,10 +52,9 @@ class Scan {
   bool model(ondemand::value value);
   bool stream(ondemand::value value);
   bool stream_options(ondemand::value value);
-  bool flag(ondemand::value value, std::string_view name, bool& to);
+  bool flag(ondemand::value value, bool& to);
   bool count(ondemand::value value, std::optional<uint32_t>& to);
   static std::optional<uint32_t> small_number(std::string_view token);
-  bool text(ondemand::value value, std::string& to);
   bool optional_text(ondemand::value value, std::string& to);
   bool metadata(ondemand::value value);
 
@@ -179,7 +179,7 @@ bool Scan::field(Field field, ondemand::value value) {
       return true;
     }
     case Field::cache_salt:
-      return text(value, out_.cache_salt);
+      return optional_text(value, out_.cache_salt);
     case Field::session_id:
       return optional_text(value, out_.session);
     case Field::user:
@@ -212,24 +212,24 @@ bool Scan::field(Field field, ondemand::value value) {
   return skip(value, 1);
 }
 
+// What is missing is said at the end: the rest was read.
 bool Scan::finish() {
-  if (api_ != Api::other && !has_model_) return fail(ScanError::no_model, "model", "The field \"model\" is missing.");
   out_.max_tokens = max_completion_tokens_ ? max_completion_tokens_
                     : max_output_tokens_   ? max_output_tokens_
                                            : max_tokens_;
   for (std::string* next : {&user_, &prompt_cache_key_, &metadata_user_}) {
     if (out_.session.empty()) out_.session = std::move(*next);
   }
-  if (api_ != Api::other && slots_[slot_prompt].empty()) {
-    const std::string name(prompt_name(api_));
-    return fail(ScanError::no_prompt, name, "The field \"" + name + "\" is missing or empty.");
-  }
   for (const Range& slot : slots_) {
     if (slot.empty()) continue;
     out_.prompt.push_back(slot);
     out_.prompt_bytes += slot.size;
   }
-  return true;
+  if (api_ == Api::other) return true;
+  if (out_.model_value.empty()) return fail(ScanError::no_model, "model", "The field \"model\" is missing.");
+  if (!slots_[slot_prompt].empty()) return true;
+  const std::string name(prompt_name(api_));
+  return fail(ScanError::no_prompt, name, "The field \"" + name + "\" is missing or empty.");
 }
 
 // Scalar fields
@@ -238,6 +238,7 @@ bool Scan::model(ondemand::value value) {
   if (has_model_) return fail(ScanError::bad_type, "model", "The field \"model\" is there twice.");
   has_model_ = true;
   const std::string_view token = token_of(value);
+  if (is_null(token)) return true;  // as good as missing
   if (!is_string(token)) return fail(ScanError::model_not_string, "model", "The field \"model\" must be a string.");
   std::string_view decoded;
   if (auto error = value.get_string().get(decoded)) return not_json(error);
@@ -249,31 +250,32 @@ bool Scan::model(ondemand::value value) {
 bool Scan::stream(ondemand::value value) {
   if (has_stream_) return fail(ScanError::bad_type, "stream", "The field \"stream\" is there twice.");
   has_stream_ = true;
-  return flag(value, "stream", out_.stream);
+  return flag(value, out_.stream);
 }
 
-bool Scan::flag(ondemand::value value, std::string_view name, bool& to) {
-  const std::string_view token = token_of(value);
-  if (token != "true" && token != "false" && !is_null(token)) {
-    return fail(ScanError::bad_type, name, "The field \"" + std::string(name) + "\" must be true or false.");
-  }
+// Model servers take more than true and false for a flag, in their own ways (pydantic: 1, "on", "Yes"). What they take
+// for true counts as true; the rest is theirs to judge.
+bool Scan::flag(ondemand::value value, bool& to) {
+  constexpr std::string_view yes[] = {"true", "1", "1.0", "t", "y", "yes", "on"};
+  std::string_view token = token_of(value);
   to = token == "true";
-  return true;
+  if (to || token == "false") return true;
+  if (is_string(token)) token = unquoted(token);
+  to = std::any_of(std::begin(yes), std::end(yes), [&](std::string_view word) {
+    return token.size() == word.size() && strncasecmp(token.data(), word.data(), word.size()) == 0;
+  });
+  return skip(value, 2);
 }
 
 bool Scan::stream_options(ondemand::value value) {
   const std::string_view token = token_of(value);
   out_.include_usage = out_.continuous_usage = false;
-  if (is_null(token)) return true;
+  if (!token.starts_with('{')) return skip(value, 1);
   ondemand::object object;
-  if (!token.starts_with('{') || value.get_object().get(object)) {
-    return wrong_type("The field \"stream_options\" must be an object.");
-  }
+  if (auto error = value.get_object().get(object)) return not_json(error);
   return each_field(object, [this](std::string_view key, ondemand::value option) {
-    if (key == "include_usage") return flag(option, "stream_options.include_usage", out_.include_usage);
-    if (key == "continuous_usage_stats") {
-      return flag(option, "stream_options.continuous_usage_stats", out_.continuous_usage);
-    }
+    if (key == "include_usage") return flag(option, out_.include_usage);
+    if (key == "continuous_usage_stats") return flag(option, out_.continuous_usage);
     return skip(option, 2);
   });
 }
@@ -290,26 +292,19 @@ std::optional<uint32_t> Scan::small_number(std::string_view token) {
   return number;
 }
 
-// A number of tokens or choices. Below zero (some clients mean "no limit") counts as not said.
+// A number of tokens or choices, also as a string or with a fraction of nothing, as model servers take it. Below zero
+// (some clients mean "no limit") counts as not said, and so does what is no such number: that is theirs to judge.
 bool Scan::count(ondemand::value value, std::optional<uint32_t>& to) {
-  const std::string_view token = token_of(value);
+  std::string_view token = token_of(value);
   to = small_number(token);
-  if (to || is_null(token)) return true;
+  if (to) return true;
+  if (is_string(token)) to = small_number(unquoted(token));
+  if (!is_number(token)) return skip(value, 1);
   double number = 0;
-  if (is_number(token) && value.get_double().get(number)) number = std::numeric_limits<double>::max();  // 1e999
-  if (!is_number(token) || std::floor(number) != number) {
-    return wrong_type("The field \"" + std::string(key_) + "\" must be a whole number.");
-  }
-  if (number >= 0) to = static_cast<uint32_t>(std::min(number, double{std::numeric_limits<uint32_t>::max()}));
+  if (value.get_double().get(number)) number = std::numeric_limits<double>::max();  // 1e999
+  if (std::floor(number) != number || number < 0) return true;
+  to = static_cast<uint32_t>(std::min(number, double{std::numeric_limits<uint32_t>::max()}));
   return true;
-}
-
-bool Scan::text(ondemand::value value, std::string& to) {
-  const std::string_view token = token_of(value);
-  if (!is_string(token) && !is_null(token)) {
-    return wrong_type("The field \"" + std::string(key_) + "\" must be a string.");
-  }
-  return optional_text(value, to);
 }
 
 // A string that helps when it is one; the model server judges anything else.

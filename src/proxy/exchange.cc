@@ -225,6 +225,7 @@ Exchange::Progress Exchange::read_body() {
 Exchange::Progress Exchange::parse() {
   const openai::Api api = head_.method == "POST" ? openai::api_of(head_.target()) : openai::Api::other;
   inference_ = model_read_ = false;
+  target_model_.clear();
   request_.clear();
   if (api == openai::Api::other || !has_json()) return Progress::ready;
   const openai::ScanFailure failure = context_.scanner.scan(api, body_.view(), request_);
@@ -232,11 +233,15 @@ Exchange::Progress Exchange::parse() {
     request_.clear();
     return Progress::ready;
   }
-  if (failure.error != openai::ScanError::none) {
+  // Without a model, servers take their own; without a prompt, they say so themselves.
+  const bool lacks = failure.error == openai::ScanError::no_model || failure.error == openai::ScanError::no_prompt;
+  if (failure.error != openai::ScanError::none && !lacks) {
     refuse(ErrorCode::invalid_body, failure.message, failure.param);
     return Progress::ended;
   }
-  inference_ = model_read_ = true;
+  inference_ = true;
+  model_read_ = !request_.model_value.empty();
+  if (!model_read_) return Progress::ready;
   target_model_ = head_.model_rewrite.empty() ? request_.model : head_.model_rewrite;
   return Progress::ready;
 }

@@ -155,7 +155,7 @@ void Exchange::finish(Outcome outcome) {
   leave_queue(outcome == Outcome::client_gone ? HoldOutcome::evicted_cancelled : HoldOutcome::evicted_other);
   if (running_) context_.observer.running_changed(counted_model(), -1);
   const std::optional<openai::Usage>& usage = watch_.answer().usage();
-  const bool text = inference_ && !request_.multimodal && request_.prompt_token_ids == 0;
+  const bool text = inference_ && model_read_ && !request_.multimodal && request_.prompt_token_ids == 0;
   if (text && usage.has_value()) context_.tokens.learn(target_model_, request_.prompt_bytes, usage->prompt_tokens);
   // Without usage, a chunk of a stream is about a token.
   const uint64_t tokens = usage.has_value() ? usage->completion_tokens : watch_.event_stream() ? watch_.chunks() : 0;

@@ -74,8 +74,9 @@ Exchange::Progress Exchange::choose_pool() {
   if (!head_.objective.empty() && pool->objectives != nullptr) {
     if (const int32_t* const priority = pool->objectives->find(head_.objective)) priority_ = *priority;
   }
+  if (model_read_) name_model(*pool);
+  if (inference_) prompt_tokens_ = estimate_tokens();
   if (!model_read_) return Progress::ready;
-  name_model(*pool);
   // What objects do not tell us of, such as static endpoints, may know more models than it lists.
   const bool refuses = snapshot->routes != nullptr && surely_unknown(*pool, target_model_);
   return refuses ? refuse_model(request_.model) : Progress::ready;
@@ -187,7 +188,6 @@ void Exchange::name_model(const endpoints::Pool& pool) {
   if (head_.model_rewrite.empty() && renames(pool)) rewrite_model(pool);
   if (model_renamed()) head_.change(uncompressed());
   model_listed_ = may_serve(pool, target_model_);
-  if (inference_) prompt_tokens_ = estimate_tokens();
 }
 
 void Exchange::rewrite_model(const endpoints::Pool& pool) {

@@ -580,7 +580,7 @@ class AccessLog(E2E):
         body = completion(max_tokens=7, stream=True, stream_options={"include_usage": True})
         done(client.post("/v1/completions", body), outcome="ok", completion_tokens=7, chunks=8)
         done(client.request("GET", "/not/there?x=1"), outcome="ok", path="/not/there?x=1", method="GET", model=None)
-        answer = client.post("/v1/completions", {"model": "sim-model"})
+        answer = client.post("/v1/completions", {"model": "sim-model", "prompt": 7})
         done(answer, outcome="client_error", reason="invalid_body", endpoint=None, status=400)
         done(client.request("GET", '/quote"back\\slash'), outcome="ok", path='/quote"back\\slash')
         evil = 'x"\n2026-01-01 status=200 \x1b[31m\u0000\x7f'

@@ -45,7 +45,7 @@ class Counts(E2E):
         rewrite = [("x-gateway-model-name-rewrite", "other-model")]
         cls.client_.post("/v1/completions", completion(PROMPT, 4), rewrite)
         cls.client_.post("/v1/completions", completion(model="invented"))  # 404
-        cls.client_.post("/v1/completions", {"model": "sim-model"})  # 400
+        cls.client_.post("/v1/completions", {"model": "sim-model", "prompt": 7})  # 400
         cls.client_.request("GET", "/version")
         cls.client_.post("/v1/completions", completion(), [("x-sim-fail", "status=500")])
         cls.gw.wait_outcomes({"ok": 8, "client_error": 1, "endpoint_error": 1})

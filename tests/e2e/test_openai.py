@@ -321,9 +321,10 @@ class Heads(E2E):
     def test_json_that_is_no_request_is_refused_in_openais_form(self):
         cases = [
             ("/v1/completions", b'{"model":7,"prompt":"p"}', "model"),
-            ("/v1/completions", b'{"model":"a"}', "prompt"),
-            ("/v1/chat/completions", b'{"model":"a"}', "messages"),
-            ("/v1/embeddings", b'{"model":"a"}', "input"),
+            ("/v1/completions", b'{"model":"a","model":"b","prompt":"p"}', "model"),
+            ("/v1/completions", b'{"model":"a","prompt":{}}', "prompt"),
+            ("/v1/chat/completions", b'{"model":"a","messages":"p"}', "messages"),
+            ("/v1/embeddings", b'{"model":"a","input":[1,"p"]}', "input"),
         ]
         for path, body, param in cases:
             with self.subTest(body=body):
@@ -335,6 +336,21 @@ class Heads(E2E):
                 self.assertEqual(error["param"], param)
                 self.assertEqual(answer.header("connection"), "keep-alive")
         self.assertEqual(self.endpoint.requests, [])
+
+    def test_what_servers_may_take_is_theirs_to_judge(self):
+        bodies = [
+            b'{"prompt":"p"}',
+            b'{"model":null,"prompt":"p"}',
+            b'{"model":"a"}',
+            b'{"model":"a","prompt":""}',
+            b'{"model":"a","prompt":"p","max_tokens":"5","n":1.5,"stream":"yes"}',
+            b'{"model":"a","prompt":"p","stream":1,"stream_options":{"include_usage":"on"},"cache_salt":7}',
+        ]
+        for body in bodies:
+            with self.subTest(body=body):
+                self.assertEqual(self.client(self.gateway_).post("/v1/completions", body).status, 200)
+                self.assertEqual(self.endpoint.requests[-1].body, body)
+        self.assertEqual(self.client(self.gateway_).post("/v1/responses", b'{"prompt":{"id":"x"}}').status, 200)
 
     def test_targets_arrive_as_they_were(self):
         for target, expected in [

@@ -66,9 +66,9 @@ struct Request {
 enum class ScanError : uint8_t {
   none,
   not_json,          // not JSON, or not an object: 400 on known inference paths
-  no_model,          // "model" missing: 400
+  no_model,          // "model" missing or null: servers take their own; all else was read
   model_not_string,  // 400
-  no_prompt,         // prompt / messages / input / items missing or empty: 400
+  no_prompt,         // prompt / messages / input / items missing or empty; all else was read
   bad_type,          // a field that matters has the wrong JSON type: 400
   too_deep,          // nesting over the limit: 400
 };

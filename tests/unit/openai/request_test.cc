@@ -48,18 +48,39 @@ TEST_CASE("numbers of tokens are read however they are written") {
   for (const Row& row :
        {Row{"0", 0}, Row{"7", 7}, Row{"100", 100}, Row{"999999999", 999999999}, Row{"1000000000", 1000000000},
         Row{"4294967295", 4294967295}, Row{"4294967296", 4294967295}, Row{"1e3", 1000}, Row{"5.0", 5},
-        Row{"-1", std::nullopt}, Row{"-0", 0}, Row{"null", std::nullopt}, Row{"1e999", 4294967295}}) {
+        Row{"-1", std::nullopt}, Row{"-0", 0}, Row{"null", std::nullopt}, Row{"1e999", 4294967295}, Row{"\"5\"", 5},
+        Row{"\"5.5\"", std::nullopt}, Row{"5.5", std::nullopt}, Row{"true", std::nullopt}, Row{"[]", std::nullopt}}) {
     CAPTURE(row.text);
     Request request;
     const std::string body = std::string(R"({"model":"m","prompt":"p","max_tokens":)") + row.text + " }";
     REQUIRE(scan(Api::completions, body, request).error == ScanError::none);
     CHECK(request.max_tokens == row.expected);
   }
-  for (const char* text : {"007", "5.5", "1x", "\"5\"", "true", "[]", "1-", "99999999x", "+1", ".5"}) {
+  for (const char* text : {"007", "1x", "1-", "99999999x", "+1", ".5"}) {
     CAPTURE(text);
     Request request;
     const std::string body = std::string(R"({"model":"m","prompt":"p","max_tokens":)") + text + "}";
     CHECK(scan(Api::completions, body, request).error != ScanError::none);
+  }
+}
+
+TEST_CASE("flags are read as servers read them") {
+  struct Row {
+    const char* text;
+    bool expected;
+  };
+  for (const Row& row :
+       {Row{"true", true}, Row{"false", false}, Row{"null", false}, Row{"1", true}, Row{"0", false}, Row{"1.0", true},
+        Row{"2", false}, Row{"\"true\"", true}, Row{"\"On\"", true}, Row{"\"YES\"", true}, Row{"\"off\"", false},
+        Row{"\"\"", false}, Row{"[1]", false}, Row{"{}", false}}) {
+    CAPTURE(row.text);
+    Request request;
+    const std::string text = row.text;
+    const std::string body =
+        R"({"model":"m","stream":)" + text + R"( ,"stream_options":{"include_usage":)" + text + R"(},"prompt":"p"})";
+    REQUIRE(scan(Api::completions, body, request).error == ScanError::none);
+    CHECK(request.stream == row.expected);
+    CHECK(request.include_usage == row.expected);
   }
 }
 
