@@ -5,21 +5,8 @@
 namespace penstock::http {
 
 namespace {
-constexpr size_t kBytesMax = 1024, kHeadersMax = 16;
+constexpr size_t kBytesMax = 1024, kHeadersMax = 24;
 constexpr size_t kDigitsMax = 18;  // as many as always fit
-
-bool may_differ(const Header& header) {
-  switch (header.field) {
-    case Field::content_length:
-      return header.value.size() <= kDigitsMax;
-    case Field::date:
-    case Field::x_request_id:
-    case Field::traceparent:
-      return !header.value.empty();
-    default:
-      return false;
-  }
-}
 
 // What HeadGuard asks of a value, and that it is as long without spaces around it.
 bool is_value(std::string_view text) {
@@ -42,6 +29,32 @@ bool HeadMemory::worth(const Head& head) {
 
 void HeadMemory::keep(const Head& head) {
   copy(head, head.storage_, kept_);
+  lines_.clear();
+  lines_.reserve(head.headers_.size());
+  const auto place = [&](std::string_view text) {
+    return static_cast<uint16_t>(text.empty() ? 0 : text.data() - head.storage_.data());
+  };
+  const auto size = [](std::string_view text) { return static_cast<uint16_t>(text.size()); };
+  for (const Header& header : head.headers_) {
+    lines_.push_back({.name = place(header.name),
+                      .name_size = size(header.name),
+                      .value = place(header.value),
+                      .value_size = size(header.value),
+                      .field = header.field});
+  }
+}
+
+bool HeadMemory::may_differ(const Line& line) {
+  switch (line.field) {
+    case Field::content_length:
+      return line.value_size <= kDigitsMax;
+    case Field::date:
+    case Field::x_request_id:
+    case Field::traceparent:
+      return line.value_size > 0;
+    default:
+      return false;
+  }
 }
 
 size_t HeadMemory::recall(std::string_view bytes, Head& head) const {
@@ -49,6 +62,12 @@ size_t HeadMemory::recall(std::string_view bytes, Head& head) const {
   if (found.size == 0) return 0;
   copy(kept_, bytes.substr(0, found.size), head);
   head.content_length = found.content_length;
+  const std::string_view whole = head.storage_;
+  head.headers_.clear();
+  for (const Line& line : lines_) {
+    head.headers_.push_back(
+        {whole.substr(line.name, line.name_size), whole.substr(line.value, line.value_size), line.field});
+  }
   return found.size;
 }
 
@@ -60,28 +79,23 @@ HeadMemory::Match HeadMemory::match(std::string_view bytes) const {
   };
   Match found{.size = kept.size(), .content_length = kept_.content_length};
   size_t at = 0;  // up to here they agree
-  for (const Header& header : kept_.headers_) {
-    if (!may_differ(header)) continue;
-    const auto begin = static_cast<size_t>(header.value.data() - kept.data());
-    const std::string_view value = bytes.substr(begin, header.value.size());
-    if (!same(at, begin)) return {};
-    at = begin + value.size();
-    if (header.field == Field::content_length ? !read_length(value, found.content_length) : !is_value(value)) return {};
+  for (const Line& line : lines_) {
+    if (!may_differ(line)) continue;
+    const std::string_view value = bytes.substr(line.value, line.value_size);
+    if (!same(at, line.value)) return {};
+    at = line.value + value.size();
+    if (line.field == Field::content_length ? !read_length(value, found.content_length) : !is_value(value)) return {};
   }
   return same(at, kept.size()) ? found : Match{};
 }
 
-// `bytes` are those of `from`, or as long and with the same views into them.
+// All but headers(). `bytes` are those of `from`, or as long and with the same views into them.
 void HeadMemory::copy(const Head& from, std::string_view bytes, Head& to) {
   to.storage_ = bytes;
   const auto here = [&](std::string_view view) {
     if (view.empty()) return std::string_view();
     return std::string_view(to.storage_.data() + (view.data() - from.storage_.data()), view.size());
   };
-  to.headers_.clear();
-  to.headers_.reserve(from.headers_.size());
-  for (const Header& header : from.headers_)
-    to.headers_.push_back({here(header.name), here(header.value), header.field});
   to.method = from.method;
   to.method_text = here(from.method_text);
   to.target = here(from.target);

@@ -5,7 +5,9 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <string_view>
+#include <vector>
 
 #include "penstock/http/head.h"
 
@@ -21,14 +23,21 @@ class HeadMemory {
   size_t recall(std::string_view bytes, Head& head) const;
 
  private:
+  // A field, by the places of its name and value in the head: an idle connection pays for it.
+  struct Line {
+    uint16_t name, name_size, value, value_size;
+    Field field;
+  };
   struct Match {
     size_t size = 0;  // 0: none
     uint64_t content_length = 0;
   };
+  static bool may_differ(const Line& line);
   Match match(std::string_view bytes) const;
   static void copy(const Head& from, std::string_view bytes, Head& to);
 
-  Head kept_;
+  Head kept_;  // but for its headers()
+  std::vector<Line> lines_;
 };
 
 }  // namespace penstock::http
