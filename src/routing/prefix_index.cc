@@ -352,6 +352,7 @@ uint64_t PrefixIndex::Table::touch(uint64_t hash, uint64_t weight, uint32_t slot
   for (size_t step = 0;; step = next++) {
     uint64_t* words_of_line = line(hash, step);
     unsigned of_block = 0;
+#pragma GCC unroll 8
     for (size_t i = 0; i < words_per_line; ++i) {
       const uint64_t word = load(words_of_line + i);
       if (!same_tag(word ^ wanted) || word == 0) continue;
