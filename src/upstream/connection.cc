@@ -13,7 +13,8 @@ constexpr Duration kReadAfterBrokenSend = milliseconds(5);
 // How long resting connections that were closed may keep their descriptors: the ring's turn to cancel what is in
 // flight.
 constexpr Duration kDescriptorWait = milliseconds(2);
-constexpr size_t kSinkLines = 6;  // that an exchange needs for a piece of its answer
+constexpr size_t kGatherMax = 16 * 1024;  // of a request that goes out at the turn's end, as net::Connection does it
+constexpr size_t kSinkLines = 6;          // that an exchange needs for a piece of its answer
 }  // namespace
 
 Connection::Codec::Codec(Connection& connection)
@@ -38,11 +39,11 @@ void Connection::begin(const Request& request, ResponseSink& sink, bool reused) 
   sent_piece_ = sent_in_piece_ = 0;
   head_deadline_ = {};
   codec_.parser.expect_response_to(request.method);
-  // Everything starts in an event of its own, so that the caller holds its handle before the sink hears of it.
+  // The sink hears of nothing before the next turn: its caller holds the handle then.
   if (reused) {
     cancel_deadline();  // the one of its idleness
     phase_ = Phase::exchange;
-    return client_.loop().flush_later(*this);
+    return send_soon();
   }
   if (connect()) return;
   // This connection is worth more than those that rest, whose descriptors are free once the ring is done with them.
@@ -64,10 +65,18 @@ void Connection::on_connected() {
   phase_ = Phase::exchange;
   cancel_deadline();
   sink_->on_connected();
-  if (phase_ == Phase::exchange) client_.loop().flush_later(*this);
+  if (phase_ == Phase::exchange) send_soon();
 }
 
 // ---- the request out ----
+
+// A large one at once: it has just been read, and at the turn's end, behind others, it would have left the cache.
+void Connection::send_soon() {
+  size_t size = 0;
+  for (const std::string_view piece : request_.pieces) size += piece.size();
+  if (size > kGatherMax) return send_request();
+  client_.loop().flush_later(*this);
+}
 
 void Connection::flush() {
   if (phase_ == Phase::exchange && !send_blocked_ && !send_broken_) send_request();

@@ -113,6 +113,7 @@ class Connection final : public net::SocketEvents,
 
   bool connect();
   void flush() override;
+  void send_soon();
   void send_request();
   void receive(std::string_view bytes);
   void complete();

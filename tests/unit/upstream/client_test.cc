@@ -123,6 +123,32 @@ TEST_CASE("a connection that was idle has no deadline left when it is used again
   network.run_for(seconds(1));
 }
 
+TEST_CASE("a large request goes out at once, a small one at the turn's end with what else the turn has to send") {
+  SimNetwork network{1};
+  SimServer server(network, sim_address(8000), answer_at_once);
+  SimLoop loop{network};
+  Client client(loop.loop(), {});
+  const Target target{.key = 3, .incarnation = 1, .address = server.address()};
+  for (const size_t size : {100, 20'000}) {
+    CAPTURE(size);
+    const std::string head = "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: " + std::to_string(size) + "\r\n\r\n";
+    const std::string body(size, 'x');
+    uint64_t sent_by_start = 0;
+    for (int i = 0; i < 2; ++i) {  // the second finds a connection
+      Sink sink;
+      const uint64_t before = loop.loop().ring().stats().bytes_sent.get();
+      client.start(target, {.pieces = {head, body}}, sink);
+      sent_by_start = loop.loop().ring().stats().bytes_sent.get() - before;
+      network.run_for(seconds(1));
+      CHECK(sink.ended);
+      CHECK_FALSE(sink.failure.has_value());
+    }
+    CHECK(sent_by_start == (size > 16 * 1024 ? head.size() + body.size() : 0));
+  }
+  client.drop_idle(3);
+  network.run_for(seconds(1));
+}
+
 // A ring may take a turn to give the descriptors of resting connections back.
 TEST_CASE("without a descriptor resting connections go, and a moment later it is tried once more") {
   for (const bool freed : {true, false}) {
