@@ -26,7 +26,7 @@ CONNECTIONS = 32
 BUDGET = {
     ("epoll", "request"): (4.5, 25500),
     ("io_uring", "request"): (2.4, None),
-    ("epoll", "chunk"): (2.5, 2650),
+    ("epoll", "chunk"): (2.5, 2350),
     ("io_uring", "chunk"): (1.6, None),
 }
 
@@ -143,8 +143,11 @@ def count_syscalls(rig, ring, work, amount):
             if tracer.poll() is None:
                 tracer.send_signal(signal.SIGINT)
             tracer.wait()
-        total = re.search(r"^\s*100\.00\s+\S+\s+\S*?\s+(\d+)\s.*total$", Rig.text(out), re.M)
-        return int(total[1]) / amount, Rig.text(out)
+        table = Rig.text(out)
+        total = re.search(r"^\s*100\.00\s+\S+\s+\S*?\s+(\d+)\s.*total$", table, re.M)
+        # Streams ask for late acknowledgements after each pause: how many there are is up to the machine's mood.
+        asked = re.search(r"^\s*\S+\s+\S+\s+\S+\s+(\d+)\s.*setsockopt$", table, re.M) if work == "chunk" else None
+        return (int(total[1]) - (int(asked[1]) if asked else 0)) / amount, table
     finally:
         rig.stop_gateway()
 
