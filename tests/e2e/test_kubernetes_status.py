@@ -239,26 +239,32 @@ class Gateways(KubernetesCase):
         }
         api.Objects.create_routes(server, rule("/a", POOL), rule("/b", "other"))
         config = "kubernetes: {own_service: default/%s, gateway_address: 192.0.2.7}\n"
-        blue = self.penstock(server, pool=POOL, config=config % "blue")
-        green = self.penstock(server, pool="other", config=config % "green")
+        said = set()
 
         def resolved():
             parents = (server.get("httproutes", "r").get("status") or {}).get("parents") or [{"conditions": []}]
-            return [one["status"] for one in parents[0]["conditions"] if one["type"] == "ResolvedRefs"]
+            found = [one for one in parents[0]["conditions"] if one["type"] == "ResolvedRefs"]
+            said.update(one["status"] for one in found)
+            return [(one["status"], one["observedGeneration"]) for one in found]
 
+        listen = lambda resource, _: resolved() if resource.startswith("httproutes") else None  # noqa: E731
+        server.store.subscribe(listen)
+        self.addCleanup(server.store.unsubscribe, listen)
+        blue = self.penstock(server, pool=POOL, config=config % "blue")
+        green = self.penstock(server, pool="other", config=config % "green")
         reasons = lambda gateway: [one["reason"] for one in gateway.status_page()["problems"]]  # noqa: E731
         for gateway in (blue, green):
             wait_for("it tells what it does not serve", lambda g=gateway: reasons(g) == ["BackendNotServed"])
-        server.wait("the references are good", lambda: resolved() == ["True"])
-        before = len(server.seen(verb="patch"))
+        events = lambda g: g.value("penstock_kube_watch_events_total", resource="httproutes.gateway.networking.k8s.io in default")  # noqa: E731
         for turn in range(5):
-            server.patch("httproutes", "r", {"metadata": {"labels": {"turn": str(turn)}}})
+            seen = {gateway: events(gateway) for gateway in (blue, green)}
+            server.patch("httproutes", "r", {"spec": {"hostnames": [f"host-{turn}.example.com"]}})
             for gateway in (blue, green):
-                events = lambda g: g.value("penstock_kube_watch_events_total", resource="httproutes.gateway.networking.k8s.io in default")  # noqa: E731
-                wait_for("it has seen that", lambda g=gateway, t=turn: events(g) > t)
-        self.assertEqual(len(server.seen(verb="patch")), before)
+                wait_for("it has seen that", lambda g=gateway, s=seen: events(g) > s[g])
+        server.wait("the references are good", lambda: resolved() == [("True", 6)])
         for gateway in (blue, green):
             self.assertEqual(reasons(gateway), ["BackendNotServed"])
+        self.assertEqual(said, {"True"})
 
     def test_a_gateway_is_programmed_at_our_own_service(self):
         server = self.cluster(1).server
