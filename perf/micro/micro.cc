@@ -28,7 +28,7 @@ constexpr const char* usage =
 
 using Clock = std::chrono::steady_clock;
 constexpr Instant now{milliseconds(1000)};
-constexpr size_t index_entries = size_t{1} << 22;  // the product's default
+constexpr size_t index_entries = size_t{1} << 22;  // what the product begins with
 constexpr size_t prompts = 16;                     // taken in turn, so that no case lives in the first cache alone
 
 volatile uint64_t sink = 0;  // what is computed must be used

@@ -19,6 +19,9 @@ namespace penstock::app {
 namespace {
 
 constexpr Duration kDrainLook = milliseconds(20);
+// Entries for each block that the caches hold: of a table that is full to the brim a quarter is lost, at two thirds
+// next to nothing.
+constexpr double kIndexRoom = 1.5;
 constexpr Duration kIndexLook = seconds(1), kIndexSaidAgain = seconds(3600);  // that the prefix index is too small
 constexpr Duration kFirstProbes = seconds(1);                                 // how long the listeners wait for them
 
@@ -68,9 +71,13 @@ void obey_kv_events(config::Options& options) {
   if (said.topic) options.kv_events.topic = *said.topic;
 }
 
+routing::PrefixIndex::Room index_room(const config::Options& options) {
+  return {options.prefix_index_entries, options.prefix_index_most};
+}
+
 std::unique_ptr<routing::ToldIndex> told_index(const config::Options& options) {
   if (!options.kv_events.enabled) return nullptr;
-  return std::make_unique<routing::ToldIndex>(options.prefix_index_entries, options.kv_events.ranks);
+  return std::make_unique<routing::ToldIndex>(index_room(options), options.kv_events.ranks);
 }
 
 config::Options with_defaults(config::Options options) {
@@ -104,7 +111,7 @@ Control::Control(const config::Command& command)
       probe_(net::probe_rings()),
       budget_(options_.limits.memory_bytes),
       snapshots_(options_.shards),
-      index_(options_.prefix_index_entries, routing::PrefixIndex::long_prompts),
+      index_(index_room(options_), routing::PrefixIndex::long_prompts),
       told_(told_index(options_)),
       profile_(options_.endpoint_picker ? routing::make_profile(options_.endpoint_picker->scheduling)
                                         : profile_of(options_.policy)),
@@ -199,7 +206,9 @@ bool Control::start() {
                         {"shards", options_.shards},
                         {"endpoints", options_.endpoints.size()},
                         {"policy", options_.endpoint_picker ? options_.endpoint_picker->source : options_.policy},
-                        {"memory_budget", options_.limits.memory_bytes}});
+                        {"memory_budget", options_.limits.memory_bytes},
+                        {"prefix_index_bytes", index_.bytes()},
+                        {"prefix_index_bytes_most", index_.bytes_most()}});
   return true;
 }
 
@@ -306,17 +315,25 @@ void Control::on_published(const endpoints::Snapshot& snapshot) {
   check_index_size(snapshot);
 }
 
-// Says so when the endpoints' caches hold more than the prefix index has room for: it then forgets before they do.
+// The prefix index grows with what the endpoints' caches hold. Where it may not grow so far it forgets before they do:
+// says so.
 void Control::check_index_size(const endpoints::Snapshot& snapshot) {
   const Instant now = loop_->now();
   if (now < next_index_check_) return;
   next_index_check_ = now + kIndexLook;
   const double wanted = observability::prefix_blocks_cached(snapshot);
+  const size_t before = index_.entries(), roomy = static_cast<size_t>(wanted * kIndexRoom);
+  index_.reserve(roomy);
+  if (told_ != nullptr) told_->reserve(roomy);
+  if (index_.entries() > before) {
+    log::info("the prefix index has grown with the endpoints' caches",
+              {{"entries", index_.entries()}, {"bytes", index_.bytes()}});
+  }
   if (wanted <= static_cast<double>(index_.entries())) return;
   next_index_check_ = now + kIndexSaidAgain;
   log::warn(
       "the prefix index is smaller than the endpoints' caches and will forget before they do: "
-      "raise routing.prefix_index_entries",
+      "give the gateway more memory or raise routing.prefix_index_entries",
       {{"entries", index_.entries()}, {"wanted_entries", static_cast<uint64_t>(wanted)}});
 }
 
@@ -454,6 +471,8 @@ observability::ExportInput Control::gather() const {
   input.memory = &budget_;
   input.prefix_index_size = index_.size();
   input.prefix_index_entries = index_.entries();
+  input.prefix_index_bytes = index_.bytes() + (told_ != nullptr ? told_->bytes() : 0);
+  input.prefix_index_bytes_most = index_.bytes_most() * (told_ != nullptr ? 2 : 1);
   if (listener_ != nullptr) {
     input.kv_events.emplace();
     input.kv_events->ranks = listener_->status();

@@ -4,6 +4,7 @@
 #include <sys/resource.h>
 
 #include <algorithm>
+#include <bit>
 #include <charconv>
 #include <climits>
 #include <cmath>
@@ -79,6 +80,26 @@ bool lists(std::string_view controllers, std::string_view wanted) {
     controllers.remove_prefix(comma == std::string_view::npos ? controllers.size() : comma + 1);
   }
   return false;
+}
+
+// What the process may take in all, by the control group or the machine.
+uint64_t usable_memory(const Machine& machine) {
+  uint64_t memory = machine.physical_memory;
+  if (machine.cgroup.memory_bytes > 0)
+    memory = memory == 0 ? machine.cgroup.memory_bytes : std::min(memory, machine.cgroup.memory_bytes);
+  return memory == 0 ? uint64_t{1} << 30 : memory;  // nothing known: a small machine
+}
+
+// How large a pool is shows only later, so the table begins small and grows with it: to an eighth of the memory, within
+// what is room for the caches of 60 and of 2,100 endpoints of a million tokens each.
+void resolve_prefix_index(Options& options, const Machine& machine) {
+  constexpr uint64_t least = uint64_t{1} << 22, most = uint64_t{1} << 27, entry_bytes = 8;
+  if (options.prefix_index_entries > 0) {
+    options.prefix_index_most = options.prefix_index_entries;
+    return;
+  }
+  options.prefix_index_entries = least;
+  options.prefix_index_most = std::clamp(std::bit_floor(usable_memory(machine) / 8 / entry_bytes), least, most);
 }
 
 // The process's own: rings, listeners, logs, scrapes, watches. About half are open from the start.
@@ -189,12 +210,9 @@ std::vector<std::string> resolve_defaults(Options& options, const Machine& machi
     options.shards = static_cast<uint32_t>(std::clamp<size_t>(shards, 1, 1024));
   }
   if (options.limits.memory_bytes == 0) {
-    uint64_t memory = machine.physical_memory;
-    if (machine.cgroup.memory_bytes > 0)
-      memory = memory == 0 ? machine.cgroup.memory_bytes : std::min(memory, machine.cgroup.memory_bytes);
-    if (memory == 0) memory = uint64_t{1} << 30;  // nothing known: a small machine
-    options.limits.memory_bytes = static_cast<size_t>(memory / 10 * 6);
+    options.limits.memory_bytes = static_cast<size_t>(usable_memory(machine) / 10 * 6);
   }
+  resolve_prefix_index(options, machine);
   resolve_body(options, remarks);
   resolve_connections(options, machine.open_files, remarks);
   return remarks;

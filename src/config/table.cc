@@ -174,7 +174,8 @@ const Key keys_in_order[] = {
     {.name = "routing.epp_config", .type = Type::path, .field = PENSTOCK_FIELD(epp_config), .most = 4096, .accepted = "a path", .needs_restart = true,
      .doc = "File with an EndpointPickerConfig that says how an endpoint is chosen, instead of `routing.policy` (`--epp-config`; `--epp-config-text` takes the text itself; below)."},
     {.name = "routing.prefix_index_entries", .type = Type::integer, .field = PENSTOCK_FIELD(prefix_index_entries), .least = 1024, .most = 4294967296.0,
-     .needs_restart = true, .doc = "Size of the table of prompt blocks believed to be cached, 8 bytes each; rounded up to a power of two."},
+     .zero = "by the endpoints' caches", .needs_restart = true,
+     .doc = "Size of the table of prompt blocks believed to be cached, 8 bytes each; rounded up to a power of two. 0: it begins with 4,194,304 (32 MiB) and doubles while the endpoints' caches hold more, to at most an eighth of the control group's limit or of the machine's memory, and 1 GiB; below 256 MiB of memory it stays at 32 MiB. With `kv_events` there is a second one of the same size."},
 
     {.name = "flow_control.enabled", .type = Type::choice, .field = PENSTOCK_ENUM(flow_control), .words = flow_control_words,
      .doc = "Hold requests while their pool is saturated, and give them an endpoint when room appears (late binding). `auto`: with the policy `expected-cost`, and else as an EndpointPickerConfig says. `false`: nobody waits here. Requests of negative priority are refused while the pool is saturated (429), unless an EndpointPickerConfig has a band for them."},

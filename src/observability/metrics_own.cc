@@ -65,6 +65,10 @@ void add_attempts(Families& families, const ExportInput& input) {
 void add_prefix_index(Families& families, const ExportInput& input) {
   families.gauge("penstock_prefix_index_entries", "Blocks that the prefix index has room for.")
       .add(static_cast<double>(input.prefix_index_entries));
+  families.gauge("penstock_prefix_index_bytes", "Memory of the prefix index, and of that of KV events.")
+      .add(static_cast<double>(input.prefix_index_bytes));
+  families.gauge("penstock_prefix_index_limit_bytes", "Most that these may grow to.")
+      .add(static_cast<double>(input.prefix_index_bytes_most));
   if (input.snapshot == nullptr) return;
   families.gauge("penstock_prefix_index_wanted_entries", "Blocks that the caches of all endpoints hold when full.")
       .add(prefix_blocks_cached(*input.snapshot));

@@ -231,6 +231,12 @@ std::string status_json(const ExportInput& input, std::string_view not_ready) {
     json.key("refusals").count(input.memory->refusals());
     json.close('}');
   }
+  json.key("prefix_index").open('{');
+  json.key("blocks").count(input.prefix_index_size);
+  json.key("entries").count(input.prefix_index_entries);
+  json.key("bytes").count(input.prefix_index_bytes);
+  json.key("limit_bytes").count(input.prefix_index_bytes_most);
+  json.close('}');
   write_totals(json, input);
   write_pools(json, input);
   if (input.cluster.has_value()) write_cluster(json, *input.cluster);

@@ -1,6 +1,7 @@
 #include "penstock/routing/prefix_index.h"
 
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -21,13 +22,15 @@ constexpr uint64_t slot_mask = (uint64_t{1} << slot_bits) - 1;
 // Stamps run ahead of the endpoint's counter while a chain is being recorded, by at most this; seen from the counter
 // they count as just recorded, not as 2^24 old.
 constexpr uint64_t ahead_max = uint64_t{1} << 20;
-// All lines are swept once in this many new blocks. A word dies at an age of capacity_max or less, so it is erased
-// before its stamp, cut to 24 bits, could look young again.
+// All lines are swept once in this many new blocks of any one endpoint. A word dies at an age of capacity_max or less,
+// so it is erased before its stamp, cut to 24 bits, could look young again.
 constexpr unsigned sweep_period_bits = 22;
 static_assert(PrefixIndex::capacity_max + (uint64_t{1} << sweep_period_bits) + ahead_max < stamp_mask);
 static_assert(PrefixIndex::endpoint_slots_max == slot_mask + 1);
 
 constexpr size_t words_per_line = 8;
+constexpr size_t line_bytes = words_per_line * sizeof(uint64_t);
+constexpr size_t huge_page = size_t{2} << 20;
 // A block that many endpoints hold (a system prompt) spills from its first line into further ones, which are its own
 // for each group of slots, so that who records goes past the words of its group only, however many endpoints there are:
 // a line takes up to `spill_at` words of one block, and gives up a live word for another only if that is the line's
@@ -140,6 +143,7 @@ struct alignas(64) EndpointSlot {
   std::atomic<uint64_t> base{0};     // the counter at the last forget: older stamps are void for good
   std::atomic<uint64_t> capacity{PrefixIndex::capacity_max};
   std::atomic<uint32_t> incarnation{0};
+  std::atomic<uint64_t> swept{0};  // where the sweep had come to when it last recorded
 
   View view() const {
     const uint64_t since = base.load(std::memory_order_relaxed);
@@ -150,18 +154,22 @@ struct alignas(64) EndpointSlot {
 
 }  // namespace
 
-// Every access to a word is relaxed: a word is complete in itself and nothing else is published through it. A reader
-// that sees an old word sees a state the table was in; a writer that overwrites another's word costs that one a hit.
+// Every access to a word, and to the number of lines, is relaxed: a word is complete in itself and nothing else is
+// published through it. A reader that sees an old word sees a state the table was in; a writer that overwrites
+// another's word costs that one a hit.
 struct PrefixIndex::Table {
-  Table(size_t entries, Sampling sampling);
+  Table(Room room, Sampling sampling);
   ~Table() { ::munmap(memory, memory_bytes); }
   Table(const Table&) = delete;
   Table& operator=(const Table&) = delete;
 
   uint64_t* line(uint64_t hash, size_t step) const {
     const uint64_t stride = (hash >> 24) | 1;  // odd: visits all lines before one again
-    return words + ((hash + step * stride) & line_mask) * words_per_line;
+    return words + ((hash + step * stride) & line_mask.load(std::memory_order_relaxed)) * words_per_line;
   }
+  size_t lines() const { return line_mask.load(std::memory_order_relaxed) + 1; }
+  bool open_lines(size_t from, size_t to, bool huge);
+  bool grow();
   void prefetch(uint64_t hash) const { __builtin_prefetch(line(hash, 0)); }
   void prefetch_to_write(uint64_t hash) const { __builtin_prefetch(line(hash, 0), 1); }
 
@@ -170,7 +178,7 @@ struct PrefixIndex::Table {
   bool erase(uint64_t* word, uint64_t expected);
   bool forget_in(uint64_t hash, size_t step, uint32_t slot, int64_t& erased);
   int64_t forget_block(uint64_t hash, uint32_t slot);
-  void sweep(uint64_t recorded);
+  void sweep(EndpointSlot& endpoint, uint64_t recorded);
   struct Scanned {
     unsigned of_block;
     bool full;
@@ -184,9 +192,10 @@ struct PrefixIndex::Table {
   void* memory;
   size_t memory_bytes;
   uint64_t* words;  // aligned to a huge page
-  uint64_t line_mask;
-  std::atomic<uint64_t> recorded_total{0};  // drives the sweep
-  std::atomic<int64_t> used{0};             // words that are not zero
+  size_t lines_most;
+  std::atomic<uint64_t> line_mask;
+  alignas(64) std::atomic<uint64_t> swept{0};  // new blocks that the sweep has kept up with: its place
+  std::atomic<int64_t> used{0};                // words that are not zero
   std::array<EndpointSlot, endpoint_slots_max> slots;
 };
 
@@ -206,27 +215,64 @@ bool full(const uint64_t* line) {
 }
 }  // namespace
 
-PrefixIndex::Table::Table(size_t entries, Sampling which) : sampling(which) {
+PrefixIndex::Table::Table(Room room, Sampling which) : sampling(which) {
   PENSTOCK_ASSERT(which.every > 0);
   // At least a few lines for each that a block has.
-  const size_t lines = std::bit_ceil(std::max(entries, size_t{32} * words_per_line)) / words_per_line;
+  constexpr size_t least = size_t{32} * words_per_line;
+  const size_t lines = std::bit_ceil(std::max(room.entries, least)) / words_per_line;
+  lines_most = std::max(std::bit_floor(std::max(room.most, least)) / words_per_line, lines);
   line_mask = lines - 1;
-  // Blocks lie all over it, so that with small pages nearly every look-up would also miss the TLB: at 220 KB a prompt a
-  // third of a shard's time went here. Huge pages are taken now and not by whoever meets them first: the kernel may
-  // move memory about for tens of milliseconds to make one. A very large table stays on small pages, resident as it is
-  // used.
-  constexpr size_t huge_page = size_t{2} << 20, huge_table_max = size_t{256} << 20;
-  const size_t bytes = lines * words_per_line * sizeof(uint64_t);
-  memory_bytes = bytes + huge_page;
-  memory = ::mmap(nullptr, memory_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  // Addresses for all that it may come to, without memory behind them, which is not charged to anybody.
+  memory_bytes = lines_most * line_bytes + huge_page;
+  memory = ::mmap(nullptr, memory_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   PENSTOCK_ASSERT(memory != MAP_FAILED);
   const auto address = reinterpret_cast<uintptr_t>(memory);
   words = reinterpret_cast<uint64_t*>((address + huge_page - 1) / huge_page * huge_page);
-  if (bytes < huge_page || bytes > huge_table_max || ::madvise(words, bytes, MADV_HUGEPAGE) != 0) return;
-  for (size_t at = 0; at < bytes / sizeof(uint64_t); at += huge_page / sizeof(uint64_t)) store(words + at, 0);
+  // A very large table that was asked for stays on small pages, resident as it is used.
+  constexpr size_t huge_table_max = size_t{256} << 20;
+  const bool opened = open_lines(0, lines, lines * line_bytes <= huge_table_max);
+  PENSTOCK_ASSERT(opened);
 }
 
-PrefixIndex::PrefixIndex(size_t entries, Sampling sampling) : table_(std::make_unique<Table>(entries, sampling)) {}
+// Blocks lie all over the table, so that with small pages nearly every look-up would also miss the TLB: at 220 KB a
+// prompt a third of a shard's time went here. Huge pages are taken now and not by whoever meets them first: the kernel
+// may move memory about for tens of milliseconds to make one. False: there is no memory for it.
+bool PrefixIndex::Table::open_lines(size_t from, size_t to, bool huge) {
+  uint64_t* const begin = words + from * words_per_line;
+  const size_t bytes = (to - from) * line_bytes;
+  const size_t into_page = reinterpret_cast<uintptr_t>(begin) % static_cast<size_t>(::sysconf(_SC_PAGESIZE));
+  void* const page = reinterpret_cast<char*>(begin) - into_page;
+  if (::mprotect(page, into_page + bytes, PROT_READ | PROT_WRITE) != 0) return false;
+  if (!huge || bytes < huge_page || ::madvise(begin, bytes, MADV_HUGEPAGE) != 0) return true;
+  for (size_t at = 0; at < bytes / sizeof(uint64_t); at += huge_page / sizeof(uint64_t)) store(begin + at, 0);
+  return true;
+}
+
+// Twice as many lines. The upper half becomes a copy of the lower: whichever of the two lines a block has from now on,
+// it had the lower one before, so all that was known is found again at once. The other copy is never looked at, goes
+// unused, and is overwritten like all that is old. What is void goes now: this pass counts as one of the sweep's. What
+// is recorded while it runs may be missing from the copy, which costs that block a hit.
+bool PrefixIndex::Table::grow() {
+  const size_t before = lines();
+  if (before * 2 > lines_most || !open_lines(before, before * 2, true)) return false;
+  const size_t count = before * words_per_line;
+  int64_t more = 0;
+  for (size_t i = 0; i < count; ++i) {
+    const uint64_t word = load(words + i);
+    if (word == 0) continue;
+    if (slots[slot_of(word)].view().live(word)) {
+      store(words + count + i, word);
+      ++more;
+    } else if (erase(words + i, word)) {
+      --more;
+    }
+  }
+  used.fetch_add(more, std::memory_order_relaxed);
+  line_mask.store(before * 2 - 1, std::memory_order_release);
+  return true;
+}
+
+PrefixIndex::PrefixIndex(Room room, Sampling sampling) : table_(std::make_unique<Table>(room, sampling)) {}
 PrefixIndex::PrefixIndex(size_t entries) : PrefixIndex(entries, every_block) {}
 PrefixIndex::~PrefixIndex() = default;
 
@@ -340,7 +386,7 @@ void PrefixIndex::record(std::span<const uint64_t> chain, uint32_t slot) {
   const uint64_t pushed = done.fresh + ages / std::max<uint64_t>(own.span, 1);
   if (pushed == 0) return;
   endpoint.counter.fetch_add(pushed, std::memory_order_relaxed);
-  table_->sweep(pushed);
+  table_->sweep(endpoint, pushed);
 }
 
 // Stamps the entry, which speaks for `weight` blocks, as the newest of the endpoint. Returns the ages that these had;
@@ -430,16 +476,22 @@ int64_t PrefixIndex::Table::forget_block(uint64_t hash, uint32_t slot) {
   return erased;
 }
 
-// Erases void words in the share of the table that is due for `recorded` more blocks. The total is the cursor.
-void PrefixIndex::Table::sweep(uint64_t recorded) {
-  const uint64_t before = recorded_total.fetch_add(recorded, std::memory_order_relaxed);
-  const unsigned line_bits = static_cast<unsigned>(std::bit_width(line_mask));
+// Erases void words in the share of the table that is due for `recorded` more blocks of the endpoint, as far as others
+// have not seen to it since it last recorded.
+void PrefixIndex::Table::sweep(EndpointSlot& endpoint, uint64_t recorded) {
+  const uint64_t due = endpoint.swept.load(std::memory_order_relaxed) + recorded;
+  uint64_t before = swept.load(std::memory_order_relaxed);
+  while (before < due && !swept.compare_exchange_weak(before, due, std::memory_order_relaxed)) {
+  }
+  endpoint.swept.store(std::max(before, due), std::memory_order_relaxed);
+  if (before >= due) return;
+  const unsigned line_bits = static_cast<unsigned>(std::bit_width(lines() - 1));
   const auto cursor = [line_bits](uint64_t total) {
     return line_bits <= sweep_period_bits ? total >> (sweep_period_bits - line_bits)
                                           : total << (line_bits - sweep_period_bits);
   };
   int64_t erased = 0;
-  for (uint64_t at = cursor(before), end = cursor(before + recorded); at != end; ++at) {
+  for (uint64_t at = cursor(before), end = cursor(due); at != end; ++at) {
     uint64_t* words_of_line = line(at, 0);
     for (size_t i = 0; i < words_per_line; ++i) {
       const uint64_t word = load(words_of_line + i);
@@ -492,7 +544,18 @@ size_t PrefixIndex::size() const {
 }
 
 size_t PrefixIndex::entries() const {
-  return (table_->line_mask + 1) * words_per_line;
+  return table_->lines() * words_per_line;
+}
+
+size_t PrefixIndex::bytes_most() const {
+  return table_->lines_most * line_bytes + sizeof(Table);
+}
+
+bool PrefixIndex::reserve(size_t wanted) {
+  while (entries() < wanted) {
+    if (!table_->grow()) return false;
+  }
+  return true;
 }
 
 size_t PrefixIndex::bytes() const {

@@ -6,8 +6,10 @@
 
 namespace penstock::routing {
 
-ToldIndex::ToldIndex(size_t entries, uint32_t ranks)
-    : ranks_(ranks), index_(entries), states_(new std::atomic<uint32_t>[PrefixIndex::endpoint_slots_max] {}) {
+ToldIndex::ToldIndex(PrefixIndex::Room room, uint32_t ranks)
+    : ranks_(ranks),
+      index_(room, PrefixIndex::every_block),
+      states_(new std::atomic<uint32_t>[PrefixIndex::endpoint_slots_max] {}) {
   PENSTOCK_ASSERT(ranks > 0);
 }
 

@@ -316,6 +316,15 @@ class Gauges(E2E):
         wait_for("the other cache is known", lambda: roomy.value("penstock_prefix_index_wanted_entries") == 3000)
         self.assertEqual(warnings(roomy), [])
 
+    def test_the_prefix_index_grows_with_the_caches(self):
+        gateway = self.gateway([self.sim("--instant", "--kv-blocks", "2600000") for _ in range(2)])
+        self.assertEqual(gateway.value("penstock_prefix_index_limit_bytes") % 8, gateway.value("penstock_prefix_index_bytes") % 8)
+        wait_for("room for both caches", lambda: gateway.value("penstock_prefix_index_entries") == 8388608)
+        index = gateway.status_page()["prefix_index"]
+        self.assertEqual(index["entries"], 8388608)
+        self.assertGreaterEqual(index["bytes"], 64 << 20)
+        self.assertLessEqual(index["bytes"], index["limit_bytes"])
+
     def test_a_repeated_prompt_goes_where_it_is_cached(self):
         sims = [self.sim("--instant", "--seed", "5") for _ in range(3)]
         gateway = self.gateway(sims)

@@ -127,7 +127,8 @@ struct Options {
   std::string epp_config;                                 // file of an EndpointPickerConfig; "": none
   std::shared_ptr<const EndpointPicker> endpoint_picker;  // what that file says, or the configuration itself; instead
                                                           // of `policy`. Null: none
-  size_t prefix_index_entries = 1 << 22;                  // 8 bytes each
+  size_t prefix_index_entries = 0;                        // 8 bytes each; 0: as many as the caches hold, within limits
+  size_t prefix_index_most = 0;                           // that it may grow to; resolve_defaults() says
   Duration drain_delay = seconds(5);    // lifecycle.drain_delay: readiness false until accepting stops
   Duration drain_limit = seconds(600);  // lifecycle.drain_limit: streams still running then are cut
 };

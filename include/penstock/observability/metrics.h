@@ -61,7 +61,8 @@ struct ExportInput {
   admission::DetectorOptions detector;  // of flow control
   const MemoryBudget* memory = nullptr;
   size_t prefix_index_size = 0, prefix_index_entries = 0;
-  std::string shadow_policy;  // "": none
+  size_t prefix_index_bytes = 0, prefix_index_bytes_most = 0;  // with that of KV events
+  std::string shadow_policy;                                   // "": none
   uint64_t reloads = 0, reloads_failed = 0;
   const AccessLog* access_log = nullptr;
   uint64_t log_lines_lost = 0;

@@ -1,8 +1,8 @@
-// Which endpoints are believed to hold which blocks: one fixed-size table for the whole process, lock-free, shared by
-// all shards. Lossy by design: a lost race or an overwritten entry costs a hit, never a wrong answer that matters, and
-// it never tears or grows. An entry is one atomic 64-bit word {tag, endpoint slot, stamp}; a bucket is a cache line.
-// The stamp is the endpoint's own count of distinct blocks recorded, so "older than the endpoint's KV capacity" is an
-// LRU approximation without lists. Any thread.
+// Which endpoints are believed to hold which blocks: one table of bounded size for the whole process, lock-free, shared
+// by all shards. Lossy by design: a lost race or an overwritten entry costs a hit, never a wrong answer that matters,
+// and it never tears, and never takes more memory than was allowed it. An entry is one atomic 64-bit word {tag,
+// endpoint slot, stamp}; a bucket is a cache line. The stamp is the endpoint's own count of distinct blocks recorded,
+// so "older than the endpoint's KV capacity" is an LRU approximation without lists. Any thread.
 //
 // Slots of endpoint_slots_max and more are accepted and hold nothing.
 #pragma once
@@ -31,10 +31,17 @@ class PrefixIndex {
   };
   static constexpr Sampling every_block{UINT32_MAX, 1}, long_prompts{64, 4};
 
-  // `entries`: rounded up to a power of two; 8 bytes each. The memory is touched only as it fills. Matches are exact
-  // to the block where all have entries, else cut to the last block that has one.
-  PrefixIndex(size_t entries, Sampling sampling);
-  explicit PrefixIndex(size_t entries);  // every block
+  // Entries, 8 bytes each: `entries` at first, rounded up to a power of two, and `most`, rounded down to one, where
+  // reserve() asks for them.
+  struct Room {
+    size_t entries;
+    size_t most;
+    Room(size_t for_good) : entries(for_good), most(for_good) {}
+    Room(size_t first, size_t limit) : entries(first), most(limit) {}
+  };
+  // Matches are exact to the block where all have entries, else cut to the last block that has one.
+  PrefixIndex(Room room, Sampling sampling);
+  explicit PrefixIndex(size_t entries);  // every block; of this size for good
   ~PrefixIndex();
 
   // For each endpoint slot in `slots`, the number of leading blocks of `chain` it is believed to hold. A cache that
@@ -57,8 +64,12 @@ class PrefixIndex {
   void set_capacity(uint32_t slot, uint64_t blocks);
   // Entries written and not known to be void; approximate. For inference_extension_prefix_indexer_size.
   size_t size() const;
-  size_t bytes() const;
-  size_t entries() const;               // that there is room for
+  size_t bytes() const;       // of memory
+  size_t bytes_most() const;  // that it may come to
+  size_t entries() const;     // that there is room for
+  // Doubles the table until there is room for so many; what it knows stays known. False: it may not grow so far, or
+  // there is no memory. One thread at a time, while any others use the index; takes some 10 ms for 32 MiB in use.
+  bool reserve(size_t wanted);
   PrefixUses& uses() { return uses_; }  // of the same prefixes
 
  private:

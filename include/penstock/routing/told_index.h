@@ -17,8 +17,8 @@ namespace penstock::routing {
 
 class ToldIndex {
  public:
-  // `entries` as of PrefixIndex; every endpoint has `ranks` ranks.
-  ToldIndex(size_t entries, uint32_t ranks);
+  // Every endpoint has `ranks` ranks.
+  ToldIndex(PrefixIndex::Room room, uint32_t ranks);
 
   struct Match {
     uint32_t blocks = 0;    // leading blocks of the chain that the endpoint holds
@@ -42,6 +42,8 @@ class ToldIndex {
   uint32_t ranks() const { return ranks_; }
   size_t size() const { return index_.size(); }
   size_t entries() const { return index_.entries(); }
+  size_t bytes() const { return index_.bytes(); }
+  bool reserve(size_t wanted) { return index_.reserve(wanted); }  // as of PrefixIndex
 
  private:
   static constexpr uint32_t flag_told = 1, flag_complete = 2;

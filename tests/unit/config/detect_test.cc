@@ -118,6 +118,25 @@ TEST_CASE("zeros become what the machine allows, and numbers stay") {
   CHECK(options.limits.connections == 6);
 }
 
+TEST_CASE("the prefix index may take an eighth of the memory, or what is asked for") {
+  const auto most = [](uint64_t memory) {
+    Options options;
+    resolve_defaults(options,
+                     {.cgroup = {.memory_bytes = memory}, .physical_memory = uint64_t{1} << 40, .open_files = 1024});
+    CHECK(options.prefix_index_entries == 1 << 22);
+    return options.prefix_index_most * 8;
+  };
+  CHECK(most(uint64_t{64} << 20) == 32 << 20);
+  CHECK(most(uint64_t{2} << 30) == 256 << 20);
+  CHECK(most((uint64_t{2} << 30) - 1) == 128 << 20);
+  CHECK(most(uint64_t{100} << 30) == 1 << 30);
+  Options asked;
+  asked.prefix_index_entries = 5000;
+  resolve_defaults(asked, {.physical_memory = uint64_t{1} << 40, .open_files = 1024});
+  CHECK(asked.prefix_index_entries == 5000);
+  CHECK(asked.prefix_index_most == 5000);
+}
+
 TEST_CASE("a body that the memory could never hold is not waited for") {
   Options options;
   const Machine small{.cgroup = {.memory_bytes = 100 << 20}, .open_files = 1024};

@@ -202,6 +202,13 @@ struct Gateway {
     shard.shadow_decided(false, -0.125);
   }
 
+  void indexed() {
+    input.prefix_index_size = 1234;
+    input.prefix_index_entries = 4096;
+    input.prefix_index_bytes = 32768;
+    input.prefix_index_bytes_most = 65536;
+  }
+
   // What the golden page shows.
   void live() {
     on_a_cluster();
@@ -222,8 +229,7 @@ struct Gateway {
     states[0].load.picks = 5;
     states[0].connections = 4;
     input.polls = {{"pod-a", Instant(milliseconds(99'950)), true, 100, 1, 0}, {"pod-c", Instant{}, false, 9, 9, 3}};
-    input.prefix_index_size = 1234;
-    input.prefix_index_entries = 4096;
+    indexed();
     input.reloads = 2;
     input.reloads_failed = 1;
     REQUIRE(memory.try_take(4096));

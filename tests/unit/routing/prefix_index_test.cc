@@ -296,6 +296,86 @@ TEST_CASE("the table never grows, and the newest of an endpoint survive in a tab
   CHECK(matched(index, last, 1) == 100);
 }
 
+TEST_CASE("a table that may grow does so when asked, knows what it knew, and stops at its limit") {
+  Random random(31);
+  PrefixIndex index({1 << 13, 1 << 15}, PrefixIndex::every_block);
+  const size_t bytes = index.bytes();
+  std::vector<Chain> chains;
+  for (uint32_t slot = 0; slot < 20; ++slot) chains.push_back(random_chain(random, 100));
+  const Chain popular = random_chain(random, 20);  // goes into further lines
+  for (uint32_t slot = 0; slot < chains.size(); ++slot) {
+    index.record(chains[slot], slot);
+    index.record(popular, slot);
+  }
+  CHECK(index.reserve(1 << 13));
+  CHECK(index.entries() == 1 << 13);
+  for (const size_t wanted : {(1 << 13) + 1, 1 << 15}) {
+    CHECK(index.reserve(wanted));
+    for (uint32_t slot = 0; slot < chains.size(); ++slot) {
+      CHECK(matched(index, chains[slot], slot) == 100);
+      CHECK(matched(index, popular, slot) == 20);
+      CHECK(matched(index, chains[slot], slot + 1) == 0);
+    }
+  }
+  CHECK(index.entries() == 1 << 15);
+  CHECK(index.bytes() == bytes + ((1 << 15) - (1 << 13)) * 8);
+  CHECK(index.bytes_most() == index.bytes());
+  CHECK_FALSE(index.reserve((1 << 15) + 1));
+  CHECK(index.entries() == 1 << 15);
+  index.forget_tail(chains[3], 3, 40);
+  CHECK(matched(index, chains[3], 3) == 40);
+  index.forget_endpoint(4);
+  CHECK(matched(index, popular, 4) == 0);
+  CHECK(matched(index, popular, 5) == 20);
+}
+
+TEST_CASE("a table that has grown holds what the smaller one could not") {
+  // Four endpoints of 8,000 blocks each, in a table of 4,096 entries and one that grows from there when it is full.
+  constexpr size_t capacity = 8000, length = 100;
+  const auto held = [&](PrefixIndex::Room room) {
+    Random random(32);
+    PrefixIndex index(room, PrefixIndex::every_block);
+    for (uint32_t slot = 0; slot < 4; ++slot) index.set_capacity(slot, capacity);
+    std::vector<Chain> chains;
+    for (size_t i = 0; i < 4 * 2 * capacity / length; ++i) {
+      if (i == 100) index.reserve(4 * capacity * 3 / 2);
+      chains.push_back(random_chain(random, length));
+      index.record(chains.back(), static_cast<uint32_t>(i % 4));
+    }
+    size_t blocks = 0;
+    for (size_t i = 0; i < chains.size(); ++i) blocks += matched(index, chains[i], static_cast<uint32_t>(i % 4));
+    return blocks;
+  };
+  CHECK(held(1 << 12) < 4 * capacity / 6);
+  CHECK(held({1 << 12, 1 << 16}) == held(1 << 16));
+  CHECK(held({1 << 12, 1 << 16}) > 4 * capacity * 95 / 100);
+}
+
+TEST_CASE("a record by many endpoints sweeps no less than what the busiest of them needs") {
+  // As below, with a second endpoint that records as much beside the first, in turn.
+  PrefixIndex index(1 << 16);
+  constexpr uint64_t capacity = 1 << 20;
+  for (const uint32_t slot : {1, 2}) index.set_capacity(slot, capacity);
+  Random random(33);
+  Chain old = random_chain(random, 64);
+  for (uint64_t& hash : old) hash |= 1 << 12;
+  index.record(old, 1);
+  Chain filler(1 << 16);
+  uint64_t next = 0;
+  size_t wrong = 0;
+  for (uint64_t recorded = 0; recorded < (uint64_t{1} << 24) + capacity; recorded += filler.size()) {
+    for (const uint32_t slot : {1, 2}) {
+      for (uint64_t& hash : filler) {
+        ++next;
+        hash = next << 36 | (next & 0x3f);
+      }
+      index.record(filler, slot);
+    }
+    if (recorded >= capacity) wrong += matched(index, old, 1);
+  }
+  CHECK(wrong == 0);
+}
+
 TEST_CASE("void entries are swept, so their stamps cannot look young when the stamp wraps around") {
   // A stamp has 24 bits: after 2^24 more blocks an old one would look new. The filler stays in a few lines of the
   // table, so that only the sweep can have removed the old chain from its lines.
