@@ -109,9 +109,12 @@ uint64_t own_descriptors(uint64_t open_files, uint32_t shards) {
 }
 
 // A body that the budget could not hold even with nothing else in it must be refused for good, not for now. It may
-// need twice its size while it grows, and its answer something.
+// need twice its size while it grows, and one over 1 MiB six times its size beside it while it is read
+// (openai::RequestScanner); its answer needs something, too.
 void resolve_body(Options& options, std::vector<std::string>& remarks) {
-  const size_t most = options.limits.memory_bytes / 16 * 7;
+  constexpr size_t read_without_more = 1024 * 1024;
+  const size_t memory = options.limits.memory_bytes;
+  const size_t most = std::max(std::min(memory / 16 * 7, read_without_more), memory / 8);
   if (options.limits.body_bytes <= most) return;
   remarks.push_back("limits.body_bytes: bodies of " + std::to_string(options.limits.body_bytes) +
                     " bytes may not fit into limits.memory (" + std::to_string(options.limits.memory_bytes) +

@@ -64,8 +64,8 @@ ShardStats::ShardStats(Names& names, AccessLogWriter* access_log, DecisionLog* d
       models_(std::make_unique<std::atomic<ModelStats*>[]>(names.model_pairs.names_max() + 1)),
       plugin_times_(std::make_unique<std::atomic<PluginTime*>[]>(names.plugins.names_max() + 1)) {
   // A limit that was never reached says so: its series is there from the start.
-  for (const char* name : {"header_bytes", "body_bytes", "connections", "requests_per_shard", "memory", "descriptors",
-                           "saturation", "flow_control", "flow_control_ttl"}) {
+  for (const char* name : {"header_bytes", "body_bytes", "field_bytes", "connections", "requests_per_shard", "memory",
+                           "descriptors", "saturation", "flow_control", "flow_control_ttl"}) {
     static_cast<void>(limit_named(name));
   }
 }

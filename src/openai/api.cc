@@ -51,4 +51,19 @@ const char* to_string(Api api) {
   return "other";
 }
 
+void Request::clear() {
+  api = Api::other;
+  model.clear();
+  model_value = Range{};
+  stream = include_usage = continuous_usage = false;
+  max_tokens.reset();
+  n = 1;
+  has_tools = multimodal = false;
+  cache_salt.clear();
+  session.clear();
+  prompt.clear();
+  prompt_bytes = 0;
+  prompt_token_ids = 0;
+}
+
 }  // namespace penstock::openai

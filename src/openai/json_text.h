@@ -2,7 +2,9 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
+#include <optional>
 #include <string_view>
 
 namespace penstock::openai {
@@ -73,6 +75,18 @@ inline bool is_number(std::string_view text) {
     at += exponent;
   }
   return at == text.size();
+}
+
+// The usual way to write a number of tokens: a few digits, the first no zero.
+inline std::optional<uint32_t> small_number(std::string_view token) {
+  constexpr size_t digits_max = 9;  // as many as always fit
+  if (token.empty() || token.size() > digits_max || token.front() == '0') return std::nullopt;
+  uint32_t number = 0;
+  for (const char c : token) {
+    if (!is_digit(c)) return std::nullopt;
+    number = number * 10 + static_cast<uint32_t>(c - '0');
+  }
+  return number;
 }
 
 }  // namespace penstock::openai

@@ -21,9 +21,8 @@ namespace ondemand = simdjson::ondemand;
 constexpr size_t body_padding = 64;  // net::BodyBuffer::padding: what callers have behind a body
 static_assert(simdjson::SIMDJSON_PADDING <= body_padding);
 
-// The parser needs about six bytes of scratch for each byte of its capacity.
-constexpr size_t capacity_kept_max = 1024 * 1024;
 constexpr size_t capacity_min = 16 * 1024;
+constexpr size_t param_bytes_max = 256;  // a longer name of a field is not told back
 
 // One scan of one body. Every step answers false after it has recorded a failure; nothing goes on after that.
 class Scan {
@@ -44,6 +43,7 @@ class Scan {
   bool fail(ScanError error, std::string_view param, std::string_view message);
   bool not_json(simdjson::error_code error);
   bool wrong_type(std::string_view message) { return fail(ScanError::bad_type, key_, message); }
+  bool short_enough(std::string_view token, std::string_view name);
 
   bool read(ondemand::parser& parser, std::string_view json);
   bool finish();
@@ -54,7 +54,6 @@ class Scan {
   bool stream_options(ondemand::value value);
   bool flag(ondemand::value value, bool& to);
   bool count(ondemand::value value, std::optional<uint32_t>& to);
-  static std::optional<uint32_t> small_number(std::string_view token);
   bool optional_text(ondemand::value value, std::string& to);
   bool metadata(ondemand::value value);
 
@@ -106,7 +105,7 @@ class Scan {
 
 bool Scan::fail(ScanError error, std::string_view param, std::string_view message) {
   failure_.error = error;
-  failure_.param = param;
+  failure_.param = param.size() <= param_bytes_max ? param : std::string_view();
   failure_.message = message;
   return false;
 }
@@ -124,6 +123,7 @@ bool Scan::not_json(simdjson::error_code error) {
     case simdjson::INCORRECT_TYPE:
       return fail(ScanError::not_json, "", "The body must be a JSON object.");
     case simdjson::MEMALLOC:
+      return fail(ScanError::no_memory, "", "There is no memory left to read the body.");
     case simdjson::CAPACITY:
       return fail(ScanError::not_json, "", "The body is too large to be read.");
     default:
@@ -240,11 +240,20 @@ bool Scan::model(ondemand::value value) {
   const std::string_view token = token_of(value);
   if (is_null(token)) return true;  // as good as missing
   if (!is_string(token)) return fail(ScanError::model_not_string, "model", "The field \"model\" must be a string.");
+  if (!short_enough(token, "model")) return false;
   std::string_view decoded;
   if (auto error = value.get_string().get(decoded)) return not_json(error);
   out_.model = decoded;
   out_.model_value = range_of(token);
   return true;
+}
+
+// Of a string that will be copied.
+bool Scan::short_enough(std::string_view token, std::string_view name) {
+  if (token.size() <= RequestScanner::text_bytes_max + 2) return true;  // and its quotes
+  return fail(ScanError::too_long, name,
+              "The field \"" + std::string(name) + "\" is longer than " +
+                  std::to_string(RequestScanner::text_bytes_max) + " bytes.");
 }
 
 bool Scan::stream(ondemand::value value) {
@@ -280,18 +289,6 @@ bool Scan::stream_options(ondemand::value value) {
   });
 }
 
-// The usual way to write a number of tokens: a few digits, the first no zero.
-std::optional<uint32_t> Scan::small_number(std::string_view token) {
-  constexpr size_t digits_max = 9;  // as many as always fit
-  if (token.empty() || token.size() > digits_max || token.front() == '0') return std::nullopt;
-  uint32_t number = 0;
-  for (const char c : token) {
-    if (!is_digit(c)) return std::nullopt;
-    number = number * 10 + static_cast<uint32_t>(c - '0');
-  }
-  return number;
-}
-
 // A number of tokens or choices, also as a string or with a fraction of nothing, as model servers take it. Below zero
 // (some clients mean "no limit") counts as not said, and so does what is no such number: that is theirs to judge.
 bool Scan::count(ondemand::value value, std::optional<uint32_t>& to) {
@@ -310,7 +307,9 @@ bool Scan::count(ondemand::value value, std::optional<uint32_t>& to) {
 // A string that helps when it is one; the model server judges anything else.
 bool Scan::optional_text(ondemand::value value, std::string& to) {
   to.clear();
-  if (!is_string(token_of(value))) return skip(value, 1);
+  const std::string_view token = token_of(value);
+  if (!is_string(token)) return skip(value, 1);
+  if (!short_enough(token, &to == &metadata_user_ ? "metadata.user_id" : key_)) return false;
   std::string_view decoded;
   if (auto error = value.get_string().get(decoded)) return not_json(error);
   to = decoded;
@@ -558,7 +557,7 @@ struct RequestScanner::State {
   ondemand::parser parser;
 };
 
-RequestScanner::RequestScanner() : state_(std::make_unique<State>()) {}
+RequestScanner::RequestScanner(MemoryBudget* budget) : budget_(budget), state_(std::make_unique<State>()) {}
 RequestScanner::~RequestScanner() = default;
 
 ScanFailure RequestScanner::scan(Api api, std::string_view body, Request& out) {
@@ -566,30 +565,30 @@ ScanFailure RequestScanner::scan(Api api, std::string_view body, Request& out) {
   out.api = api;
   std::string_view json = body;
   if (json.starts_with("\xEF\xBB\xBF")) json.remove_prefix(3);
-  const bool large = json.size() > capacity_kept_max;
-  if (!large && state_->parser.capacity() < json.size()) {
+  if (json.size() > kept_capacity_max) return scan_large(api, body, json, out);
+  if (state_->parser.capacity() < json.size()) {
     // Powers of two, so that slightly longer bodies do not each allocate anew.
     const size_t capacity = std::bit_ceil(std::max(json.size(), capacity_min));
-    if (state_->parser.allocate(capacity)) return {ScanError::not_json, "", "The body is too large to be read."};
+    if (state_->parser.allocate(capacity)) return no_memory();
   }
-  ScanFailure failure = Scan(api, body, out).run(state_->parser, json);
-  if (large) state_ = std::make_unique<State>();
+  return Scan(api, body, out).run(state_->parser, json);
+}
+
+// With a parser of its own, which allocates exactly what this body needs.
+ScanFailure RequestScanner::scan_large(Api api, std::string_view body, std::string_view json, Request& out) {
+  const size_t scratch = json.size() * scratch_per_byte;
+  if (budget_ != nullptr && !budget_->try_take(scratch)) return no_memory();
+  ScanFailure failure;
+  {
+    ondemand::parser parser;
+    failure = Scan(api, body, out).run(parser, json);
+  }
+  if (budget_ != nullptr) budget_->give_back(scratch);
   return failure;
 }
 
-void Request::clear() {
-  api = Api::other;
-  model.clear();
-  model_value = Range{};
-  stream = include_usage = continuous_usage = false;
-  max_tokens.reset();
-  n = 1;
-  has_tools = multimodal = false;
-  cache_salt.clear();
-  session.clear();
-  prompt.clear();
-  prompt_bytes = 0;
-  prompt_token_ids = 0;
+ScanFailure RequestScanner::no_memory() {
+  return {ScanError::no_memory, "", "There is no memory left to read the body."};
 }
 
 }  // namespace penstock::openai

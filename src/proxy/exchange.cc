@@ -228,7 +228,8 @@ Exchange::Progress Exchange::parse() {
   target_model_.clear();
   request_.clear();
   if (api == openai::Api::other || !has_json()) return Progress::ready;
-  const openai::ScanFailure failure = context_.scanner.scan(api, body_.view(), request_);
+  const openai::ScanFailure failure = scan(api);
+  if (starved_) return refused(ErrorCode::memory_budget_exhausted);
   if (failure.error == openai::ScanError::not_json) {
     request_.clear();
     return Progress::ready;
@@ -244,6 +245,14 @@ Exchange::Progress Exchange::parse() {
   if (!model_read_) return Progress::ready;
   target_model_ = head_.model_rewrite.empty() ? request_.model : head_.model_rewrite;
   return Progress::ready;
+}
+
+openai::ScanFailure Exchange::scan(openai::Api api) {
+  openai::ScanFailure failure = context_.scanner.scan(api, body_.view(), request_);
+  starved_ = failure.error == openai::ScanError::no_memory;
+  if (starved_) context_.observer.limit_hit("memory");
+  if (failure.error == openai::ScanError::too_long) context_.observer.limit_hit("field_bytes");
+  return failure;
 }
 
 uint32_t Exchange::estimate_tokens() const {

@@ -140,6 +140,7 @@ class Exchange final : public net::Disposable,
   std::string_view model_for_pool();
   // As the head says, or as the body looks that the head gives another name.
   bool has_json() const { return head_.json ? !body_.empty() : looks_like_json(body_.view()); }
+  openai::ScanFailure scan(openai::Api api);
   void scan_unknown();
   bool reads_model(const endpoints::Pool& pool);
   std::string_view session() const;
@@ -182,6 +183,7 @@ class Exchange final : public net::Disposable,
   bool head_request_ = false, request_complete_ = false, inference_ = false;
   bool model_read_ = false;    // the body names a model that may get another name: of inference requests always
   bool model_listed_ = false;  // the target model is one that an endpoint lists
+  bool starved_ = false;       // the budget did not let the body be read
   uint64_t announced_body_ = 0;
   net::BodyBuffer body_;
   openai::Request request_;

@@ -66,9 +66,11 @@ Exchange::Progress Exchange::choose_pool() {
   ErrorCode refusal = ErrorCode::none;
   const endpoints::Pool* const pool = pick_pool(*snapshot, backend, &refusal);
   rule_ = nullptr;
+  if (starved_) return refused(ErrorCode::memory_budget_exhausted);
   if (refusal == ErrorCode::model_not_found) return refuse_model(request_.model);
   if (refusal != ErrorCode::none) return refused(refusal);
   if (!inference_ && (pool == nullptr || !reads_model(*pool))) request_.clear();
+  if (starved_) return refused(ErrorCode::memory_budget_exhausted);
   if (pool == nullptr) return Progress::ready;
   pool_id_ = pool->id;
   if (!head_.objective.empty() && pool->objectives != nullptr) {
@@ -159,7 +161,7 @@ std::string_view Exchange::model_for_pool() {
 // Leaves the request empty when the body is not JSON.
 void Exchange::scan_unknown() {
   if (!has_json()) return;
-  const openai::ScanFailure failure = context_.scanner.scan(openai::Api::other, body_.view(), request_);
+  const openai::ScanFailure failure = scan(openai::Api::other);
   if (failure.error != openai::ScanError::none) request_.clear();
 }
 

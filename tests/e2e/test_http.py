@@ -1,5 +1,6 @@
 """HTTP/1.1 as clients and endpoints really speak it: framing both ways, ambiguity refused, limits kept."""
 
+import json
 import socket
 import threading
 
@@ -599,6 +600,33 @@ class Limits(E2E):
         body = chunked(*[b"x" * 65536] * 7)
         answer = self.client(gateway).post("/", body, [("Transfer-Encoding", "chunked")])
         self.assertEqual((answer.status, answer.body), (200, b"POST / 458752"))
+
+    def test_reading_a_large_body_takes_memory_too(self):
+        gateway = self.start("limits: {memory: 16MiB, body_bytes: 2MiB}\n")
+        size, frame = 2 * 1024 * 1024, (b'{"model":"m","z":[1', b'],"prompt":"x"}')
+        body = frame[0] + b",1" * ((size - len(frame[0] + frame[1])) // 2) + frame[1]
+        holder, client = self.client(gateway), self.client(gateway)
+        holder.send(request_bytes("POST", "/", b"x" * size)[:-1])
+        wait_for("another body is held", lambda: gateway.memory() >= size)
+        client.send(request_bytes("POST", "/v1/completions", body))
+        self.assert_refused(client, 503, "memory_budget_exhausted")
+        self.assertEqual(self.hits(gateway, "memory"), 1)
+        holder.close()
+        wait_for("its memory is free", lambda: gateway.memory() == 0)
+        self.assertEqual(client.post("/v1/completions", body).status, 200)
+        wait_for("all of it is free", lambda: gateway.memory() == 0)
+
+    def test_a_text_that_would_be_copied(self):
+        gateway = self.start("")
+        client = self.client(gateway)
+        for field in ("model", "cache_salt", "session_id"):
+            body = {"model": "m", "prompt": "x", field: "n" * 4096}
+            self.assertEqual(client.post("/v1/completions", json.dumps(body).encode()).status, 200)
+            body[field] += "n"
+            client.send(request_bytes("POST", "/v1/completions", body))
+            error = self.assert_refused(client, 400, "invalid_body").json()["error"]
+            self.assertEqual((error["param"], error["type"]), (field, "invalid_request_error"))
+        self.assertEqual(self.hits(gateway, "field_bytes"), 3)
 
     def test_many_connections(self):
         gateway = self.start("limits: {connections: 3}\n")

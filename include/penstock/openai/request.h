@@ -19,6 +19,8 @@
 #include <string_view>
 #include <vector>
 
+#include "penstock/base/memory_budget.h"
+
 namespace penstock::openai {
 
 enum class Api : uint8_t { completions, chat_completions, responses, conversations, embeddings, messages, other };
@@ -71,6 +73,8 @@ enum class ScanError : uint8_t {
   no_prompt,         // prompt / messages / input / items missing or empty; all else was read
   bad_type,          // a field that matters has the wrong JSON type: 400
   too_deep,          // nesting over the limit: 400
+  too_long,          // a text that is copied is longer than RequestScanner::text_bytes_max: 400
+  no_memory,         // the budget refused what scanning needs: 503
 };
 struct ScanFailure {
   ScanError error = ScanError::none;
@@ -80,16 +84,26 @@ struct ScanFailure {
 
 class RequestScanner {
  public:
-  RequestScanner();
+  // What scanning a large body needs beside it is taken from `budget` for as long as it lasts; null: nobody counts.
+  explicit RequestScanner(MemoryBudget* budget = nullptr);
   ~RequestScanner();
   // Nesting beyond this is refused (Python's parser gives up near 1000, and a chat needs about 10).
   static constexpr int nesting_max = 512;
+  // The longest text, as written, of "model" and of the fields behind Request::cache_salt and Request::session: they
+  // are copied, and more than once.
+  static constexpr size_t text_bytes_max = 4 * 1024;
+  // Bodies up to this size are scanned with memory that is kept; of larger ones each byte needs so many more.
+  static constexpr size_t kept_capacity_max = 1024 * 1024, scratch_per_byte = 6;
   // Scans `body`, which must have BodyBuffer::padding readable bytes behind it. Fills `out` (partly after a failure).
   // Api::other requires nothing but JSON: "model" may be missing, and what looks like a prompt is taken if it is one.
   ScanFailure scan(Api api, std::string_view body, Request& out);
 
  private:
   struct State;
+  ScanFailure scan_large(Api api, std::string_view body, std::string_view json, Request& out);
+  static ScanFailure no_memory();
+
+  MemoryBudget* budget_;
   std::unique_ptr<State> state_;
 };
 

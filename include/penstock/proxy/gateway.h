@@ -62,7 +62,7 @@ struct Context {
   // Model servers tell what they hold (RouterOptions::told): prompts of token ids are hashed for that, too.
   bool hash_told = false;
   HoldQueue* hold = nullptr;  // of the process; null: no request ever waits, or is shed
-  openai::RequestScanner scanner{};
+  openai::RequestScanner scanner{&budget};
   routing::LeastWork scales{index};
   std::vector<uint64_t> chain{};           // scratch: hashes of the prompt being routed
   std::vector<uint64_t> told_chain{};      // scratch: Features::told_blocks of it

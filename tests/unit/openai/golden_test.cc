@@ -47,6 +47,10 @@ const char* name_of(ScanError error) {
       return "bad_type";
     case ScanError::too_deep:
       return "too_deep";
+    case ScanError::too_long:
+      return "too_long";
+    case ScanError::no_memory:
+      return "no_memory";
   }
   return "?";
 }

@@ -116,6 +116,62 @@ TEST_CASE("a prompt of 20 MB is scanned in place, and the scanner serves small b
   CHECK(request.prompt_bytes == 1);
 }
 
+TEST_CASE("what reading a large body needs beside it counts against the memory budget while it is read") {
+  const std::string text = R"({"model":"m","prompt":[)" + std::string(2 << 20, ' ') + "1]}";
+  const PaddedBody body(text);
+  Request request;
+  const size_t needed = text.size() * RequestScanner::scratch_per_byte;
+  for (const size_t limit : {needed - 1, needed}) {
+    MemoryBudget budget(limit);
+    RequestScanner scanner(&budget);
+    const ScanFailure failure = scanner.scan(Api::completions, body.view(), request);
+    CHECK(failure.error == (limit == needed ? ScanError::none : ScanError::no_memory));
+    CHECK(failure.message.empty() == (limit == needed));
+    CHECK(budget.used() == 0);
+    CHECK(budget.refusals() == (limit == needed ? 0 : 1));
+    const PaddedBody small(R"({"model":"other","prompt":"p"})");
+    CHECK(scanner.scan(Api::completions, small.view(), request).error == ScanError::none);
+  }
+}
+
+TEST_CASE("of texts that are copied as much is taken as anybody needs, and no more") {
+  const auto with = [](std::string_view before, size_t size, std::string_view after) {
+    return std::string(R"({"prompt":"p","messages":[{"content":"c"}],)") + std::string(before) + '"' + std::string(size, 'x') + '"' +
+           std::string(after) + "}";
+  };
+  struct Place {
+    const char *name, *before, *after;
+    Api api = Api::completions;
+  };
+  const size_t most = RequestScanner::text_bytes_max;
+  for (const Place& place : {Place{"model", R"("model":)", ""}, Place{"cache_salt", R"("model":"m","cache_salt":)", ""},
+                             Place{"session_id", R"("model":"m","session_id":)", ""},
+                             Place{"user", R"("model":"m","user":)", ""},
+                             Place{"prompt_cache_key", R"("model":"m","prompt_cache_key":)", ""},
+                             Place{"metadata.user_id", R"("model":"m","metadata":{"user_id":)", "}", Api::messages}}) {
+    CAPTURE(place.name);
+    Request request;
+    CHECK(scan(place.api, with(place.before, most, place.after), request).error == ScanError::none);
+    CHECK((request.model + request.cache_salt + request.session).size() >= most);
+    const ScanFailure failure = scan(place.api, with(place.before, most + 1, place.after), request);
+    CHECK(failure.error == ScanError::too_long);
+    CHECK(failure.param == place.name);
+    CHECK(failure.message == "The field \"" + std::string(place.name) + "\" is longer than 4096 bytes.");
+  }
+}
+
+TEST_CASE("a failure does not repeat a name of any length") {
+  Request request;
+  for (const size_t size : {256, 257, 1'000'000}) {
+    const std::string name(size, 'k');
+    const std::string deep(RequestScanner::nesting_max, '[');
+    const ScanFailure failure = scan(Api::completions, R"({"model":"m","prompt":"p",")" + name + "\":" + deep +
+                                                          std::string(deep.size(), ']') + "}", request);
+    CHECK(failure.error == ScanError::too_deep);
+    CHECK(failure.param == (size == 256 ? name : ""));
+  }
+}
+
 TEST_CASE("nesting is refused at its limit, in every kind of place, and not one level before") {
   const auto nested = [](int levels, const char* open, const char* close) {
     std::string text;
