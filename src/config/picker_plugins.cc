@@ -25,6 +25,7 @@ constexpr std::pair<std::string_view, std::string_view> spellings[] = {
     {"concurrencyMode", "mode"},
     {"tokenProcessorConfig.blockSize", "tokenProcessorConfig.blockSizeTokens"},
     {"prefillDeciderPluginName", "deciderPluginName"},
+    {"predictInProduce", "predictInPrepareData"},
 };
 
 class PluginReader {

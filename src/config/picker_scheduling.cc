@@ -39,6 +39,7 @@ class Scheduling {
     SchedulingSpec out;
     out.prefix = prefix();
     read_kv_events(out);
+    read_predictions(out);
     assign(out);
     return out;
   }
@@ -94,9 +95,10 @@ class Scheduling {
     profile.plugins.push_back(std::move(use));
   }
 
-  // Tokenizers were scorers once, so profiles name them.
+  // Tokenizers were scorers once, and predictors are listed before those that read them, so profiles name both.
   void use_built_in(const DeclaredPlugin& plugin, const YAML::Node& node, const std::string& key) {
-    if (plugin.spec.info->type == "token-producer") {
+    const std::string_view type = plugin.spec.info->type;
+    if (type == "token-producer" || type == "predicted-latency-producer") {
       return in_.note(node, key + ".pluginRef", "has no effect: " + std::string(plugin.spec.info->note));
     }
     in_.problem(node, key + ".pluginRef",
@@ -288,6 +290,37 @@ class Scheduling {
       if (said.has(port)) spec.port = static_cast<uint32_t>(said.number(port, 0));
       read_precise_block(plugin, out.prefix);
     }
+  }
+
+  // ---- predictions, and who refuses requests by them ----
+
+  void read_predictions(SchedulingSpec& out) {
+    for (const DeclaredPlugin& plugin : plugins_) {
+      if (admits(plugin)) out.admitters.push_back(plugin.spec);
+      if (plugin.spec.info->type != "predicted-latency-producer") continue;
+      const routing::PluginSpec& said = plugin.spec;
+      const routing::PredictionSpec prediction = {
+          .made = said.flag("predictInProduce", said.flag("predictInPrepareData", true)),
+          .streaming = said.flag("streamingMode", false),
+          .pace_factor = said.number("sloBufferFactor", 1),
+          .role_label = said.text("endpointRoleLabel")};
+      if (out.prediction && !(*out.prediction == prediction)) {
+        in_.problem(
+            plugin.node, plugin.key + ".parameters",
+            "differ from those of another predicted-latency-producer; there is one model for all, so say the same");
+      }
+      out.prediction = prediction;
+    }
+  }
+
+  // predicted-latency-scorer refuses as well, where a profile names it.
+  bool admits(const DeclaredPlugin& plugin) const {
+    if (plugin.spec.info->kind == PluginKind::admitter) return true;
+    if (plugin.spec.info->type != "predicted-latency-scorer") return false;
+    return std::any_of(profiles_.begin(), profiles_.end(), [&](const NamedProfile& profile) {
+      return std::any_of(profile.spec.plugins.begin(), profile.spec.plugins.end(),
+                         [&](const ProfileSpec::Use& use) { return use.plugin.name == plugin.spec.name; });
+    });
   }
 
   // Where the engines say how long their blocks are, that counts.

@@ -35,9 +35,9 @@ std::vector<ModelRow> model_rows(const ExportInput& input) {
 }
 
 template <typename Member>
-void add_model_histogram(Families& families, const std::vector<ModelRow>& rows, std::string_view name,
-                         std::string_view help, Member member) {
-  auto family = families.histogram(name, alpha(help));
+void add_model_histogram(Families& families, const std::vector<ModelRow>& rows, std::string_view name, std::string help,
+                         Member member) {
+  auto family = families.histogram(name, std::move(help));
   for (const ModelRow& row : rows) {
     HistogramSum sum;
     for (const ModelStats* const stats : row.stats) sum.add(stats->*member);
@@ -221,13 +221,25 @@ void add_split_decisions(Families& families, const ExportInput& input) {
 void add_epp_objective_metrics(Families& families, const ExportInput& input) {
   const std::vector<ModelRow> rows = model_rows(input);
   const auto histogram = [&](std::string_view name, std::string_view help, auto member) {
-    add_model_histogram(families, rows, name, help, member);
+    add_model_histogram(families, rows, name, alpha(help), member);
   };
   add_request_counters(families, rows);
   histogram("inference_objective_request_ttft_seconds",
             "Time from a request's head to the first byte of its answer, by model.", &ModelStats::time_to_first_token);
   histogram("inference_objective_request_tpot_seconds",
             "Mean time between output tokens of a streamed answer, by model.", &ModelStats::time_per_output_token);
+  histogram("inference_objective_request_predicted_ttft_seconds",
+            "Predicted time to the first token of those streams that had a prediction, by model.",
+            &ModelStats::predicted_ttft);
+  histogram("inference_objective_request_predicted_tpot_seconds",
+            "Predicted time between output tokens of those streams that had a prediction, by model.",
+            &ModelStats::predicted_tpot);
+  add_model_histogram(families, rows, "penstock_predicted_ttft_error_seconds",
+                      "Difference between predicted and seen time to the first token, by model.",
+                      &ModelStats::predicted_ttft_error);
+  add_model_histogram(families, rows, "penstock_predicted_tpot_error_seconds",
+                      "Difference between predicted and seen time between output tokens, by model.",
+                      &ModelStats::predicted_tpot_error);
   histogram("inference_objective_request_duration_seconds",
             "Time from a request's head to the end of its answer, by model.", &ModelStats::duration);
   histogram("inference_objective_request_sizes", "Bytes of request bodies, by model.", &ModelStats::request_bytes);

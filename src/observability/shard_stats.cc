@@ -296,11 +296,22 @@ void ShardStats::count_times(const ExchangeRecord& record, ModelStats& stats) {
   stats.time_to_first_token.record(first);
   time_to_first_token_.record(first);
   note(LastValue::ttft, first);
+  if (record.streaming && record.predicted_first_token.has_value()) {
+    const double predicted = to_seconds(*record.predicted_first_token);
+    stats.predicted_ttft.record(predicted);
+    stats.predicted_ttft_error.record(std::abs(first - predicted));
+    note(LastValue::predicted_ttft, predicted);
+  }
   judge(first, record.slo_ttft_ms, LastValue::ttft_slo_threshold, LastValue::ttft_slo_violation, stats.ttft_violations);
   if (!record.streaming || record.completion_tokens < 2) return;
   const double pace = (total - first) / (record.completion_tokens - 1);
   stats.time_per_output_token.record(pace);
   note(LastValue::tpot, pace);
+  if (record.predicted_per_token > 0) {
+    stats.predicted_tpot.record(record.predicted_per_token);
+    stats.predicted_tpot_error.record(std::abs(pace - record.predicted_per_token));
+    note(LastValue::predicted_tpot, record.predicted_per_token);
+  }
   judge(pace, record.slo_tpot_ms, LastValue::tpot_slo_threshold, LastValue::tpot_slo_violation, stats.tpot_violations);
 }
 
@@ -318,6 +329,10 @@ const char* to_string(LastValue value) {
       return "tpot_slo_threshold";
     case LastValue::tpot_slo_violation:
       return "tpot_slo_violation";
+    case LastValue::predicted_ttft:
+      return "predicted_ttft";
+    case LastValue::predicted_tpot:
+      return "predicted_tpot";
   }
   return "";
 }

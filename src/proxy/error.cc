@@ -70,6 +70,10 @@ constexpr ErrorInfo table[error_code_count] = {
      "No model server had room for the request within flow_control.ttl.", "rejected-ttl-expired"},
     {no_endpoint_fits, "no_endpoint_fits", 429, kOverload, Outcome::overloaded, 1,
      "No model server passes the filters of the scheduling profile.", "rejected-no-endpoints"},
+    {too_slow, "too_slow", 429, kRate, Outcome::overloaded, 1,
+     "No model server is expected to be as fast as x-slo-ttft-ms and x-slo-tpot-ms ask, and requests of negative "
+     "priority are refused then.",
+     "rejected-saturated"},
 };
 
 constexpr bool table_is_in_order() {

@@ -38,6 +38,19 @@ AttemptFailure attempt_failure_of(upstream::Failure failure, bool in_body) {
   return AttemptFailure::bad_response;
 }
 
+ErrorCode error_when(routing::NoEndpoint why) {
+  switch (why) {
+    case routing::NoEndpoint::filtered:
+      return ErrorCode::no_endpoint_fits;
+    case routing::NoEndpoint::too_slow:
+      return ErrorCode::too_slow;
+    case routing::NoEndpoint::shed:
+      return ErrorCode::saturated;
+    default:
+      return ErrorCode::no_endpoint;
+  }
+}
+
 ErrorCode error_after(AttemptFailure failure) {
   switch (failure) {
     case AttemptFailure::connect_refused:
@@ -285,6 +298,8 @@ Exchange::Progress Exchange::route() {
   const routing::Decision decision = decide(wanted, now, why);
   if (decision.endpoint != nullptr) {
     endpoint_ = decision.endpoint;
+    predicted_ = decision.predicted;
+    predicted_at_ = now;
     reserve(decision, wanted, now);
     plan(decision);
     context_.router.picked(decision, now);
@@ -299,8 +314,7 @@ Exchange::Progress Exchange::route() {
   route_cost_ += cost;
   context_.observer.decision_made(cost, decision.endpoint != nullptr, decision.endpoint, routed_model());
   if (decision.endpoint == nullptr) {
-    const bool filtered = decision.why_none == routing::NoEndpoint::filtered;
-    refuse(tried_count_ > 0 ? last_failure_ : filtered ? ErrorCode::no_endpoint_fits : ErrorCode::no_endpoint);
+    refuse(tried_count_ > 0 ? last_failure_ : error_when(decision.why_none));
     return Progress::ended;
   }
   ++attempts_;

@@ -216,6 +216,8 @@ class Exchange final : public net::Disposable,
   uint32_t attempts_ = 0, tried_count_ = 0, planned_count_ = 0;
   bool fresh_connection_ = false;  // after a reuse race
   uint32_t matched_blocks_ = 0, prompt_blocks_ = 0, prompt_block_tokens_ = 0;
+  routing::Prediction predicted_;
+  Instant predicted_at_{};
   std::string explanation_;
   ErrorCode last_failure_ = ErrorCode::no_endpoint;
 

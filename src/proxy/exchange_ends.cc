@@ -211,6 +211,8 @@ void Exchange::report(Outcome outcome, Instant now) {
   record.priority = priority_;
   record.slo_ttft_ms = head_.slo_ttft_ms;
   record.slo_tpot_ms = head_.slo_tpot_ms;
+  if (predicted_.known) record.predicted_first_token = predicted_at_ - began_ + from_seconds(predicted_.first_token);
+  record.predicted_per_token = predicted_.known ? predicted_.per_token : 0;
   record.block_bytes = prompt_block_tokens_ * context_.options.prefix.bytes_per_token;
   context_.observer.finished(record);
 }
@@ -243,6 +245,7 @@ void Exchange::reset() {
   endpoint_ = nullptr;
   attempts_ = tried_count_ = planned_count_ = prompt_tokens_ = matched_blocks_ = prompt_blocks_ = prompt_block_tokens_ =
       0;
+  predicted_ = {};
   announced_body_ = announced_answer_ = request_bytes_ = response_bytes_ = 0;
   last_failure_ = ErrorCode::no_endpoint;
   framing_ = Framing::same;

@@ -3,6 +3,7 @@
 #include <atomic>
 #include <limits>
 
+#include "latency.h"
 #include "load_estimate.h"
 #include "penstock/routing/session_token.h"
 #include "plugins.h"
@@ -151,8 +152,9 @@ class NoHitLruScorer final : public Scorer {
 
 }  // namespace
 
-std::unique_ptr<Scorer> make_scorer(const PluginSpec& spec) {
+std::unique_ptr<Scorer> make_scorer(const PluginSpec& spec, const PredictionSpec& prediction) {
   const std::string_view type = spec.info->type;
+  if (auto scorer = make_latency_scorer(spec, prediction)) return scorer;
   if (type == "load-aware-scorer") return load_aware(spec);
   if (type == "token-load-scorer") return token_load(spec);
   if (type == "session-affinity-scorer") return session_affinity(spec);

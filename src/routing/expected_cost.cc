@@ -25,6 +25,8 @@ constexpr double learnt_answers_min = 20;
 // themselves end with all traffic on one endpoint.
 constexpr double own_weight_seconds = 1;
 constexpr double own_factor_max = 2;
+// The same for the pace of its answers: the pool counts as this many more of them.
+constexpr double own_weight_answers = 20;
 // On average the stalled decodes count at most this many times as much as the prefill itself. In large batches they
 // would else outweigh all: long prompts gather where few decode, and few can decode where long prompts gather.
 constexpr double stall_max = 3;
@@ -64,6 +66,7 @@ struct Pool {
   double output = output_tokens_prior;   // tokens of an answer
   double decode = decode_seconds_prior;  // seconds per output token
   double decode_slope = 0;               // seconds more for each token held
+  double decode_none_held = 0;           // seconds per output token where none is held; 0: not learnt
   double foreign = 0;                    // of an endpoint
   double stall = 0;                      // seconds for each second of prefill and decoding sequence
   double capacity = 0;                   // tokens; 0: unknown
@@ -143,6 +146,7 @@ Pool describe(const Inputs& in, const Sums& sums, const ExpectedCostOptions& opt
       const double most = sums.y / std::max(sums.x, 1.0);
       pool.decode_slope = std::clamp((sums.n * sums.xy - sums.x * sums.y) / spread, 0.0, most);
     }
+    pool.decode_none_held = std::max(0.0, pool.decode - pool.decode_slope * sums.x / sums.n);
   }
   pool.decoding = sums.decoding / std::max(sums.candidates, 1.0);
   pool.held = sums.held / std::max(sums.candidates, 1.0);
@@ -262,7 +266,36 @@ Pool pool_of(const Inputs& in, std::span<const Candidate> candidates, const Expe
   return describe(in, sums, options);
 }
 
+// Seconds between the request's output tokens: of the pool's line at what will be held there, times how much slower the
+// endpoint was than the line says of its own answers. 0: not learnt.
+double pace_of(const Inputs& in, const Candidate& candidate, const Pool& pool) {
+  const endpoints::EndpointState& state = *candidate.endpoint->state;
+  if (pool.decode_none_held <= 0 && pool.decode_slope <= 0) return 0;
+  const double own = own_weight_answers * pool.decode;
+  const double expected =
+      pool.decode_none_held * state.pace.decodes.load(relaxed) + pool.decode_slope * state.pace.decode_x.load(relaxed);
+  const double factor =
+      std::clamp((state.pace.decode_y.load(relaxed) + own) / (expected + own), 1 / own_factor_max, own_factor_max);
+  const double held = count(state.load.kv_tokens) + in.features.prompt_tokens + pool.output;
+  return factor * (pool.decode_none_held + pool.decode_slope * held);
+}
+
 }  // namespace
+
+void predict(const Inputs& in, std::span<Candidate> candidates) {
+  const ExpectedCostOptions options;
+  const Pool pool = pool_of(in, candidates, options);
+  for (Candidate& candidate : candidates) {
+    const Terms terms = terms_of(in, candidate, pool, options);
+    const double factor = slowness(pool, candidate.endpoint->state->pace);
+    const double own = factor * (pool.each + pool.prefill * uncached_tokens(in, candidate));
+    Prediction& out = candidate.predicted;
+    out.known = pool.learnt;
+    out.first_token = terms.backlog + terms.foreign + own;
+    out.per_token = pace_of(in, candidate, pool);
+    out.whole = out.first_token + pool.output * (out.per_token > 0 ? out.per_token : pool.decode);
+  }
+}
 
 bool ExpectedCostScorer::costs(const Inputs& in, std::span<const Candidate> candidates, std::span<double> out) const {
   const Pool pool = pool_of(in, candidates, options_);

@@ -31,4 +31,7 @@ class ExpectedCostScorer final : public Scorer {
   ExpectedCostOptions options_;
 };
 
+// Fills Candidate::predicted of each, from what is learnt of all of them: how long the request would take there.
+void predict(const Inputs& in, std::span<Candidate> candidates);
+
 }  // namespace penstock::routing

@@ -4,6 +4,7 @@
 #include <charconv>
 #include <cmath>
 
+#include "latency.h"
 #include "load_estimate.h"
 #include "pace.h"
 #include "plugins.h"
@@ -80,8 +81,10 @@ class HeaderFilter final : public Filter {
 // the queues before those that hold it are longer by too much.
 class PrefixAffinityFilter final : public Filter {
  public:
-  explicit PrefixAffinityFilter(const PluginSpec& spec)
-      : threshold_(spec.number("affinityThreshold", 0.8)),
+  PrefixAffinityFilter(const PluginSpec& spec, const PredictionSpec& prediction)
+      : predicted_(reads_predictions(spec)),
+        streaming_(prediction.streaming),
+        threshold_(spec.number("affinityThreshold", 0.8)),
         peak_tokens_per_second_(spec.number("peakPrefillThroughput", 0)),
         exploration_(spec.number("explorationProbability", later_version(spec) ? 0 : 0.01)),
         tokens_max_(spec.number("maxTokensInFlightPenalty", 0)),
@@ -94,7 +97,9 @@ class PrefixAffinityFilter final : public Filter {
     };
     if (std::none_of(candidates.begin(), candidates.end(), warm)) return;
     if (tokens_max_ > 0 && penalty(candidates, warm, waiting_tokens) > tokens_max_) return;
-    const auto seconds = [&](const Candidate& candidate) { return waiting_seconds(candidate); };
+    const auto seconds = [&](const Candidate& candidate) {
+      return predicted_ ? predicted_seconds(candidate) : waiting_seconds(candidate);
+    };
     if (seconds_max_ > 0 && penalty(candidates, warm, seconds) > seconds_max_) return;
     if (exploration_ > 0 && in.random.chance(exploration_)) return;
     std::erase_if(candidates, [&](const Candidate& candidate) { return !warm(candidate); });
@@ -131,6 +136,11 @@ class PrefixAffinityFilter final : public Filter {
     return waiting_tokens(candidate) * per_token;
   }
 
+  double predicted_seconds(const Candidate& candidate) const {
+    return streaming_ ? candidate.predicted.first_token : candidate.predicted.whole;
+  }
+
+  bool predicted_, streaming_;
   double threshold_, peak_tokens_per_second_, exploration_;
   double tokens_max_, seconds_max_;  // 0: no limit, always stick
 };
@@ -196,9 +206,10 @@ const std::string* label_of(const Candidate& candidate, std::string_view key) {
   return labels == nullptr ? nullptr : objects::find_label(*labels, key);
 }
 
-std::unique_ptr<Filter> make_filter(const PluginSpec& spec) {
+std::unique_ptr<Filter> make_filter(const PluginSpec& spec, const PredictionSpec& prediction) {
   constexpr std::string_view role = "llm-d.ai/role";
   const std::string_view type = spec.info->type;
+  if (auto filter = make_latency_filter(spec, prediction)) return filter;
   if (type == "header-based-testing-filter") return std::make_unique<HeaderFilter>();
   if (type == "by-label") {
     return by_label(spec, spec.text("label"), spec.texts("validValues"), spec.flag("allowsNoLabel", false));
@@ -215,7 +226,7 @@ std::unique_ptr<Filter> make_filter(const PluginSpec& spec) {
   if (type == "encode-filter") {
     return by_label(spec, std::string(role), roles({"encode", "encode-prefill", "encode-prefill-decode"}), false);
   }
-  if (type == "prefix-cache-affinity-filter") return std::make_unique<PrefixAffinityFilter>(spec);
+  if (type == "prefix-cache-affinity-filter") return std::make_unique<PrefixAffinityFilter>(spec, prediction);
   if (type == "concurrency-detector") return concurrency(spec);
   if (type == "utilization-detector") return std::make_unique<UtilizationFilter>(spec);
   if (type == "context-length-aware" && spec.flag("enableFiltering", false)) return context_length(spec);

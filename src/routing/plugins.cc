@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "latency.h"
 #include "penstock/base/assert.h"
 
 namespace penstock::routing {
@@ -19,11 +20,15 @@ constexpr std::string_view always_counted =
     "requests are counted until they end, however long they take, and none is counted twice";
 constexpr std::string_view one_index = "there is one prefix index, and every plugin sees the matches of all it knows";
 constexpr std::string_view one_account = "there is one account of what is in flight, and every plugin reads it";
+constexpr std::string_view one_model = "there is one model of latency, that of the expected cost";
+constexpr std::string_view all_teach = "nothing is sampled: every answer teaches";
+constexpr std::string_view learnt_pace = "without peakPrefillThroughput the pace of each endpoint is learnt";
 constexpr std::string_view in_characters = "it is in characters, and replaced by blockSizeTokens";
 
 // What plugins of the Endpoint Picker say about where their data comes from.
 constexpr P match_source = {"prefixMatchInfoProducerName", text, 1, 253, {}, false, one_index};
 constexpr P load_source = {"inFlightLoadProducerName", text, 1, 253, {}, false, one_account};
+constexpr P latency_source = {"latencyPredictionInfoProducerName", text, 1, 253, {}, false, one_model};
 
 constexpr P prefix_parameters[] = {
     {"autoTune", boolean},
@@ -90,7 +95,7 @@ constexpr P context_length_parameters[] = {{"label", text, 1, 317}, {"enableFilt
 constexpr P by_label_parameters[] = {
     {"label", text, 1, 317, {}, true}, {"validValues", texts}, {"allowsNoLabel", boolean}};
 constexpr P selector_parameters[] = {{"matchLabels", selector}, {"matchExpressions", selector}};
-constexpr std::string_view ttft_sources[] = {"prefillThroughput"};
+constexpr std::string_view ttft_sources[] = {"prefillThroughput", "latencyPredictor"};
 constexpr P affinity_parameters[] = {
     {"affinityThreshold", number, 0, 1},
     {"explorationProbability", number, 0, 1},
@@ -98,9 +103,63 @@ constexpr P affinity_parameters[] = {
     {"maxTokensInFlightPenalty", integer, 0, many},
     {"peakPrefillThroughput", number, 1e-3, many},
     {"ttftSource", choice, 0, 0, ttft_sources},
+    {"prefillCalibrationFile", any, 0, 0, {}, false, learnt_pace},
+    {"prefillCalibrationFingerprint", any, 0, 0, {}, false, learnt_pace},
+    {"prefillCalibrationRequired", any, 0, 0, {}, false, learnt_pace},
+    match_source,
+    load_source,
+    latency_source,
+};
+// What the latency predictor is told.
+constexpr P prediction_parameters[] = {
+    {"streamingMode", boolean},
+    {"sloBufferFactor", number, 1e-6, many},
+    {"endpointRoleLabel", text, 1, 317},
+    {"predictInProduce", boolean},
+    {"predictInPrepareData", boolean},
+    {"samplingMean", any, 0, 0, {}, false, all_teach},
+    {"maxDecodeTokenSamplesForPrediction", any, 0, 0, {}, false, all_teach},
+    {"contextTTL", any, 0, 0, {}, false, always_counted},
     match_source,
     load_source,
 };
+constexpr std::string_view headroom_strategies[] = {"least", "most", "composite-only"};
+constexpr P latency_parameters[] = {
+    {"ttftWeight", number, 0, many},
+    {"tpotWeight", number, 0, many},
+    {"headroomSelectionStrategy", choice, 0, 0, headroom_strategies},
+    {"compositeKVWeight", number, 0, many},
+    {"compositeQueueWeight", number, 0, many},
+    {"compositePrefixWeight", number, 0, many},
+    match_source,
+    latency_source,
+};
+constexpr std::string_view older_strategies[] = {"least", "most", "composite-least", "composite-most",
+                                                 "composite-only"};
+constexpr std::string_view selection_modes[] = {"linear", "max"};
+constexpr P predicted_latency_parameters[] = {
+    {"streamingMode", boolean},
+    {"sloBufferFactor", number, 1e-6, many},
+    {"headroomTTFTWeight", number, 0, many},
+    {"headroomTPOTWeight", number, 0, many},
+    {"negHeadroomTTFTWeight", number, 0, many},
+    {"negHeadroomTPOTWeight", number, 0, many},
+    {"headroomSelectionStrategy", choice, 0, 0, older_strategies},
+    {"selectionMode", choice, 0, 0, selection_modes},
+    {"compositeKVWeight", number, 0, many},
+    {"compositeQueueWeight", number, 0, many},
+    {"compositePrefixWeight", number, 0, many},
+    {"epsilonExploreSticky", number, 0, 1},
+    {"epsilonExploreNeg", number, 0, 1},
+    {"affinityGateTau", number, 0, 1},
+    {"affinityGateTauGlobal", number, 0, 1},
+    {"samplingMean", any, 0, 0, {}, false, all_teach},
+    {"maxSampledTokens", any, 0, 0, {}, false, all_teach},
+    {"contextTTL", any, 0, 0, {}, false, always_counted},
+    match_source,
+};
+constexpr P tier_parameters[] = {{"epsilonExploreNeg", number, 0, 1}, latency_source};
+constexpr P latency_admitter_parameters[] = {latency_source};
 constexpr std::string_view concurrency_modes[] = {"requests", "tokens"};
 constexpr P concurrency_parameters[] = {
     {"maxConcurrency", integer, 1, many},
@@ -158,7 +217,8 @@ constexpr P token_parameters[] = {
 constexpr P inflight_parameters[] = {match_source};
 
 constexpr std::string_view own_ports = "each rank is an endpoint at a port of its own, so there is no primaryPort";
-constexpr std::string_view needs_predictor = "needs a latency predictor beside the gateway; use expected-cost-scorer";
+constexpr std::string_view predicts = "latency is predicted by the model of the expected cost, without a sidecar";
+constexpr std::string_view superseded = "it never was in a release; use latency-scorer or predicted-latency-scorer";
 constexpr std::string_view scraped = "endpoints are scraped as metrics.* of the GatewayConfig says";
 constexpr std::string_view watched = "the gateway watches the cluster itself";
 constexpr std::string_view parsed = "every path is read as what it is";
@@ -178,6 +238,8 @@ constexpr PluginInfo types[] = {
     {"no-hit-lru-scorer", scorer, no_hit_parameters, {}, true},
     {"expected-cost-scorer", scorer, {}, {}, true},
     {"least-load-scorer", scorer},
+    {"latency-scorer", scorer, latency_parameters, {}, true},
+    {"predicted-latency-scorer", scorer, predicted_latency_parameters, {}, true},
     {"context-length-aware", scorer_and_filter, context_length_parameters},
     {"by-label", filter, by_label_parameters},
     {"by-label-selector", filter, selector_parameters},
@@ -185,6 +247,7 @@ constexpr PluginInfo types[] = {
     {"prefill-filter", filter},
     {"encode-filter", filter},
     {"prefix-cache-affinity-filter", filter, affinity_parameters, {}, true},
+    {"slo-headroom-tier-filter", filter, tier_parameters, {}, true},
     {"header-based-testing-filter", filter},
     {"utilization-detector", detector, utilization_parameters},
     {"concurrency-detector", detector, concurrency_parameters},
@@ -198,6 +261,7 @@ constexpr PluginInfo types[] = {
     {"prefix-based-pd-decider", decider, decider_parameters, {}, true},
     {"always-disagg-pd-decider", decider},
     {"always-disagg-multimodal-decider", decider},
+    {"latency-slo-admitter", admitter, latency_admitter_parameters, {}, true},
     {"late-binding-detector", saturation, late_binding_parameters},
     {"least-work-ordering-policy", flow, least_work_parameters},
     {"fcfs-ordering-policy", flow},
@@ -210,6 +274,7 @@ constexpr PluginInfo types[] = {
     {"approx-prefix-cache-producer", built_in, prefix_parameters, "prompts are hashed once for all that ask"},
     {"precise-prefix-cache-producer", built_in, precise_parameters, "what endpoints tell counts for all that ask"},
     {"token-producer", built_in, token_parameters, no_tokenizer},
+    {"predicted-latency-producer", built_in, prediction_parameters, predicts},
     {"inflight-load-producer", built_in, inflight_parameters, "what is in flight is always counted"},
     {"metrics-data-source", built_in, {}, scraped},
     {"core-metrics-extractor", built_in, {}, scraped},
@@ -220,11 +285,9 @@ constexpr PluginInfo types[] = {
     {"endpoint-notification-source", built_in, {}, watched},
     {"openai-parser", built_in, {}, parsed},
     {"passthrough-parser", built_in, {}, parsed},
-    {"predicted-latency-scorer", unsupported, {}, needs_predictor},
-    {"predicted-latency-producer", unsupported, {}, needs_predictor},
-    {"latency-scorer", unsupported, {}, needs_predictor},
-    {"latency-slo-admitter", unsupported, {}, needs_predictor},
-    {"slo-headroom-tier-filter", unsupported, {}, needs_predictor},
+    {"slo-scorer", unsupported, {}, superseded},
+    {"slo-request-tracker", unsupported, {}, superseded},
+    {"slo-aware-profile-handler", unsupported, {}, superseded},
     {"data-parallel-profile-handler",
      unsupported,
      {},
@@ -243,6 +306,8 @@ constexpr Alias aliases[] = {
     {"prefill-header-handler", "disagg-headers-handler"},
     {"tokenizer", "token-producer"},
     {"always-disagg-encode-decider", "always-disagg-multimodal-decider"},
+    {"latency-predictor", "predicted-latency-producer"},
+    {"latency-admission", "latency-slo-admitter"},
 };
 
 template <typename T>
@@ -253,37 +318,51 @@ const T* find(const PluginSpec& spec, std::string_view parameter) {
   return nullptr;
 }
 
-void add_plugin(Profile& profile, const ProfileSpec::Use& use) {
+void add_plugin(Profile& profile, const ProfileSpec::Use& use, const PredictionSpec& prediction) {
   const PluginSpec& plugin = use.plugin;
+  profile.predicts |= prediction.made && reads_predictions(plugin);
   profile.uses_prefix |= plugin.info->reads_prefix;
   if (plugin.info->kind == picker) {
     profile.picker = make_picker(plugin.info->type, static_cast<size_t>(plugin.number("maxNumOfEndpoints", 1)));
     return;
   }
-  if (auto filter = make_filter(plugin)) {
+  if (auto filter = make_filter(plugin, prediction)) {
     profile.filters.push_back(std::move(filter));
     profile.filter_names.push_back(plugin.name);
   }
-  if (auto scorer = make_scorer(plugin)) {
+  if (auto scorer = make_scorer(plugin, prediction)) {
     if (plugin.info->type == "no-hit-lru-scorer") profile.listeners.push_back(scorer.get());
     if (plugin.info->type == "session-affinity-scorer") profile.gives_session_tokens = true;
     profile.scorers.push_back({std::move(scorer), use.weight, plugin.name});
   }
 }
 
-std::unique_ptr<Profile> make_stage(const ProfileSpec& spec, const PrefixSpec& prefix) {
+std::unique_ptr<Profile> make_stage(const ProfileSpec& spec, const SchedulingSpec& whole) {
   auto profile = std::make_unique<Profile>();
   profile->name = spec.name;
-  for (const ProfileSpec::Use& use : spec.plugins) add_plugin(*profile, use);
+  const PredictionSpec prediction = whole.prediction.value_or(PredictionSpec());
+  for (const ProfileSpec::Use& use : spec.plugins) add_plugin(*profile, use, prediction);
   if (profile->picker == nullptr) profile->picker = make_picker("max-score-picker");
-  profile->prefix = {.from_metrics = prefix.auto_tune, .capacity_blocks = prefix.capacity_blocks};
+  profile->prefix = {.from_metrics = whole.prefix.auto_tune, .capacity_blocks = whole.prefix.capacity_blocks};
   return profile;
+}
+
+// Who has a predictor sees in the metrics what it says, whether or not anything is decided by it.
+void add_admitters(Profile& profile, const SchedulingSpec& spec) {
+  const PredictionSpec prediction = spec.prediction.value_or(PredictionSpec());
+  profile.predicts |= spec.prediction.has_value() && prediction.made;
+  for (const PluginSpec& plugin : spec.admitters) {
+    profile.predicts |= prediction.made && reads_predictions(plugin);
+    profile.admitters.push_back(make_admitter(plugin, prediction));
+    PENSTOCK_ASSERT(profile.admitters.back() != nullptr);
+  }
+  profile.uses_prefix |= profile.predicts;
 }
 
 // What a stage needs to hear and to read, the one that is decided for everybody has to know.
 void add_stage(Profile& profile, Profile::Stage& stage, const ProfileSpec& spec, const StageRule& rule,
-               const PrefixSpec& prefix) {
-  stage.profile = make_stage(spec, prefix);
+               const SchedulingSpec& whole) {
+  stage.profile = make_stage(spec, whole);
   stage.rule = rule;
   profile.uses_prefix |= stage.profile->uses_prefix || rule.when == StageRule::When::uncached;
   for (const Scorer* listener : stage.profile->listeners) profile.listeners.push_back(listener);
@@ -305,6 +384,8 @@ std::string_view to_string(PluginKind kind) {
       return "profile handler";
     case decider:
       return "decider";
+    case admitter:
+      return "admitter";
     case detector:
     case saturation:
       return "saturation detector";
@@ -360,9 +441,10 @@ std::string concurrency_mode(const PluginSpec& detector) {
 }
 
 std::unique_ptr<Profile> make_profile(const SchedulingSpec& spec) {
-  auto profile = make_stage(spec.primary, spec.prefix);
-  if (spec.prefill) add_stage(*profile, profile->prefill, *spec.prefill, spec.prefill_rule, spec.prefix);
-  if (spec.encode) add_stage(*profile, profile->encode, *spec.encode, spec.encode_rule, spec.prefix);
+  auto profile = make_stage(spec.primary, spec);
+  add_admitters(*profile, spec);
+  if (spec.prefill) add_stage(*profile, profile->prefill, *spec.prefill, spec.prefill_rule, spec);
+  if (spec.encode) add_stage(*profile, profile->encode, *spec.encode, spec.encode_rule, spec);
   return profile;
 }
 

@@ -8,8 +8,9 @@
 namespace penstock::routing {
 
 // Null: not of that kind.
-std::unique_ptr<Filter> make_filter(const PluginSpec& spec);
-std::unique_ptr<Scorer> make_scorer(const PluginSpec& spec);
+std::unique_ptr<Filter> make_filter(const PluginSpec& spec, const PredictionSpec& prediction = {});
+std::unique_ptr<Scorer> make_scorer(const PluginSpec& spec, const PredictionSpec& prediction = {});
+std::unique_ptr<Admitter> make_admitter(const PluginSpec& spec, const PredictionSpec& prediction = {});
 
 constexpr std::string_view context_length_label = "llm-d.ai/context-length-range";
 // "0-4096" as the label's value says; false when it does not.

@@ -121,6 +121,8 @@ struct Router::State {
   void thin_recovering(Instant now, Explanation* why);
   void match_prefix(const Features& features);
   void match_told(const Features& features);
+  void predict_all(const Inputs& in, PluginTimer timer);
+  NoEndpoint refusal(const Inputs& in) const;
   uint64_t longest_prefix(const Features& features) const;
   void note_choices(Decision& decision);
   bool keep_planned(std::span<EndpointState* const> planned);
@@ -195,11 +197,14 @@ Decision Router::decide(const Features& features, const endpoints::Pool& pool, I
   if (uses_prefix) decision.prefix = state.longest_prefix(features);
   const double uses = decision.prefix != 0 ? state.index.uses().count(decision.prefix, now) : 0;
   if (why != nullptr) record_matches(state.candidates, uses, pool, why->inputs);
-  if (shadow != nullptr) state.offered = state.candidates;
-  Random shadow_random = state.random;
 
   const Inputs in{features, now, state.random, state.options.metrics_stale_after, uses};
   const PluginTimer timer(state.options, why);
+  if (state.profile.predicts || (shadow != nullptr && shadow->predicts)) state.predict_all(in, timer);
+  if (shadow != nullptr) state.offered = state.candidates;
+  Random shadow_random = state.random;
+  if (tried.empty() && features.planned.empty()) decision.why_none = state.refusal(in);
+  if (decision.why_none != NoEndpoint::none) return decision;
   const bool planned = !features.planned.empty() && state.keep_planned(features.planned);
   if (!planned && !state.profile.filters.empty() && !state.filter(state.profile, in, timer, why)) {
     decision.why_none = NoEndpoint::filtered;
@@ -213,6 +218,7 @@ Decision Router::decide(const Features& features, const endpoints::Pool& pool, I
   const Candidate& chosen = state.candidates.front();
   decision.endpoint = chosen.endpoint->state;
   decision.matched_blocks = chosen.matched_blocks;
+  decision.predicted = chosen.predicted;
   decision.score = chosen.score;
   state.note_choices(decision);
   if (shadow != nullptr) {
@@ -346,6 +352,7 @@ bool Router::State::run_stage(const Profile::Stage& stage, const Inputs& in, con
   if (candidates.empty()) return false;
   const Profile& by = *stage.profile;
   if (by.uses_prefix && !in.features.blocks.empty()) match_prefix(in.features);
+  if (by.predicts) predict_all(in, timer);
   if (!filter(by, in, timer, nullptr)) return false;
   score_all(by, in, candidates, scores, timer);
   pick(by, in, timer);
@@ -479,6 +486,19 @@ void Router::State::match_told(const Features& features) {
     candidate.told = match.complete || (match.told && match.blocks > candidate.matched_blocks);
     if (candidate.told) candidate.matched_blocks = match.blocks;
   }
+}
+
+void Router::State::predict_all(const Inputs& in, PluginTimer timer) {
+  timer.time("DataProducer", "predicted-latency-producer", "", [&] { predict(in, candidates); });
+}
+
+// Whether an admitter refuses the request. One that has been admitted is not asked again.
+NoEndpoint Router::State::refusal(const Inputs& in) const {
+  for (const auto& admitter : profile.admitters) {
+    const NoEndpoint refused = admitter->refusal(in, candidates);
+    if (refused != NoEndpoint::none) return refused;
+  }
+  return NoEndpoint::none;
 }
 
 // The hash of the last block that any candidate holds; 0: none holds any.

@@ -198,10 +198,96 @@ schedulingProfiles:
             self.assertEqual({decision: value for (_, decision), value in found.items()}, {"prefill-decode": 1, "decode-only": 2})
 
 
+class PredictedLatency(EppConfig):
+    """Choosing by how long an answer is expected to take, and refusing who cannot be served in time."""
+
+    PLUGINS = """plugins:
+  - {type: predicted-latency-producer, parameters: {streamingMode: true}}
+  - {type: slo-headroom-tier-filter}
+  - {type: latency-scorer}
+  - {type: latency-slo-admitter}
+  - {type: weighted-random-picker}
+schedulingProfiles:
+  - name: default
+    plugins:
+      - {pluginRef: slo-headroom-tier-filter}
+      - {pluginRef: latency-scorer}
+      - {pluginRef: weighted-random-picker}
+"""
+    OBJECTS = """apiVersion: inference.networking.k8s.io/v1
+kind: InferencePool
+metadata: {name: pool}
+spec: {selector: {matchLabels: {app: sim}}, targetPorts: [{number: PORT}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: sim, uid: u, labels: {app: sim}}
+status: {phase: Running, podIP: 127.0.0.1, conditions: [{type: Ready, status: "True"}]}
+---
+apiVersion: inference.networking.x-k8s.io/v1alpha2
+kind: InferenceObjective
+metadata: {name: batch}
+spec: {poolRef: {name: pool}, priority: -1}
+"""
+
+    STREAM = {"stream": True, "stream_options": {"include_usage": True}}
+
+    def teach(self, gateway):
+        """More prompt tokens than it takes for predictions, no prompt like another."""
+        for i in range(24):
+            answer = self.ask(gateway, prompt=f"{i} is the number of this prompt. " * 40, **self.STREAM)
+            self.assertEqual(answer.status, 200, answer)
+
+    def test_latencies_are_predicted_and_compared_with_what_they_were(self):
+        sims = [self.sim("--decode-ms", "2") for _ in range(2)]
+        gateway = self.routed_by(self.PLUGINS, sims)
+        name = "inference_objective_request_predicted_ttft_seconds_count"
+        self.assertEqual(gateway.metrics().sum(name), 0)
+        self.teach(gateway)
+        ask = [("x-penstock-explain", "1"), ("x-slo-ttft-ms", "60000")]
+        answer = self.ask(gateway, ask, prompt="The last of them all. " * 40, **self.STREAM)
+        explanation = answer.header("x-penstock-explain")
+        self.assertRegex(explanation, r"first_token_s=0\.\d+")
+        self.assertRegex(explanation, r"per_token_s=0\.00\d+")
+        for name in (
+            "inference_objective_request_predicted_ttft_seconds_count",
+            "inference_objective_request_predicted_tpot_seconds_count",
+            "penstock_predicted_ttft_error_seconds_count",
+            "penstock_predicted_tpot_error_seconds_count",
+        ):
+            wait_for(name, lambda name=name: gateway.metrics().sum(name) >= 1)
+
+    def test_who_cannot_be_served_in_time_is_refused_if_it_is_sheddable(self):
+        sim = self.sim("--decode-ms", "20", "--kv-blocks", "512")
+        objects = os.path.join(self.directory(), "objects.yaml")
+        with open(objects, "w", encoding="utf-8") as file:
+            file.write(self.OBJECTS.replace("PORT", str(sim.port)))
+        flags = ["--epp-config", self.write(self.PLUGINS), "--manifests", objects]
+        gateway = self.gateway([], flags=flags)
+        gateway.wait_pods(1)
+        self.teach(gateway)
+        running = self.client(gateway)
+        body = completion(prompt="Go on and on. " * 60, max_tokens=6000, stream=True)
+        running.send(harness.request_bytes("POST", "/v1/completions", body))
+        batch, at_once = ("x-llm-d-inference-objective", "batch"), ("x-llm-d-slo-ttft-ms", "0.001")
+
+        def refused():
+            answer = self.ask(gateway, [batch, at_once])
+            return answer if answer.status == 429 else None
+
+        answer = wait_for("the engine is seen to be busy, and the request refused", refused)
+        self.assertEqual(answer.json()["error"]["code"], "too_slow")
+        self.assertEqual(answer.header("x-llm-d-request-dropped-reason"), "rejected-saturated")
+        self.assertIsNotNone(answer.header("retry-after"))
+        self.assertEqual(self.ask(gateway, [at_once]).status, 200)  # others are served, if late
+        self.assertEqual(self.ask(gateway, [batch, ("x-slo-ttft-ms", "60000")]).status, 200)
+        self.assertEqual(self.ask(gateway, [batch]).status, 200)
+
+
 class Problems(EppConfig):
     BAD = """plugins:
   - {type: quue-scorer}
-  - {type: predicted-latency-scorer}
+  - {type: data-parallel-profile-handler}
   - {type: load-aware-scorer, parameters: {treshold: 1}}
 featureGates: [flowControls]
 """

@@ -44,9 +44,11 @@ enum class LastValue : uint8_t {
   ttft_slo_violation,
   tpot,
   tpot_slo_threshold,
-  tpot_slo_violation
+  tpot_slo_violation,
+  predicted_ttft,
+  predicted_tpot
 };
-constexpr size_t last_value_count = 6;
+constexpr size_t last_value_count = 8;
 const char* to_string(LastValue value);
 
 // One (model, target model).
@@ -69,6 +71,9 @@ struct ModelStats {
   std::array<Counter, epp_error_count> errors;
   Histogram<epp_general_seconds> duration, time_to_first_token;
   Histogram<epp_time_per_token_seconds> time_per_output_token;
+  // Of the streams whose latencies were predicted, and by how much predictions were off.
+  Histogram<epp_general_seconds> predicted_ttft, predicted_ttft_error;
+  Histogram<epp_time_per_token_seconds> predicted_tpot, predicted_tpot_error;
   Histogram<epp_normalized_seconds> normalized_time_per_output_token;
   Histogram<epp_request_bytes> request_bytes;
   Histogram<epp_response_bytes> response_bytes;

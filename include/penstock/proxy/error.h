@@ -43,8 +43,9 @@ enum class ErrorCode : uint8_t {
   queue_full,
   queue_timeout,
   no_endpoint_fits,
+  too_slow,
 };
-constexpr size_t error_code_count = 30;
+constexpr size_t error_code_count = 31;
 
 struct ErrorInfo {
   ErrorCode code;

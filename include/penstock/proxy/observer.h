@@ -86,6 +86,10 @@ struct ExchangeRecord {
   uint32_t block_bytes = 64;
   int priority = 0;
   double slo_ttft_ms = 0, slo_tpot_ms = 0;  // what the client asked for; 0: nothing
+  // What was predicted when it was last routed: the time to the first token, counted as that is, and seconds between
+  // tokens (0: nothing).
+  std::optional<Duration> predicted_first_token;
+  double predicted_per_token = 0;
 };
 
 class ExchangeObserver {

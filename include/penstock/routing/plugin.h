@@ -25,6 +25,7 @@ enum class PluginKind : uint8_t {
   picker,
   profile_handler,
   decider,      // whether a stage runs
+  admitter,     // of requests of negative priority
   detector,     // of saturation; in a profile it filters
   saturation,   // of saturation only
   flow,         // a policy of flow control
@@ -112,12 +113,23 @@ struct KvEventsSpec {
   std::optional<uint32_t> port;
 };
 
+// predicted-latency-producer: which predictions are compared with what requests ask for (x-slo-ttft-ms, x-slo-tpot-ms).
+struct PredictionSpec {
+  bool made = true;        // false: what needs predictions does without
+  bool streaming = false;  // first token and pace; else the end of the answer, against the former's SLO
+  double pace_factor = 1;  // on the SLO of the pace
+  std::string role_label;  // endpoints of whose label the value is "prefill" are not asked for their pace; "": none
+  bool operator==(const PredictionSpec&) const = default;
+};
+
 struct SchedulingSpec {
   ProfileSpec primary;  // the only one, or that of the decode
   std::optional<ProfileSpec> prefill, encode;
   StageRule prefill_rule, encode_rule;
   PrefixSpec prefix;
   std::optional<KvEventsSpec> kv_events;
+  std::optional<PredictionSpec> prediction;  // nothing: as PredictionSpec says, where a plugin needs any
+  std::vector<PluginSpec> admitters;
 };
 std::unique_ptr<Profile> make_profile(const SchedulingSpec& spec);
 

@@ -22,13 +22,22 @@
 
 namespace penstock::routing {
 
+// What the model behind the expected cost says of a request at an endpoint. Seconds.
+struct Prediction {
+  bool known = false;      // false: too little is learnt, and the times are those of an assumed pace
+  double first_token = 0;  // until the first token
+  double per_token = 0;    // between output tokens; 0: not learnt
+  double whole = 0;        // until the end of the answer
+};
+
 // One endpoint that may answer, with everything scorers need, gathered once per decision.
 struct Candidate {
   const endpoints::EndpointView* endpoint;
   uint32_t matched_blocks = 0;
-  bool told = false;   // by the endpoint itself (ToldIndex), where all that it holds is known
-  uint32_t order = 0;  // where a filter wants it among equals: lower first
-  double score = 0;    // weighted sum, higher is better
+  bool told = false;          // by the endpoint itself (ToldIndex), where all that it holds is known
+  uint32_t order = 0;         // where a filter wants it among equals: lower first
+  double score = 0;           // weighted sum, higher is better
+  Prediction predicted = {};  // where Profile::predicts
 };
 
 struct Inputs {
@@ -62,6 +71,23 @@ class Filter {
   virtual ~Filter() = default;
   virtual std::string_view type() const = 0;
   virtual void filter(const Inputs& in, std::vector<Candidate>& candidates) const = 0;
+};
+enum class NoEndpoint : uint8_t {
+  none,
+  pool_empty,
+  none_ready,
+  all_ejected_or_tried,
+  filtered,
+  too_slow,  // refused: nobody is expected to be as fast as the request asks
+  shed,      // refused: the pool is busy
+};
+// May refuse a request before anybody is chosen.
+class Admitter {
+ public:
+  virtual ~Admitter() = default;
+  virtual std::string_view type() const = 0;
+  // `none`: it does not.
+  virtual NoEndpoint refusal(const Inputs& in, std::span<const Candidate> candidates) const = 0;
 };
 // Moves its choices to the front, best first; the order of the others does not matter.
 class Picker {
@@ -100,7 +126,9 @@ struct Profile {
   std::vector<WeightedScorer> scorers;
   std::unique_ptr<Picker> picker;
   bool uses_prefix = false;  // a part of it reads matched_blocks
+  bool predicts = false;     // a part of it reads Candidate::predicted
   std::vector<const Scorer*> listeners = {};
+  std::vector<std::unique_ptr<Admitter>> admitters = {};
   bool gives_session_tokens = false;  // answers carry one (session_token.h)
   Prefix prefix = {};
   Stage prefill = {}, encode = {};
@@ -155,7 +183,6 @@ enum class Split : uint8_t { decode_only, prefill_decode, encode_decode, encode_
 constexpr size_t split_count = 4;
 const char* to_string(Split split);  // "decode-only", ...: the Endpoint Picker's decision types
 
-enum class NoEndpoint : uint8_t { none, pool_empty, none_ready, all_ejected_or_tried, filtered };
 struct Decision {
   endpoints::EndpointState* endpoint = nullptr;  // null: see why_none
   NoEndpoint why_none = NoEndpoint::none;
@@ -172,8 +199,9 @@ struct Decision {
     double gain_seconds = 0;
   };
   std::optional<Shadow> shadow;
-  bool cold = false;    // no candidate is believed to hold any of the prompt
-  uint64_t prefix = 0;  // the longest prefix that any candidate holds: the hash of its last block; 0: none
+  Prediction predicted;  // of `endpoint`, where the profile predicts
+  bool cold = false;     // no candidate is believed to hold any of the prompt
+  uint64_t prefix = 0;   // the longest prefix that any candidate holds: the hash of its last block; 0: none
   // A picker of several choices: where to go next if `endpoint` fails. Valid until the router decides again.
   std::span<endpoints::EndpointState* const> next = {};
   // Disaggregation: who computes the prompt, and with how much of it cached; who encodes its media.

@@ -55,6 +55,12 @@ std::string describe(const EndpointPicker& picker) {
     out += "KV events: topic \"" + spec.kv_events->topic.value_or("") + "\", port " +
            std::to_string(spec.kv_events->port.value_or(0)) + '\n';
   }
+  for (const routing::PluginSpec& admitter : spec.admitters) out += "admitter " + admitter.name + '\n';
+  if (spec.prediction) {
+    out += std::string("predictions: ") + (spec.prediction->made ? "made, " : "not made, ") +
+           (spec.prediction->streaming ? "of streams" : "of whole answers") + ", pace times " +
+           number(spec.prediction->pace_factor) + ", role \"" + spec.prediction->role_label + "\"\n";
+  }
   const admission::DetectorOptions& detector = picker.flow.detector;
   const char* const detectors[] = {"late-binding-detector", "utilization-detector", "concurrency-detector"};
   out += std::string("saturation: ") + detectors[static_cast<size_t>(detector.detector)] + ", queue " +

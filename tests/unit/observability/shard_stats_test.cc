@@ -45,6 +45,29 @@ TEST_CASE("a streamed answer is counted in each of its model's histograms once")
   CHECK(gateway.shards[0].hit_bytes().sum() == 512);
 }
 
+TEST_CASE("what was predicted of a stream is counted with it, and by how much it was off") {
+  Gateway gateway;
+  proxy::ExchangeRecord record = streamed_answer(gateway.states[0]);
+  record.predicted_first_token = milliseconds(250);
+  record.predicted_per_token = 0.012;
+  gateway.shards[0].finished(record);
+  const ModelStats* const stats = gateway.shards[0].model(gateway.names.model_pairs.index_of("llama", "llama-8b"));
+  REQUIRE(stats != nullptr);
+  CHECK(stats->predicted_ttft.sum() == doctest::Approx(0.25));
+  CHECK(stats->predicted_ttft_error.sum() == doctest::Approx(0.05));
+  CHECK(stats->predicted_tpot.sum() == doctest::Approx(0.012));
+  CHECK(stats->predicted_tpot_error.sum() == doctest::Approx(0.002));
+  // What does not stream shows no first token.
+  record.streaming = false;
+  gateway.shards[0].finished(record);
+  CHECK(stats->predicted_ttft.sum() == doctest::Approx(0.25));
+  std::string page;
+  export_metrics(page, gateway.input);
+  CHECK(page.find("\ninference_objective_request_predicted_ttft_seconds_count{model_name=\"llama\","
+                  "target_model_name=\"llama-8b\"} 1\n") != std::string::npos);
+  CHECK(page.find("type=\"predicted_tpot\"} 0.012\n") != std::string::npos);
+}
+
 TEST_CASE("a request that was never scheduled counts as an error but not as a request") {
   Gateway gateway;
   proxy::ExchangeRecord record = streamed_answer(gateway.states[0]);

@@ -1,0 +1,215 @@
+#include "latency.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "load_estimate.h"
+#include "plugins.h"
+
+namespace penstock::routing {
+namespace {
+
+using Candidates = std::span<const Candidate>;
+using Headrooms = std::span<const Headroom>;
+
+// Scores come in steps of this, and nobody who is a choice gets none: pickers that draw may take any.
+constexpr double steps = 100;
+// Differences below this, in seconds, are none.
+constexpr double no_range = 1e-12;
+
+struct Range {
+  double low = INFINITY, high = -INFINITY;
+  void add(double value) {
+    low = std::min(low, value);
+    high = std::max(high, value);
+  }
+  bool empty() const { return high - low <= no_range; }
+  // 0 to 1; where all are equal, the middle.
+  double place(double value) const { return empty() ? 0.5 : (value - low) / (high - low); }
+};
+
+// latency-scorer: of those that are expected to be as fast as asked, the least (or the most) headroom; of those that
+// are not, idle ones, then those that miss the pace alone, the first token alone, both; the least missing first.
+class LatencyScorer final : public Scorer {
+ public:
+  LatencyScorer(const PluginSpec& spec, const PredictionSpec& prediction)
+      : prediction_(prediction),
+        first_(spec.number("ttftWeight", 0.8)),
+        pace_(spec.number("tpotWeight", 0.2)),
+        most_(spec.text("headroomSelectionStrategy") == "most"),
+        composite_only_(spec.text("headroomSelectionStrategy") == "composite-only"),
+        composite_(CompositeWeights::of(spec)) {
+    if (first_ + pace_ <= 0) first_ = 1;
+  }
+  std::string_view type() const override { return "latency-scorer"; }
+
+  void score(const Inputs& in, Candidates candidates, std::span<double> scores) const override {
+    if (composite_only_ || !predicted(candidates)) return composite_scores(in, candidates, composite_, scores);
+    const Headrooms headrooms = headrooms_of(in, candidates, prediction_);
+    std::fill(scores.begin(), scores.end(), 0.0);
+    const auto idle = [&](size_t i) { return in_flight(candidates[i]) == 0; };
+    const auto late = [&](size_t i) { return headrooms[i].first_token < 0; };
+    const auto slow = [&](size_t i) { return headrooms[i].pace < 0; };
+    const auto among = [&](const auto& member, bool most) { return rank(headrooms, member, most, scores); };
+    static_cast<void>(among([&](size_t i) { return !late(i) && !slow(i); }, most_) || among(idle, false) ||
+                      among([&](size_t i) { return !late(i); }, false) ||
+                      among([&](size_t i) { return !slow(i); }, false) || among([](size_t) { return true; }, false));
+  }
+
+  std::span<const std::string_view> term_names() const override { return names; }
+  void terms(const Inputs&, Candidates candidates, std::span<double> values) const override {
+    auto value = values.begin();
+    for (const Candidate& candidate : candidates) {
+      *value++ = candidate.predicted.first_token;
+      *value++ = candidate.predicted.per_token;
+      *value++ = candidate.predicted.whole;
+    }
+  }
+
+ private:
+  static constexpr std::string_view names[] = {"first_token_s", "per_token_s", "whole_s"};
+
+  // Scores the members by the size of their headroom, the smallest best, or the largest where `most`; false: there are
+  // none.
+  template <typename Member>
+  bool rank(Headrooms headrooms, const Member& member, bool most, std::span<double> scores) const {
+    Range first, pace;
+    for (size_t i = 0; i < headrooms.size(); ++i) {
+      if (!member(i)) continue;
+      first.add(std::abs(headrooms[i].first_token));
+      pace.add(std::abs(headrooms[i].pace));
+    }
+    if (first.high < 0) return false;
+    double weight = first_ / (first_ + pace_);
+    if (first.empty() != pace.empty()) weight = first.empty() ? 0 : 1;
+    for (size_t i = 0; i < headrooms.size(); ++i) {
+      if (!member(i)) continue;
+      const double place = weight * first.place(std::abs(headrooms[i].first_token)) +
+                           (1 - weight) * pace.place(std::abs(headrooms[i].pace));
+      scores[i] = std::min(1.0, (std::floor((most ? place : 1 - place) * steps) + 1) / steps);
+    }
+    return true;
+  }
+
+  PredictionSpec prediction_;
+  double first_, pace_;  // weights
+  bool most_, composite_only_;
+  CompositeWeights composite_;
+};
+
+// slo-headroom-tier-filter: those with headroom, but now and then those without, so that they are tried again.
+class HeadroomTierFilter final : public Filter {
+ public:
+  HeadroomTierFilter(const PluginSpec& spec, const PredictionSpec& prediction)
+      : prediction_(prediction), exploration_(spec.number("epsilonExploreNeg", 0.01)) {}
+  std::string_view type() const override { return "slo-headroom-tier-filter"; }
+  void filter(const Inputs& in, std::vector<Candidate>& candidates) const override {
+    if (!predicted(candidates)) return;
+    const auto fits = [&](const Candidate& candidate) { return headroom_of(in, candidate, prediction_).positive(); };
+    const auto count = std::count_if(candidates.begin(), candidates.end(), fits);
+    if (count == 0 || count == std::ssize(candidates)) return;
+    const bool wanted = exploration_ <= 0 || !in.random.chance(exploration_);
+    std::erase_if(candidates, [&](const Candidate& candidate) { return fits(candidate) != wanted; });
+  }
+
+ private:
+  PredictionSpec prediction_;
+  double exploration_;
+};
+
+// latency-slo-admitter: refuses requests of negative priority that say how fast they want an answer, when nobody is
+// expected to be that fast and nobody is idle, or as good as empty, which predictions know little of.
+class LatencyAdmitter final : public Admitter {
+ public:
+  explicit LatencyAdmitter(const PredictionSpec& prediction) : prediction_(prediction) {}
+  std::string_view type() const override { return "latency-slo-admitter"; }
+  NoEndpoint refusal(const Inputs& in, Candidates candidates) const override {
+    const bool asks = in.features.slo_ttft_ms > 0 || in.features.slo_tpot_ms > 0;
+    if (in.features.priority >= 0 || !asks || !predicted(candidates)) return NoEndpoint::none;
+    const auto may = [&](const Candidate& candidate) {
+      if (in_engine(in, candidate) == 0) return true;
+      if (known(in, candidate) && candidate.endpoint->metrics.kv_usage < cold) return true;
+      return headroom_of(in, candidate, prediction_).positive();
+    };
+    return std::any_of(candidates.begin(), candidates.end(), may) ? NoEndpoint::none : NoEndpoint::too_slow;
+  }
+
+ private:
+  static constexpr double cold = 0.02;  // KV use
+  PredictionSpec prediction_;
+};
+
+}  // namespace
+
+Headroom headroom_of(const Inputs& in, const Candidate& candidate, const PredictionSpec& prediction) {
+  const std::string* const role =
+      prediction.role_label.empty() ? nullptr : label_of(candidate, prediction.role_label);
+  const Prediction& predicted = candidate.predicted;
+  const bool paced = prediction.streaming && predicted.per_token > 0 && (role == nullptr || *role != "prefill");
+  const double time = prediction.streaming ? predicted.first_token : predicted.whole;
+  const double first_slo = in.features.slo_ttft_ms / 1000;
+  const double pace_slo = paced ? in.features.slo_tpot_ms / 1000 * prediction.pace_factor : 0;
+  if (first_slo <= 0 && pace_slo <= 0) return {-time, paced ? -predicted.per_token : 0};
+  return {first_slo > 0 ? first_slo - time : 0, pace_slo > 0 ? pace_slo - predicted.per_token : 0};
+}
+
+std::span<const Headroom> headrooms_of(const Inputs& in, Candidates candidates, const PredictionSpec& prediction) {
+  thread_local std::vector<Headroom> out;  // one for each shard
+  out.clear();
+  for (const Candidate& candidate : candidates) out.push_back(headroom_of(in, candidate, prediction));
+  return out;
+}
+
+CompositeWeights CompositeWeights::of(const PluginSpec& spec) {
+  const CompositeWeights said = {spec.number("compositeKVWeight", 1), spec.number("compositeQueueWeight", 1),
+                                 spec.number("compositePrefixWeight", 1)};
+  const double sum = said.kv + said.queue + said.prefix;
+  if (sum <= 0) return {1, 0, 0};
+  return {said.kv / sum, said.queue / sum, said.prefix / sum};
+}
+
+double cached_share(const Inputs& in, const Candidate& candidate) {
+  const size_t blocks = in.features.blocks.size();
+  return blocks == 0 ? 0 : static_cast<double>(candidate.matched_blocks) / static_cast<double>(blocks);
+}
+
+void composite_scores(const Inputs& in, Candidates candidates, const CompositeWeights& weights,
+                      std::span<double> scores) {
+  double longest = 0;
+  for (const Candidate& candidate : candidates) longest = std::max(longest, waiting(in, candidate));
+  for (size_t i = 0; i < candidates.size(); ++i) {
+    const Candidate& candidate = candidates[i];
+    const double queue = longest > 0 ? (longest - waiting(in, candidate)) / longest : 1;
+    const double free =
+        known(in, candidate) ? 1 - std::clamp(candidate.endpoint->metrics.kv_usage, 0.0, 1.0) : 0.5;
+    const double score = weights.kv * free + weights.queue * queue + weights.prefix * cached_share(in, candidate);
+    scores[i] = std::round(score * steps) / steps;
+  }
+}
+
+std::unique_ptr<Scorer> make_latency_scorer(const PluginSpec& spec, const PredictionSpec& prediction) {
+  if (spec.info->type == "latency-scorer") return std::make_unique<LatencyScorer>(spec, prediction);
+  if (spec.info->type == "predicted-latency-scorer") return make_predicted_latency_scorer(spec);
+  return nullptr;
+}
+
+std::unique_ptr<Filter> make_latency_filter(const PluginSpec& spec, const PredictionSpec& prediction) {
+  if (spec.info->type != "slo-headroom-tier-filter") return nullptr;
+  return std::make_unique<HeadroomTierFilter>(spec, prediction);
+}
+
+std::unique_ptr<Admitter> make_admitter(const PluginSpec& spec, const PredictionSpec& prediction) {
+  const std::string_view type = spec.info->type;
+  if (type == "latency-slo-admitter") return std::make_unique<LatencyAdmitter>(prediction);
+  if (type == "predicted-latency-scorer") return std::make_unique<LatencyAdmitter>(prediction_of(spec));
+  return nullptr;
+}
+
+bool reads_predictions(const PluginSpec& spec) {
+  constexpr std::string_view readers[] = {"latency-scorer", "predicted-latency-scorer", "slo-headroom-tier-filter",
+                                          "latency-slo-admitter"};
+  return spec.text("ttftSource") == "latencyPredictor" ||
+         std::find(std::begin(readers), std::end(readers), spec.info->type) != std::end(readers);
+}
+
+}  // namespace penstock::routing
