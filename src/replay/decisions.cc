@@ -25,6 +25,12 @@ class Reader {
     if (!ok()) return;
     if (from.find_field_unordered(key).get(found) != simdjson::SUCCESS || !read(found, out)) fail(key);
   }
+  // One that pages of earlier versions do not have.
+  template <typename T>
+  void get_if_there(object& from, std::string_view key, T& out) {
+    value found;
+    if (ok() && from.find_field_unordered(key).get(found) == simdjson::SUCCESS && !read(found, out)) fail(key);
+  }
   // A duration or a moment, in nanoseconds.
   template <typename T>
   void get_ns(object& from, std::string_view key, T& out) {
@@ -143,7 +149,7 @@ void read_inputs(Reader& reader, object& from, routing::DecisionInputs& out) {
   reader.get(from, "slo_tpot_ms", out.slo_tpot_ms);
   reader.get(from, "blocks", out.blocks);
   reader.get(from, "block_tokens", out.block_tokens);
-  reader.get(from, "prefix_uses", out.prefix_uses);
+  reader.get_if_there(from, "prefix_uses", out.prefix_uses);
   reader.each(from, "endpoints", [&](value& item) {
     object endpoint;
     if (item.get_object().get(endpoint) != simdjson::SUCCESS) return reader.fail("endpoints");

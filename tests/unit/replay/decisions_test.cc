@@ -178,6 +178,28 @@ TEST_CASE("what decided otherwise is noticed: the endpoint, or only its reasons"
   CHECK(decide_again(decision, "", &now) == Verdict::not_recorded);
 }
 
+TEST_CASE("pages of versions that did not count uses of prefixes are read as without any") {
+  std::string page = page_of(1, 3);
+  const std::string_view name = ",\"prefix_uses\":";
+  size_t cut = 0;
+  for (size_t at = page.find(name); at != std::string::npos; at = page.find(name), ++cut) {
+    page.erase(at, page.find(',', at + 1) - at);
+  }
+  CHECK(cut == 3);
+  const auto decisions = read_decisions(page, "p");
+  REQUIRE(decisions.ok());
+  REQUIRE(decisions->size() == 3);
+  CHECK(decisions->back().inputs.prefix_uses == 0);
+  CHECK(decisions->back().inputs.endpoints.size() > 1);
+  std::string now;
+  CHECK(decide_again(decisions->back(), "", &now) != Verdict::not_recorded);
+  page = page_of(1, 1);
+  page.insert(page.find(name) + name.size(), "\"no number\",\"x\":");
+  const auto wrong = read_decisions(page, "p");
+  REQUIRE_FALSE(wrong.ok());
+  CHECK(wrong.error().text.find("\"prefix_uses\"") != std::string::npos);
+}
+
 TEST_CASE("pages that are none, and decisions of pools too large to be kept") {
   const auto problem = [](std::string_view page) {
     const auto decisions = read_decisions(page, "p");
