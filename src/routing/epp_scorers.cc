@@ -150,11 +150,25 @@ class NoHitLruScorer final : public Scorer {
   mutable std::atomic<uint64_t> clock_{0};
 };
 
+// Tokens to compute times requests in flight, this one included.
+class LMetricScorer final : public Scorer {
+ public:
+  std::string_view type() const override { return "lmetric-scorer"; }
+  void score(const Inputs& in, Candidates candidates, Scores scores) const override {
+    const auto blocks = static_cast<double>(in.features.blocks.size());
+    for (size_t i = 0; i < candidates.size(); ++i) {
+      scores[i] = (blocks - candidates[i].matched_blocks) * (in_flight(candidates[i]) + 1);
+    }
+    fewest_first(scores);
+  }
+};
+
 }  // namespace
 
 std::unique_ptr<Scorer> make_scorer(const PluginSpec& spec, const PredictionSpec& prediction) {
   const std::string_view type = spec.info->type;
   if (auto scorer = make_latency_scorer(spec, prediction)) return scorer;
+  if (type == "lmetric-scorer") return std::make_unique<LMetricScorer>();
   if (type == "load-aware-scorer") return load_aware(spec);
   if (type == "token-load-scorer") return token_load(spec);
   if (type == "session-affinity-scorer") return session_affinity(spec);

@@ -7,6 +7,7 @@
 #include "latency.h"
 #include "load_estimate.h"
 #include "pace.h"
+#include "penstock/routing/session_token.h"
 #include "plugins.h"
 
 namespace penstock::routing {
@@ -74,6 +75,19 @@ class HeaderFilter final : public Filter {
       if (!entry.empty() && (entry == address || without_brackets(entry) == host)) return true;
     }
     return false;
+  }
+};
+
+// The one whose token the request brings; all when it is not among them.
+class SessionFilter final : public Filter {
+ public:
+  std::string_view type() const override { return "session-affinity-filter"; }
+  void filter(const Inputs& in, std::vector<Candidate>& candidates) const override {
+    const auto is_it = [&](const Candidate& candidate) {
+      return is_session_token(in.features.session, candidate.endpoint->state->name);
+    };
+    if (std::none_of(candidates.begin(), candidates.end(), is_it)) return;
+    std::erase_if(candidates, [&](const Candidate& candidate) { return !is_it(candidate); });
   }
 };
 
@@ -211,6 +225,7 @@ std::unique_ptr<Filter> make_filter(const PluginSpec& spec, const PredictionSpec
   const std::string_view type = spec.info->type;
   if (auto filter = make_latency_filter(spec, prediction)) return filter;
   if (type == "header-based-testing-filter") return std::make_unique<HeaderFilter>();
+  if (type == "session-affinity-filter") return std::make_unique<SessionFilter>();
   if (type == "by-label") {
     return by_label(spec, spec.text("label"), spec.texts("validValues"), spec.flag("allowsNoLabel", false));
   }

@@ -117,33 +117,10 @@ class HeadroomTierFilter final : public Filter {
   double exploration_;
 };
 
-// latency-slo-admitter: refuses requests of negative priority that say how fast they want an answer, when nobody is
-// expected to be that fast and nobody is idle, or as good as empty, which predictions know little of.
-class LatencyAdmitter final : public Admitter {
- public:
-  explicit LatencyAdmitter(const PredictionSpec& prediction) : prediction_(prediction) {}
-  std::string_view type() const override { return "latency-slo-admitter"; }
-  NoEndpoint refusal(const Inputs& in, Candidates candidates) const override {
-    const bool asks = in.features.slo_ttft_ms > 0 || in.features.slo_tpot_ms > 0;
-    if (in.features.priority >= 0 || !asks || !predicted(candidates)) return NoEndpoint::none;
-    const auto may = [&](const Candidate& candidate) {
-      if (in_engine(in, candidate) == 0) return true;
-      if (known(in, candidate) && candidate.endpoint->metrics.kv_usage < cold) return true;
-      return headroom_of(in, candidate, prediction_).positive();
-    };
-    return std::any_of(candidates.begin(), candidates.end(), may) ? NoEndpoint::none : NoEndpoint::too_slow;
-  }
-
- private:
-  static constexpr double cold = 0.02;  // KV use
-  PredictionSpec prediction_;
-};
-
 }  // namespace
 
 Headroom headroom_of(const Inputs& in, const Candidate& candidate, const PredictionSpec& prediction) {
-  const std::string* const role =
-      prediction.role_label.empty() ? nullptr : label_of(candidate, prediction.role_label);
+  const std::string* const role = prediction.role_label.empty() ? nullptr : label_of(candidate, prediction.role_label);
   const Prediction& predicted = candidate.predicted;
   const bool paced = prediction.streaming && predicted.per_token > 0 && (role == nullptr || *role != "prefill");
   const double time = prediction.streaming ? predicted.first_token : predicted.whole;
@@ -180,8 +157,7 @@ void composite_scores(const Inputs& in, Candidates candidates, const CompositeWe
   for (size_t i = 0; i < candidates.size(); ++i) {
     const Candidate& candidate = candidates[i];
     const double queue = longest > 0 ? (longest - waiting(in, candidate)) / longest : 1;
-    const double free =
-        known(in, candidate) ? 1 - std::clamp(candidate.endpoint->metrics.kv_usage, 0.0, 1.0) : 0.5;
+    const double free = known(in, candidate) ? 1 - std::clamp(candidate.endpoint->metrics.kv_usage, 0.0, 1.0) : 0.5;
     const double score = weights.kv * free + weights.queue * queue + weights.prefix * cached_share(in, candidate);
     scores[i] = std::round(score * steps) / steps;
   }
@@ -196,13 +172,6 @@ std::unique_ptr<Scorer> make_latency_scorer(const PluginSpec& spec, const Predic
 std::unique_ptr<Filter> make_latency_filter(const PluginSpec& spec, const PredictionSpec& prediction) {
   if (spec.info->type != "slo-headroom-tier-filter") return nullptr;
   return std::make_unique<HeadroomTierFilter>(spec, prediction);
-}
-
-std::unique_ptr<Admitter> make_admitter(const PluginSpec& spec, const PredictionSpec& prediction) {
-  const std::string_view type = spec.info->type;
-  if (type == "latency-slo-admitter") return std::make_unique<LatencyAdmitter>(prediction);
-  if (type == "predicted-latency-scorer") return std::make_unique<LatencyAdmitter>(prediction_of(spec));
-  return nullptr;
 }
 
 bool reads_predictions(const PluginSpec& spec) {

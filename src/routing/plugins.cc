@@ -158,6 +158,18 @@ constexpr P predicted_latency_parameters[] = {
     {"contextTTL", any, 0, 0, {}, false, always_counted},
     match_source,
 };
+// Tokens are given and taken under one name.
+constexpr std::string_view session_headers[] = {"x-session-token"};
+constexpr std::string_view session_strategies[] = {"encoded_endpoint_header"};
+constexpr P session_parameters[] = {{"algorithm", choice, 0, 0, session_strategies},
+                                    {"headerName", choice, 0, 0, session_headers}};
+constexpr P session_filter_parameters[] = {{"strategy", choice, 0, 0, session_strategies},
+                                           {"encodedEndpointHeaderConfig.header", choice, 0, 0, session_headers}};
+constexpr P lmetric_parameters[] = {match_source, load_source};
+constexpr P probabilistic_parameters[] = {{"queueDepthThreshold", number, 1e-3, many},
+                                          {"kvCacheUtilThreshold", number, 1e-6, 1},
+                                          {"power", number, 1e-3, 100},
+                                          {"k", number, 1e-9, many}};
 constexpr P tier_parameters[] = {{"epsilonExploreNeg", number, 0, 1}, latency_source};
 constexpr P latency_admitter_parameters[] = {latency_source};
 constexpr std::string_view concurrency_modes[] = {"requests", "tokens"};
@@ -218,6 +230,10 @@ constexpr P inflight_parameters[] = {match_source};
 
 constexpr std::string_view own_ports = "each rank is an endpoint at a port of its own, so there is no primaryPort";
 constexpr std::string_view predicts = "latency is predicted by the model of the expected cost, without a sidecar";
+constexpr std::string_view no_media_index =
+    "media are not hashed one by one; prefix-cache-scorer matches what stands before them, too";
+constexpr std::string_view own_gauges = "of model servers only the gauges are read that scorers here look at";
+constexpr std::string_view no_topology = "endpoints are told apart by their labels only: use label-selector-filter";
 constexpr std::string_view superseded = "it never was in a release; use latency-scorer or predicted-latency-scorer";
 constexpr std::string_view scraped = "endpoints are scraped as metrics.* of the GatewayConfig says";
 constexpr std::string_view watched = "the gateway watches the cluster itself";
@@ -234,7 +250,8 @@ constexpr PluginInfo types[] = {
     {"load-aware-scorer", scorer, load_aware_parameters},
     {"token-load-scorer", scorer, token_load_parameters},
     {"lora-affinity-scorer", scorer},
-    {"session-affinity-scorer", scorer},
+    {"session-affinity-scorer", scorer, session_parameters},
+    {"lmetric-scorer", scorer, lmetric_parameters, {}, true},
     {"no-hit-lru-scorer", scorer, no_hit_parameters, {}, true},
     {"expected-cost-scorer", scorer, {}, {}, true},
     {"least-load-scorer", scorer},
@@ -243,6 +260,7 @@ constexpr PluginInfo types[] = {
     {"context-length-aware", scorer_and_filter, context_length_parameters},
     {"by-label", filter, by_label_parameters},
     {"by-label-selector", filter, selector_parameters},
+    {"session-affinity-filter", filter, session_filter_parameters},
     {"decode-filter", filter},
     {"prefill-filter", filter},
     {"encode-filter", filter},
@@ -262,6 +280,7 @@ constexpr PluginInfo types[] = {
     {"always-disagg-pd-decider", decider},
     {"always-disagg-multimodal-decider", decider},
     {"latency-slo-admitter", admitter, latency_admitter_parameters, {}, true},
+    {"probabilistic-admitter", admitter, probabilistic_parameters},
     {"late-binding-detector", saturation, late_binding_parameters},
     {"least-work-ordering-policy", flow, least_work_parameters},
     {"fcfs-ordering-policy", flow},
@@ -284,7 +303,9 @@ constexpr PluginInfo types[] = {
     {"k8s-notification-source", built_in, {}, watched},
     {"endpoint-notification-source", built_in, {}, watched},
     {"openai-parser", built_in, {}, parsed},
+    {"anthropic-parser", built_in, {}, parsed},
     {"passthrough-parser", built_in, {}, parsed},
+    {"models-responder", built_in, {}, "/v1/models is answered for the pool"},
     {"slo-scorer", unsupported, {}, superseded},
     {"slo-request-tracker", unsupported, {}, superseded},
     {"slo-aware-profile-handler", unsupported, {}, superseded},
@@ -292,6 +313,29 @@ constexpr PluginInfo types[] = {
      unsupported,
      {},
      "ranks are reached at ports of their own: list them as targetPorts, and use single-profile-handler"},
+    {"header-profile-handler", unsupported, {}, "no coordinator calls once for each stage; use disagg-profile-handler"},
+    {"mm-embeddings-cache-scorer", unsupported, {}, no_media_index},
+    {"mm-embeddings-cache-producer", unsupported, {}, no_media_index},
+    {"burst-prefix-cache-producer",
+     unsupported,
+     {},
+     "nobody is held up to be put together with others: a prompt counts "
+     "as held from its pick on; leave it out"},
+    {"p2p-source-producer", unsupported, {}, "model servers are not told of each other's caches"},
+    {"endpoint-attribute-filter", unsupported, {}, own_gauges},
+    {"endpoint-attribute-scorer", unsupported, {}, own_gauges},
+    {"dcgm-data-source", unsupported, {}, own_gauges},
+    {"dcgm-extractor", unsupported, {}, own_gauges},
+    {"topology-extractor", unsupported, {}, no_topology},
+    {"topology-affinity-filter", unsupported, {}, no_topology},
+    {"topology-affinity-scorer", unsupported, {}, no_topology},
+    {"header-label-affinity-scorer", unsupported, {}, no_topology},
+    {"program-aware-fairness", unsupported, {}, "flows take turns: use round-robin-fairness-policy"},
+    {"agent-identity", unsupported, {}, "who shares a turn is said by x-gateway-inference-fairness-id"},
+    {"file-discovery",
+     unsupported,
+     {},
+     "endpoints are listed in the GatewayConfig, or come from manifests or a cluster"},
     {"vllmgrpc-parser", unsupported, {}, "gRPC is not spoken here"},
     {"request-attribute-reporter", unsupported, {}, "nobody stands behind the gateway to report to"},
     {"eviction-sheddable-filter", unsupported, {}, "running requests are never evicted"},
@@ -308,6 +352,7 @@ constexpr Alias aliases[] = {
     {"always-disagg-encode-decider", "always-disagg-multimodal-decider"},
     {"latency-predictor", "predicted-latency-producer"},
     {"latency-admission", "latency-slo-admitter"},
+    {"label-selector-filter", "by-label-selector"},
 };
 
 template <typename T>
@@ -326,13 +371,13 @@ void add_plugin(Profile& profile, const ProfileSpec::Use& use, const PredictionS
     profile.picker = make_picker(plugin.info->type, static_cast<size_t>(plugin.number("maxNumOfEndpoints", 1)));
     return;
   }
+  profile.gives_session_tokens |= plugin.info->type.starts_with("session-affinity-");
   if (auto filter = make_filter(plugin, prediction)) {
     profile.filters.push_back(std::move(filter));
     profile.filter_names.push_back(plugin.name);
   }
   if (auto scorer = make_scorer(plugin, prediction)) {
     if (plugin.info->type == "no-hit-lru-scorer") profile.listeners.push_back(scorer.get());
-    if (plugin.info->type == "session-affinity-scorer") profile.gives_session_tokens = true;
     profile.scorers.push_back({std::move(scorer), use.weight, plugin.name});
   }
 }
@@ -385,7 +430,7 @@ std::string_view to_string(PluginKind kind) {
     case decider:
       return "decider";
     case admitter:
-      return "admitter";
+      return "plugin of admission";
     case detector:
     case saturation:
       return "saturation detector";

@@ -82,6 +82,7 @@ TEST_CASE("every plugin that runs in a profile can be made, and says which it is
   }
   CHECK(find_plugin_type("kv-cache-scorer") == find_plugin_type("kv-cache-utilization-scorer"));
   CHECK(find_plugin_type("prefill-header-handler") == find_plugin_type("disagg-headers-handler"));
+  CHECK(find_plugin_type("label-selector-filter") == find_plugin_type("by-label-selector"));
   CHECK(find_plugin_type("queue") == nullptr);
 }
 
@@ -121,6 +122,55 @@ TEST_CASE("session-affinity-scorer: the endpoint whose token the request brings"
   CHECK(bench.score(plugin("session-affinity-scorer")) == Scores{0, 1, 0});
   bench.features.session = "anything else";
   CHECK(bench.score(plugin("session-affinity-scorer")) == Scores{0, 0, 0});
+}
+
+TEST_CASE("session-affinity-filter: that endpoint alone, or all when it is not among them") {
+  Bench bench(3);
+  CHECK(bench.filter(plugin("session-affinity-filter")) == Names{"a", "b", "c"});
+  std::string token;
+  append_session_token(token, "b");
+  bench.features.session = token;
+  CHECK(bench.filter(plugin("session-affinity-filter")) == Names{"b"});
+  bench.features.session = "anything else";
+  CHECK(bench.filter(plugin("session-affinity-filter")) == Names{"a", "b", "c"});
+  ProfileSpec profile;
+  profile.plugins.push_back({plugin("session-affinity-filter")});
+  CHECK(make_profile(SchedulingSpec{.primary = profile})->gives_session_tokens);
+}
+
+TEST_CASE("lmetric-scorer: tokens to compute times requests in flight") {
+  Bench bench(3);
+  const std::vector<uint64_t> blocks(10, 1);
+  bench.features.blocks = blocks;
+  CHECK(bench.score(plugin("lmetric-scorer")) == Scores{1, 1, 1});
+  bench.matched = {5, 0, 9};
+  bench.builder.state(2).load.requests = 4;
+  CHECK(bench.score(plugin("lmetric-scorer")) == Scores{1, 0, 1});  // 5 x 1, 10 x 1, 1 x 5
+}
+
+TEST_CASE("probabilistic-admitter: the busier the pool, the more of the sheddable requests are refused") {
+  Bench bench(2);
+  const auto refused = [&](Parameters parameters = {}) {
+    const auto admitter = make_admitter(plugin("probabilistic-admitter", std::move(parameters)));
+    int count = 0;
+    for (int i = 0; i < 1000; ++i) {
+      const NoEndpoint why = admitter->refusal({bench.features, at_ms(0), bench.random}, bench.candidates());
+      CHECK((why == NoEndpoint::none || why == NoEndpoint::shed));
+      count += why == NoEndpoint::shed ? 1 : 0;
+    }
+    return count;
+  };
+  bench.features.priority = -1;
+  CHECK(refused() == 0);                                                                   // idle
+  bench.builder.view(0).metrics.kv_usage = bench.builder.view(1).metrics.kv_usage = 0.16;  // a fifth of 0.8
+  const int some = refused();                                                              // 300 x 0.2^5: 96 of 1,000
+  CHECK(some > 50);
+  CHECK(some < 150);
+  CHECK(refused({{"k", 1e6}}) == 1000);
+  bench.builder.view(0).metrics.waiting = 10;
+  CHECK(refused() == 1000);
+  bench.features.priority = 0;
+  CHECK(refused() == 0);
 }
 
 TEST_CASE("session tokens are base64 of the name, whatever its length") {
