@@ -308,6 +308,9 @@ void Router::State::run_stages(const Inputs& in, const endpoints::Pool& pool, De
   if (run_stage(profile.prefill, in, pool, decision, timer)) {
     decision.prefill = candidates.front().endpoint->state;
     decision.prefill_matched_blocks = candidates.front().matched_blocks;
+    const Prediction& there = candidates.front().predicted;
+    decision.predicted.known |= there.known;
+    if (there.known) decision.predicted.first_token = there.first_token;
     if (why != nullptr) why->stages.emplace_back("prefill", decision.prefill->name);
   }
   const bool prefills = decision.prefill != nullptr;

@@ -318,6 +318,20 @@ TEST_CASE("a profile that predicts says of the chosen what it expects, and its a
   // Who has been admitted is not asked again.
   endpoints::EndpointState* const tried[] = {&builder.state(0)};
   CHECK(router.decide(features, builder.pool, at_ms(0), tried).endpoint == &builder.state(1));
+  // Where another endpoint computes the prompt, the first token is expected of that one.
+  features.priority = 0;
+  SchedulingSpec split = spec;
+  split.prefill = spec.primary;
+  split.prefill_rule.when = StageRule::When::always;
+  builder.state(0).load.prefill_tokens = 50'000;
+  const std::unique_ptr<Profile> stages = make_profile(split);
+  Router splitting(*stages, index, 1);
+  const Decision both = splitting.decide(features, builder.pool, at_ms(0), {});
+  REQUIRE(both.prefill == &builder.state(1));
+  CHECK(both.predicted.first_token < 10);
+  endpoints::EndpointState* const only_busy[] = {&builder.state(1)};
+  CHECK(splitting.decide(features, builder.pool, at_ms(0), only_busy).predicted.first_token < 10);
+  builder.state(0).load.prefill_tokens = 0;
   // No predictions, no refusal.
   spec.prediction->made = false;
   const std::unique_ptr<Profile> without = make_profile(spec);
