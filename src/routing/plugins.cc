@@ -221,11 +221,21 @@ constexpr std::string_view no_tokenizer =
     "there is no tokenizer: prompts given as text are counted and matched approximately, by their bytes";
 constexpr P token_parameters[] = {
     {"modelName", any, 0, 0, {}, false, no_tokenizer},
+    {"backend", any, 0, 0, {}, false, no_tokenizer},
     {"vllm", any, 0, 0, {}, false, no_tokenizer},
     {"sglang", any, 0, 0, {}, false, no_tokenizer},
     {"udsTokenizerConfig", any, 0, 0, {}, false, no_tokenizer},
     {"estimate", any, 0, 0, {}, false, "tokens are estimated from bytes, at a rate learnt from the answers"},
 };
+constexpr std::string_view scraped = "endpoints are scraped as metrics.* of the GatewayConfig says";
+constexpr std::string_view metrics_paths[] = {"/metrics"}, models_paths[] = {"/v1/models"};
+constexpr std::string_view schemes[] = {"http"};
+constexpr P scrape_parameters[] = {{"scheme", choice, 0, 0, schemes},
+                                   {"path", choice, 0, 0, metrics_paths},
+                                   {"insecureSkipVerify", any, 0, 0, {}, false, scraped}};
+constexpr P models_parameters[] = {{"scheme", choice, 0, 0, schemes},
+                                   {"path", choice, 0, 0, models_paths},
+                                   {"insecureSkipVerify", any, 0, 0, {}, false, scraped}};
 constexpr P inflight_parameters[] = {match_source};
 
 constexpr std::string_view own_ports = "each rank is an endpoint at a port of its own, so there is no primaryPort";
@@ -235,7 +245,6 @@ constexpr std::string_view no_media_index =
 constexpr std::string_view own_gauges = "of model servers only the gauges are read that scorers here look at";
 constexpr std::string_view no_topology = "endpoints are told apart by their labels only: use label-selector-filter";
 constexpr std::string_view superseded = "it never was in a release; use latency-scorer or predicted-latency-scorer";
-constexpr std::string_view scraped = "endpoints are scraped as metrics.* of the GatewayConfig says";
 constexpr std::string_view watched = "the gateway watches the cluster itself";
 constexpr std::string_view parsed = "every path is read as what it is";
 
@@ -295,10 +304,10 @@ constexpr PluginInfo types[] = {
     {"token-producer", built_in, token_parameters, no_tokenizer},
     {"predicted-latency-producer", built_in, prediction_parameters, predicts},
     {"inflight-load-producer", built_in, inflight_parameters, "what is in flight is always counted"},
-    {"metrics-data-source", built_in, {}, scraped},
+    {"metrics-data-source", built_in, scrape_parameters, scraped},
     {"core-metrics-extractor", built_in, {}, scraped},
     {"model-server-protocol-metrics", built_in, {}, scraped},
-    {"models-data-source", built_in, {}, "every endpoint is asked for /v1/models"},
+    {"models-data-source", built_in, models_parameters, "every endpoint is asked for /v1/models"},
     {"model-server-protocol-models", built_in, {}, "every endpoint is asked for /v1/models"},
     {"k8s-notification-source", built_in, {}, watched},
     {"endpoint-notification-source", built_in, {}, watched},
