@@ -478,6 +478,8 @@ observability::ExportInput Control::gather() const {
     input.kv_events->ranks = listener_->status();
     input.kv_events->time_spent = listener_->time_spent();
     input.kv_events->index_size = told_->size();
+    input.kv_events->admitted = told_->admitted();
+    input.kv_events->evicted = told_->evicted();
   }
   if (shadow_ != nullptr) input.shadow_policy = options_.shadow_policy;
   input.reloads = reloads_;

@@ -65,6 +65,7 @@ bool BlockMap::place(uint64_t hash, uint64_t ours) {
   }
   if (blocks_.size() == blocks_max) return false;
   blocks_.emplace(hash, Block{ours, 1});
+  index_.count_admitted(1);
   return true;
 }
 
@@ -89,10 +90,12 @@ void BlockMap::remove(std::span<const uint64_t> hashes) {
     if (found == blocks_.end() || --found->second.copies > 0) continue;
     index_.forget(found->second.ours, slot_, rank_);
     blocks_.erase(found);
+    index_.count_evicted(1);
   }
 }
 
 void BlockMap::forget() {
+  index_.count_evicted(blocks_.size());
   if (!blocks_.empty()) blocks_ = {};  // to clear it would touch all its buckets, also for the next one
   refreshed_ = 0;
   index_.forget_all(slot_, rank_);

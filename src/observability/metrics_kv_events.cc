@@ -69,6 +69,25 @@ void add_connections(Families& families, const KvEventsInput& input) {
             [](const RankStatus& rank) { return rank.blocks; });
 }
 
+// By llm-d's names. That index is another one, but what its users watch is true of this one, too.
+void add_index(Families& families, const ExportInput& input) {
+  const auto counter = [&](std::string_view name, std::string help, double value) {
+    families.counter(name, std::move(help)).add(value);
+  };
+  counter("kvcache_index_admissions_total", "Blocks that model servers said they came to hold.",
+          static_cast<double>(input.kv_events->admitted));
+  counter("kvcache_index_evictions_total", "Blocks that model servers ceased to hold, or that are known no more.",
+          static_cast<double>(input.kv_events->evicted));
+  counter("kvcache_index_lookup_requests_total", "Decisions that asked which blocks of a prompt model servers hold.",
+          sum_over_shards(input, [](const ShardStats& stats) { return stats.told_lookups(); }));
+  const double hits = sum_over_shards(input, [](const ShardStats& stats) { return stats.told_hits(); });
+  counter("kvcache_index_lookup_hits_total", "Blocks of prompts that one model server held, the most for each.", hits);
+  counter("kvcache_index_max_pod_hit_count_total", "The same as kvcache_index_lookup_hits_total.", hits);
+  families.histogram("kvcache_index_lookup_latency_seconds", "Time of a lookup, of those decisions that are recorded.")
+      .add(merge_over_shards(
+          input, [](const ShardStats& stats) -> auto& { return stats.told_lookup_time(); }));
+}
+
 }  // namespace
 
 void add_kv_events_metrics(Families& families, const ExportInput& input) {
@@ -76,6 +95,7 @@ void add_kv_events_metrics(Families& families, const ExportInput& input) {
   add_events(families, *input.kv_events);
   add_streams(families, *input.kv_events);
   add_connections(families, *input.kv_events);
+  add_index(families, input);
   families.gauge("penstock_kv_events_index_size", "Entries of the index that KV events fill; approximate.")
       .add(static_cast<double>(input.kv_events->index_size));
   families.counter("penstock_kv_events_seconds_total", "Time that the control thread spent reading events.")

@@ -98,6 +98,7 @@ void ShardStats::decision_made(Duration cost, bool found, const endpoints::Endpo
 
 void ShardStats::count_plugins(const routing::Explanation& explained) {
   for (const routing::Explanation::PluginTime& time : explained.times) {
+    if (time.type == "precise-prefix-cache-producer") told_lookup_time_.record(to_seconds(time.took));
     std::atomic<PluginTime*>& place = plugin_times_[names_.plugins.index_of(time.point, time.type, time.name)];
     PluginTime* histogram = place.load(std::memory_order_relaxed);
     if (histogram == nullptr) {
@@ -114,6 +115,11 @@ void ShardStats::shadow_decided(bool agrees, double gain_seconds) {
   shadow_differed_.add();
   std::atomic<double>& sum = gain_seconds < 0 ? shadow_loss_ : shadow_gain_;
   sum.store(sum.load(std::memory_order_relaxed) + std::abs(gain_seconds), std::memory_order_relaxed);
+}
+
+void ShardStats::told_index_asked(uint32_t blocks) {
+  told_lookups_.add();
+  told_hits_.add(blocks);
 }
 
 void ShardStats::split_decided(routing::Split split, std::string_view target_model) {

@@ -296,6 +296,7 @@ Exchange::Progress Exchange::route() {
   const routing::Features wanted = features();
   routing::Explanation* const why = context_.observer.explanation_slot(now, head_.explain);
   const routing::Decision decision = decide(wanted, now, why);
+  if (decision.told_blocks.has_value()) context_.observer.told_index_asked(*decision.told_blocks);
   if (decision.endpoint != nullptr) {
     endpoint_ = decision.endpoint;
     predicted_ = decision.predicted;

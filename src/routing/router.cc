@@ -104,6 +104,7 @@ struct Router::State {
   std::vector<const EndpointView*> ejected_ones;
   std::vector<uint32_t> slots, matched;
   std::vector<ToldIndex::Match> told;
+  std::optional<uint32_t> told_longest;  // Decision::told_blocks
   ToldIndex::Scratch told_scratch;
   std::vector<double> scores;  // one row per scorer
   std::vector<EndpointState*> next, encode;
@@ -119,7 +120,7 @@ struct Router::State {
                     std::span<EndpointState* const> tried, Explanation* why);
   void panic(Explanation* why);
   void thin_recovering(Instant now, Explanation* why);
-  void match_prefix(const Features& features);
+  void match_prefix(const Features& features, PluginTimer timer);
   void match_told(const Features& features);
   void predict_all(const Inputs& in, PluginTimer timer);
   NoEndpoint refusal(const Inputs& in) const;
@@ -145,7 +146,7 @@ uint32_t tuned_block_tokens(const endpoints::Pool& pool, uint32_t otherwise) {
 
 Router::Router(const Profile& profile, PrefixIndex& index, uint64_t seed, const RouterOptions& options)
     : state_(std::make_unique<State>(
-          State{profile, index, Random(seed), options, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}})) {
+          State{profile, index, Random(seed), options, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}})) {
   PENSTOCK_ASSERT(profile.picker != nullptr);
 }
 
@@ -193,13 +194,15 @@ Decision Router::decide(const Features& features, const endpoints::Pool& pool, I
   decision.why_none = state.gather(features, pool, now, tried, why);
   if (state.candidates.empty()) return decision;
   const bool uses_prefix = state.profile.uses_prefix || (shadow != nullptr && shadow->uses_prefix);
-  if (uses_prefix && !features.blocks.empty()) state.match_prefix(features);
+  const PluginTimer timer(state.options, why);
+  state.told_longest.reset();
+  if (uses_prefix && !features.blocks.empty()) state.match_prefix(features, timer);
+  decision.told_blocks = state.told_longest;
   if (uses_prefix) decision.prefix = state.longest_prefix(features);
   const double uses = decision.prefix != 0 ? state.index.uses().count(decision.prefix, now) : 0;
   if (why != nullptr) record_matches(state.candidates, uses, pool, why->inputs);
 
   const Inputs in{features, now, state.random, state.options.metrics_stale_after, uses};
-  const PluginTimer timer(state.options, why);
   if (state.profile.predicts || (shadow != nullptr && shadow->predicts)) state.predict_all(in, timer);
   if (shadow != nullptr) state.offered = state.candidates;
   Random shadow_random = state.random;
@@ -354,7 +357,7 @@ bool Router::State::run_stage(const Profile::Stage& stage, const Inputs& in, con
   gather(in.features, pool, in.now, {}, nullptr);
   if (candidates.empty()) return false;
   const Profile& by = *stage.profile;
-  if (by.uses_prefix && !in.features.blocks.empty()) match_prefix(in.features);
+  if (by.uses_prefix && !in.features.blocks.empty()) match_prefix(in.features, timer);
   if (by.predicts) predict_all(in, timer);
   if (!filter(by, in, timer, nullptr)) return false;
   score_all(by, in, candidates, scores, timer);
@@ -461,7 +464,7 @@ void Router::State::thin_recovering(Instant now, Explanation* why) {
   candidates.resize(kept, Candidate{nullptr});
 }
 
-void Router::State::match_prefix(const Features& features) {
+void Router::State::match_prefix(const Features& features, PluginTimer timer) {
   slots.clear();
   for (const Candidate& candidate : candidates) {
     const EndpointState& endpoint = *candidate.endpoint->state;
@@ -475,7 +478,8 @@ void Router::State::match_prefix(const Features& features) {
   matched.resize(slots.size());
   index.match(features.blocks, slots, matched);
   for (size_t i = 0; i < candidates.size(); ++i) candidates[i].matched_blocks = matched[i];
-  if (options.told != nullptr && !features.told_blocks.empty()) match_told(features);
+  if (options.told == nullptr || features.told_blocks.empty()) return;
+  timer.time("DataProducer", "precise-prefix-cache-producer", "", [&] { match_told(features); });
 }
 
 // What an endpoint told of its cache counts instead of what was believed, once it told everything. Before that, the
@@ -486,6 +490,7 @@ void Router::State::match_told(const Features& features) {
   for (size_t i = 0; i < candidates.size(); ++i) {
     Candidate& candidate = candidates[i];
     const ToldIndex::Match& match = told[i];
+    told_longest = std::max(told_longest.value_or(0), match.blocks);
     candidate.told = match.complete || (match.told && match.blocks > candidate.matched_blocks);
     if (candidate.told) candidate.matched_blocks = match.blocks;
   }

@@ -131,6 +131,15 @@ class Precise(KvEvents):
             documented = set(re.findall(r"`(penstock_kv_events_\w+)", file.read()))
         self.assertGreaterEqual(len(documented), 3)
         self.assertEqual(documented - set(gateway.metrics().types), set())
+        # Four times asked and once explained, and each time somebody had all of it.
+        metrics = gateway.metrics()
+        self.assertEqual(metrics.value("kvcache_index_lookup_requests_total"), 5 * len(publishers))
+        for name in ("kvcache_index_lookup_hits_total", "kvcache_index_max_pod_hit_count_total"):
+            self.assertEqual((name, metrics.value(name)), (name, 5 * len(publishers) * BLOCKS))
+        self.assertEqual(metrics.types["kvcache_index_lookup_latency_seconds"], "histogram")
+        self.assertGreaterEqual(metrics.value("kvcache_index_lookup_latency_seconds_count"), len(publishers))
+        admitted = metrics.value("kvcache_index_admissions_total") - metrics.value("kvcache_index_evictions_total")
+        self.assertEqual(admitted, metrics.sum("penstock_kv_events_blocks"))
         status = gateway.status_page()["pools"][0]["endpoints"]
         told = {endpoint["address"]: endpoint["kv_events"] for endpoint in status}
         for publisher in publishers:

@@ -33,6 +33,7 @@ inline constexpr double epp_response_bytes[] = {
     1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32778, 65536};
 inline constexpr double epp_hit_bytes[] = {0, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536};
 inline constexpr double epp_hit_ratio[] = {0, .1, .2, .3, .4, .5, .6, .7, .8, .9, 1};
+inline constexpr double kv_lookup_seconds[] = {.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10};  // of llm-d's
 inline constexpr auto epp_request_bytes = powers_of_two<25>(64);
 
 // Our own.

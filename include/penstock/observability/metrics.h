@@ -38,7 +38,8 @@ struct ShardInput {
 struct KvEventsInput {
   std::vector<kvevents::RankStatus> ranks;
   Duration time_spent{};
-  size_t index_size = 0;  // of routing::ToldIndex
+  size_t index_size = 0;               // of routing::ToldIndex
+  uint64_t admitted = 0, evicted = 0;  // likewise
 };
 
 struct ExportInput {

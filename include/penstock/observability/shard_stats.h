@@ -93,6 +93,7 @@ class ShardStats final : public proxy::ExchangeObserver {
   void decision_made(Duration cost, bool found, const endpoints::EndpointState* endpoint,
                      std::string_view target_model) override;
   void shadow_decided(bool agrees, double gain_seconds) override;
+  void told_index_asked(uint32_t blocks) override;
   void split_decided(routing::Split split, std::string_view target_model) override;
   void model_rewritten(std::string_view rewrite, std::string_view model, std::string_view target_model) override;
   void model_not_restored() override { not_restored_.add(); }
@@ -137,6 +138,10 @@ class ShardStats final : public proxy::ExchangeObserver {
   const Histogram<epp_decision_seconds>& decision_time() const { return decision_time_; }
   const Histogram<epp_hit_ratio>& hit_ratio() const { return hit_ratio_; }
   const Histogram<epp_hit_bytes>& hit_bytes() const { return hit_bytes_; }
+  // Of ToldIndex: times it was asked, blocks found, and how long it took where a decision was explained.
+  uint64_t told_lookups() const { return told_lookups_.get(); }
+  uint64_t told_hits() const { return told_hits_.get(); }
+  const Histogram<kv_lookup_seconds>& told_lookup_time() const { return told_lookup_time_; }
   // The shadow policy's decisions; the seconds by which its choices were predicted to be better, and worse.
   uint64_t shadow_agreed() const { return shadow_agreed_.get(); }
   uint64_t shadow_differed() const { return shadow_differed_.get(); }
@@ -185,6 +190,8 @@ class ShardStats final : public proxy::ExchangeObserver {
   Histogram<inter_token_seconds> inter_token_;
   std::array<Histogram<stage_seconds>, proxy::stage_count> stages_;
   Histogram<epp_decision_seconds> decision_time_;
+  Counter told_lookups_, told_hits_;
+  Histogram<kv_lookup_seconds> told_lookup_time_;
   Counter shadow_agreed_, shadow_differed_;
   std::atomic<double> shadow_gain_{0}, shadow_loss_{0};
   Histogram<epp_hit_ratio> hit_ratio_;

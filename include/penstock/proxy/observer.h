@@ -105,6 +105,8 @@ class ExchangeObserver {
   virtual routing::Explanation* explanation_slot(Instant now, bool asked) { return nullptr; }
   // What the shadow policy made of the decision that was just obeyed (routing::Decision::Shadow).
   virtual void shadow_decided(bool agrees, double gain_seconds) {}
+  // A decision asked which blocks of the prompt model servers say they hold: so many at most.
+  virtual void told_index_asked(uint32_t blocks) {}
   // The profile disaggregates, and this is how the decision that was just obeyed splits the work.
   virtual void split_decided(routing::Split split, std::string_view target_model) {}
   // A rule of this InferenceModelRewrite has led a request for `model` to `target_model`.

@@ -200,8 +200,10 @@ struct Decision {
   };
   std::optional<Shadow> shadow;
   Prediction predicted;  // of `endpoint`, where the profile predicts
-  bool cold = false;     // no candidate is believed to hold any of the prompt
-  uint64_t prefix = 0;   // the longest prefix that any candidate holds: the hash of its last block; 0: none
+  // ToldIndex was asked: the longest run of the prompt's blocks that any candidate told of.
+  std::optional<uint32_t> told_blocks;
+  bool cold = false;    // no candidate is believed to hold any of the prompt
+  uint64_t prefix = 0;  // the longest prefix that any candidate holds: the hash of its last block; 0: none
   // A picker of several choices: where to go next if `endpoint` fails. Valid until the router decides again.
   std::span<endpoints::EndpointState* const> next = {};
   // Disaggregation: who computes the prompt, and with how much of it cached; who encodes its media.

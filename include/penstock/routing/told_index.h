@@ -39,6 +39,12 @@ class ToldIndex {
   // `block_tokens` 0: no block was told of yet. Not `told`: nothing is known of the rank.
   void set_state(uint32_t slot, uint32_t rank, bool told, bool complete, uint32_t block_tokens);
 
+  // Blocks that caches came to hold and ceased to hold, as they were told of.
+  void count_admitted(uint64_t blocks) { admitted_.fetch_add(blocks, std::memory_order_relaxed); }
+  void count_evicted(uint64_t blocks) { evicted_.fetch_add(blocks, std::memory_order_relaxed); }
+  uint64_t admitted() const { return admitted_.load(std::memory_order_relaxed); }
+  uint64_t evicted() const { return evicted_.load(std::memory_order_relaxed); }
+
   uint32_t ranks() const { return ranks_; }
   size_t size() const { return index_.size(); }
   size_t entries() const { return index_.entries(); }
@@ -53,6 +59,7 @@ class ToldIndex {
   uint32_t ranks_;
   PrefixIndex index_;  // by place
   std::unique_ptr<std::atomic<uint32_t>[]> states_;
+  std::atomic<uint64_t> admitted_{0}, evicted_{0};
 };
 
 }  // namespace penstock::routing

@@ -96,6 +96,22 @@ TEST_CASE("a block is gone with its last copy") {
   map.remove(hash);  // once too often
 }
 
+TEST_CASE("the index counts blocks that came to be held and those that ceased to be") {
+  Fixture f;
+  {
+    BlockMap map(f.index, 3, 0);
+    map.store(stored({1, 2, 3}, prompt(3)));
+    map.store(stored({1}, prompt(1)));  // again: nothing new is held
+    CHECK(f.index.admitted() == 3);
+    map.remove(std::vector<uint64_t>{3, 99});
+    CHECK(f.index.evicted() == 1);
+    map.remove(std::vector<uint64_t>{1});  // one of two copies
+    CHECK(f.index.evicted() == 1);
+  }
+  CHECK(f.index.evicted() == 3);  // who has gone holds nothing
+  CHECK(f.index.admitted() == 3);
+}
+
 TEST_CASE("adapters have chains of their own, and their children follow them") {
   Fixture f;
   BlockMap map(f.index, 3, 0);

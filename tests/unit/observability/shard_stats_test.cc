@@ -68,6 +68,23 @@ TEST_CASE("what was predicted of a stream is counted with it, and by how much it
   CHECK(page.find("type=\"predicted_tpot\"} 0.012\n") != std::string::npos);
 }
 
+TEST_CASE("lookups of what model servers tell are counted by llm-d's names") {
+  Gateway gateway;
+  gateway.shards[0].told_index_asked(4);
+  gateway.shards[1].told_index_asked(0);
+  gateway.input.kv_events.emplace();
+  gateway.input.kv_events->admitted = 9;
+  gateway.input.kv_events->evicted = 2;
+  std::string page;
+  export_metrics(page, gateway.input);
+  for (const char* const line :
+       {"admissions_total 9", "evictions_total 2", "lookup_requests_total 2", "lookup_hits_total 4",
+        "max_pod_hit_count_total 4", "lookup_latency_seconds_bucket{le=\"0.005\"} 0"}) {
+    CAPTURE(line);
+    CHECK(page.find(std::string("\nkvcache_index_") + line + "\n") != std::string::npos);
+  }
+}
+
 TEST_CASE("a request that was never scheduled counts as an error but not as a request") {
   Gateway gateway;
   proxy::ExchangeRecord record = streamed_answer(gateway.states[0]);
