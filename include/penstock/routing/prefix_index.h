@@ -68,7 +68,7 @@ class PrefixIndex {
   size_t bytes_most() const;  // that it may come to
   size_t entries() const;     // that there is room for
   // Doubles the table until there is room for so many; what it knows stays known. False: it may not grow so far, or
-  // there is no memory. One thread at a time, while any others use the index; takes some 10 ms for 32 MiB in use.
+  // there is no memory. One thread at a time, while any others use the index; takes 10 ms for 32 MiB in use.
   bool reserve(size_t wanted);
   PrefixUses& uses() { return uses_; }  // of the same prefixes
 
