@@ -115,7 +115,8 @@ Control::Control(const config::Command& command)
       told_(told_index(options_)),
       profile_(options_.endpoint_picker ? routing::make_profile(options_.endpoint_picker->scheduling)
                                         : profile_of(options_.policy)),
-      shadow_(profile_of(options_.shadow_policy)),
+      shadow_(options_.shadow_picker ? routing::make_profile(options_.shadow_picker->scheduling)
+                                     : profile_of(options_.shadow_policy)),
       hold_(flow_options(options_), net::system_clock(), &flow_stats_, &index_),
       shared_{options_,
               probe_,
@@ -481,7 +482,7 @@ observability::ExportInput Control::gather() const {
     input.kv_events->admitted = told_->admitted();
     input.kv_events->evicted = told_->evicted();
   }
-  if (shadow_ != nullptr) input.shadow_policy = options_.shadow_policy;
+  if (shadow_ != nullptr) input.shadow_policy = shadow_->name;
   input.reloads = reloads_;
   input.reloads_failed = reloads_failed_;
   input.access_log = access_log_.get();

@@ -329,6 +329,31 @@ void read_picker_file(LoadResult& result, const Places& places, const std::strin
       read_picker_text(text, {.file = result.options.epp_config}, result.problems, result.notes);
 }
 
+// Of a shadow only the choice of an endpoint counts.
+void note_what_shadows_cannot(const EndpointPicker& picker, LoadResult& result) {
+  const routing::SchedulingSpec& spec = picker.scheduling;
+  const bool more = picker.flow.enabled || spec.kv_events || spec.prefill || spec.encode || !spec.admitters.empty() ||
+                    !(spec.prefix == routing::PrefixSpec());
+  if (!more) return;
+  result.notes.push_back({picker.source, 0, "schedulingProfiles",
+                          "of a shadow only \"" + spec.primary.name +
+                              "\" has an effect: nobody waits, is refused or is listened to for it, nothing is "
+                              "disaggregated, and prompts are cut and matched as for the policy that is obeyed"});
+}
+
+void read_shadow_file(LoadResult& result, const Places& places, const std::string& config_file) {
+  const std::string& path = result.options.shadow_epp_config;
+  if (path.empty()) return;
+  if (places.given.contains("routing.shadow_policy")) {
+    result.problems.push_back(problem_of(places, config_file, "routing.shadow_policy",
+                                         "has no effect beside routing.shadow_epp_config; leave one out"));
+  }
+  std::string text;
+  if (!read_file(path, text, result)) return;
+  result.options.shadow_picker = read_picker_text(text, {.file = path}, result.problems, result.notes);
+  if (result.options.shadow_picker != nullptr) note_what_shadows_cannot(*result.options.shadow_picker, result);
+}
+
 // The objects themselves: their problems are problems of the configuration, which is taken whole or not at all.
 void read_manifests(LoadResult& result) {
   if (result.options.manifests.empty()) return;
@@ -354,6 +379,7 @@ LoadResult load(const Source& source) {
   if (!source.file.empty() && read_file(source.file, text, result)) read_yaml(text, source.file, result, places);
   apply_flags(source.flags, result, places);
   read_picker_file(result, places, source.file);
+  read_shadow_file(result, places, source.file);
   check_all(result, places, source.file);
   const bool discovers = result.options.kubernetes.enabled || !result.options.manifests.empty();
   if (source.needs_endpoints && result.options.endpoints.empty() && !discovers && result.problems.empty()) {
@@ -375,6 +401,7 @@ LoadResult load_text(std::string_view text, const std::string& file) {
   Places places;
   read_yaml(text, file, result, places);
   read_picker_file(result, places, file);
+  read_shadow_file(result, places, file);
   check_all(result, places, file);
   read_manifests(result);
   return result;

@@ -162,12 +162,17 @@ std::string shown(const std::string& value) {
   return value.empty() ? "none" : value;
 }
 
+using Picker = std::shared_ptr<const EndpointPicker>;
+
 // What is written in the EndpointPickerConfig, beside where it is.
-bool picker_changed(const Options& from, const Options& to) {
-  const auto canon = [](const Options& options) {
-    return options.endpoint_picker == nullptr ? std::string() : options.endpoint_picker->canon;
-  };
+bool picker_changed(const Picker& from, const Picker& to) {
+  const auto canon = [](const Picker& picker) { return picker == nullptr ? std::string() : picker->canon; };
   return canon(from) != canon(to);
+}
+
+void diff_picker(const Picker& from, const Picker& to, std::vector<std::string>& lines) {
+  if (!picker_changed(from, to)) return;
+  lines.push_back("the EndpointPickerConfig of " + (to ? to : from)->source + " has changed");
 }
 
 std::string describe_profile(const routing::ProfileSpec& profile) {
@@ -191,10 +196,8 @@ std::vector<std::string> diff(const Options& from, const Options& to) {
     const std::string before = to_text(key, from), after = to_text(key, to);
     if (before != after) lines.push_back(std::string(key.name) + ": " + shown(before) + " -> " + shown(after));
   }
-  if (picker_changed(from, to) && from.epp_config == to.epp_config) {
-    lines.push_back("the EndpointPickerConfig of " +
-                    (to.endpoint_picker ? to.endpoint_picker : from.endpoint_picker)->source + " has changed");
-  }
+  if (from.epp_config == to.epp_config) diff_picker(from.endpoint_picker, to.endpoint_picker, lines);
+  if (from.shadow_epp_config == to.shadow_epp_config) diff_picker(from.shadow_picker, to.shadow_picker, lines);
   diff_endpoints(from, to, lines);
   return lines;
 }
@@ -204,17 +207,24 @@ std::vector<std::string> changes_needing_restart(const Options& from, const Opti
   for (const Key& key : table()) {
     if (key.needs_restart && to_text(key, from) != to_text(key, to)) names.emplace_back(key.name);
   }
-  if (picker_changed(from, to)) names.emplace_back("routing.endpoint_picker (the EndpointPickerConfig)");
+  if (picker_changed(from.endpoint_picker, to.endpoint_picker)) {
+    names.emplace_back("routing.endpoint_picker (the EndpointPickerConfig)");
+  }
+  if (from.shadow_epp_config == to.shadow_epp_config && picker_changed(from.shadow_picker, to.shadow_picker)) {
+    names.emplace_back("routing.shadow_epp_config (the EndpointPickerConfig)");
+  }
   return names;
 }
 
 std::vector<std::string> describe_picker(const Options& options) {
   std::vector<std::string> lines;
-  if (options.endpoint_picker == nullptr) return lines;
-  const routing::SchedulingSpec& spec = options.endpoint_picker->scheduling;
-  lines.push_back(describe_profile(spec.primary));
-  if (spec.prefill) lines.push_back(describe_profile(*spec.prefill));
-  if (spec.encode) lines.push_back(describe_profile(*spec.encode));
+  if (options.endpoint_picker != nullptr) {
+    const routing::SchedulingSpec& spec = options.endpoint_picker->scheduling;
+    lines.push_back(describe_profile(spec.primary));
+    if (spec.prefill) lines.push_back(describe_profile(*spec.prefill));
+    if (spec.encode) lines.push_back(describe_profile(*spec.encode));
+  }
+  if (options.shadow_picker) lines.push_back("shadow " + describe_profile(options.shadow_picker->scheduling.primary));
   return lines;
 }
 

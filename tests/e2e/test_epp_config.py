@@ -284,6 +284,36 @@ spec: {poolRef: {name: pool}, priority: -1}
         self.assertEqual(self.ask(gateway, [batch]).status, 200)
 
 
+class Shadow(EppConfig):
+    def test_a_configuration_may_decide_too_without_being_obeyed(self):
+        sims = [self.sim(*SIM_FLAGS) for _ in range(2)]
+        shadow = self.write("plugins: [{type: header-based-testing-filter}]\n"
+                            "schedulingProfiles: [{name: by-header, plugins: [{pluginRef: header-based-testing-filter}]}]\n")
+        gateway = self.gateway(sims, "routing: {policy: round-robin}\n", flags=["--shadow-epp-config", shadow])
+        for _ in range(10):
+            self.endpoint_of(gateway, [("test-epp-endpoint-selection", sims[0].address)])
+        for agrees in ("true", "false"):  # in turn, so every other one is as the shadow wants it
+            name = "penstock_shadow_decisions_total"
+            wait_for(name, lambda a=agrees: gateway.value(name, policy="by-header", agrees=a) == 5)
+        config = os.path.join(self.directory(), "gateway.yaml")
+
+        def check(more=""):
+            with open(config, "w", encoding="utf-8") as file:
+                file.write(f"kind: GatewayConfig\nrouting: {{shadow_epp_config: {shadow}{more}}}\n")
+            return run_program(PENSTOCK, "check", "--config", config)
+
+        code, out, _ = check()
+        self.assertEqual(code, 0, out)
+        self.assertIn("shadow profile by-header: header-based-testing-filter", out)
+        self.assertNotIn("note: ", out)
+        with open(shadow, "a", encoding="utf-8") as file:
+            file.write("featureGates: [flowControl]\n")
+        self.assertIn('note: ' + shadow + ': schedulingProfiles: of a shadow only "by-header" has an effect', check()[1])
+        code, _, err = check(", shadow_policy: random")
+        self.assertNotEqual(code, 0)
+        self.assertIn("has no effect beside routing.shadow_epp_config", err)
+
+
 class Problems(EppConfig):
     BAD = """plugins:
   - {type: quue-scorer}
