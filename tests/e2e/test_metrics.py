@@ -15,6 +15,8 @@ GOLDEN = os.path.join(ROOT, "tests", "golden", "metrics", "epp_metrics.txt")
 NEED_OBJECTS = {"inference_extension_model_rewrite_decisions_total", "penstock_object_problems"}
 # These with a profile that disaggregates: see test_epp_config.py.
 NEED_STAGES = {f"llm_d_inference_scheduler_{name}_decision_total" for name in ("disagg", "pd")}
+# And these with one that looks at predicted latencies: likewise.
+NEED_PREDICTIONS = {f"penstock_predicted_{name}_error_seconds" for name in ("ttft", "tpot")}
 # There are none of these while no request has ever waited for room: see test_flow.py.
 FLOW = "inference_extension_flow_control_"
 NEED_WAITING = {
@@ -195,7 +197,8 @@ class Counts(E2E):
         self.assertGreater(len(names), 8)
         # Those of a cluster, and of KV events, are there when there are any: see test_kubernetes.py, test_kv_events.py.
         here = {name for name in names if not name.startswith(("penstock_kube_", "penstock_kv_events_"))}
-        self.assertEqual(here - NEED_WAITING - NEED_OBJECTS - set(self.gw.metrics().types), set())
+        elsewhere = NEED_WAITING | NEED_OBJECTS | NEED_PREDICTIONS
+        self.assertEqual(here - elsewhere - set(self.gw.metrics().types), set())
 
     def test_the_keys_that_the_operators_page_names_exist(self):
         with open(os.path.join(ROOT, "docs", "CONFIGURATION.md"), encoding="utf-8") as file:
