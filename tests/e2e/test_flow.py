@@ -105,7 +105,7 @@ class Flow(E2E):
         self.assertEqual(enqueued, [({"fairness_id": "default-flow", "priority": "0", "outcome": "NotYetFinalized"}, 6)])
 
     def test_bytes_of_clients_that_are_no_text_spoil_no_page(self):
-        self.start(ONE_EACH + "}")
+        self.start(ONE_EACH + "}\n", access_log=True)
         raw = "\xff\xfe"  # latin-1: two bytes that are no UTF-8
         headers = [
             ("x-llm-d-inference-fairness-id", raw),
@@ -118,7 +118,7 @@ class Flow(E2E):
         busy = self.occupy()
         waiting = self.begin(completion("waits", max_tokens=2), headers[:2] + headers[3:])
         odd_model = self.begin({**completion("waits", max_tokens=2), "model": "a\0b\x7f"}, headers)
-        self.wait_held(1)
+        self.wait_held(2)
         held = [labels["fairness_id"] for labels, _ in self.gw.metrics().series(QUEUE_SIZE) if labels]
         self.assertEqual(set(held), {"other"})
         busy.close()
