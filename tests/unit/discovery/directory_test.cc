@@ -60,7 +60,8 @@ struct ModelServer {
 struct Recorder final : DirectoryEvents {
   void on_caches_lost(const endpoints::EndpointState& endpoint) override { lost.push_back(endpoint.name); }
   void on_draining(const endpoints::EndpointState& endpoint) override { draining.push_back(endpoint.name); }
-  std::vector<std::string> lost, draining;
+  void on_silent(const endpoints::EndpointState& endpoint) override { silent.push_back(endpoint.name); }
+  std::vector<std::string> lost, draining, silent;
 };
 
 struct Bench {
@@ -204,6 +205,40 @@ TEST_CASE("a draining endpoint: told at once, not asked any more, its idle conne
   state->load.requests.store(0);
   b.run(seconds(1));
   CHECK(b.registry.lingering() == 0);
+}
+
+TEST_CASE("an endpoint with requests is silent while no probe is answered, not while one is with an error") {
+  Bench b;
+  ModelServer server(b.network, 1);
+  b.set({Bench::pool("p", {b.spec("a", 1)})});
+  b.run(milliseconds(100));
+  auto& requests = b.view(0).state->load.requests;
+  requests = 1;
+  server.healthy = false;
+  b.run(seconds(4));
+  CHECK(b.view(0).readiness == Readiness::not_ready);
+  CHECK(b.events.silent.empty());
+  server.healthy = true;
+  b.run(seconds(2));
+  REQUIRE(b.view(0).readiness == Readiness::ready);
+  server.trickles = true;
+  b.run(seconds(2));
+  CHECK(b.events.silent.empty());  // one probe or two prove nothing
+  b.run(seconds(6));
+  CHECK(b.view(0).readiness == Readiness::not_ready);
+  const size_t said = b.events.silent.size();
+  CHECK(said >= 2);  // again with each probe: who could not leave may by then
+  requests = 0;
+  b.run(seconds(4));
+  CHECK(b.events.silent.size() == said);
+  server.trickles = false;
+  b.run(seconds(4));
+  REQUIRE(b.view(0).readiness == Readiness::ready);
+  requests = 1;
+  b.set({Bench::pool("p", {b.spec("a", 1, Readiness::not_ready)})});
+  b.run(seconds(4));
+  CHECK(b.events.silent.size() == said);  // it answers, whatever Kubernetes says
+  requests = 0;
 }
 
 TEST_CASE("another uid at the same address is another endpoint") {
