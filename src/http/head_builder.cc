@@ -78,14 +78,15 @@ HeadBuilder::Engine& HeadBuilder::engine() {
   return *std::launder(reinterpret_cast<Engine*>(engine_.data()));
 }
 
-bool HeadBuilder::build(const Known& known) {
+ParseError HeadBuilder::build(const Known& known) {
   Engine& e = engine();
   e.start(known);
   const llhttp_errno_t error = llhttp_execute(&e.parser, head_.storage_.data(), head_.storage_.size());
   // An upgrade stops llhttp behind the head; whether one happens is not for the codec to say.
-  if ((error != HPE_OK && error != HPE_PAUSED_UPGRADE) || !e.head_done) return false;
+  if (error == HPE_INVALID_METHOD) return ParseError::unknown_method;  // that it is a token was checked
+  if ((error != HPE_OK && error != HPE_PAUSED_UPGRADE) || !e.head_done) return ParseError::malformed;
   interpret(known);
-  return true;
+  return ParseError::none;
 }
 
 bool HeadBuilder::body(std::string_view bytes, Expected expected) {

@@ -20,14 +20,14 @@ class HeadBuilder {
   Head& head() { return head_; }
   // The bytes of the block, for HeadGuard to fill.
   std::string& storage() { return head_.storage_; }
-  // Reads the complete block in storage(). `without_body`: it answers a HEAD request. False when llhttp objects or
+  // Reads the complete block in storage(). `without_body`: it answers a HEAD request. Not none when llhttp objects or
   // understands the framing differently.
   struct Known {
     bool request;
     bool without_body;
     HeadGuard::Framing framing;
   };
-  bool build(const Known& known);
+  ParseError build(const Known& known);
   // A piece of chunked coding, framing included, or the trailer section behind it. False when llhttp objects or sees
   // something else in it.
   struct Expected {

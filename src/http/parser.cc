@@ -35,6 +35,8 @@ const char* to_string(ParseError error) {
       return "the HTTP version is not supported";
     case ParseError::unsupported_coding:
       return "the transfer coding is not supported";
+    case ParseError::unknown_method:
+      return "the method is not known";
   }
   return "unknown error";
 }
@@ -165,7 +167,7 @@ void Parser::State::head_complete() {
   HeadBuilder& builder = message->builder;
   const HeadBuilder::Known known{
       .request = kind == Kind::request, .without_body = asked == Method::head, .framing = message->guard.framing()};
-  if (!builder.build(known)) return fail(ParseError::malformed);
+  if (const ParseError reason = builder.build(known); reason != ParseError::none) return fail(reason);
   Head& head = builder.head();
   if (kind == Kind::response && head.status < 200 && head.status != 101) {
     if (head.chunked || head.has_content_length) return fail(ParseError::smuggling);

@@ -31,6 +31,7 @@ constexpr ErrorInfo table[error_code_count] = {
      "The only transfer coding supported is chunked."},
     {method_not_supported, "method_not_supported", 405, kInvalid, Outcome::client_error, 0,
      "CONNECT and TRACE are not supported."},
+    {unknown_method, "unknown_method", 501, kInvalid, Outcome::client_error, 0, "The request's method is not known."},
     {body_too_large, "body_too_large", 413, kInvalid, Outcome::client_error, 0,
      "The request body is larger than limits.body_bytes allows."},
     {invalid_body, "invalid_body", 400, kInvalid, Outcome::client_error, 0, "The request body is not valid."},
@@ -105,6 +106,8 @@ ErrorCode error_of(const downstream::RequestFailure& failure) {
       return unsupported_version;
     case http::ParseError::unsupported_coding:
       return unsupported_transfer_coding;
+    case http::ParseError::unknown_method:
+      return unknown_method;
     case http::ParseError::malformed:
     case http::ParseError::none:
       return malformed_request;

@@ -446,6 +446,8 @@ MALFORMED = {
     "target with userinfo": (400, b"GET http://x@a/m HTTP/1.1\r\n" + HOST + b"\r\n"),
     "target without a host": (400, b"GET http:///m HTTP/1.1\r\n" + HOST + b"\r\n"),
     "8-bit target": (400, b"GET /m\xff HTTP/1.1\r\n" + HOST + b"\r\n"),
+    "unknown method": (501, b"FROB /m HTTP/1.1\r\n" + HOST + b"\r\n"),
+    "method in lower case": (501, b"get /m HTTP/1.1\r\n" + HOST + b"\r\n"),
     "method that is no token": (400, b"GE(T /m HTTP/1.1\r\n" + HOST + b"\r\n"),
     "field name with a blank": (400, b"GET /m HTTP/1.1\r\nHost: a\r\nX A: b\r\n\r\n"),
     "empty field name": (400, b"GET /m HTTP/1.1\r\nHost: a\r\n: b\r\n\r\n"),

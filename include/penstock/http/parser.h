@@ -23,6 +23,7 @@ enum class ParseError : uint8_t {
   uri_too_long,         // target over the limit: 414
   unsupported_version,  // 505
   unsupported_coding,   // Transfer-Encoding we do not know: 501
+  unknown_method,       // a token, but none of the methods there are: 501
 };
 const char* to_string(ParseError error);  // one short sentence for logs and error bodies
 

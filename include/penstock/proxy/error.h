@@ -22,6 +22,7 @@ enum class ErrorCode : uint8_t {
   unsupported_version,
   unsupported_transfer_coding,
   method_not_supported,
+  unknown_method,
   body_too_large,
   invalid_body,
   too_many_requests,
@@ -45,7 +46,7 @@ enum class ErrorCode : uint8_t {
   no_endpoint_fits,
   too_slow,
 };
-constexpr size_t error_code_count = 31;
+constexpr size_t error_code_count = 32;
 
 struct ErrorInfo {
   ErrorCode code;

@@ -142,6 +142,8 @@ class CodecLog final : ParserEvents {
     switch (error) {
       case ParseError::none:
         return "none";
+      case ParseError::unknown_method:
+        return "unknown_method";
       case ParseError::malformed:
         return "malformed";
       case ParseError::smuggling:

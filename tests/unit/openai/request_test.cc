@@ -136,19 +136,19 @@ TEST_CASE("what reading a large body needs beside it counts against the memory b
 
 TEST_CASE("of texts that are copied as much is taken as anybody needs, and no more") {
   const auto with = [](std::string_view before, size_t size, std::string_view after) {
-    return std::string(R"({"prompt":"p","messages":[{"content":"c"}],)") + std::string(before) + '"' + std::string(size, 'x') + '"' +
-           std::string(after) + "}";
+    return std::string(R"({"prompt":"p","messages":[{"content":"c"}],)") + std::string(before) + '"' +
+           std::string(size, 'x') + '"' + std::string(after) + "}";
   };
   struct Place {
     const char *name, *before, *after;
     Api api = Api::completions;
   };
   const size_t most = RequestScanner::text_bytes_max;
-  for (const Place& place : {Place{"model", R"("model":)", ""}, Place{"cache_salt", R"("model":"m","cache_salt":)", ""},
-                             Place{"session_id", R"("model":"m","session_id":)", ""},
-                             Place{"user", R"("model":"m","user":)", ""},
-                             Place{"prompt_cache_key", R"("model":"m","prompt_cache_key":)", ""},
-                             Place{"metadata.user_id", R"("model":"m","metadata":{"user_id":)", "}", Api::messages}}) {
+  for (const Place& place :
+       {Place{"model", R"("model":)", ""}, Place{"cache_salt", R"("model":"m","cache_salt":)", ""},
+        Place{"session_id", R"("model":"m","session_id":)", ""}, Place{"user", R"("model":"m","user":)", ""},
+        Place{"prompt_cache_key", R"("model":"m","prompt_cache_key":)", ""},
+        Place{"metadata.user_id", R"("model":"m","metadata":{"user_id":)", "}", Api::messages}}) {
     CAPTURE(place.name);
     Request request;
     CHECK(scan(place.api, with(place.before, most, place.after), request).error == ScanError::none);
@@ -165,8 +165,9 @@ TEST_CASE("a failure does not repeat a name of any length") {
   for (const size_t size : {256, 257, 1'000'000}) {
     const std::string name(size, 'k');
     const std::string deep(RequestScanner::nesting_max, '[');
-    const ScanFailure failure = scan(Api::completions, R"({"model":"m","prompt":"p",")" + name + "\":" + deep +
-                                                          std::string(deep.size(), ']') + "}", request);
+    const ScanFailure failure =
+        scan(Api::completions,
+             R"({"model":"m","prompt":"p",")" + name + "\":" + deep + std::string(deep.size(), ']') + "}", request);
     CHECK(failure.error == ScanError::too_deep);
     CHECK(failure.param == (size == 256 ? name : ""));
   }
