@@ -19,54 +19,31 @@ namespace penstock::net {
 struct LateAck {
   uint32_t read_ms : 30 = 0;  // when it was read last
   uint32_t wanted : 1 = 0;    // by its owner
-  uint32_t listed : 1 = 0;    // stands in the list of those to look at again
+  uint32_t listed : 1 = 0;    // stands in the list of LateAcksAhead
 };
 
+// For an engine that reads by itself.
 template <typename Socket>
 class LateAcks {
  public:
-  void set(SocketId id, Socket& socket, bool on, Counter& syscalls) {
+  void set(Socket& socket, bool on, Counter& syscalls) {
     socket.late_ack.wanted = on ? 1 : 0;
     if (!on) return;
     ask(socket, syscalls);
-    on_read(id, socket);
-  }
-
-  // Bytes of a socket have been read.
-  void on_read(SocketId id, Socket& socket) {
-    if (!socket.late_ack.wanted) return;
     socket.late_ack.read_ms = now();
-    if (!socket.late_ack.listed) list(id, socket);
   }
 
-  // To be called in each turn between the wait and the first read. `find` gives the live socket of an id, or nullptr.
-  template <typename Find>
-  void sweep(Find find, Counter& syscalls) {
-    known_ = false;
-    for (int looked = 0; looked < most && !listed_.empty() && since(listed_.front().at_ms) >= silence_ms; ++looked) {
-      const SocketId id = listed_.pop().id;
-      Socket* const socket = find(id);
-      if (socket == nullptr) continue;
-      socket->late_ack.listed = 0;
-      if (!socket->late_ack.wanted) continue;
-      if (since(socket->late_ack.read_ms) < silence_ms) list(id, *socket);
-      else ask(*socket, syscalls);
-    }
+  // To be called in each turn behind the wait.
+  void begin_turn() { known_ = false; }
+
+  void before_read(Socket& socket, Counter& syscalls) {
+    if (!socket.late_ack.wanted) return;
+    if (since(socket.late_ack.read_ms) >= silence_ms) ask(socket, syscalls);
+    socket.late_ack.read_ms = now();
   }
 
- private:
+ protected:
   static constexpr uint32_t silence_ms = 46;  // the kernel's 40, its clock's 4, and what an answer to its packet takes
-  static constexpr int most = 64;             // looked at in a turn, which may read as many
-  static constexpr uint32_t wrap = (1u << 30) - 1;
-  struct Listed {
-    SocketId id;
-    uint32_t at_ms = 0;
-  };
-
-  void list(SocketId id, Socket& socket) {
-    socket.late_ack.listed = 1;
-    listed_.push({id, now()});
-  }
 
   static void ask(const Socket& socket, Counter& syscalls) {
     const int quick = 0;
@@ -83,9 +60,58 @@ class LateAcks {
   }
   uint32_t since(uint32_t at_ms) { return (now() - at_ms) & wrap; }
 
-  Fifo<Listed> listed_;  // ascending
+ private:
+  static constexpr uint32_t wrap = (1u << 30) - 1;
   uint32_t now_ms_ = 0;
   bool known_ = false;
+};
+
+// For an engine whose kernel reads while it waits: then it is too late to ask.
+template <typename Socket>
+class LateAcksAhead : private LateAcks<Socket> {
+  using Base = LateAcks<Socket>;
+
+ public:
+  void set(SocketId id, Socket& socket, bool on, Counter& syscalls) {
+    Base::set(socket, on, syscalls);
+    if (on && !socket.late_ack.listed) list(id, socket);
+  }
+
+  void on_read(SocketId id, Socket& socket) {
+    if (!socket.late_ack.wanted) return;
+    socket.late_ack.read_ms = Base::now();
+    if (!socket.late_ack.listed) list(id, socket);
+  }
+
+  // To be called in each turn behind the wait. `find` gives the live socket of an id, or nullptr.
+  template <typename Find>
+  void sweep(Find find, Counter& syscalls) {
+    Base::begin_turn();
+    for (int looked = 0; looked < most && !listed_.empty(); ++looked) {
+      if (Base::since(listed_.front().at_ms) < Base::silence_ms) return;
+      const SocketId id = listed_.pop().id;
+      Socket* const socket = find(id);
+      if (socket == nullptr) continue;
+      socket->late_ack.listed = 0;
+      if (!socket->late_ack.wanted) continue;
+      if (Base::since(socket->late_ack.read_ms) < Base::silence_ms) list(id, *socket);
+      else Base::ask(*socket, syscalls);
+    }
+  }
+
+ private:
+  static constexpr int most = 64;  // looked at in a turn, which may bring as many reads
+  struct Listed {
+    SocketId id;
+    uint32_t at_ms = 0;
+  };
+
+  void list(SocketId id, Socket& socket) {
+    socket.late_ack.listed = 1;
+    listed_.push({id, Base::now()});
+  }
+
+  Fifo<Listed> listed_;  // ascending
 };
 
 }  // namespace penstock::net

@@ -225,7 +225,7 @@ void EpollRing::resume_recv(SocketId id) {
 }
 
 void EpollRing::delay_acks(SocketId id, bool on) {
-  if (Socket* socket = find_live(id)) late_acks_.set(id, *socket, on, stats_.syscalls);
+  if (Socket* socket = find_live(id)) late_acks_.set(*socket, on, stats_.syscalls);
 }
 
 void EpollRing::shutdown_send(SocketId id) {
@@ -260,7 +260,7 @@ size_t EpollRing::turn(Duration max_wait) {
   delivered_ = 0;
   const size_t visits = std::min(ready_.size(), size_t{max_events});
   const int count = wait(visits > 0 ? Duration(0) : backoff_.limit(max_wait));
-  late_acks_.sweep([this](SocketId id) { return find_live(id); }, stats_.syscalls);
+  late_acks_.begin_turn();
   for (int i = 0; i < count; ++i) {
     // The eventfd is never read: as an edge, each write is news.
     if (edges_[static_cast<size_t>(i)].data.u64 == wake_mark) continue;
@@ -380,6 +380,7 @@ void EpollRing::receive(SocketId id) {
     // With many streams the handler has left the cache; it comes back while the kernel is at work.
     const char* const handler = reinterpret_cast<const char*>(socket->events);
     for (size_t line = 0; line < handler_lines; ++line) __builtin_prefetch(handler + line * 64);
+    late_acks_.before_read(*socket, stats_.syscalls);
     // As in send_pieces(): not the C library's.
     const ssize_t got = syscall(SYS_recvfrom, socket->fd, buffer_, receive_size, MSG_DONTWAIT, nullptr, nullptr);
     if (got < 0) {
@@ -396,7 +397,6 @@ void EpollRing::receive(SocketId id) {
     }
     stats_.bytes_received.add(static_cast<uint64_t>(got));
     socket->readable = static_cast<size_t>(got) == receive_size;  // a short read has drained it
-    late_acks_.on_read(id, *socket);
     socket->events->on_bytes({buffer_, static_cast<size_t>(got)});
     socket = find_live(id);
     if (socket == nullptr || socket->paused) return;

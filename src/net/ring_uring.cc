@@ -116,7 +116,7 @@ class UringRing final : public Ring {
   SocketFifo hungry_, starved_;          // found no buffer: at all, or after having had some
   SocketFifo failed_;                    // failures to report in the next turn
   AcceptBackoff backoff_;
-  LateAcks<Socket> late_acks_;
+  LateAcksAhead<Socket> late_acks_;
   size_t operations_ = 0;  // requests in flight
   size_t delivered_ = 0;   // events of this turn
   int wake_ = -1;
