@@ -11,6 +11,10 @@ namespace {
 // forgotten the socket answers them with RST. An interim response is harmless to one that still listens (RFC 9110,
 // section 15.2).
 constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
+
+// A whole head of this size is not counted: there are only as many as requests are allowed. A larger one is counted as
+// often as it is held: as it came, as it is passed on, as it is sent. What is not complete may have grown by doubling.
+constexpr size_t kHeadFree = 2 * 1024, kHeadCopies = 3, kHeadGrowth = 2;
 }  // namespace
 
 Connection::Codec::Codec(Connection& connection, const http::ParserLimits& limits)
@@ -21,6 +25,7 @@ Connection::Connection(Server& server, int fd)
       server_(server),
       codec_(*this, server.options().parser),
       deadline_(net::Timer::of<&Connection::on_deadline>(this)),
+      stash_(server.pool()),
       client_ip_(net::Address::peer_of(fd).ip_string()),
       idle_since_(server.loop().now()) {
   net::Connection::adopt(fd);
@@ -29,6 +34,7 @@ Connection::Connection(Server& server, int fd)
 
 Connection::~Connection() {
   PENSTOCK_ASSERT(handler_ == nullptr);
+  let_go();
 }
 
 bool Connection::can_keep_alive() const {
@@ -42,50 +48,99 @@ bool Connection::can_take_another() const {
 
 // ---- bytes in ----
 
+bool Connection::reads_on() const {
+  return phase_ == Phase::idle || phase_ == Phase::head || (phase_ == Phase::exchange && !request_complete_);
+}
+
 void Connection::on_bytes(std::span<char> bytes) {
   const std::string_view view(bytes.data(), bytes.size());
-  switch (phase_) {
-    case Phase::idle:
-    case Phase::head:
-      return consume(view);
-    case Phase::exchange:
-      return request_complete_ || consuming_ ? stash(view) : consume(view);
-    case Phase::lingering:
-      discarded_ += view.size();
-      if (discarded_ > server_.options().linger_bytes_max) end();
-      return;
-    case Phase::closed:
-      return;
+  if (reads_on()) {
+    const size_t used = stash_.empty() ? consume(view) : 0;
+    if (used < view.size() && phase_ == Phase::exchange) stash(view.substr(used));
+  } else if (phase_ == Phase::exchange) {
+    stash(view);
+  } else if (phase_ == Phase::lingering) {
+    discarded_ += view.size();
+    if (discarded_ > server_.options().linger_bytes_max) end();
   }
 }
 
-// Feeds the parser message by message. Bytes behind a complete message whose answer is not finished wait in the
-// stash; an answer finished from inside an event lets the loop go on with the next message.
-void Connection::consume(std::string_view bytes) {
+// Feeds the parser message by message, until a message is complete whose answer is not finished; an answer finished
+// from inside an event lets the loop go on with the next message. Returns the bytes used.
+size_t Connection::consume(std::string_view bytes) {
   PENSTOCK_ASSERT(!consuming_);
   consuming_ = true;
   ParseError error = ParseError::none;
-  while (!bytes.empty() && error == ParseError::none) {
-    if (phase_ == Phase::closed || phase_ == Phase::lingering) break;
-    if (phase_ == Phase::exchange && request_complete_) break;
+  size_t used = 0;
+  while (used < bytes.size() && error == ParseError::none && reads_on()) {
     const bool begins = phase_ == Phase::idle;
     if (begins) phase_ = Phase::head;
-    const auto fed = codec_.parser.feed(bytes);
-    bytes.remove_prefix(fed.consumed);
+    const auto fed = codec_.parser.feed(bytes.substr(used));
+    used += fed.consumed;
     error = fed.error;
     // Nearly all heads are whole in one read; until here the timer still was that of an idle connection.
     if (begins && phase_ == Phase::head) loop().arm(deadline_, server_.options().header_timeout);
   }
   consuming_ = false;
-  if (phase_ == Phase::closed || phase_ == Phase::lingering) return;
-  if (error != ParseError::none) return request_failed({.error = error});
-  if (phase_ == Phase::exchange && !request_complete_) loop().arm(deadline_, server_.options().body_timeout);
-  if (!bytes.empty()) stash(bytes);
+  if (phase_ == Phase::closed || phase_ == Phase::lingering) {
+    forget_input();
+  } else if (error != ParseError::none) {
+    request_failed({.error = error});
+  } else if (reads_on() && !hold_head()) {
+    request_failed({.no_memory = true});
+  } else if (phase_ == Phase::exchange && !request_complete_) {
+    loop().arm(deadline_, server_.options().body_timeout);
+  }
+  return used;
 }
 
+// What comes behind a complete request waits for its answer. Reading pauses, so that no more comes than has been read.
 void Connection::stash(std::string_view bytes) {
-  stash_.append(bytes);
-  if (stash_.size() > server_.options().pipeline_bytes_max && !recv_paused()) pause_recv();
+  pause_recv();
+  if (!request_keep_alive_ || stash_.append(bytes)) return;
+  // They have no meaning in part. The client sees the end behind the answer, and may ask again.
+  request_keep_alive_ = false;
+  stash_.clear();
+  server_.service().on_pipeline_dropped();
+}
+
+// The blocks stay while the parser looks at them: what ends the connection meanwhile leaves the stash to consume().
+void Connection::consume_stash() {
+  while (!stash_.empty() && reads_on()) {
+    iovec front;
+    stash_.pieces(&front, 1);
+    const size_t used = consume({static_cast<const char*>(front.iov_base), front.iov_len});
+    if (stash_.empty() || used == 0) break;
+    stash_.consume(used);
+  }
+  if (!stash_.empty()) return;
+  resume_recv();
+  if (half_closed_ && reads_on()) nothing_more_comes();
+}
+
+// Heads and trailers that are not complete count in full: they cost a peer nothing but to begin them.
+bool Connection::hold_head() {
+  const size_t bytes = codec_.parser.held_bytes();
+  const bool complete = phase_ == Phase::exchange;
+  if (complete && bytes <= kHeadFree) return true;
+  const size_t wanted = bytes * (complete ? kHeadCopies : kHeadGrowth);
+  if (wanted <= held_) return true;
+  if (!server_.pool().budget().try_take(wanted - held_)) return false;
+  held_ = wanted;
+  return true;
+}
+
+// Of a connection that reads no more requests. Not under the feet of consume(), which does it itself then.
+void Connection::forget_input() {
+  if (consuming_) return;
+  codec_.parser.reset();
+  stash_.clear();
+  let_go();
+}
+
+void Connection::let_go() {
+  if (held_ > 0) server_.pool().budget().give_back(held_);
+  held_ = 0;
 }
 
 void Connection::Codec::on_head(http::Head& head) {
@@ -96,6 +151,7 @@ void Connection::Codec::on_head(http::Head& head) {
   owner.request_keep_alive_ = head.keep_alive;
   owner.deadline_.cancel();
   ++owner.requests_;
+  if (!owner.hold_head()) return owner.request_failed({.no_memory = true});
   const bool wants_continue = head.expects_continue && head.minor_version >= 1;
   RequestHandler* handler = owner.server_.service().on_request(owner, head);
   if (owner.phase_ != Phase::exchange || handler == nullptr) return;  // answered already
@@ -118,10 +174,7 @@ void Connection::Codec::on_message_end(bool keep_alive) {
 void Connection::request_failed(const RequestFailure& failure) {
   request_keep_alive_ = false;
   deadline_.cancel();
-  if (phase_ == Phase::exchange) {
-    PENSTOCK_ASSERT(handler_ != nullptr);
-    return handler_->on_request_failed(failure);
-  }
+  if (handler_ != nullptr) return handler_->on_request_failed(failure);
   phase_ = Phase::exchange;
   response_begun_ = false;
   server_.service().on_bad_head(*this, failure);
@@ -163,20 +216,15 @@ void Connection::next_request() {
   idle_since_ = loop().now();
   const ServerOptions& options = server_.options();
   loop().arm(deadline_, server_.draining_ ? options.parting_silence : options.idle_timeout);
-  if (consuming_) return;  // consume() goes on by itself
-  if (recv_paused()) resume_recv();
-  if (stash_.empty()) return;
-  const std::string bytes = std::move(stash_);
-  stash_.clear();
-  consume(bytes);
-  if (half_closed_) nothing_more_comes();
+  let_go();
+  if (!consuming_) consume_stash();  // else whoever has called consume() goes on by itself
 }
 
 // The last answer of this connection is written. FIN follows it; then what the client still sends is discarded for
 // a while: closing with unread bytes turns into RST, which can destroy the answer on its way (RFC 9112, section 9.6).
 void Connection::linger() {
   phase_ = Phase::lingering;
-  stash_.clear();
+  forget_input();
   deadline_.cancel();
   if (half_closed_ && queued() == 0) return end();
   finish_sending();
@@ -225,7 +273,7 @@ void Connection::on_deadline() {
       return;
   }
   if (!request_complete_) return request_failed({.timed_out = true});
-  if (half_closed_ && !response_begun_ && minor_version_ >= 1 && !write(kContinue)) gone(Gone::closed);
+  if ((half_closed_ || hung_up_) && !response_begun_ && minor_version_ >= 1 && !write(kContinue)) gone(Gone::closed);
 }
 
 void Connection::on_eof() {
@@ -234,6 +282,14 @@ void Connection::on_eof() {
   if (phase_ != Phase::exchange) return nothing_more_comes();
   if (!request_complete_) return gone(Gone::closed);
   if (!response_begun_) loop().arm(deadline_, server_.options().half_close_probe);
+}
+
+// It may have pipelined requests and finished sending, or be gone: to be found out as after on_eof().
+void Connection::on_hang_up() {
+  hung_up_ = true;
+  if (phase_ == Phase::exchange && request_complete_ && !response_begun_) {
+    loop().arm(deadline_, server_.options().half_close_probe);
+  }
 }
 
 // After the client's FIN: a request that is not complete never will be.
@@ -281,6 +337,7 @@ void Connection::was_silent() {
 void Connection::end() {
   if (phase_ == Phase::closed) return;
   phase_ = Phase::closed;
+  forget_input();
   deadline_.cancel();
   close(/*reset=*/queued() > 0);
   server_.remove(*this);

@@ -337,6 +337,10 @@ bool Parser::body_until_close() const {
 bool Parser::between_chunks() const {
   return state_->phase == State::Phase::chunks && state_->chunks.between_chunks();
 }
+size_t Parser::held_bytes() const {
+  if (state_->message == nullptr) return 0;
+  return state_->message->builder.storage().size() + state_->message->trailers.size();
+}
 const Head* Parser::head() const {
   return state_->head_known ? &state_->message->builder.head() : nullptr;
 }

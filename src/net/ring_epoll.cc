@@ -42,6 +42,7 @@ struct Socket {
   bool ending : 1 = false;        // FIN or an error has been seen: read until it comes out
   bool hung_up : 1 = false;       // EPOLLERR or EPOLLHUP has been seen and not been looked into
   bool ended : 1 = false;         // on_eof was delivered
+  bool ending_told : 1 = false;   // by on_hang_up, while it is paused
   bool send_blocked : 1 = false;  // on_writable is owed
   bool finish : 1 = false;        // shutdown_send() was called before the connection was there
   bool ready : 1 = false;         // stands in the ready list
@@ -220,7 +221,7 @@ void EpollRing::pause_recv(SocketId id) {
 void EpollRing::resume_recv(SocketId id) {
   Socket* socket = find_live(id);
   if (socket == nullptr || !socket->paused) return;
-  socket->paused = false;
+  socket->paused = socket->ending_told = false;
   if ((socket->readable || socket->ending) && !socket->ended) make_ready(id, *socket);
 }
 
@@ -369,6 +370,11 @@ void EpollRing::visit(SocketId id) {
   if (!socket->paused && !socket->ended && (socket->readable || socket->ending)) receive(id);
   socket = find_live(id);
   if (socket != nullptr && socket->hung_up && (socket->paused || socket->ended)) look_for_error(id);
+  socket = find_live(id);
+  if (socket == nullptr || !socket->paused || !socket->ending || socket->ended || socket->ending_told) return;
+  socket->ending_told = true;
+  ++delivered_;
+  socket->events->on_hang_up();
 }
 
 void EpollRing::receive(SocketId id) {

@@ -57,6 +57,8 @@ struct Socket {
   bool starved : 1 = false;       // stands in one of the lists of those that found no buffer
   bool fed : 1 = false;           // the receive request in flight has brought bytes
   bool ended : 1 = false;         // on_eof was delivered
+  bool ending : 1 = false;        // the poll request has seen FIN
+  bool ending_told : 1 = false;   // by on_hang_up, while it is paused
   bool send_blocked : 1 = false;  // on_writable is owed
   bool finish : 1 = false;        // shutdown_send() was called before the connection was there
   LateAck late_ack;
@@ -105,6 +107,7 @@ class UringRing final : public Ring {
   void handle(const Completion& completion);
   void on_receive(SocketId id, const Completion& completion);
   void on_watch(SocketId id, const Completion& completion);
+  void tell_hang_up(SocketId id);
   void on_connect(SocketId id, const Completion& completion);
   void on_foreign(SocketId id, const Completion& completion);
   void accept(SocketId id);
@@ -294,7 +297,7 @@ void UringRing::pause_recv(SocketId id) {
 void UringRing::resume_recv(SocketId id) {
   Socket* socket = find_live(id);
   if (socket == nullptr || !socket->paused) return;
-  socket->paused = false;
+  socket->paused = socket->ending_told = false;
   receive_again(id);  // or, while the old request is being cancelled, when that has ended
 }
 
@@ -479,6 +482,7 @@ void UringRing::on_receive(SocketId id, const Completion& completion) {
     socket->events->on_bytes({queue_.buffer(completion.buffer), static_cast<size_t>(result)});
   }
   if (completion.buffer >= 0) queue_.recycle(completion.buffer);
+  if (socket->ending) tell_hang_up(id);  // the poll request may have seen it before the owner paused
   if (result == 0) {
     socket->ended = true;
     ++delivered_;
@@ -508,6 +512,7 @@ void UringRing::on_watch(SocketId id, const Completion& completion) {
     const int error = take_socket_error(socket->fd, stats_.syscalls);
     if (error != 0) return fail(id, error);
   }
+  if ((events & (POLLRDHUP | POLLHUP)) != 0) socket->ending = true;
   if (completion.last) {
     if (completion.result < 0 && completion.result != -ECANCELED) return fail(id, -completion.result);
     watch(id, *socket);
@@ -517,6 +522,15 @@ void UringRing::on_watch(SocketId id, const Completion& completion) {
     ++delivered_;
     socket->events->on_writable();
   }
+  tell_hang_up(id);
+}
+
+void UringRing::tell_hang_up(SocketId id) {
+  Socket* socket = find_live(id);
+  if (socket == nullptr || !socket->paused || !socket->ending || socket->ended || socket->ending_told) return;
+  socket->ending_told = true;
+  ++delivered_;
+  socket->events->on_hang_up();
 }
 
 void UringRing::on_connect(SocketId id, const Completion& completion) {

@@ -95,6 +95,7 @@ const ErrorInfo& info_of(ErrorCode code) {
 
 ErrorCode error_of(const downstream::RequestFailure& failure) {
   if (failure.timed_out) return request_timeout;
+  if (failure.no_memory) return memory_budget_exhausted;
   switch (failure.error) {
     case http::ParseError::smuggling:
       return ambiguous_request;

@@ -223,6 +223,7 @@ void Exchange::on_request_end() {
 }
 
 void Exchange::on_request_failed(const downstream::RequestFailure& failure) {
+  if (failure.no_memory) context_.observer.limit_hit("memory");
   refuse(proxy::error_of(failure));
 }
 

@@ -230,7 +230,7 @@ void Exchange::reset() {
   watch_.reset();
   for (std::string* text :
        {&target_model_, &spliced_model_, &explanation_, &answer_head_, &attempt_head_, &client_ip_, &stage_fields_}) {
-    text->clear();
+    empty(*text);
   }
   request_head_ = nullptr;
   rule_ = nullptr;

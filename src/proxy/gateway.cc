@@ -37,6 +37,7 @@ void Gateway::on_bad_head(downstream::Connection& connection, const downstream::
   context_.observer.exchange_started();
   const ErrorInfo& info = info_of(error_of(failure));
   if (info.code == ErrorCode::header_too_large) context_.observer.limit_hit("header_bytes");
+  if (failure.no_memory) context_.observer.limit_hit("memory");
   static_cast<void>(connection.send(error_answer(info.code)));
   ExchangeRecord record;
   record.started_wall_us = context_.loop.clock().wall_time_us();
@@ -45,6 +46,10 @@ void Gateway::on_bad_head(downstream::Connection& connection, const downstream::
   record.reason = info.name;
   record.client = connection.client_ip();
   context_.observer.finished(record);
+}
+
+void Gateway::on_pipeline_dropped() {
+  context_.observer.limit_hit("memory");
 }
 
 void Gateway::on_connections_changed(int delta) {

@@ -169,7 +169,7 @@ void change_line(std::string& text, size_t first, size_t behind, const objects::
 void ForwardedHead::clear() {
   for (std::string* text : {&fields, &method, &path, &rewritten, &request_id, &host, &session, &fairness_id, &objective,
                             &model_rewrite, &test_endpoints}) {
-    text->clear();
+    empty(*text);
   }
   json = explain = false;
   slo_ttft_ms = slo_tpot_ms = 0;

@@ -12,6 +12,13 @@
 
 namespace penstock::proxy {
 
+// Empties a text that will be used again. What a usual request does not need is given back.
+inline void empty(std::string& text) {
+  constexpr size_t kept_max = 8 * 1024;
+  if (text.capacity() > kept_max) std::string().swap(text);
+  text.clear();
+}
+
 // What is kept of a request's head: the fields to forward, ready to send, and what the exchange itself needs.
 // One string holds all of it, so that a Head can be given back as soon as the request has been read.
 struct ForwardedHead {

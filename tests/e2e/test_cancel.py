@@ -125,6 +125,20 @@ class Cancel(E2E):
         wait_for("the server is free", lambda: self.load() == (0, 0), timeout=harness.SOON)
         self.gw.wait_outcomes({"client_gone": 1})  # the others never began
 
+    def test_behind_pipelined_bytes_that_nobody_reads(self):
+        self.start("--fail", "slow-header=60000")
+        for behind in (200, 40_000):  # what the kernel holds: a FIN behind more does not arrive
+            for leave in (Client.reset, Client.close):
+                client = self.client(self.gw)
+                client.send(request_bytes("POST", "/v1/completions", completion()))
+                more = request_bytes("POST", "/x", b"", [("Content-Length", "9000000")]) + b"a" * behind
+                client.send(more)
+                wait_for("it is there", lambda: self.gw.value("penstock_requests_in_flight") == 1)
+                leave(client)
+                wait_for("it is gone", lambda: self.gw.value("penstock_requests_in_flight") == 0, harness.SOON)
+        self.gw.wait_outcomes({"client_gone": 4})
+        wait_for("the memory is given back", lambda: self.gw.memory() == 0, harness.SOON)
+
     def test_in_the_middle_of_a_large_upload(self):
         self.start("--instant")
         for leave in (Client.reset, Client.close):

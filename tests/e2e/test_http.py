@@ -1,6 +1,7 @@
 """HTTP/1.1 as clients and endpoints really speak it: framing both ways, ambiguity refused, limits kept."""
 
 import json
+import select
 import socket
 import threading
 
@@ -617,6 +618,62 @@ class Limits(E2E):
         wait_for("its memory is free", lambda: gateway.memory() == 0)
         self.assertEqual(client.post("/v1/completions", body).status, 200)
         wait_for("all of it is free", lambda: gateway.memory() == 0)
+
+    def test_heads_that_never_end_take_memory(self):
+        gateway = self.start("limits: {memory: 1MiB, body_bytes: 256KiB}\n")
+        begun = b"GET / HTTP/1.1\r\nhost: a\r\nx: " + b"v" * 60_000
+        in_trailers = request_bytes("POST", "/", b"", [("Transfer-Encoding", "chunked")])
+        in_trailers += b"1\r\nx\r\n0\r\nx: " + b"v" * 60_000
+        for wire in (begun, in_trailers):
+            refused = self.hits(gateway, "memory")
+            clients = [self.client(gateway) for _ in range(20)]
+            for client in clients:
+                client.send(wire)
+            wait_for("some are refused", lambda: self.hits(gateway, "memory") > refused)
+            self.assertLessEqual(gateway.memory(), 1 << 20)
+            answered = select.select([client.sock for client in clients], [], [], harness.PATIENCE)[0]
+            self.assertTrue(answered)
+            for client in clients:
+                if client.sock in answered:
+                    self.assert_refused(client, 503, "memory_budget_exhausted")
+            for client in clients:
+                client.close()
+            wait_for("the memory is given back", lambda: gateway.memory() == 0)
+        head = [("x", "v" * 60_000)]
+        self.assertEqual(self.client(gateway).request("GET", "/", headers=head).status, 200)
+        wait_for("the memory is given back", lambda: gateway.memory() == 0)
+
+    def test_pipelined_bytes_take_memory(self):
+        gateway = self.start("limits: {memory: 1MiB, body_bytes: 256KiB}\n")
+        release = threading.Event()
+        self.addCleanup(release.set)
+
+        def script(request, sock):
+            release.wait(harness.PATIENCE)
+            return echo_path(request, sock)
+
+        self.endpoint.script = script
+        clients = [self.client(gateway) for _ in range(40)]
+        for client in clients:
+            client.send(request_bytes("GET", "/first"))
+        self.endpoint.wait_requests(len(clients))
+        for client in clients:
+            client.send(request_bytes("POST", "/second", b"y" * 60_000))
+        wait_for("some is dropped", lambda: self.hits(gateway, "memory") > 10)
+        self.assertLessEqual(gateway.memory(), 1 << 20)
+        release.set()
+        ended = 0
+        for client in clients:
+            self.assertEqual(client.read_response().body, b"GET /first 0")  # each is answered
+        for client in clients:
+            try:
+                answer = client.read_response()
+            except harness.ConnectionEnded:
+                ended += 1  # and may ask the second again
+            else:
+                self.assertIn(answer.status, (200, 503))
+        self.assertGreater(ended, 10)
+        wait_for("the memory is given back", lambda: gateway.memory() == 0)
 
     def test_a_text_that_would_be_copied(self):
         gateway = self.start("")

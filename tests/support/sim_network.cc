@@ -93,7 +93,7 @@ bool SimSocket::pending() const {
   if (error != 0 && (state == State::connecting || (paused ? error_while_paused : inbox.empty()))) return true;
   if (state != State::open) return false;
   if (writable_untold && error == 0) return true;
-  return readable() && (!inbox.empty() || (fin_arrived && !eof_told));
+  return hang_up_untold() || (readable() && (!inbox.empty() || (fin_arrived && !eof_told)));
 }
 
 SimNetwork::SimNetwork(uint64_t seed, const SimFaults& faults)

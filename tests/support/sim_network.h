@@ -75,6 +75,7 @@ struct SimSocket {
   };
 
   bool readable() const { return !paused || late_bytes > 0; }
+  bool hang_up_untold() const { return paused && fin_arrived && !eof_told && !hang_up_told; }
   bool pending() const;  // has an event to deliver now
   size_t room() const { return unread < buffer_limit ? buffer_limit - unread : 0; }
 
@@ -91,7 +92,7 @@ struct SimSocket {
   size_t late_bytes = 0;         // how much of it may still be delivered although paused
   int error = 0;                 // to be told, or told
   bool connected_untold = false, writable_untold = false, writable_wanted = false;
-  bool fin_arrived = false, eof_told = false, fin_sent = false;
+  bool fin_arrived = false, hang_up_told = false, eof_told = false, fin_sent = false;
   bool error_told = false, error_while_paused = false;
   bool paused = false;
   bool queued = false;  // in its ring's list of sockets with something to deliver

@@ -113,6 +113,7 @@ void SimRing::pause_recv(SocketId id) {
   const SocketPtr socket = find_socket(id);
   if (socket == nullptr || socket->paused) return;
   socket->paused = true;
+  note(socket);
   if (!network_.random_.chance(network_.faults_.late_bytes)) return;
   if (!socket->inbox.empty()) socket->late_bytes = network_.random_size(1, socket->inbox.size());
   else if (socket->fin_arrived && !socket->eof_told) socket->late_bytes = 1;  // the FIN itself
@@ -121,7 +122,7 @@ void SimRing::pause_recv(SocketId id) {
 void SimRing::resume_recv(SocketId id) {
   const SocketPtr socket = find_socket(id);
   if (socket == nullptr) return;
-  socket->paused = false;
+  socket->paused = socket->hang_up_told = false;
   socket->late_bytes = 0;
   note(socket);
 }
@@ -269,6 +270,10 @@ void SimRing::deliver(SimSocket& socket) {
       socket.error_told = true;
       return socket.events->on_error(socket.error);
     }
+  }
+  if (!read) {
+    socket.hang_up_told = true;
+    return socket.events->on_hang_up();
   }
   if (!socket.inbox.empty()) return deliver_bytes(socket);
   socket.eof_told = true;

@@ -20,10 +20,12 @@ namespace penstock::downstream {
 class Connection;
 class Server;
 
-// Why a request cannot be read. `timed_out`: the client was too slow (408); else `error` says what is wrong with it.
+// Why a request cannot be read. `timed_out`: the client was too slow (408); `no_memory`: the budget does not let its
+// head be held (503); else `error` says what is wrong with it.
 struct RequestFailure {
   http::ParseError error = http::ParseError::none;
   bool timed_out = false;
+  bool no_memory = false;
 };
 
 // Why the client is gone.
@@ -59,6 +61,8 @@ class Service {
   // The head itself could not be read. Writes an answer (or nothing); the connection then closes.
   virtual void on_bad_head(Connection& connection, const RequestFailure& failure) = 0;
   virtual void on_connections_changed(int delta) { (void)delta; }
+  // The budget does not let pipelined bytes be held: they are dropped, and the connection ends after its answer.
+  virtual void on_pipeline_dropped() {}
 
  protected:
   ~Service() = default;
@@ -115,14 +119,20 @@ class Connection final : public net::Connection, public net::Disposable, public 
   using net::Connection::write;
   void on_bytes(std::span<char> bytes) override;
   void on_eof() override;
+  void on_hang_up() override;
   void on_error(int error) override;
   void on_drained() override;
   void on_blocked() override;
   void on_flushed() override;
   void on_deadline();
 
-  void consume(std::string_view bytes);
+  bool reads_on() const;  // bytes of a request can be used now
+  size_t consume(std::string_view bytes);
   void stash(std::string_view bytes);
+  void consume_stash();
+  bool hold_head();
+  void forget_input();
+  void let_go();
   void request_failed(const RequestFailure& failure);
   void next_request();
   void nothing_more_comes();
@@ -139,7 +149,8 @@ class Connection final : public net::Connection, public net::Disposable, public 
   RequestHandler* handler_ = nullptr;
   // One timer; what it means follows from the phase: see on_deadline().
   net::Timer deadline_;
-  std::string stash_;  // pipelined bytes that wait for the current answer
+  net::OutQueue stash_;  // pipelined bytes that wait for the current answer
+  size_t held_ = 0;      // taken from the budget for the head of the current request
   std::string client_ip_;
   uint64_t requests_ = 0;
   uint64_t sent_or_queued_ = 0, flushed_at_check_ = 0;  // for the write timeout: progress since the last look
@@ -151,6 +162,7 @@ class Connection final : public net::Connection, public net::Disposable, public 
   bool request_keep_alive_ = false;
   bool response_begun_ = false;
   bool half_closed_ = false;  // the client sent FIN
+  bool hung_up_ = false;      // and so it did here, but there are bytes to be read before
   bool consuming_ = false;    // true exactly while consume() is on the stack
 };
 
@@ -162,7 +174,6 @@ struct ServerOptions {
   // Drain: a connection that was promised to be kept is given this long to send the request that may be on its way.
   Duration parting_silence = seconds(1);
   size_t linger_bytes_max = 128 * 1024 * 1024;
-  size_t pipeline_bytes_max = 64 * 1024;         // unread pipelined bytes kept before reading pauses
   Duration half_close_probe = milliseconds(50);  // how long after a FIN an unanswered client is probed
 };
 

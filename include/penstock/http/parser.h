@@ -83,7 +83,8 @@ class Parser {
   bool in_head() const;
   // The body runs until the connection closes (response without length).
   bool body_until_close() const;
-  const Head* head() const;  // of the message in progress, once complete
+  const Head* head() const;   // of the message in progress, once complete
+  size_t held_bytes() const;  // of the head and trailers of the message in progress
 
  private:
   struct State;

@@ -43,7 +43,7 @@ class BlockPool {
 };
 static_assert(sizeof(BlockPool::Block) < BlockPool::small_size / 64);
 
-// Bytes waiting to be sent, in order: a chain of blocks. Empty queues own no memory.
+// Bytes waiting to be sent (or to be read), in order: a chain of blocks. Empty queues own no memory.
 class OutQueue {
  public:
   explicit OutQueue(BlockPool& pool) : pool_(&pool) {}

@@ -43,6 +43,9 @@ class SocketEvents {
   virtual void on_bytes(std::span<char> bytes) = 0;
   // The peer will send no more (FIN). At most once. Sending still works; on_error may follow.
   virtual void on_eof() = 0;
+  // The peer will send no more, or may be gone altogether, but receiving is paused and bytes that came before are still
+  // to be read. At most once while a pause lasts; on_eof() comes when all has been read. Default: nothing.
+  virtual void on_hang_up() {}
   // Room again after a send that took less than everything.
   virtual void on_writable() = 0;
   // The socket is dead in both directions (errno value: ECONNRESET, ECONNREFUSED, ...). At most

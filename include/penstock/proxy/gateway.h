@@ -89,6 +89,7 @@ class Gateway final : public downstream::Service, private HoldHome {
   downstream::RequestHandler* on_request(downstream::Connection& connection, http::Head& head) override;
   void on_bad_head(downstream::Connection& connection, const downstream::RequestFailure& failure) override;
   void on_connections_changed(int delta) override;
+  void on_pipeline_dropped() override;
   void release(Exchange& exchange);
   // HoldHome
   void wake() override;

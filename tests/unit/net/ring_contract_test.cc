@@ -281,6 +281,37 @@ TEST_CASE_TEMPLATE("an end that comes while receiving is paused is told after re
   CHECK(ours.bytes == "bye");
 }
 
+TEST_CASE_TEMPLATE("that the peer hung up is told behind unread bytes, once for each pause", E, Epoll, IoUring) {
+  NEEDS(E);
+  for (const bool pause_first : {true, false}) {
+    CAPTURE(pause_first);
+    Fixture<E> f;
+    Pair pair;
+    Recorder ours;
+    const SocketId id = f.ring->adopt(pair.ours.release(), ours);
+    if (pause_first) {
+      f.ring->pause_recv(id);
+      f.settle();
+    } else {
+      ours.when_bytes = [&] { f.ring->pause_recv(id); };
+    }
+    write_all(pair.theirs, "something");
+    f.settle();
+    CHECK(ours.hang_ups == 0);
+    write_all(pair.theirs, "more");
+    pair.theirs.close();
+    REQUIRE(f.until([&] { return ours.hang_ups == 1 || ours.eofs == 1; }));
+    f.settle();
+    CHECK(ours.hang_ups + ours.eofs == 1);  // late bytes, and the end, may have been on their way
+    ours.when_bytes = {};
+    f.ring->resume_recv(id);
+    REQUIRE(f.until([&] { return ours.eofs == 1; }));
+    CHECK(ours.bytes == "somethingmore");
+    CHECK(ours.hang_ups <= 1);
+    f.ring->close(id);
+  }
+}
+
 TEST_CASE_TEMPLATE("a refused connection is an error event", E, Epoll, IoUring) {
   NEEDS(E);
   Fixture<E> f;

@@ -104,6 +104,7 @@ struct Recorder final : SocketEvents {
   std::string bytes;
   size_t calls = 0;  // on_bytes
   int connected = 0, eofs = 0, errors = 0, writables = 0;
+  int hang_ups = 0;  // no event by itself: on_eof or on_error follows
   int error = 0;
   std::function<void()> when_connected, when_bytes, when_eof, when_writable, when_error;
 
@@ -122,6 +123,11 @@ struct Recorder final : SocketEvents {
   void on_eof() override {
     ++eofs;
     run(when_eof);
+  }
+  void on_hang_up() override {
+    CHECK(eofs == 0);
+    CHECK(errors == 0);
+    ++hang_ups;
   }
   void on_writable() override {
     ++writables;
