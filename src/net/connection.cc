@@ -103,13 +103,15 @@ size_t Connection::queue(std::span<const iovec> pieces) {
   return queued;
 }
 
-// The fuller the budget, the less may be queued before the source pauses: after that each of many connections may still
-// be handed what was on its way, and that needs room, too. Nothing of the last eighth is to be had without need.
+// The fuller the budget, the less may be queued before the source pauses, and in a small one it never is much: the
+// first of many slow readers must leave room for the last, and each may still be handed what was on its way. Nothing of
+// the last quarter is to be had without need.
 size_t Connection::mark() const {
+  constexpr size_t slow_readers = 2048;  // that many get their share whatever the others have
   const MemoryBudget& budget = queue_.budget();
   const size_t used = budget.used(), limit = budget.limit();
-  if (used > limit / 8 * 7) return 0;
-  return std::min(high_mark, (limit - used) / 256);
+  if (used > limit / 4 * 3) return 0;
+  return std::min(high_mark, (limit - used) / slow_readers);
 }
 
 void Connection::note_congestion() {
@@ -162,7 +164,7 @@ void Connection::on_writable() {
   if (queue_.empty()) return;
   if (const int error = send_queued(); error != 0) return on_error(error);
   blocked_ = !queue_.empty();
-  if (congested_ && queue_.size() <= std::min(low_mark - 1, mark())) {
+  if (congested_ && queue_.size() <= std::min(low_mark - 1, mark() / 2)) {
     congested_ = false;
     bool destroyed = false;
     destroyed_ = &destroyed;

@@ -619,6 +619,22 @@ class Limits(E2E):
         self.assertEqual(client.post("/v1/completions", body).status, 200)
         wait_for("all of it is free", lambda: gateway.memory() == 0)
 
+    def test_the_last_eighth_of_the_memory_is_for_what_has_begun(self):
+        gateway = self.start("limits: {memory: 8MiB, body_bytes: 1MiB}\n")
+        size = 1 << 20
+        held = [self.client(gateway) for _ in range(7)]
+        for client in held:
+            client.send(request_bytes("POST", "/held", b"x" * size)[:-1])
+        wait_for("most of it is taken", lambda: gateway.memory() > 7 * size)
+        late = self.client(gateway)
+        late.send(request_bytes("GET", "/late"))
+        self.assert_refused(late, 503, "memory_budget_exhausted")
+        self.assertEqual(self.hits(gateway, "memory"), 1)
+        for client in held:
+            client.send(b"x")
+            self.assertEqual(client.read_response().status, 200)
+        self.assertEqual(late.request("GET", "/late").status, 200)
+
     def test_heads_that_never_end_take_memory(self):
         gateway = self.start("limits: {memory: 1MiB, body_bytes: 256KiB}\n")
         begun = b"GET / HTTP/1.1\r\nhost: a\r\nx: " + b"v" * 60_000

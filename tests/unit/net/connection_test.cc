@@ -64,7 +64,7 @@ class TestConnection final : public Connection, public Disposable {
 
 // A connection to a peer that the test scripts; the peer starts paused when `slow`.
 struct Pair {
-  explicit Pair(bool slow = false, size_t budget = 64 * 1024 * 1024, size_t socket_buffer = 10'000)
+  explicit Pair(bool slow = false, size_t budget = 1024 * 1024 * 1024, size_t socket_buffer = 10'000)
       : network(1, faults(socket_buffer)), sim(network, budget), server(network, kAnyPort) {
     connection = std::make_unique<TestConnection>(sim);
     REQUIRE(connection->connect(server.address()) == 0);
@@ -226,8 +226,8 @@ TEST_CASE("the fuller the budget, the sooner a connection is congested") {
     queued = pair.connection->queued();
     REQUIRE(pair.connection->write(std::string(16 * 1024, 'x')));
   }
-  CHECK(queued <= limit / 2 / 256);
-  CHECK(pair.connection->queued() > limit / 4 / 256);
+  CHECK(queued <= limit / 2 / 2048);
+  CHECK(pair.connection->queued() > limit / 4 / 2048);
   pair.sim.budget().give_back(limit / 2);
 }
 
