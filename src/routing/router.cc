@@ -451,7 +451,7 @@ void Router::State::thin_recovering(Instant now, Explanation* why) {
   for (size_t i = 0; i < candidates.size(); ++i) {
     const EndpointState& endpoint = *candidates[i].endpoint->state;
     const double share = slow_start_share(endpoint, now, options.slow_start);
-    if (share < 1 && endpoint.load.requests.load(std::memory_order_relaxed) > 0 && !random.chance(share)) continue;
+    if (share < 1 && !random.chance(share) && endpoint.load.requests.load(std::memory_order_relaxed) > 0) continue;
     if (kept != i) std::swap(candidates[kept], candidates[i]);
     ++kept;
   }
