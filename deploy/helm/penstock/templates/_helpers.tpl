@@ -95,6 +95,19 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end -}}
 {{- end -}}
 
+{{/* Whose objects count: inference,apps */}}
+{{- define "penstock.namespaces" -}}
+{{- $more := .Values.discovery.namespaces -}}
+{{- if and $more (not .Values.rbac.clusterWide) -}}
+{{- fail "discovery.namespaces needs rbac.clusterWide: true" -}}
+{{- end -}}
+{{- if has "*" $more -}}
+*
+{{- else -}}
+{{- prepend $more (include "penstock.poolNamespace" .) | uniq | join "," -}}
+{{- end -}}
+{{- end -}}
+
 {{/* app=vllm,tier=gpu */}}
 {{- define "penstock.endpointSelector" -}}
 {{- $pairs := list -}}
