@@ -12,9 +12,10 @@ namespace {
 // section 15.2).
 constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
 
-// A whole head of this size is not counted: there are only as many as requests are allowed. A larger one is counted as
-// often as it is held: as it came, as it is passed on, as it is sent. What is not complete may have grown by doubling.
-constexpr size_t kHeadFree = 2 * 1024, kHeadCopies = 3, kHeadGrowth = 2;
+// A head of this size is not counted while its request goes on: there are only as many as requests are allowed. A
+// larger one is counted as often as it is held: as it came, as it is passed on, as it is sent. What is not complete may
+// have grown by doubling, and a request whose body is still to come has an exchange as well.
+constexpr size_t kHeadFree = 2 * 1024, kHeadCopies = 3, kHeadGrowth = 2, kExchange = 4 * 1024;
 }  // namespace
 
 Connection::Codec::Codec(Connection& connection, const http::ParserLimits& limits)
@@ -86,7 +87,7 @@ size_t Connection::consume(std::string_view bytes) {
     forget_input();
   } else if (error != ParseError::none) {
     request_failed({.error = error});
-  } else if (reads_on() && !hold_head()) {
+  } else if (reads_on() && !hold_input()) {
     request_failed({.no_memory = true});
   } else if (phase_ == Phase::exchange && !request_complete_) {
     loop().arm(deadline_, server_.options().body_timeout);
@@ -118,14 +119,20 @@ void Connection::consume_stash() {
   if (half_closed_ && reads_on()) nothing_more_comes();
 }
 
-// Heads and trailers that are not complete count in full: they cost a peer nothing but to begin them.
 bool Connection::hold_head() {
   const size_t bytes = codec_.parser.held_bytes();
-  const bool complete = phase_ == Phase::exchange;
-  if (complete && bytes <= kHeadFree) return true;
-  const size_t wanted = bytes * (complete ? kHeadCopies : kHeadGrowth);
+  return bytes <= kHeadFree || hold(bytes * kHeadCopies);
+}
+
+// What is not complete when there is nothing more to read counts in full: it costs a peer nothing but to begin it.
+bool Connection::hold_input() {
+  const size_t bytes = codec_.parser.held_bytes();
+  return hold(phase_ == Phase::exchange ? bytes * kHeadCopies + kExchange : bytes * kHeadGrowth);
+}
+
+bool Connection::hold(size_t wanted) {
   if (wanted <= held_) return true;
-  if (!server_.pool().budget().try_take(wanted - held_)) return false;
+  if (!server_.pool().budget().try_take_first(wanted - held_)) return false;
   held_ = wanted;
   return true;
 }
@@ -281,15 +288,18 @@ void Connection::on_eof() {
   if (phase_ == Phase::lingering && queued() > 0) return;  // the rest of the answer still has to go out
   if (phase_ != Phase::exchange) return nothing_more_comes();
   if (!request_complete_) return gone(Gone::closed);
-  if (!response_begun_) loop().arm(deadline_, server_.options().half_close_probe);
+  if (!response_begun_) probe();
 }
 
 // It may have pipelined requests and finished sending, or be gone: to be found out as after on_eof().
 void Connection::on_hang_up() {
   hung_up_ = true;
-  if (phase_ == Phase::exchange && request_complete_ && !response_begun_) {
-    loop().arm(deadline_, server_.options().half_close_probe);
-  }
+  if (phase_ == Phase::exchange && request_complete_ && !response_begun_) probe();
+}
+
+// A client that is still to read an earlier answer has the time for that first.
+void Connection::probe() {
+  queued() > 0 ? watch_writing() : loop().arm(deadline_, server_.options().half_close_probe);
 }
 
 // After the client's FIN: a request that is not complete never will be.

@@ -129,7 +129,7 @@ bool BodyBuffer::grow(size_t needed, size_t expected) {
   wanted = std::max(wanted, needed);
   const size_t taken = capacity_ > 0 ? capacity_ + padding : 0;
   const size_t more = wanted + padding - taken;
-  if (!budget_->try_take(more)) return false;
+  if (!(use_ == Use::begins ? budget_->try_take_first(more) : budget_->try_take(more))) return false;
   const size_t bytes = wanted + padding;
   void* memory = data_ == nullptr ? std::malloc(bytes) : std::realloc(data_, bytes);
   if (memory == nullptr) {

@@ -480,9 +480,9 @@ void UringRing::on_receive(SocketId id, const Completion& completion) {
     late_acks_.on_read(id, *socket);
     stats_.bytes_received.add(static_cast<uint64_t>(result));
     socket->events->on_bytes({queue_.buffer(completion.buffer), static_cast<size_t>(result)});
+    tell_hang_up(id);  // the poll request may have seen it before the owner paused
   }
   if (completion.buffer >= 0) queue_.recycle(completion.buffer);
-  if (socket->ending) tell_hang_up(id);  // the poll request may have seen it before the owner paused
   if (result == 0) {
     socket->ended = true;
     ++delivered_;

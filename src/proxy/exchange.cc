@@ -95,7 +95,7 @@ Exchange::Exchange(Gateway& gateway, Context& context)
       context_(context),
       watch_(context.budget, context.observer),
       total_deadline_(net::Timer::of<&Exchange::on_total_deadline>(this)),
-      body_(context.budget),
+      body_(context.budget, net::BodyBuffer::Use::begins),
       hold_deadline_(net::Timer::of<&Exchange::on_hold_deadline>(this)),
       attempt_deadline_(net::Timer::of<&Exchange::on_attempt_deadline>(this)),
       gathered_(context.budget) {}

@@ -15,9 +15,7 @@ Exchange::Progress Exchange::admit() {
     context_.observer.limit_hit("requests_per_shard");
     return refused(ErrorCode::too_many_requests);
   }
-  // The last eighth is for what goes on: whoever is refused now can come back, a stream that is cut cannot.
-  const size_t limit = context_.budget.limit();
-  if (context_.budget.used() - body_.capacity() > limit - limit / 8) {
+  if (context_.budget.used() - body_.capacity() > context_.budget.first_limit()) {
     context_.observer.limit_hit("memory");
     return refused(ErrorCode::memory_budget_exhausted);
   }

@@ -226,6 +226,7 @@ void Exchange::reset() {
   reservation_.release();
   prefill_reservation_.release();
   body_.reset();
+  head_.clear();
   request_.clear();
   watch_.reset();
   for (std::string* text :

@@ -176,7 +176,6 @@ void ForwardedHead::clear() {
 }
 
 void ForwardedHead::assign(const http::Head& head, std::string_view client_ip, Random& random) {
-  clear();
   method = head.method_text;
   assign_target(head.target, path, host);
   json = says_json(head.get(Field::content_type));

@@ -32,7 +32,7 @@ struct ForwardedHead {
   std::string session, fairness_id, objective, model_rewrite, test_endpoints;
   double slo_ttft_ms = 0, slo_tpot_ms = 0;
 
-  void assign(const http::Head& head, std::string_view client_ip, Random& random);
+  void assign(const http::Head& head, std::string_view client_ip, Random& random);  // of a new or cleared one
   void clear();
   // The path for the endpoint, with the query.
   std::string_view target() const { return rewritten.empty() ? path : rewritten; }

@@ -16,13 +16,11 @@ class MemoryBudget {
   // limit_bytes: named `limits.memory` in the configuration.
   explicit MemoryBudget(size_t limit_bytes) : limit_(limit_bytes) {}
 
-  bool try_take(size_t bytes) {
-    const size_t before = used_.fetch_add(bytes, std::memory_order_relaxed);
-    if (before + bytes <= limit_.load(std::memory_order_relaxed)) return true;
-    used_.fetch_sub(bytes, std::memory_order_relaxed);
-    refusals_.fetch_add(1, std::memory_order_relaxed);
-    return false;
-  }
+  bool try_take(size_t bytes) { return take_below(limit(), bytes); }
+  // For what only begins: the last eighth is for what goes on. Whoever is refused now can come back; a stream that is
+  // cut cannot.
+  bool try_take_first(size_t bytes) { return take_below(first_limit(), bytes); }
+  size_t first_limit() const { return limit() - limit() / 8; }
   // For memory that must be had to finish what was begun (an error answer). Counted, may exceed.
   void take_anyway(size_t bytes) { used_.fetch_add(bytes, std::memory_order_relaxed); }
   void give_back(size_t bytes) {
@@ -36,6 +34,14 @@ class MemoryBudget {
   uint64_t refusals() const { return refusals_.load(std::memory_order_relaxed); }
 
  private:
+  bool take_below(size_t most, size_t bytes) {
+    const size_t before = used_.fetch_add(bytes, std::memory_order_relaxed);
+    if (before + bytes <= most) return true;
+    used_.fetch_sub(bytes, std::memory_order_relaxed);
+    refusals_.fetch_add(1, std::memory_order_relaxed);
+    return false;
+  }
+
   alignas(64) std::atomic<size_t> used_{0};
   alignas(64) std::atomic<size_t> limit_;
   std::atomic<uint64_t> refusals_{0};

@@ -131,6 +131,8 @@ class Connection final : public net::Connection, public net::Disposable, public 
   void stash(std::string_view bytes);
   void consume_stash();
   bool hold_head();
+  bool hold_input();
+  bool hold(size_t wanted);
   void forget_input();
   void let_go();
   void request_failed(const RequestFailure& failure);
@@ -142,6 +144,7 @@ class Connection final : public net::Connection, public net::Disposable, public 
   void gone(Gone why);
   void end();  // closes the socket; the Server disposes of this
   void watch_writing();
+  void probe();  // whether a client that sends no more still listens
   uint64_t flushed() const { return sent_or_queued_ - queued(); }
 
   Server& server_;

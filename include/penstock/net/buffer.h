@@ -73,7 +73,9 @@ class BodyBuffer {
  public:
   static constexpr size_t padding = 64;  // zeros; simdjson 3.0 asks for 32, later versions for 64
 
-  explicit BodyBuffer(MemoryBudget& budget) : budget_(&budget) {}
+  // What a buffer is for: of bodies that only come in, the budget takes less (MemoryBudget::try_take_first()).
+  enum class Use : uint8_t { goes_on, begins };
+  explicit BodyBuffer(MemoryBudget& budget, Use use = Use::goes_on) : budget_(&budget), use_(use) {}
   ~BodyBuffer() { reset(); }
   BodyBuffer(const BodyBuffer&) = delete;
 
@@ -91,6 +93,7 @@ class BodyBuffer {
  private:
   [[nodiscard]] bool grow(size_t needed, size_t expected);
   MemoryBudget* budget_;
+  Use use_;
   char* data_ = nullptr;
   size_t size_ = 0, capacity_ = 0;  // capacity without padding
 };

@@ -15,7 +15,8 @@ class Connection : public SocketEvents, private Flushable {
  public:
   // Writes are gathered up to this many bytes; copying more would cost more than the system call that it saves.
   static constexpr size_t gather_max = 16 * 1024;
-  // Above `high_mark` queued bytes the source of those bytes should pause (see congested()); earlier in a full budget.
+  // Above `high_mark` queued bytes the source of those bytes should pause (see congested()), and earlier in a small or
+  // full budget (see mark()).
   static constexpr size_t high_mark = 256 * 1024, low_mark = 64 * 1024;
 
   Connection(EventLoop& loop, BlockPool& pool) : loop_(loop), queue_(pool) {}
@@ -27,7 +28,7 @@ class Connection : public SocketEvents, private Flushable {
   size_t queued() const { return queue_.size(); }  // whether the kernel refused them or the turn's end will send them
   bool blocked() const { return blocked_; }        // the kernel has refused some; on_flushed() ends it
   // True while the source should not produce: the queue passed the high mark (or less, as the memory budget
-  // fills: see mark()) and has not yet fallen to the low mark. on_drained() ends it.
+  // fills: see mark()) and has not yet fallen to a quarter of that, or half of the lesser one. on_drained() ends it.
   bool congested() const { return congested_; }
   // The last write() that failed did so because the budget refused to queue.
   bool starved() const { return starved_; }

@@ -192,6 +192,16 @@ TEST_CASE("a body holds what was appended, with readable zeros behind it, whatev
   }
 }
 
+TEST_CASE("bodies that come in leave the last eighth of the budget to what goes on") {
+  MemoryBudget budget(800 * 1024);
+  BodyBuffer in(budget, BodyBuffer::Use::begins), out(budget);
+  CHECK_FALSE(in.append(std::string(701 * 1024, 'a'), 0));
+  REQUIRE(in.append(std::string(690 * 1024, 'a'), 0));
+  CHECK(budget.used() <= budget.first_limit());
+  CHECK_FALSE(in.append(std::string(20 * 1024, 'a'), 0));
+  CHECK(out.append(std::string(80 * 1024, 'b'), 0));
+}
+
 TEST_CASE("a body that the budget refuses keeps what it has") {
   MemoryBudget budget(100 * 1024);
   BodyBuffer body(budget);

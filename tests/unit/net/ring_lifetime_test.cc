@@ -50,6 +50,26 @@ TEST_CASE_TEMPLATE("a socket may be closed and its handler destroyed in each of 
   }
 }
 
+TEST_CASE_TEMPLATE("an event may open so many sockets that the ring's own table moves", E, Epoll, IoUring) {
+  NEEDS(E);
+  Fixture<E> f;
+  Pair pair;
+  Recorder us;
+  std::vector<std::unique_ptr<Pair>> pairs;
+  std::vector<std::unique_ptr<Recorder>> others;
+  us.when_bytes = [&] {
+    for (int i = 0; i < 100; ++i) {
+      Pair& other = *pairs.emplace_back(std::make_unique<Pair>());
+      f.ring->adopt(other.ours.release(), *others.emplace_back(std::make_unique<Recorder>()));
+    }
+  };
+  f.ring->adopt(pair.ours.release(), us);
+  for (size_t calls = 1; calls <= 3; ++calls) {
+    write_all(pair.theirs, "hello");
+    REQUIRE(f.until([&] { return us.calls == calls; }));
+  }
+}
+
 TEST_CASE_TEMPLATE("an event may close other sockets whose events are already there", E, Epoll, IoUring) {
   NEEDS(E);
   Fixture<E> f;
