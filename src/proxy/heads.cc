@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <cmath>
 #include <cstring>
 
 #include "penstock/base/text.h"
@@ -115,10 +116,12 @@ void assign_request_id(std::string& id, Random& random) {
   id.assign(text, sizeof text);
 }
 
+// 0 for what is no positive number; from_chars takes "inf" and "nan", too.
 double number_of(std::string_view text) {
   double value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  return error == std::errc{} && end == text.data() + text.size() && value > 0 ? value : 0;
+  const bool whole = error == std::errc{} && end == text.data() + text.size();
+  return whole && std::isfinite(value) && value > 0 ? value : 0;
 }
 
 // "http://host/path" becomes "/path". The host that it names counts, not the Host field (RFC 9112, section 3.2.2).

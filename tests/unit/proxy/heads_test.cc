@@ -121,6 +121,16 @@ TEST_CASE("fields for the gateway are obeyed and not forwarded") {
         "x-request-id: i\r\n");
 }
 
+TEST_CASE("a latency that is no positive, finite number is not asked for") {
+  for (const std::string value : {"inf", "infinity", "nan", "-inf", "-5", "0", "1e999", "5x", ""}) {
+    CAPTURE(value);
+    const ForwardedHead head = forwarded("x-slo-ttft-ms: " + value + "\r\nx-slo-tpot-ms: " + value + "\r\n");
+    CHECK(head.slo_ttft_ms == 0);
+    CHECK(head.slo_tpot_ms == 0);
+  }
+  CHECK(forwarded("x-slo-ttft-ms: 1.5e2\r\n").slo_ttft_ms == 150);
+}
+
 TEST_CASE("fields that a server could take for ours are not forwarded") {
   const ForwardedHead head = forwarded(
       "Content_Length: 5\r\ntransfer_encoding: chunked\r\nX_Penstock-Explain: 1\r\nX_Forwarded_For: 1.2.3.4\r\nHost_: "
