@@ -123,6 +123,7 @@ struct Router::State {
   void match_prefix(const Features& features, PluginTimer timer);
   void match_told(const Features& features);
   void predict_all(const Inputs& in, PluginTimer timer);
+  void predict_and_offer(const Inputs& in, PluginTimer timer);
   NoEndpoint refusal(const Inputs& in) const;
   uint64_t longest_prefix(const Features& features) const;
   void note_choices(Decision& decision);
@@ -203,8 +204,7 @@ Decision Router::decide(const Features& features, const endpoints::Pool& pool, I
   if (why != nullptr) record_matches(state.candidates, uses, pool, why->inputs);
 
   const Inputs in{features, now, state.random, state.options.metrics_stale_after, uses};
-  if (state.profile.predicts || (shadow != nullptr && shadow->predicts)) state.predict_all(in, timer);
-  if (shadow != nullptr) state.offered = state.candidates;
+  state.predict_and_offer(in, timer);
   Random shadow_random = state.random;
   if (tried.empty() && features.planned.empty()) decision.why_none = state.refusal(in);
   if (decision.why_none != NoEndpoint::none) return decision;
@@ -498,6 +498,20 @@ void Router::State::match_told(const Features& features) {
 
 void Router::State::predict_all(const Inputs& in, PluginTimer timer) {
   timer.time("DataProducer", "predicted-latency-producer", "", [&] { predict(in, candidates); });
+}
+
+// Each of the two policies sees predictions only where it predicts itself: a shadow changes nothing of what is obeyed.
+void Router::State::predict_and_offer(const Inputs& in, PluginTimer timer) {
+  const Profile* const shadow = options.shadow;
+  const bool offers_predictions = shadow != nullptr && shadow->predicts;
+  if (profile.predicts || offers_predictions) predict_all(in, timer);
+  if (shadow != nullptr) offered = candidates;
+  if (!offers_predictions) {
+    for (Candidate& candidate : offered) candidate.predicted = {};
+  }
+  if (!profile.predicts && offers_predictions) {
+    for (Candidate& candidate : candidates) candidate.predicted = {};
+  }
 }
 
 // Whether an admitter refuses the request. One that has been admitted is not asked again.

@@ -285,6 +285,45 @@ TEST_CASE("predictions: the queue and the own prefill, then the pace of the pool
   CHECK(busy.per_token > 1.3 * idle.per_token);
 }
 
+TEST_CASE("a policy that does without predictions sees none of those that the other one makes") {
+  PoolBuilder builder(2);
+  for (size_t i = 0; i < 2; ++i) {
+    builder.state(i).pace.prefills = 10;
+    builder.state(i).pace.prefill_tokens = 10'000;
+    builder.state(i).pace.prefill_seconds = 10;
+  }
+  // By predictions the second, which has no prompt waiting; without them the first, whose KV cache is free.
+  builder.state(0).load.prefill_tokens = 5000;
+  builder.view(1).metrics.kv_usage = 0.9;
+  for (size_t i = 0; i < 2; ++i) {
+    builder.state(i).load.requests = 1;
+    builder.view(i).metrics.requests_at_scrape = 1;
+  }
+  SchedulingSpec spec;
+  spec.prediction = PredictionSpec{.streaming = true};
+  spec.primary.plugins.push_back({plugin("latency-scorer", {{"compositePrefixWeight", 0.0}})});
+  const std::unique_ptr<Profile> with = make_profile(spec);
+  spec.prediction->made = false;
+  const std::unique_ptr<Profile> without = make_profile(spec);
+  REQUIRE(with->predicts);
+  REQUIRE_FALSE(without->predicts);
+  PrefixIndex index(1024);
+  Features features;
+  features.prompt_tokens = 1000;
+  const auto decide = [&](const Profile& obeyed, const Profile* shadow) {
+    return Router(obeyed, index, 1, {.shadow = shadow}).decide(features, builder.pool, at_ms(0), {});
+  };
+  CHECK(decide(*with, nullptr).endpoint == &builder.state(1));
+  CHECK(decide(*without, nullptr).endpoint == &builder.state(0));
+  const Decision predicted = decide(*with, without.get()), plain = decide(*without, with.get());
+  CHECK(predicted.endpoint == &builder.state(1));
+  CHECK(predicted.predicted.known);
+  CHECK(predicted.shadow.value().endpoint == &builder.state(0));
+  CHECK(plain.endpoint == &builder.state(0));
+  CHECK_FALSE(plain.predicted.known);
+  CHECK(plain.shadow.value().endpoint == &builder.state(1));
+}
+
 TEST_CASE("a profile that predicts says of the chosen what it expects, and its admitters refuse before") {
   PoolBuilder builder(2);
   for (size_t i = 0; i < 2; ++i) {
