@@ -111,8 +111,9 @@ class PrefixAffinityFilter final : public Filter {
     };
     if (std::none_of(candidates.begin(), candidates.end(), warm)) return;
     if (tokens_max_ > 0 && penalty(candidates, warm, waiting_tokens) > tokens_max_) return;
+    const bool by_prediction = predicted_ && predicted(candidates);  // else all would be 0, and no load too much
     const auto seconds = [&](const Candidate& candidate) {
-      return predicted_ ? predicted_seconds(candidate) : waiting_seconds(candidate);
+      return by_prediction ? predicted_seconds(candidate) : waiting_seconds(candidate);
     };
     if (seconds_max_ > 0 && penalty(candidates, warm, seconds) > seconds_max_) return;
     if (exploration_ > 0 && in.random.chance(exploration_)) return;

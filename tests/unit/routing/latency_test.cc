@@ -181,6 +181,14 @@ TEST_CASE("prefix-cache-affinity-filter by predictions: sticks until the answer 
   };
   CHECK(by(4000) == Names{"a"});
   CHECK(by(3000) == Names{"a", "b"});
+  // While nothing is predicted the tokens that wait count, at the pace of the endpoint.
+  for (Candidate& candidate : bench.candidates) candidate.predicted = {};
+  CHECK(by(3000) == Names{"a"});
+  bench.builder.state(0).pace.prefills = 10;
+  bench.builder.state(0).pace.prefill_tokens = 10'000;
+  bench.builder.state(0).pace.prefill_seconds = 10;
+  bench.builder.state(0).load.prefill_tokens = 1'000'000;
+  CHECK(by(3000) == Names{"a", "b"});
 }
 
 TEST_CASE("latency-slo-admitter: refuses what is sheddable when nobody can be as fast, busy and warm as they are") {
