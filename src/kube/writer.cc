@@ -357,9 +357,9 @@ void WriterImpl::on_refusal() {
     return try_again(at_once ? Duration{0} : backoff_.next(loop_.now(), random_), why);
   }
   const bool busy = http_status_ == 409 || http_status_ == 429 || http_status_ >= 500;
-  // A server answers 500 to a field that its resource definition does not have.
-  const bool unknown_field = why.find(": field not declared in schema") != std::string::npos;
-  if (!busy || unknown_field) return give_up(why);
+  // A server answers 500 to a field that its resource definition does not have, or has with another type.
+  const bool other_schema = http_status_ == 500 && why.find("failed to create typed patch object") != std::string::npos;
+  if (!busy || other_schema) return give_up(why);
   std::optional<Duration> after = retry_after_;
   if (!after && answer) after = answer->retry_after;
   try_again(after ? std::min(*after, options_.retry_after_most) : backoff_.next(loop_.now(), random_), why);

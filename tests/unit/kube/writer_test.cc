@@ -234,6 +234,19 @@ TEST_CASE("a field that the server does not know is refused once, and holds nobo
   CHECK(b.settle(seconds(60)) == 2);
 }
 
+TEST_CASE("a field that has another type at the server is refused once, and holds nobody up") {
+  WriterBench b;
+  b.writer.apply_status(path, "{1}");
+  b.writer.apply_status("/x", "{2}");
+  REQUIRE(b.settle() == 1);
+  b.transport.answer(500, R"({"kind":"Status","message":"failed to create typed patch object (/a; g/v1, Kind=T): )"
+                          R"(.status.list[0]: expected string, got &{map[name:A]}","code":500})");
+  REQUIRE(b.settle() == 2);
+  CHECK(b.transport.path() == "/x?fieldManager=penstock&force=true");
+  b.transport.answer(200, "{}");
+  CHECK(b.settle(seconds(60)) == 2);
+}
+
 TEST_CASE("what does not last is written more and more rarely; new words of ours are written at once") {
   WriterBench b;
   const auto write_again = [&](const std::string& ours) {
