@@ -213,6 +213,7 @@ void EndpointPoller::on_response_end() {
       break;
     // Any answer but a server error shows a living server: not every engine has the health path.
     case Task::health:
+      failures_in_a_row_ = 0;
       status_code_ < 500 ? alive() : not_alive(/*certain=*/true);
       break;
     case Task::none:
@@ -233,9 +234,12 @@ void EndpointPoller::on_response_failed(upstream::Failure failure, bool received
   retried_ = false;
   if (task == Task::metrics) ++status_.scrape_errors;
   if (task == Task::health && wanted()) ++status_.probe_errors;  // a server that is starting is no error
-  not_alive(failure == upstream::Failure::connect_refused || failure == upstream::Failure::connect_failed);
+  const bool certain = failure == upstream::Failure::connect_refused || failure == upstream::Failure::connect_failed;
+  not_alive(certain);
+  // Who has answered with errors is not alive either; one probe without an answer does not make it silent.
+  const bool silent = certain || failures_in_a_row_ >= directory_.options_.probe_failures;
   const bool waited_for = view_.state->load.requests.load(std::memory_order_relaxed) > 0;
-  if (alive_ == Alive::no && waited_for) directory_.events_.on_silent(*view_.state);
+  if (alive_ == Alive::no && silent && waited_for) directory_.events_.on_silent(*view_.state);
 }
 
 void EndpointPoller::metrics_done() {
@@ -275,7 +279,6 @@ void EndpointPoller::models_done() {
 }
 
 void EndpointPoller::alive() {
-  failures_in_a_row_ = 0;
   view_.state->health.probe_failed.store(false, std::memory_order_relaxed);
   set_alive(Alive::yes);
 }

@@ -241,6 +241,28 @@ TEST_CASE("an endpoint with requests is silent while no probe is answered, not w
   requests = 0;
 }
 
+TEST_CASE("an endpoint that answered with errors is silent after as many probes as any other") {
+  Bench b;
+  ModelServer server(b.network, 1);
+  b.set({Bench::pool("p", {b.spec("a", 1)})});
+  b.run(milliseconds(100));
+  auto& requests = b.view(0).state->load.requests;
+  requests = 1;
+  for (int round = 0; round < 2; ++round) {
+    server.trickles = false;
+    server.healthy = false;
+    b.run(seconds(4));
+    REQUIRE(b.view(0).readiness == Readiness::not_ready);
+    const size_t said = b.events.silent.size();
+    server.trickles = true;
+    b.run(milliseconds(1500));
+    CHECK(b.events.silent.size() == said);
+    b.run(seconds(4));
+    CHECK(b.events.silent.size() > said);
+  }
+  requests = 0;
+}
+
 TEST_CASE("another uid at the same address is another endpoint") {
   Bench b;
   ModelServer server(b.network, 1);
