@@ -330,8 +330,8 @@ void Control::check_index_size(const endpoints::Snapshot& snapshot) {
     log::info("the prefix index has grown with the endpoints' caches",
               {{"entries", index_.entries()}, {"bytes", index_.bytes()}});
   }
-  if (wanted <= static_cast<double>(index_.entries())) return;
-  next_index_check_ = now + kIndexSaidAgain;
+  if (wanted <= static_cast<double>(index_.entries()) || now < next_index_warning_) return;
+  next_index_warning_ = now + kIndexSaidAgain;
   log::warn(
       "the prefix index is smaller than the endpoints' caches and will forget before they do: "
       "give the gateway more memory or raise routing.prefix_index_entries",

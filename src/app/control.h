@@ -90,7 +90,7 @@ class Control final : public discovery::DirectoryEvents {
   std::unique_ptr<downstream::Server> admin_server_;
   net::Timer drain_notice_, drain_delay_, drain_watch_;
   Instant drain_deadline_{}, started_at_{};
-  Instant next_index_check_{};
+  Instant next_index_check_{}, next_index_warning_{};
   int64_t started_wall_us_ = 0;
 };
 
