@@ -57,6 +57,7 @@ class WriterImpl final : CallEvents {
     std::string ours;
     Instant last{};  // when it was last needed again
     int again = 0;
+    bool effective = true;  // the last write changed something
   };
   struct WaitingEvent {
     std::string path, body;
@@ -75,7 +76,7 @@ class WriterImpl final : CallEvents {
   Duration again_pause(int again) const;
   bool lasts(const History& history) const;
   Duration pause_before(const std::string& path, const Patch& patch);
-  void note_written();
+  void note_written(std::string_view version);
   void start(Kind kind, Call call);
   void on_status(int status, std::optional<Duration> retry_after) override;
   void on_bytes(std::string_view bytes) override;
@@ -107,7 +108,7 @@ class WriterImpl final : CallEvents {
 
   Kind kind_ = Kind::none;  // of the running call
   CallId call_ = 0;
-  std::string patch_path_, patch_body_, patch_ours_;
+  std::string patch_path_, patch_body_, patch_ours_, patch_seen_;
   WaitingEvent event_;
   int http_status_ = 0;
   std::optional<Duration> retry_after_;
@@ -179,18 +180,21 @@ Duration WriterImpl::pause_before(const std::string& path, const Patch& patch) {
   return again_pause(++history.again);
 }
 
-void WriterImpl::note_written() {
+// `version`: of the object now. Where it has not changed, the server had what we wrote all the time.
+void WriterImpl::note_written(std::string_view version) {
   if (histories_.size() >= options_.patches_max) {
     std::erase_if(histories_, [&](const auto& entry) { return lasts(entry.second); });
   }
   History& history = histories_[patch_path_];
-  if (history.ours == patch_ours_) return;
-  history = {patch_ours_, loop_.now(), 0};
+  if (history.ours != patch_ours_) history = {patch_ours_, loop_.now(), 0};
+  history.effective = version.empty() || version != patch_seen_;
 }
 
 bool WriterImpl::contested(std::string_view path) const {
   const auto found = histories_.find(path);
-  return found != histories_.end() && found->second.again >= contested_from && !lasts(found->second);
+  if (found == histories_.end()) return false;
+  const History& history = found->second;
+  return history.again >= contested_from && history.effective && !lasts(history);
 }
 
 void WriterImpl::forget(std::string_view path) {
@@ -268,6 +272,7 @@ void WriterImpl::start_patch(std::deque<std::string>::iterator at) {
   patch.waiting = false;
   patch_body_ = patch.wanted;
   patch_ours_ = patch.ours;
+  patch_seen_ = patch.seen;
   Query query(patch_path_);
   if (patch_path_.find('?') == std::string::npos) query.add("fieldManager", options_.field_manager);
   query.add("force", "true");
@@ -326,11 +331,12 @@ void WriterImpl::succeeded() {
     ++counts_.events_written;
   } else {
     ++counts_.patches_written;
-    note_written();
+    const std::string version = version_of_answer();
+    note_written(version);
     if (const auto found = patches_.find(patch_path_); found != patches_.end()) {  // else forgotten meanwhile
       Patch& patch = found->second;
       patch.written = patch_body_;
-      patch.version = version_of_answer();
+      patch.version = version;
       if ((patch.wanted != patch_body_ || patch.undone()) && !patch.waiting) enqueue(patch_path_, patch);
     }
   }

@@ -203,11 +203,18 @@ TEST_CASE("what somebody has changed since it was written is written again") {
   see(106);
   see(104);
   CHECK(b.settle(seconds(60)) == 4);
-  for (int version = 107; !b.writer.contested(path); ++version) {
+  const auto write = [&](int version, int then) {
     see(version);
     REQUIRE(b.network.run_until([&, count = b.transport.count()] { return b.transport.count() > count; }, seconds(20)));
-    b.transport.answer(200, made(version));
-  }
+    b.transport.answer(200, made(then));
+  };
+  int version = 107;
+  for (; !b.writer.contested(path); version += 2) write(version, version + 1);
+  // What the server had all the time nobody has undone.
+  write(version, version);
+  CHECK_FALSE(b.writer.contested(path));
+  write(version + 1, version + 2);
+  CHECK(b.writer.contested(path));
 }
 
 TEST_CASE("versions that are no numbers tell nothing") {
