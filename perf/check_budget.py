@@ -27,7 +27,7 @@ BUDGET = {
     ("epoll", "request"): (4.5, 25500),
     ("io_uring", "request"): (2.4, None),
     ("epoll", "chunk"): (2.5, 2350),
-    ("io_uring", "chunk"): (1.6, None),
+    ("io_uring", "chunk"): (1.9, None),
 }
 
 
