@@ -56,6 +56,7 @@ struct Socket {
   bool stopping : 1 = false;      // the receive request is being cancelled
   bool starved : 1 = false;       // stands in one of the lists of those that found no buffer
   bool fed : 1 = false;           // the receive request in flight has brought bytes
+  bool connected : 1 = false;     // by us, to an endpoint: the client that reads what it brings may be slow
   bool ended : 1 = false;         // on_eof was delivered
   bool ending : 1 = false;        // the poll request has seen FIN
   bool ending_told : 1 = false;   // by on_hang_up, while it is paused
@@ -192,7 +193,7 @@ void UringRing::arm(Op op, SocketId id, Socket& socket) {
   if (op == Op::receive) socket.fed = false;
   switch (op) {
     case Op::receive:
-      return queue_.receive_multishot(socket.fd, user_data);
+      return queue_.receive_multishot(socket.fd, user_data, socket.connected ? UringQueue::small : UringQueue::large);
     case Op::watch:
       return queue_.poll_multishot(socket.fd, POLLOUT, user_data);
     case Op::connect:
@@ -233,6 +234,7 @@ Result<SocketId, int> UringRing::connect(const Address& to, SocketEvents& events
   const SocketId id = add(started.fd, State::connecting);
   Socket& socket = sockets_[id.slot];
   socket.events = &events;
+  socket.connected = true;
   socket.failure = started.error;
   if (started.error == 0) {
     arm(Op::connect, id, socket);

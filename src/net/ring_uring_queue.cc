@@ -18,9 +18,6 @@ namespace {
 constexpr unsigned submission_entries = 1024;
 constexpr unsigned completion_entries = 32 * 1024;  // multishot requests complete many times each
 constexpr uint16_t buffer_group = 0;
-// After how many bytes a multishot receive lets others go first, and after how many it ends.
-constexpr unsigned receive_slice = UringQueue::buffer_size;
-constexpr unsigned receive_total = 4 * UringQueue::buffer_size;
 constexpr size_t buffer_bytes = UringQueue::buffer_count * UringQueue::buffer_size;
 constexpr size_t buffer_ring_bytes = UringQueue::buffer_count * sizeof(io_uring_buf);
 
@@ -119,15 +116,15 @@ io_uring_sqe* UringQueue::next_request() {
   return request;
 }
 
-void UringQueue::receive_multishot(int fd, uint64_t user_data) {
+void UringQueue::receive_multishot(int fd, uint64_t user_data, ReceiveLimit limit) {
   io_uring_sqe* request = next_request();
   io_uring_prep_recv_multishot(request, fd, nullptr, 0, 0);
   request->flags |= IOSQE_BUFFER_SELECT;
   request->buf_group = buffer_group;
   request->user_data = user_data;
   if (limits_receives_) {
-    request->len = receive_slice;
-    request->file_index = receive_total;  // named optlen in later headers
+    request->len = limit.slice;
+    request->file_index = limit.total;  // named optlen in later headers
   }
 }
 

@@ -44,8 +44,16 @@ class UringQueue {
   // buffer in one go and its bytes stop soon after a pause.
   bool limits_receives() const { return limits_receives_; }
 
+  // After how many bytes a multishot receive lets other sockets go first, and after how many it ends. What it has
+  // received when its socket is paused has to be held by somebody.
+  struct ReceiveLimit {
+    unsigned slice, total;
+  };
+  static constexpr ReceiveLimit large{buffer_size, 4 * buffer_size};
+  static constexpr ReceiveLimit small{buffer_size / 2, buffer_size};
+
   // Each queues one request; wait() or a full queue submits it.
-  void receive_multishot(int fd, uint64_t user_data);
+  void receive_multishot(int fd, uint64_t user_data, ReceiveLimit limit = large);
   void poll_once(int fd, unsigned events, uint64_t user_data);
   void poll_multishot(int fd, unsigned events, uint64_t user_data);
   void cancel(uint64_t target, uint64_t user_data);  // completes only when it failed

@@ -85,15 +85,12 @@ TEST_CASE_TEMPLATE("a paused socket keeps its bytes until it is resumed", E, Epo
   CHECK(ours.bytes == pattern_string(100'000));
 }
 
-TEST_CASE_TEMPLATE("a flood ends soon after it is paused", E, Epoll, IoUring) {
-  NEEDS(E);
-  Fixture<E> f;
-  Pair pair;
-  Recorder ours;
-  const SocketId id = f.ring->adopt(pair.ours.release(), ours);
+// A peer floods a socket whose owner pauses at every delivery: after a pause at most `most` bytes arrive.
+template <typename E>
+void check_flood(Fixture<E>& f, SocketId id, Recorder& ours, const Fd& theirs, size_t most) {
   const std::string much(1 << 20, 'x');
   const auto refill = [&] {
-    while (::send(pair.theirs.get(), much.data(), much.size(), MSG_NOSIGNAL) > 0) {
+    while (::send(theirs.get(), much.data(), much.size(), MSG_NOSIGNAL) > 0) {
     }
   };
   ours.when_bytes = [&] {
@@ -101,9 +98,6 @@ TEST_CASE_TEMPLATE("a flood ends soon after it is paused", E, Epoll, IoUring) {
     refill();
   };
   refill();
-  // What the engine had already been handed: its one buffer, a limited receive, or all of its buffers.
-  const bool limited = probe().detail.find("receive limits") != std::string::npos;
-  const size_t most = E::kind == RingKind::epoll ? 64 << 10 : limited ? 512 << 10 : 2 << 20;
   for (int round = 0; round < 5; ++round) {
     const size_t before = ours.bytes.size();
     REQUIRE(f.until([&] { return ours.bytes.size() > before; }));
@@ -111,6 +105,37 @@ TEST_CASE_TEMPLATE("a flood ends soon after it is paused", E, Epoll, IoUring) {
     CHECK(ours.bytes.size() - before <= most);
     f.ring->resume_recv(id);
   }
+}
+
+// What the engine had already been handed: its one buffer, a limited receive, or all of its buffers.
+template <typename E>
+size_t most_of_a_flood(size_t limited) {
+  if (E::kind == RingKind::epoll) return 64 << 10;
+  return probe().detail.find("receive limits") != std::string::npos ? limited : 2 << 20;
+}
+
+TEST_CASE_TEMPLATE("a flood ends soon after it is paused", E, Epoll, IoUring) {
+  NEEDS(E);
+  Fixture<E> f;
+  Pair pair;
+  Recorder ours;
+  const SocketId id = f.ring->adopt(pair.ours.release(), ours);
+  check_flood(f, id, ours, pair.theirs, most_of_a_flood<E>(512 << 10));
+}
+
+TEST_CASE_TEMPLATE("a flood from a peer that we connected to ends sooner", E, Epoll, IoUring) {
+  NEEDS(E);
+  Fixture<E> f;
+  Fd listener(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  const Address any = loopback();
+  REQUIRE(bind(listener.get(), any.data(), any.size()) == 0);
+  REQUIRE(::listen(listener.get(), 1) == 0);
+  Recorder ours;
+  const auto id = f.ring->connect(Address::local_of(listener.get()), ours);
+  REQUIRE(id.ok());
+  REQUIRE(f.until([&] { return ours.connected == 1; }));
+  const Fd theirs(accept4(listener.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
+  check_flood(f, *id, ours, theirs, most_of_a_flood<E>(128 << 10));
 }
 
 TEST_CASE_TEMPLATE("pausing and resuming at every event loses and doubles nothing", E, Epoll, IoUring) {
