@@ -9,6 +9,7 @@
 
 #include "penstock/base/log.h"
 #include "penstock/config/endpoint_picker.h"
+#include "short_slices.h"
 
 namespace penstock::app {
 
@@ -153,6 +154,7 @@ void Shard::run(net::Address listen, std::promise<Result<net::Address>> started)
     CPU_SET(static_cast<size_t>(cpu_), &cpus);
     if (sched_setaffinity(0, sizeof cpus, &cpus) != 0) log::warn("cannot pin a shard to its CPU", {{"cpu", cpu_}});
   }
+  ask_for_short_slices();
   auto ring = net::make_ring(shared_.options.ring, shared_.probe);
   if (!ring.ok()) return started.set_value(ring.error());
   Parts parts(*this, **ring);

@@ -1,12 +1,14 @@
 """Start, reload, drain and end; the access log."""
 
 import contextlib
+import ctypes
 import fcntl
 import json
 import os
 import re
 import signal
 import socket
+import struct
 import threading
 import time
 
@@ -188,6 +190,29 @@ no_such_section: {a: b}
         gateway = self.gateway([self.fake()])
         self.assertEqual(gateway.value("penstock_ring_info", engine=harness.RING), 1)
         self.assertEqual(gateway.status_page()["ring"], harness.RING)
+
+
+class Shards(E2E):
+    def test_a_shard_asks_for_short_slices_of_its_cpu(self):
+        gateway = self.gateway([self.sim()])
+        slices = []
+        for task in os.listdir(f"/proc/{gateway.pid}/task"):
+            with open(f"/proc/{gateway.pid}/task/{task}/comm") as name:
+                if name.read().startswith("shard-"):
+                    slices.append(self.slice_ns(int(task)))
+        self.assertTrue(slices)
+        supported = tuple(int(part) for part in os.uname().release.split(".")[:2]) >= (6, 12)
+        for length in slices:
+            self.assertEqual(length, 100_000 if supported else 0)
+
+    @staticmethod
+    def slice_ns(task):
+        """`sched_runtime` of a thread, as sched_getattr(2) gives it."""
+        attributes = ctypes.create_string_buffer(128)
+        sched_getattr = {"x86_64": 315, "aarch64": 275}[os.uname().machine]
+        if ctypes.CDLL(None, use_errno=True).syscall(sched_getattr, task, attributes, len(attributes), 0) != 0:
+            raise OSError(ctypes.get_errno(), "sched_getattr")
+        return struct.unpack_from("=IIQiIQ", attributes)[5]
 
 
 class Reload(E2E):
