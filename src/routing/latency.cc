@@ -14,19 +14,8 @@ using Headrooms = std::span<const Headroom>;
 
 // Scores come in steps of this, and nobody who is a choice gets none: pickers that draw may take any.
 constexpr double steps = 100;
-// Differences below this, in seconds, are none.
-constexpr double no_range = 1e-12;
-
-struct Range {
-  double low = INFINITY, high = -INFINITY;
-  void add(double value) {
-    low = std::min(low, value);
-    high = std::max(high, value);
-  }
-  bool empty() const { return high - low <= no_range; }
-  // 0 to 1; where all are equal, the middle.
-  double place(double value) const { return empty() ? 0.5 : (value - low) / (high - low); }
-};
+// The place of each where all are equal.
+constexpr double place_of_equals = 0.5;
 
 // latency-scorer: of those that are expected to be as fast as asked, the least (or the most) headroom; of those that
 // are not, idle ones, then those that miss the pace alone, the first token alone, both; the least missing first.
@@ -84,8 +73,8 @@ class LatencyScorer final : public Scorer {
     if (first.empty() != pace.empty()) weight = first.empty() ? 0 : 1;
     for (size_t i = 0; i < headrooms.size(); ++i) {
       if (!member(i)) continue;
-      const double place = weight * first.place(std::abs(headrooms[i].first_token)) +
-                           (1 - weight) * pace.place(std::abs(headrooms[i].pace));
+      const double place = weight * first.place(std::abs(headrooms[i].first_token), place_of_equals) +
+                           (1 - weight) * pace.place(std::abs(headrooms[i].pace), place_of_equals);
       scores[i] = std::min(1.0, (std::floor((most ? place : 1 - place) * steps) + 1) / steps);
     }
     return true;

@@ -2,6 +2,8 @@
 // for, and the scores that stand in while nothing is predicted.
 #pragma once
 
+#include <algorithm>
+#include <cmath>
 #include <span>
 #include <vector>
 
@@ -26,6 +28,19 @@ std::span<const Headroom> headrooms_of(const Inputs& in, std::span<const Candida
 inline bool predicted(std::span<const Candidate> candidates) {
   return !candidates.empty() && candidates.front().predicted.known;
 }
+
+// From the least to the most of some values.
+struct Range {
+  double low = INFINITY, high = -INFINITY;
+  void add(double value) {
+    low = std::min(low, value);
+    high = std::max(high, value);
+  }
+  // The values are all equal but for rounding (they are seconds), or there are none.
+  bool empty() const { return high - low <= 1e-12; }
+  // Where `value` stands, 0 to 1; in an empty range at `if_empty`.
+  double place(double value, double if_empty = 0) const { return empty() ? if_empty : (value - low) / (high - low); }
+};
 
 // Weights of what counts while nothing is predicted: free KV cache, queue, cached share of the prompt.
 struct CompositeWeights {

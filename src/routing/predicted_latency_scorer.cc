@@ -12,16 +12,6 @@ using Candidates = std::span<const Candidate>;
 
 constexpr double weight_min = 1, weight_max = 100;
 constexpr double deficit_weight_max = 80;
-constexpr double no_range = 1e-12;
-
-struct Range {
-  double low = INFINITY, high = -INFINITY;
-  void add(double value) {
-    low = std::min(low, value);
-    high = std::max(high, value);
-  }
-  double place(double value) const { return high - low <= no_range ? 0 : (value - low) / (high - low); }
-};
 
 struct Weights {
   double first, pace;
