@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "draw.h"
 #include "latency.h"
 #include "load_estimate.h"
 
@@ -48,7 +49,7 @@ class PredictedLatencyScorer final : public Scorer {
       else weigh_deficits(in, candidates, at);
     }
     std::fill(scores.begin(), scores.end(), 0.0);
-    scores[at.members[draw(in, at.weights)]] = 1;
+    scores[at.members[choose(in, at.weights)]] = 1;
   }
 
  private:
@@ -142,17 +143,10 @@ class PredictedLatencyScorer final : public Scorer {
     }
   }
 
-  // By chance in proportion to the weights, all above 0; or the first of the heaviest.
-  size_t draw(const Inputs& in, const std::vector<double>& weights) const {
+  // The first of the heaviest, or by chance in proportion to the weights, all above 0.
+  size_t choose(const Inputs& in, const std::vector<double>& weights) const {
     if (greedy_) return static_cast<size_t>(std::max_element(weights.begin(), weights.end()) - weights.begin());
-    double sum = 0;
-    for (const double weight : weights) sum += weight;
-    double left = in.random.unit() * sum;
-    for (size_t i = 0; i + 1 < weights.size(); ++i) {
-      left -= weights[i];
-      if (left < 0) return i;
-    }
-    return weights.size() - 1;
+    return draw(in.random, weights.size(), [&](size_t i) { return weights[i]; });
   }
 
   PredictionSpec prediction_;

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <array>
 
+#include "draw.h"
 #include "penstock/base/assert.h"
 #include "penstock/routing/router.h"
 
@@ -55,18 +56,9 @@ struct AnyOne {
 struct WeightedRandom {
   static constexpr std::string_view type = "weighted-random-picker";
   static void choose(const Inputs& in, std::span<Candidate> candidates) {
-    double sum = 0;
-    for (const Candidate& candidate : candidates) sum += std::max(candidate.score, 0.0);
-    if (sum <= 0) return AnyOne::choose(in, candidates);
-    double left = in.random.unit() * sum;
-    Candidate* chosen = nullptr;
-    for (Candidate& candidate : candidates) {
-      if (candidate.score <= 0) continue;
-      chosen = &candidate;  // the last one also takes what rounding left over
-      left -= candidate.score;
-      if (left < 0) break;
-    }
-    std::swap(candidates.front(), *chosen);
+    const size_t chosen = draw(in.random, candidates.size(), [&](size_t i) { return candidates[i].score; });
+    if (chosen == candidates.size()) return AnyOne::choose(in, candidates);
+    std::swap(candidates.front(), candidates[chosen]);
   }
 };
 
