@@ -12,7 +12,6 @@ namespace {
 // The longest method, spaces and version around a target; a longer start line is given up without its end.
 constexpr size_t kStartLineExtra = 64;
 constexpr size_t kMethodMax = 32;
-constexpr uint64_t kLengthMax = uint64_t{1} << 60;
 
 // Enough to have no two readings: no list, no userinfo, no path.
 constexpr std::array<bool, 256> kHostTable = [] {
@@ -204,17 +203,9 @@ ParseError HeadGuard::connection(std::string_view value, const ParserLimits& lim
 }
 
 ParseError HeadGuard::content_length(std::string_view value) {
-  if (block_ == Block::trailers || framing_.has_content_length || coding_ || value.empty())
-    return ParseError::smuggling;
-  uint64_t length = 0;
-  for (const char c : value) {
-    if (!is_digit(c)) return ParseError::smuggling;
-    length = length * 10 + static_cast<uint64_t>(c - '0');
-    if (length > kLengthMax) return ParseError::malformed;
-  }
+  if (block_ == Block::trailers || framing_.has_content_length || coding_) return ParseError::smuggling;
   framing_.has_content_length = true;
-  framing_.content_length = length;
-  return ParseError::none;
+  return read_length(value, framing_.content_length);
 }
 
 ParseError HeadGuard::transfer_encoding(std::string_view value) {

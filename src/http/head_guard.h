@@ -9,6 +9,7 @@
 #include <string>
 #include <string_view>
 
+#include "bytes.h"
 #include "penstock/http/parser.h"
 
 namespace penstock::http {
@@ -68,5 +69,19 @@ class HeadGuard {
   size_t line_begin_ = 0;  // of the unfinished line, in storage
   Framing framing_;
 };
+
+// A value of Content-Length: digits alone, and no more than anybody means. `length` counts only where the answer is
+// none.
+inline ParseError read_length(std::string_view value, uint64_t& length) {
+  constexpr uint64_t most = uint64_t{1} << 60;  // far from where another digit would overflow
+  if (value.empty()) return ParseError::smuggling;
+  length = 0;
+  for (const char c : value) {
+    if (!is_digit(c)) return ParseError::smuggling;
+    length = length * 10 + static_cast<uint64_t>(c - '0');
+    if (length > most) return ParseError::malformed;
+  }
+  return ParseError::none;
+}
 
 }  // namespace penstock::http

@@ -1,25 +1,16 @@
 #include "head_memory.h"
 
 #include "bytes.h"
+#include "head_guard.h"
 
 namespace penstock::http {
 
 namespace {
 constexpr size_t kBytesMax = 1024, kHeadersMax = 24;
-constexpr size_t kDigitsMax = 18;  // as many as always fit
 
 // What HeadGuard asks of a value, and that it is as long without spaces around it.
 bool is_value(std::string_view text) {
   return !is_space(text.front()) && !is_space(text.back()) && !has_control(text);
-}
-
-bool read_length(std::string_view digits, uint64_t& length) {
-  length = 0;
-  for (const char c : digits) {
-    if (!is_digit(c)) return false;
-    length = length * 10 + static_cast<uint64_t>(c - '0');
-  }
-  return true;
 }
 }  // namespace
 
@@ -47,7 +38,6 @@ void HeadMemory::keep(const Head& head) {
 bool HeadMemory::may_differ(const Line& line) {
   switch (line.field) {
     case Field::content_length:
-      return line.value_size <= kDigitsMax;
     case Field::date:
     case Field::x_request_id:
     case Field::traceparent:
@@ -84,7 +74,9 @@ HeadMemory::Match HeadMemory::match(std::string_view bytes) const {
     const std::string_view value = bytes.substr(line.value, line.value_size);
     if (!same(at, line.value)) return {};
     at = line.value + value.size();
-    if (line.field == Field::content_length ? !read_length(value, found.content_length) : !is_value(value)) return {};
+    const bool good = line.field == Field::content_length ? read_length(value, found.content_length) == ParseError::none
+                                                          : is_value(value);
+    if (!good) return {};
   }
   return same(at, kept.size()) ? found : Match{};
 }
