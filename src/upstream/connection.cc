@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "penstock/base/assert.h"
+#include "penstock/net/connection.h"
 #include "penstock/upstream/client.h"
 
 namespace penstock::upstream {
@@ -13,8 +14,7 @@ constexpr Duration kReadAfterBrokenSend = milliseconds(5);
 // How long resting connections that were closed may keep their descriptors: the ring's turn to cancel what is in
 // flight.
 constexpr Duration kDescriptorWait = milliseconds(2);
-constexpr size_t kGatherMax = 16 * 1024;  // of a request that goes out at the turn's end, as net::Connection does it
-constexpr size_t kSinkLines = 6;          // that an exchange needs for a piece of its answer
+constexpr size_t kSinkLines = 6;  // that an exchange needs for a piece of its answer
 }  // namespace
 
 Connection::Codec::Codec(Connection& connection)
@@ -74,7 +74,7 @@ void Connection::on_connected() {
 void Connection::send_soon() {
   size_t size = 0;
   for (const std::string_view piece : request_.pieces) size += piece.size();
-  if (size > kGatherMax) return send_request();
+  if (size > net::Connection::gather_max) return send_request();
   client_.loop().flush_later(*this);
 }
 
