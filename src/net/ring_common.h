@@ -153,6 +153,12 @@ AcceptOutcome accept_some(int fd, AcceptEvents& events, RingStats& stats, size_t
   return AcceptOutcome::more;
 }
 
+// on_hang_up() is owed: the peer's end has been seen, and the owner, who has paused, cannot learn of it by reading.
+template <typename Socket>
+bool owes_hang_up(const Socket& socket) {
+  return socket.paused && socket.ending && !socket.ended && !socket.ending_told;
+}
+
 // "accept4: Too many open files"
 std::string describe(const char* call, int error);
 

@@ -371,7 +371,7 @@ void EpollRing::visit(SocketId id) {
   socket = find_live(id);
   if (socket != nullptr && socket->hung_up && (socket->paused || socket->ended)) look_for_error(id);
   socket = find_live(id);
-  if (socket == nullptr || !socket->paused || !socket->ending || socket->ended || socket->ending_told) return;
+  if (socket == nullptr || !owes_hang_up(*socket)) return;
   socket->ending_told = true;
   ++delivered_;
   socket->events->on_hang_up();

@@ -529,7 +529,7 @@ void UringRing::on_watch(SocketId id, const Completion& completion) {
 
 void UringRing::tell_hang_up(SocketId id) {
   Socket* socket = find_live(id);
-  if (socket == nullptr || !socket->paused || !socket->ending || socket->ended || socket->ending_told) return;
+  if (socket == nullptr || !owes_hang_up(*socket)) return;
   socket->ending_told = true;
   ++delivered_;
   socket->events->on_hang_up();
