@@ -144,8 +144,12 @@ class Flow(E2E):
 
     def test_a_saturated_server_by_the_work_reserved_there(self):
         # Nobody streams a first token before its prefill of six seconds is over. Before anything is learnt that is taken for
-        # half a second; a quarter of one is too much.
-        self.start("flow_control: {enabled: true}\nrouting: {policy: expected-cost}", "--prefill-tokens-per-s", "1600")
+        # half a second; a quarter of one is too much. It is believed while the engine has been sent more than it had when it
+        # was asked last: so it is asked once, before them.
+        metrics = "metrics: {interval: 1m, idle_interval: 1m}\n"
+        config = metrics + "flow_control: {enabled: true}\nrouting: {policy: expected-cost}"
+        self.start(config, "--prefill-tokens-per-s", "1600")
+        wait_for("it was asked", lambda: self.gw.status_page()["pools"][0]["endpoints"][0]["metrics"])
         bodies = [completion(f"{i} " + "word " * 8000, max_tokens=2, stream=True) for i in range(3)]
         # Two shards that look at once both see room: the first is on its way before the others come.
         clients = [self.begin(bodies[0])]
