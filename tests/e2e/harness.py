@@ -803,6 +803,13 @@ class E2E(unittest.TestCase):
         E2E._later(self, shutil.rmtree, path, True)
         return path
 
+    def file(self, name, text):
+        """The path of a new file, alone in its folder."""
+        path = os.path.join(E2E.directory(self), name)
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+        return path
+
     def sim(self, *flags, port=0):
         sim = Sim(*flags, port=port)
         E2E._later(self, sim.kill)

@@ -28,10 +28,7 @@ def polls_with_adapter(name):
 
 class EppConfig(E2E):
     def write(self, text):
-        path = os.path.join(self.directory(), "epp.yaml")
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(HEAD + text)
-        return path
+        return self.file("epp.yaml", HEAD + text)
 
     def routed_by(self, text, endpoints, **options):
         self.path = self.write(text)
@@ -70,9 +67,7 @@ schedulingProfiles:
         self.assertTrue(explanation.startswith("profile: default; " + first + " total=6 "), explanation)
         decisions = wait_for("a decision is kept", lambda: gateway.admin("/debug/decisions").body.decode())
         self.assertIn("prefix-cache-scorer*5", decisions)
-        page = os.path.join(self.directory(), "page.json")
-        with open(page, "w", encoding="utf-8") as file:
-            file.write(decisions)
+        page = self.file("page.json", decisions)
         code, out, err = run_program(PENSTOCK, "replay", "--decisions", page)
         self.assertEqual(code, 1, out)  # nothing was made again
         self.assertRegex(err, r'^penstock: "default" is no policy of replay, but a profile of an EndpointPickerConfig')
@@ -259,9 +254,7 @@ spec: {poolRef: {name: pool}, priority: -1}
 
     def test_who_cannot_be_served_in_time_is_refused_if_it_is_sheddable(self):
         sim = self.sim("--decode-ms", "20", "--kv-blocks", "512")
-        objects = os.path.join(self.directory(), "objects.yaml")
-        with open(objects, "w", encoding="utf-8") as file:
-            file.write(self.OBJECTS.replace("PORT", str(sim.port)))
+        objects = self.file("objects.yaml", self.OBJECTS.replace("PORT", str(sim.port)))
         flags = ["--epp-config", self.write(self.PLUGINS), "--manifests", objects]
         gateway = self.gateway([], flags=flags)
         gateway.wait_pods(1)

@@ -1,7 +1,6 @@
 """Flow control: requests wait while the model servers are saturated, and are told when they may not."""
 
 import json
-import os
 import signal
 import threading
 
@@ -47,12 +46,11 @@ class Flow(E2E):
         if objectives is None:
             self.gw = self.gateway([self.sim_], config, **options)
         else:
-            path = os.path.join(self.directory(), "objects.yaml")
-            with open(path, "w", encoding="utf-8") as file:
-                file.write(POOL.replace("PORT", str(self.sim_.port)))
-                for name, priority in objectives.items():
-                    file.write(OBJECTIVE.replace("NAME", name).replace("PRIORITY", str(priority)))
-            self.gw = self.gateway([], config, flags=("--manifests", path), **options)
+            text = POOL.replace("PORT", str(self.sim_.port))
+            for name, priority in objectives.items():
+                text += OBJECTIVE.replace("NAME", name).replace("PRIORITY", str(priority))
+            manifests = self.file("objects.yaml", text)
+            self.gw = self.gateway([], config, flags=("--manifests", manifests), **options)
         self.gw.wait_pods(1)
 
     def begin(self, body, headers=()):

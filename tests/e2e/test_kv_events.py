@@ -60,10 +60,7 @@ class KvEvents(E2E):
     def precise(self, publishers, epp=PRECISE, more=""):
         flags = []
         if epp:
-            path = os.path.join(self.directory(), "epp.yaml")
-            with open(path, "w", encoding="utf-8") as file:
-                file.write(epp)
-            flags = ["--epp-config", path]
+            flags = ["--epp-config", self.file("epp.yaml", epp)]
         config = more + "endpoints:\n" + "".join(one.entry() for one in publishers)
         gateway = self.gateway(config=config, flags=flags)
         wait_for("all publishers are connected to", lambda: gateway.value("penstock_kv_events_connected") == len(publishers))
@@ -288,9 +285,8 @@ class Losses(KvEvents):
 
 class Configuration(KvEvents):
     def check(self, parameters):
-        path = os.path.join(self.directory(), "epp.yaml")
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(PRECISE.split("    parameters:")[0] + "    parameters: " + parameters + "\n")
+        text = PRECISE.split("    parameters:")[0] + "    parameters: " + parameters + "\n"
+        path = self.file("epp.yaml", text)
         code, out, err = run_program(PENSTOCK, "check", "--epp-config", path)
         return code, out + err
 

@@ -86,10 +86,7 @@ class CommandLine(E2E):
         self.assertRegex(err, r"gone\.yaml: cannot be read: No such file")
 
     def write(self, text):
-        path = os.path.join(self.directory(), "file.yaml")
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(text)
-        return path
+        return self.file("file.yaml", text)
 
     BAD = """kind: GatewayConfig
 listen: nowhere

@@ -38,9 +38,7 @@ def has(program):
 class Wrk(E2E):
     def wrk(self, gateway, connections=64, path="/v1/completions", stream=False):
         """Runs wrk and returns how many requests it finished; whatever went wrong fails the test."""
-        script = os.path.join(self.directory(), "post.lua")
-        with open(script, "w", encoding="utf-8") as file:
-            file.write(SCRIPT.replace("STREAM", "true" if stream else "false"))
+        script = self.file("post.lua", SCRIPT.replace("STREAM", "true" if stream else "false"))
         command = ["wrk", "-t", "2", "-c", str(connections), "-d", SECONDS + "s", "--timeout", "10s", "-s", script]
         code, out, err = harness.run_program(*command, f"http://{gateway.address}{path}", timeout=60)
         self.assertEqual((code, err), (0, ""), out)

@@ -496,9 +496,7 @@ class Decisions(E2E):
 
     def test_decisions_are_made_again_the_same_way(self):
         gateway, _ = self.gateway_with("routing: {policy: expected-cost}\n")
-        page = os.path.join(self.directory(), "page.json")
-        with open(page, "wb") as file:
-            file.write(gateway.admin("/debug/decisions").body)
+        page = self.file("page.json", gateway.admin("/debug/decisions").body.decode())
         code, out, problems = harness.run_program(harness.PENSTOCK, "replay", "--decisions", page)
         self.assertEqual((code, problems), (0, ""), out)
         self.assertRegex(out, r"^[0-9]+ decisions: 0 differ; 0 without inputs, 0 of an unknown policy\n$")
