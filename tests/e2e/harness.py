@@ -874,6 +874,22 @@ def chat(text="Tell me about water.", max_tokens=8, **more):
     return {"model": "sim-model", "messages": [{"role": "user", "content": text}], "max_tokens": max_tokens, **more}
 
 
+def pool_manifest(*ports, name="pool"):
+    """An InferencePool and its one pod, which listens at these ports."""
+    numbers = ", ".join(f"{{number: {port}}}" for port in ports)
+    return f"""---
+apiVersion: inference.networking.k8s.io/v1
+kind: InferencePool
+metadata: {{name: {name}}}
+spec: {{selector: {{matchLabels: {{app: {name}}}}}, targetPorts: [{numbers}]}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {{name: {name}-0, uid: {name}, labels: {{app: {name}}}}}
+status: {{phase: Running, podIP: {LOOPBACK}, conditions: [{{type: Ready, status: "True"}}]}}
+"""
+
+
 def main():
     """Runs the tests of the calling module: FILE [--ring epoll|io_uring] [unittest options]."""
     global RING  # pylint: disable=global-statement

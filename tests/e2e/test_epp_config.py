@@ -209,16 +209,7 @@ schedulingProfiles:
       - {pluginRef: latency-scorer}
       - {pluginRef: weighted-random-picker}
 """
-    OBJECTS = """apiVersion: inference.networking.k8s.io/v1
-kind: InferencePool
-metadata: {name: pool}
-spec: {selector: {matchLabels: {app: sim}}, targetPorts: [{number: PORT}]}
----
-apiVersion: v1
-kind: Pod
-metadata: {name: sim, uid: u, labels: {app: sim}}
-status: {phase: Running, podIP: 127.0.0.1, conditions: [{type: Ready, status: "True"}]}
----
+    OBJECTIVE = """---
 apiVersion: inference.networking.x-k8s.io/v1alpha2
 kind: InferenceObjective
 metadata: {name: batch}
@@ -254,7 +245,7 @@ spec: {poolRef: {name: pool}, priority: -1}
 
     def test_who_cannot_be_served_in_time_is_refused_if_it_is_sheddable(self):
         sim = self.sim("--decode-ms", "20", "--kv-blocks", "512")
-        objects = self.file("objects.yaml", self.OBJECTS.replace("PORT", str(sim.port)))
+        objects = self.file("objects.yaml", harness.pool_manifest(sim.port) + self.OBJECTIVE)
         flags = ["--epp-config", self.write(self.PLUGINS), "--manifests", objects]
         gateway = self.gateway([], flags=flags)
         gateway.wait_pods(1)

@@ -19,16 +19,6 @@ ONE_EACH_TWO_WAIT = """routing:
     saturationDetector: {pluginRef: one}
     flowControl: {maxRequests: 2}
 """
-POOL = """apiVersion: inference.networking.k8s.io/v1
-kind: InferencePool
-metadata: {name: pool}
-spec: {selector: {matchLabels: {app: sim}}, targetPorts: [{number: PORT}]}
----
-apiVersion: v1
-kind: Pod
-metadata: {name: sim, uid: u, labels: {app: sim}}
-status: {phase: Running, podIP: 127.0.0.1, conditions: [{type: Ready, status: "True"}]}
-"""
 OBJECTIVE = """---
 apiVersion: llm-d.ai/v1alpha2
 kind: InferenceObjective
@@ -46,7 +36,7 @@ class Flow(E2E):
         if objectives is None:
             self.gw = self.gateway([self.sim_], config, **options)
         else:
-            text = POOL.replace("PORT", str(self.sim_.port))
+            text = harness.pool_manifest(self.sim_.port)
             for name, priority in objectives.items():
                 text += OBJECTIVE.replace("NAME", name).replace("PRIORITY", str(priority))
             manifests = self.file("objects.yaml", text)

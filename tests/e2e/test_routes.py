@@ -9,17 +9,6 @@ import socket
 import harness
 from harness import ConnectionEnded, E2E, answer_bytes, completion, fetch, wait_for
 
-POOL = """
-apiVersion: inference.networking.k8s.io/v1
-kind: InferencePool
-metadata: {{name: {name}}}
-spec: {{selector: {{matchLabels: {{app: {name}}}}}, targetPorts: [{ports}]}}
----
-apiVersion: v1
-kind: Pod
-metadata: {{name: {name}-0, uid: {name}, labels: {{app: {name}}}}}
-status: {{phase: Running, podIP: 127.0.0.1, conditions: [{{type: Ready, status: "True"}}]}}
----"""
 GATEWAY = """
 apiVersion: gateway.networking.k8s.io/v1
 kind: GatewayClass
@@ -90,8 +79,7 @@ class Routes(E2E):
         self.folder = self.directory()
         for name, end in self.ends.items():
             ports = [end.port] + ([slow.port] if slow and name == "a" else [])
-            ports = ", ".join(f"{{number: {port}}}" for port in ports)
-            self.write(f"pool-{name}.yaml", POOL.format(name=name, ports=ports))
+            self.write(f"pool-{name}.yaml", harness.pool_manifest(*ports, name=name))
         self.write("gateway.yaml", gateway or "---\n")
         self.write("route.yaml", ROUTE + "".join(rules) + more)
         self.gw = self.gateway([], config, flags=("--manifests", self.folder), **options)
