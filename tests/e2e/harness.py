@@ -810,6 +810,17 @@ class E2E(unittest.TestCase):
             file.write(text)
         return path
 
+    def held(self, script):
+        """An event, and a script of a FakeEndpoint that waits for it first. The event comes with the test's end at last."""
+        release = threading.Event()
+        self.addCleanup(release.set)
+
+        def when_released(*arguments):
+            release.wait(PATIENCE)
+            return script(*arguments)
+
+        return release, when_released
+
     def sim(self, *flags, port=0):
         sim = Sim(*flags, port=port)
         E2E._later(self, sim.kill)

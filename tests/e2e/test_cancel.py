@@ -1,7 +1,5 @@
 """A client that leaves ends the model server's work at once, wherever its request is."""
 
-import threading
-
 import harness
 from harness import E2E, Client, chat, completion, request_bytes, wait_for
 
@@ -152,15 +150,8 @@ class Cancel(E2E):
         self.assertEqual(self.sim_.metrics().sum("vllm:request_success_total"), 0)
 
     def test_while_a_large_body_goes_to_an_endpoint_that_does_not_read(self):
-        release = threading.Event()
-        self.addCleanup(release.set)
-
-        def early(_, __):
-            release.wait(harness.PATIENCE)
-            return True
-
         endpoint = self.fake()
-        endpoint.early = early
+        _, endpoint.early = self.held(lambda _, __: True)
         gateway = self.gateway([endpoint], "", shards=1)
         client = self.client(gateway)
         client.send(request_bytes("POST", "/v1/completions", b"x" * 20_000_000))

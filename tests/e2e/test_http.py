@@ -190,13 +190,7 @@ class Requests(WithEndpoint):
         self.assert_ends(client)
 
     def test_a_half_closed_client_gets_a_slow_answer_too(self):
-        release = threading.Event()
-
-        def script(request, sock):
-            release.wait(harness.PATIENCE)
-            return echo_path(request, sock)
-
-        self.endpoint.script = script
+        release, self.endpoint.script = self.held(echo_path)
         client = self.connect()
         client.send(request_bytes("GET", "/half-slow"))
         client.half_close()
@@ -662,14 +656,7 @@ class Limits(E2E):
 
     def test_pipelined_bytes_take_memory(self):
         gateway = self.start("limits: {memory: 1MiB, body_bytes: 256KiB}\n")
-        release = threading.Event()
-        self.addCleanup(release.set)
-
-        def script(request, sock):
-            release.wait(harness.PATIENCE)
-            return echo_path(request, sock)
-
-        self.endpoint.script = script
+        release, self.endpoint.script = self.held(echo_path)
         clients = [self.client(gateway) for _ in range(40)]
         for client in clients:
             client.send(request_bytes("GET", "/first"))
@@ -721,13 +708,7 @@ class Limits(E2E):
 
     def test_many_requests_at_a_time(self):
         gateway = self.start("limits: {requests_per_shard: 2}\n")
-        release = threading.Event()
-
-        def script(request, sock):
-            release.wait(harness.PATIENCE)
-            return echo_path(request, sock)
-
-        self.endpoint.script = script
+        release, self.endpoint.script = self.held(echo_path)
         held = [self.client(gateway) for _ in range(2)]
         for client in held:
             client.send(request_bytes("GET", "/held"))
@@ -745,13 +726,7 @@ class Limits(E2E):
 
     def test_many_large_bodies_at_a_time(self):
         gateway = self.start("limits: {memory: 4MiB, body_bytes: 1MiB}\nretry: {attempts: 1}\n", shards=2)
-        release = threading.Event()
-
-        def script(request, sock):
-            release.wait(harness.PATIENCE)
-            return echo_path(request, sock)
-
-        self.endpoint.script = script
+        release, self.endpoint.script = self.held(echo_path)
         statuses = []
         watched = threading.Event()
         most = []
@@ -781,7 +756,6 @@ class Limits(E2E):
         try:
             found = in_threads(40, one)
         finally:
-            release.set()
             watched.set()
             watcher.join(harness.PATIENCE)
         self.assertEqual(set(found), {200, 503})

@@ -445,10 +445,8 @@ class Pages(E2E):
         self.assertGreaterEqual(metrics.sum("penstock_limit_hits_total", limit="admin_connections"), 8)
 
     def test_before_the_endpoints_were_probed_it_is_not_ready(self):
-        release = threading.Event()
-        self.addCleanup(release.set)
         endpoint = self.fake()
-        endpoint.poll_script = lambda _, sock: release.wait(harness.PATIENCE) and sock.sendall(answer_bytes(body=b""))
+        release, endpoint.poll_script = self.held(lambda _, sock: sock.sendall(answer_bytes(body=b"")))
         gateway = self.gateway([endpoint], "metrics: {timeout: 20s}\n", ready=False)
         answer = gateway.admin("/readyz")
         self.assertEqual(answer.status, 503)
