@@ -5,6 +5,7 @@
 #include "penstock/routing/prefix_hash.h"
 #include "penstock/routing/router.h"
 #include "tests/support/allocations.h"
+#include "tests/unit/routing/plugin_spec.h"
 #include "tests/unit/routing/pool_builder.h"
 
 using namespace penstock;
@@ -22,14 +23,13 @@ std::unique_ptr<Profile> profile_of_all_plugins() {
         info.type == "encode-filter") {
       continue;
     }
-    PluginSpec plugin{.name = std::string(info.type), .info = &info};
-    if (info.type == "by-label") plugin.parameters = {{"label", "role"}, {"allowsNoLabel", true}};
-    if (info.type == "context-length-aware") plugin.parameters = {{"enableFiltering", true}};
-    spec.primary.plugins.push_back({plugin, 0.5});
+    PluginSpec one = plugin(info.type);
+    if (info.type == "by-label") one.parameters = {{"label", "role"}, {"allowsNoLabel", true}};
+    if (info.type == "context-length-aware") one.parameters = {{"enableFiltering", true}};
+    spec.primary.plugins.push_back({one, 0.5});
   }
   const auto picker = [](std::string_view type) {
-    return ProfileSpec::Use{
-        {.name = std::string(type), .info = find_plugin_type(type), .parameters = {{"maxNumOfEndpoints", 3.0}}}};
+    return ProfileSpec::Use{plugin(type, {{"maxNumOfEndpoints", 3.0}})};
   };
   spec.primary.plugins.push_back(picker("max-score-picker"));
   spec.prefill = ProfileSpec{"prefill", {picker("weighted-random-picker")}};

@@ -5,6 +5,7 @@
 #include <map>
 
 #include "penstock/routing/session_token.h"
+#include "tests/unit/routing/plugin_spec.h"
 #include "tests/unit/routing/pool_builder.h"
 
 using namespace penstock;
@@ -12,16 +13,6 @@ using namespace penstock::routing;
 using namespace penstock::routing::test;
 
 namespace {
-
-using Parameters = std::vector<std::pair<std::string, ParameterValue>>;
-using Scores = std::vector<double>;
-using Names = std::vector<std::string>;
-
-PluginSpec plugin(std::string_view type, Parameters parameters = {}) {
-  const PluginInfo* const info = find_plugin_type(type);
-  REQUIRE(info != nullptr);
-  return {.name = std::string(type), .info = info, .parameters = std::move(parameters)};
-}
 
 struct Bench {
   PoolBuilder builder;

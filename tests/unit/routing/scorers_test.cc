@@ -1,6 +1,7 @@
 #include <doctest/doctest.h>
 
 #include "penstock/routing/router.h"
+#include "tests/unit/routing/plugin_spec.h"
 #include "tests/unit/routing/pool_builder.h"
 
 using namespace penstock;
@@ -9,12 +10,12 @@ using namespace penstock::routing::test;
 
 namespace {
 
-std::vector<double> scores_of(std::string_view type, const PoolBuilder& builder, const Features& features = {},
-                              Instant now = at_ms(0), std::vector<uint32_t> matched = {}) {
+Scores scores_of(std::string_view type, const PoolBuilder& builder, const Features& features = {},
+                 Instant now = at_ms(0), std::vector<uint32_t> matched = {}) {
   std::vector<Candidate> candidates;
   for (const auto& view : builder.pool.endpoints) candidates.push_back({&view});
   for (size_t i = 0; i < matched.size(); ++i) candidates[i].matched_blocks = matched[i];
-  std::vector<double> scores(candidates.size(), -7);
+  Scores scores(candidates.size(), -7);
   Random random(1);
   const auto scorer = make_scorer(type);
   REQUIRE(scorer != nullptr);
@@ -22,8 +23,6 @@ std::vector<double> scores_of(std::string_view type, const PoolBuilder& builder,
   scorer->score({features, now, random}, candidates, scores);
   return scores;
 }
-
-using Scores = std::vector<double>;
 
 }  // namespace
 

@@ -2,6 +2,7 @@
 #include <doctest/doctest.h>
 
 #include "penstock/routing/plugin.h"
+#include "tests/unit/routing/plugin_spec.h"
 #include "tests/unit/routing/pool_builder.h"
 
 using namespace penstock;
@@ -10,10 +11,8 @@ using namespace penstock::routing::test;
 
 namespace {
 
-using Parameters = std::vector<std::pair<std::string, ParameterValue>>;
-
 ProfileSpec::Use use(std::string_view type, double weight = 1, Parameters parameters = {}) {
-  return {{.name = std::string(type), .info = find_plugin_type(type), .parameters = std::move(parameters)}, weight};
+  return {plugin(type, std::move(parameters)), weight};
 }
 
 std::vector<uint64_t> prompt_of(size_t blocks) {
