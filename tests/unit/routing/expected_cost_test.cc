@@ -27,9 +27,7 @@ struct Bench {
   // 1 ms of prefill for a token, answers of 100 tokens, 20 ms each.
   void teach() {
     for (auto& state : builder.states) {
-      state.pace.prefill_seconds = 50;
-      state.pace.prefill_tokens = 50'000;
-      state.pace.prefills = 50;
+      measured_prefills(state, 50, 1000, 1);
       state.pace.answers = 50;
       state.pace.output_tokens = 5000;
       state.pace.decodes = 50;
@@ -139,15 +137,8 @@ TEST_CASE("where each request costs time, whatever its length, requests that wai
 TEST_CASE("an endpoint that computes long prompts is not taken for a faster one") {
   Bench bench(2);
   // The same line, 10 ms and 0.1 ms for a token: one had prompts of 100 tokens, the other of 10,000.
-  const auto taught = [](endpoints::Pace& pace, double tokens) {
-    pace.prefills = 100;
-    pace.prefill_tokens = 100 * tokens;
-    pace.prefill_seconds = 100 * (0.01 + 1e-4 * tokens);
-    pace.prefill_xx = 100 * tokens * tokens;
-    pace.prefill_xy = 100 * tokens * (0.01 + 1e-4 * tokens);
-  };
-  taught(bench.builder.state(0).pace, 100);
-  taught(bench.builder.state(1).pace, 10'000);
+  measured_prefills(bench.builder.state(0), 100, 100, 0.02);
+  measured_prefills(bench.builder.state(1), 100, 10'000, 1.01);
   std::vector<Candidate> candidates;
   for (const auto& view : bench.builder.pool.endpoints) candidates.push_back({&view});
   std::vector<double> costs(2);

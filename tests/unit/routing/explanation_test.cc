@@ -143,13 +143,7 @@ TEST_CASE("JSON escapes names") {
 
 TEST_CASE("the expected cost shows its terms, in seconds, and what they add up to decides") {
   PoolBuilder builder(2);
-  for (auto& state : builder.states) {
-    state.pace.prefill_seconds = 50;
-    state.pace.prefill_tokens = 50'000;
-    state.pace.prefills = 50;
-    state.pace.prefill_xx = 50'000'000;
-    state.pace.prefill_xy = 50'000;
-  }
+  for (auto& state : builder.states) measured_prefills(state, 50, 1000, 1);
   builder.state(0).load.requests = 1;
   builder.state(0).load.prefill_tokens = 700;
   const auto profile = make_profile(Policy::expected_cost);

@@ -175,9 +175,7 @@ TEST_CASE("prefix-cache-affinity-filter by predictions: sticks until the answer 
   // While nothing is predicted the tokens that wait count, at the pace of the endpoint.
   for (Candidate& candidate : bench.candidates) candidate.predicted = {};
   CHECK(by(3000) == Names{"a"});
-  bench.builder.state(0).pace.prefills = 10;
-  bench.builder.state(0).pace.prefill_tokens = 10'000;
-  bench.builder.state(0).pace.prefill_seconds = 10;
+  measured_prefills(bench.builder.state(0), 10, 1000, 1);
   bench.builder.state(0).load.prefill_tokens = 1'000'000;
   CHECK(by(3000) == Names{"a", "b"});
 }
@@ -259,12 +257,8 @@ TEST_CASE("predictions: the queue and the own prefill, then the pace of the pool
   CHECK(bench.candidates[0].predicted.per_token == 0);
   for (size_t i = 0; i < 2; ++i) {
     endpoints::EndpointState& state = bench.builder.state(i);
-    // 100 prompts of 1,000 tokens, each in 0.1 s; 20 answers at 10 ms a token.
-    state.pace.prefills = 100;
-    state.pace.prefill_tokens = 100'000;
-    state.pace.prefill_seconds = 10;
-    state.pace.prefill_xx = 1e8;
-    state.pace.prefill_xy = 1e4;
+    measured_prefills(state, 100, 1000, 0.1);
+    // 20 answers at 10 ms a token.
     state.pace.decodes = state.pace.answers = 20;
     state.pace.decode_y = 0.2;
     state.pace.output_tokens = 2000;
@@ -286,11 +280,7 @@ TEST_CASE("predictions: the queue and the own prefill, then the pace of the pool
 
 TEST_CASE("a policy that does without predictions sees none of those that the other one makes") {
   PoolBuilder builder(2);
-  for (size_t i = 0; i < 2; ++i) {
-    builder.state(i).pace.prefills = 10;
-    builder.state(i).pace.prefill_tokens = 10'000;
-    builder.state(i).pace.prefill_seconds = 10;
-  }
+  for (endpoints::EndpointState& state : builder.states) measured_prefills(state, 10, 1000, 1);
   // By predictions the second, which has no prompt waiting; without them the first, whose KV cache is free.
   builder.state(0).load.prefill_tokens = 5000;
   builder.view(1).metrics.kv_usage = 0.9;
@@ -326,9 +316,7 @@ TEST_CASE("a policy that does without predictions sees none of those that the ot
 TEST_CASE("a profile that predicts says of the chosen what it expects, and its admitters refuse before") {
   PoolBuilder builder(2);
   for (size_t i = 0; i < 2; ++i) {
-    builder.state(i).pace.prefills = 10;
-    builder.state(i).pace.prefill_tokens = 10'000;
-    builder.state(i).pace.prefill_seconds = 10;
+    measured_prefills(builder.state(i), 10, 1000, 1);
     builder.state(i).load.requests = 1;
     builder.view(i).metrics.kv_usage = 0.5;
   }

@@ -12,6 +12,15 @@ inline Instant at_ms(int64_t ms) {
   return Instant(milliseconds(ms));
 }
 
+// So many prompts have been measured there, of as many tokens and seconds each.
+inline void measured_prefills(endpoints::EndpointState& state, double prompts, double tokens, double seconds) {
+  state.pace.prefills = prompts;
+  state.pace.prefill_tokens = prompts * tokens;
+  state.pace.prefill_seconds = prompts * seconds;
+  state.pace.prefill_xx = prompts * tokens * tokens;
+  state.pace.prefill_xy = prompts * tokens * seconds;
+}
+
 struct PoolBuilder {
   std::deque<endpoints::EndpointState> states;
   endpoints::Pool pool;

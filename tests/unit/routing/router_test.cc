@@ -359,11 +359,7 @@ TEST_CASE("a shadow of the same policy always agrees, and no shadow changes what
 
 TEST_CASE("where a shadow differs, what it would gain is the difference of the expected costs") {
   PoolBuilder builder(2);
-  for (EndpointState& state : builder.states) {
-    state.pace.prefill_seconds = 10;
-    state.pace.prefill_tokens = 10'000;
-    state.pace.prefills = 10;
-  }
+  for (EndpointState& state : builder.states) measured_prefills(state, 10, 1000, 1);
   builder.state(0).load.requests = 1;
   builder.state(0).load.prefill_tokens = 5000;  // five seconds at 1 ms each
   builder.state(1).load.requests = 2;
