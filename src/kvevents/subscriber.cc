@@ -157,12 +157,12 @@ void Subscriber::on_replay_ready() {
   if (!replay_.send({"", number_bytes(stream_.replay_start())})) on_replay_end("cannot be written to");
 }
 
-// An empty frame (or none), number, batch.
+// Number and batch, behind an empty frame. Later versions of vLLM put the topic between, as in what they publish.
 void Subscriber::on_replay_message(std::span<const std::string_view> frames) {
   const Stopwatch stopwatch(listener_.loop_.clock(), listener_.time_spent_);
-  if (!frames.empty() && frames[0].empty()) frames = frames.subspan(1);
   uint64_t number = 0;
-  if (frames.size() != 2 || !read_number(frames[0], &number)) {
+  const bool sane = frames.size() >= 2 && frames.size() <= 4 && read_number(frames[frames.size() - 2], &number);
+  if (!sane) {
     replay_.close(/*reset=*/true);
     return on_replay_end("what it replays are not KV events");
   }
@@ -170,7 +170,7 @@ void Subscriber::on_replay_message(std::span<const std::string_view> frames) {
     replay_.close();
     return end_replay(/*whole=*/true);
   }
-  stream_.on_replayed(number, frames[1]);
+  stream_.on_replayed(number, frames.back());
   listener_.loop_.arm(replay_timer_, listener_.options_.replay_timeout);
 }
 

@@ -140,11 +140,16 @@ bool KvPublisher::Peer::wants(std::string_view topic) const {
   return std::any_of(topics.begin(), topics.end(), [topic](const auto& prefix) { return topic.starts_with(prefix); });
 }
 
+// The end has an empty topic, whatever the batches have.
 void KvPublisher::replay(Peer& peer, uint64_t from) {
+  const auto send = [&](std::string_view topic, uint64_t number, std::string_view batch) {
+    const std::string bytes = big_endian(number);
+    return options_.older ? peer.connection.send({"", bytes, batch}) : peer.connection.send({"", topic, bytes, batch});
+  };
   for (const auto& [number, batch] : buffer_) {
-    if (number >= from && !peer.connection.send({"", big_endian(number), batch})) return;
+    if (number >= from && !send(options_.topic, number, batch)) return;
   }
-  peer.connection.send({"", big_endian(UINT64_MAX), ""});
+  send("", UINT64_MAX, "");
 }
 
 // ---- what happens in the cache ----
@@ -174,7 +179,7 @@ void KvPublisher::on_cleared() {
 
 // Arrays of the fields in their order, behind the event's name; or maps with the names of all of them.
 void KvPublisher::append_event(std::string& out, const Event& event) const {
-  const bool maps = options_.as_maps;
+  const bool maps = !options_.older;
   const auto begin = [&](std::string_view type, size_t fields) {
     if (maps) put_map(out, fields + 1);
     else put_array(out, fields + 1);
@@ -213,7 +218,7 @@ void KvPublisher::append_event(std::string& out, const Event& event) const {
 void KvPublisher::flush() {
   if (events_.empty()) return;
   std::string batch;
-  const bool maps = options_.as_maps;
+  const bool maps = !options_.older;
   if (maps) put_map(batch, 3);
   else put_array(batch, 3);
   if (maps) put_text(batch, "ts");

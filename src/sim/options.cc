@@ -78,7 +78,8 @@ void add_kv_events_options(CLI::App& app, KvEventsOptions& out) {
       ->group(group);
   app.add_option("--kv-events-replay-port", out.replay_port, "Replay them here; likewise")->group(group);
   app.add_option("--kv-events-topic", out.topic, "Topic of all messages")->group(group);
-  app.add_flag("--kv-events-maps", out.as_maps, "Events as maps instead of arrays")->group(group);
+  app.add_flag("--kv-events-older", out.older, "As older vLLM: events as arrays, replays without their topic")
+      ->group(group);
   app.add_option("--kv-events-drop", out.dropped, "Number of a batch that gets lost (repeatable)")->group(group);
   app.add_option("--kv-events-buffer", out.buffer_batches, "Batches kept for replays")
       ->capture_default_str()

@@ -17,7 +17,7 @@ enum class OnSigterm : uint8_t { drain, abort };
 struct KvEventsOptions {
   std::optional<uint16_t> port, replay_port;  // nothing: it does not; 0: the kernel chooses
   std::string topic;
-  bool as_maps = false;             // events as later versions of vLLM write them
+  bool older = false;               // as older versions of vLLM: events are arrays, replays have no topic
   std::vector<uint64_t> dropped;    // batches with these numbers are not published, but replayed
   uint32_t buffer_batches = 10000;  // kept for replays
 };

@@ -107,8 +107,8 @@ class Precise(KvEvents):
             self.assertEqual(next(iter(found.items())), (publisher.address, (BLOCKS, True)), found)
 
     def test_a_prompt_warmed_behind_our_back_goes_where_it_is(self):
-        # One of them writes its events as maps.
-        publishers = [Publisher(self), Publisher(self, "--kv-events-maps"), Publisher(self, replay=False)]
+        # One of them writes its events as older versions of vLLM do: as arrays.
+        publishers = [Publisher(self), Publisher(self, "--kv-events-older"), Publisher(self, replay=False)]
         gateway = self.precise(publishers)
         for number, publisher in enumerate(publishers):
             prompt = ids(number + 1)
@@ -150,14 +150,20 @@ class Precise(KvEvents):
         self.assertEqual(set(found.values()), {(0, False)})
 
     def test_what_was_there_before_us_is_replayed(self):
-        old, new = Publisher(self), Publisher(self)
-        old.warm(ids(1))
-        old.warm(ids(2))
-        gateway = self.precise([old, new])
-        self.wait_blocks(gateway, old, 2 * BLOCKS)
-        self.assertEqual(gateway.value("penstock_kv_events_replayed_total", endpoint=old.address), 2)
-        for seed in (1, 2):
-            self.assertEqual(self.ask(gateway, ids(seed)).header("x-penstock-endpoint"), old.address)
+        # Whether or not replays carry the topic.
+        topic = ("--kv-events-topic", "kv@10.0.0.1:8000@sim-model")
+        for flags in ((), topic, ("--kv-events-older", *topic)):
+            with self.subTest(flags=flags):
+                old, new = Publisher(self, *flags), Publisher(self)
+                old.warm(ids(1))
+                old.warm(ids(2))
+                gateway = self.precise([old, new])
+                self.wait_blocks(gateway, old, 2 * BLOCKS)
+                self.assertEqual(gateway.value("penstock_kv_events_replayed_total", endpoint=old.address), 2)
+                wait_for("all is known", lambda: gateway.value("penstock_kv_events_complete") == 2)
+                self.assertEqual(gateway.value("penstock_kv_events_replay_failures_total"), 0)
+                for seed in (1, 2):
+                    self.assertEqual(self.ask(gateway, ids(seed)).header("x-penstock-endpoint"), old.address)
 
     def test_evicted_blocks_are_forgotten(self):
         small, other = Publisher(self, "--kv-blocks", str(2 * BLOCKS)), Publisher(self)
