@@ -130,7 +130,7 @@ const Key keys_in_order[] = {
     {.name = "retry.attempts", .type = Type::integer, .field = PENSTOCK_FIELD(retry.attempts), .least = 1, .most = 8,
      .doc = "Endpoints tried for one request, the first included. Only failures before the first byte of the answer's body are retried."},
     {.name = "retry.budget_percent", .type = Type::number, .field = PENSTOCK_FIELD(retry.budget_percent), .most = 100,
-     .doc = "Retries allowed, in percent of recent requests."},
+     .doc = "Retries allowed, in percent of recent requests. The first retry of a request whose endpoint died (its connection ended, or no health probe is answered) counts for nothing here."},
     {.name = "retry.budget_min", .type = Type::integer, .field = PENSTOCK_FIELD(retry.budget_min), .most = 1e6,
      .doc = "Retries that are always allowed in 10 s, whatever the percentage says."},
 

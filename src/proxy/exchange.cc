@@ -88,6 +88,19 @@ routing::FailureKind kind_of(AttemptFailure failure) {
   }
 }
 
+// A failure after which the endpoint does no more work for the request: it is gone.
+bool left_by(AttemptFailure failure) {
+  switch (failure) {
+    case AttemptFailure::connect_refused:
+    case AttemptFailure::reset_before_response:
+    case AttemptFailure::closed_before_response:
+    case AttemptFailure::probe_failed:
+      return true;
+    default:
+      return false;
+  }
+}
+
 }  // namespace
 
 Exchange::Exchange(Gateway& gateway, Context& context)
@@ -552,13 +565,16 @@ bool Exchange::anybody_left() {
 }
 
 // Whether attempts and budget allow another endpoint, and there is one: what it takes of the budget is taken then.
-bool Exchange::may_go_elsewhere() {
+// The budget is for pools that fail under their load. An endpoint that died has left its requests to the others in any
+// case: the first retry of each is free, however many there are at once.
+bool Exchange::may_go_elsewhere(AttemptFailure failure) {
   // It may fail twice: by its status, which was good enough for want of another endpoint, and then before its body.
   if (tried_count_ == 0 || tried_[tried_count_ - 1] != endpoint_) {
     PENSTOCK_ASSERT(tried_count_ < tried_.size());
     tried_[tried_count_++] = endpoint_;
   }
-  return attempts_ < attempts_max_ && anybody_left() && context_.retries.try_take(context_.loop.now());
+  if (attempts_ >= attempts_max_ || !anybody_left()) return false;
+  return (attempts_ == 1 && left_by(failure)) || context_.retries.try_take(context_.loop.now());
 }
 
 void Exchange::go_elsewhere() {
@@ -582,7 +598,7 @@ bool Exchange::try_again(AttemptFailure failure, routing::FailureKind kind) {
   // Another endpoint may have an idle connection for us; and a route's own limit says little about an endpoint.
   if (failure != AttemptFailure::no_socket && failure != AttemptFailure::attempt_timeout) penalise(kind);
   last_failure_ = error_after(failure);
-  const bool again = may_go_elsewhere();
+  const bool again = may_go_elsewhere(failure);
   context_.observer.attempt_failed(failure, again);
   if (again) go_elsewhere();
   return again;
@@ -591,7 +607,7 @@ bool Exchange::try_again(AttemptFailure failure, routing::FailureKind kind) {
 // No penalty: the probe that took the endpoint out also brings it back. Where nobody else may answer, it is waited for.
 void Exchange::on_silent(uint32_t slot, uint32_t incarnation) {
   if (attempt_ == nullptr || endpoint_->slot != slot || endpoint_->incarnation != incarnation) return;
-  if (!may_go_elsewhere()) return;
+  if (!may_go_elsewhere(AttemptFailure::probe_failed)) return;
   last_failure_ = error_after(AttemptFailure::probe_failed);
   context_.observer.attempt_failed(AttemptFailure::probe_failed, true);
   go_elsewhere();

@@ -117,7 +117,7 @@ class Exchange final : public net::Disposable,
   bool relay_whole();
   bool relay_end();
   bool try_again(AttemptFailure failure, routing::FailureKind kind);
-  bool may_go_elsewhere();
+  bool may_go_elsewhere(AttemptFailure failure);
   void go_elsewhere();
   void penalise(routing::FailureKind kind);
   bool relay(std::string_view before, std::string_view body, std::string_view after);

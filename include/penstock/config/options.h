@@ -39,7 +39,7 @@ struct Limits {
 
 struct Retry {
   uint32_t attempts = 3;       // in all, the first included
-  double budget_percent = 20;  // retries in flight or recent, in percent of requests
+  double budget_percent = 20;  // recent retries, in percent of recent requests
   uint32_t budget_min = 10;    // retries always allowed per 10 s
 };
 
