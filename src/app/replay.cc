@@ -1,11 +1,14 @@
 #include "replay.h"
 
 #include <array>
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <fstream>
 #include <iostream>
 #include <set>
 
+#include "penstock/base/file.h"
 #include "penstock/net/clock.h"
 #include "penstock/replay/decisions.h"
 #include "penstock/replay/trace.h"
@@ -19,8 +22,11 @@ using replay::Trace;
 
 Result<Trace> read(const std::string& path) {
   if (path == "-") return replay::read_trace(std::cin, "stdin");
+  errno = 0;
   std::ifstream in(path);
-  if (!in) return Message{path + ": cannot be read"};
+  if (in) in.peek();  // a directory can be opened, and fails at the first read
+  if (!in) return Message{path + ": cannot be read: " + std::strerror(errno)};
+  in.clear();  // an empty file is at its end
   return replay::read_trace(in, path);
 }
 
@@ -62,16 +68,15 @@ bool write(const std::string& path, const std::string& text) {
   out << text;
   out.close();
   if (out) return true;
-  std::fprintf(stderr, "penstock: %s: cannot be written\n", path.c_str());
+  std::fprintf(stderr, "penstock: %s: cannot be written: %s\n", path.c_str(), std::strerror(errno));
   return false;
 }
 
 Result<std::string> read_page(const std::string& path) {
-  std::ifstream file;
-  if (path != "-") file.open(path);
-  std::istream& in = path == "-" ? std::cin : file;
-  if (!in) return Message{path + ": cannot be read"};
-  return std::string(std::istreambuf_iterator<char>(in), {});
+  if (path == "-") return std::string(std::istreambuf_iterator<char>(std::cin), {});
+  Result<std::string> text = read_file(path);
+  if (!text.ok()) return Message{path + ": " + text.error().text};
+  return text;
 }
 
 // A profile of an EndpointPickerConfig is not enough: what its filters read (labels) is not among the inputs.

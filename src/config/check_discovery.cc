@@ -45,7 +45,7 @@ class Check {
 
   // `enabled: false` turns a section off that may be full; without it, the rest would be ignored in silence.
   void unused() {
-    if (given("kubernetes.enabled")) return;
+    if (given("kubernetes.enabled") || has_problem("kubernetes.api")) return;
     for (const auto& [key, place] : places_.given) {
       if (!key.starts_with(section)) continue;
       if (std::find(std::begin(cluster_keys), std::end(cluster_keys), key) != std::end(cluster_keys)) {
@@ -117,7 +117,7 @@ class Check {
     }
   }
 
-  // A value that was refused is not one that is missing.
+  // A value that was refused is not one that is missing: what depends on it is not reported as well.
   bool has_problem(const std::string& key) const {
     const auto found = places_.given.find(key);
     if (found == places_.given.end()) return false;

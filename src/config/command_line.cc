@@ -2,6 +2,8 @@
 
 #include <CLI/CLI.hpp>
 
+#include <algorithm>
+
 #include "penstock/config/reference.h"
 #include "replay_command.h"
 #include "table.h"
@@ -10,14 +12,11 @@
 namespace penstock::config {
 namespace {
 
-constexpr const char* intro =
-    "Penstock, an inference gateway: one process between OpenAI-style clients and a pool of LLM model servers (vLLM "
-    "and "
-    "compatible).\nIt picks the best model server for each request, streams the answer back, and retries elsewhere "
-    "when "
-    "one fails.";
+constexpr const char* intro = R"(Penstock, an inference gateway.
+One process between OpenAI-style clients and a pool of LLM model servers (vLLM and compatible). It picks the best model
+server for each request, streams the answer back, and tries another server when one fails.)";
 
-constexpr const char* examples = R"(Examples:
+constexpr const char* serve_examples = R"(Examples:
   Balance two model servers; then ask as you would ask one of them:
     penstock serve --endpoint http://127.0.0.1:8001 --endpoint http://127.0.0.1:8002
     curl http://127.0.0.1:8080/v1/models
@@ -29,8 +28,16 @@ constexpr const char* examples = R"(Examples:
     penstock serve --kubernetes --pool NAME --namespace NS
     penstock serve --manifests DIR
 
-Look at http://127.0.0.1:9090/ for what it is doing.
-Exit codes: 0 done, 1 the configuration is wrong, 2 the command line is wrong.)";
+http://127.0.0.1:9090/ is the status page.
+Exit codes: 0 done, 1 the configuration is wrong or an address cannot be used, 2 the command line is wrong.)";
+
+constexpr const char* check_examples = R"(Examples:
+  penstock check --config gateway.yaml
+  penstock check --config gateway.yaml --manifests DIR
+  penstock check --epp-config picker.yaml
+
+Without problems it shows what differs from the defaults, and how an EndpointPickerConfig is understood.
+Exit codes: 0 no problems, 1 at least one problem, 2 the command line is wrong.)";
 
 // The second names are those that the Endpoint Picker's own command line has.
 constexpr const char* picker_file_flag = "--epp-config,--config-file";
@@ -55,11 +62,11 @@ constexpr FlagSpec flag_specs[] = {
     {"--shadow-policy",
      {"routing.shadow_policy", nullptr},
      "NAME",
-     "A second policy that decides too and is never obeyed; metrics compare (default none)"},
+     "A second policy that decides too and is never obeyed, for comparison (default none)"},
     {"--shadow-epp-config",
      {"routing.shadow_epp_config", nullptr},
      "FILE",
-     "Such a second policy, as an EndpointPickerConfig (YAML)"},
+     "The second policy, as an EndpointPickerConfig (YAML)"},
     {picker_file_flag, {"routing.epp_config", nullptr}, "FILE", "How to choose, as an EndpointPickerConfig (YAML)"},
     {picker_text_flag,
      {"routing.endpoint_picker", nullptr},
@@ -243,24 +250,56 @@ Command replay_command(Parsed& parsed) {
   return command;
 }
 
+std::string suggestion(const std::string& word, const std::vector<std::string_view>& known) {
+  const std::string near = closest(word, known);
+  return near.empty() ? "" : "; did you mean " + near + "?";
+}
+
 // CLI11 would say only that an argument was not expected.
 Command unknown_command(const std::string& word) {
-  const std::string near = closest(word, {"serve", "check", "replay", "version"});
-  return usage_error("there is no command \"" + word + "\"" + (near.empty() ? "" : "; did you mean " + near + "?") +
+  return usage_error("there is no command \"" + word + "\"" +
+                         suggestion(word, {"serve", "check", "replay", "version"}) +
                          " (commands: serve, check, replay, version)",
                      "penstock --help");
+}
+
+// The first argument that the command does not know. CLI11 would list all of them, from last to first.
+std::string unknown_argument(const CLI::App& command, int argc, const char* const* argv) {
+  const std::vector<std::string> extras = command.remaining();
+  const auto unknown = [&](const char* word) { return std::find(extras.begin(), extras.end(), word) != extras.end(); };
+  const char* const* const found = std::find_if(argv + 1, argv + argc, unknown);
+  const std::string word = found == argv + argc ? extras.back() : *found;
+  if (!word.starts_with("-"))
+    return '"' + word + "\" is not expected: penstock " + command.get_name() + " takes flags only";
+  std::vector<std::string> names;
+  for (const CLI::Option* const option : command.get_options()) {
+    for (const std::string& name : option->get_lnames()) names.push_back("--" + name);
+  }
+  const std::string flag = word.substr(0, word.find('='));
+  return "penstock " + command.get_name() + " has no flag " + flag +
+         suggestion(flag, std::vector<std::string_view>(names.begin(), names.end()));
+}
+
+// What is wrong, and whose help to read.
+Command parse_error(const CLI::App& app, const CLI::ParseError& error, int argc, const char* const* argv) {
+  const std::vector<CLI::App*> commands = app.get_subcommands();  // those that were given
+  if (commands.empty()) return usage_error(error.what(), "penstock --help");
+  const CLI::App& command = *commands.front();
+  const bool unknown = dynamic_cast<const CLI::ExtrasError*>(&error) != nullptr && command.remaining_size() > 0;
+  const std::string help = "penstock " + command.get_name() + " --help";
+  return usage_error(unknown ? unknown_argument(command, argc, argv) : error.what(), help.c_str());
 }
 
 }  // namespace
 
 Command parse_command_line(int argc, const char* const* argv) {
   CLI::App app(intro, "penstock");
-  app.footer(examples);
+  app.footer(serve_examples);
   app.set_help_flag("-h,--help", "Show this text");
   Parsed parsed;
   CLI::App* const serve = app.add_subcommand("serve", "Run the gateway");
   define_serve(*serve, parsed);
-  serve->footer(examples);
+  serve->footer(serve_examples);
   CLI::App* const check = app.add_subcommand(
       "check",
       "Report every problem of a configuration file, of manifests and of an EndpointPickerConfig, with its line");
@@ -268,10 +307,12 @@ Command parse_command_line(int argc, const char* const* argv) {
   check->add_option("--manifests", parsed.check_manifests, "Kubernetes objects in files")->type_name("DIR");
   check->add_option(picker_file_flag, parsed.check_picker, "EndpointPickerConfig (YAML)")->type_name("FILE");
   check->add_option(picker_text_flag, parsed.check_picker_text, "The same, the text itself")->type_name("TEXT");
+  check->footer(check_examples);
   CLI::App* const replay =
       app.add_subcommand("replay", "Compare routing policies on recorded traces, without a network");
   define_replay(*replay, parsed.replay);
   CLI::App* const version = app.add_subcommand("version", "Show the version and what this machine offers");
+  version->footer("");
 
   Command command;
   if (argc < 2) {
@@ -288,9 +329,7 @@ Command parse_command_line(int argc, const char* const* argv) {
     command.output = app.help();  // of the command that was named, if any
     return command;
   } catch (const CLI::ParseError& error) {
-    return usage_error(error.what(), serve->parsed()    ? "penstock serve --help"
-                                     : replay->parsed() ? "penstock replay --help"
-                                                        : "penstock --help");
+    return parse_error(app, error, argc, argv);
   }
   if (serve->parsed()) return serve_command(parsed);
   if (check->parsed()) {

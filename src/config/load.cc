@@ -305,6 +305,18 @@ void apply_flags(const std::vector<Flag>& flags, LoadResult& result, Places& pla
   if (endpoints_replaced) places.file = "command line";
 }
 
+// A file that a key or a flag names; the problem says which.
+bool read_named_file(const std::string& path, const std::string& key, const Places& places, std::string& text,
+                     LoadResult& result) {
+  if (read_file(path, text, result)) return true;
+  const auto found = places.given.find(key);
+  PENSTOCK_ASSERT(found != places.given.end());
+  const Place& place = found->second;
+  const std::string where = place.line > 0 ? place.file + ':' + std::to_string(place.line) + ": " : "";
+  result.problems.back().message += " (named by " + where + place.name + ")";
+  return false;
+}
+
 // How to choose is said once: by a policy, by a file, or here.
 void read_picker_file(LoadResult& result, const Places& places, const std::string& config_file) {
   const std::string file_key(picker_file_key), embedded_key(picker_key);
@@ -324,7 +336,7 @@ void read_picker_file(LoadResult& result, const Places& places, const std::strin
   if (!file) return;
   if (embedded) return complain(file_key, "is given beside " + name_of(embedded_key) + "; leave one out");
   std::string text;
-  if (!read_file(result.options.epp_config, text, result)) return;
+  if (!read_named_file(result.options.epp_config, file_key, places, text, result)) return;
   result.options.endpoint_picker =
       read_picker_text(text, {.file = result.options.epp_config}, result.problems, result.notes);
 }
@@ -349,7 +361,7 @@ void read_shadow_file(LoadResult& result, const Places& places, const std::strin
                                          "has no effect beside routing.shadow_epp_config; leave one out"));
   }
   std::string text;
-  if (!read_file(path, text, result)) return;
+  if (!read_named_file(path, "routing.shadow_epp_config", places, text, result)) return;
   result.options.shadow_picker = read_picker_text(text, {.file = path}, result.problems, result.notes);
   if (result.options.shadow_picker != nullptr) note_what_shadows_cannot(*result.options.shadow_picker, result);
 }

@@ -19,14 +19,14 @@ std::string describe_policies() {
     text += line + std::string(info.what) + "\n";
   }
   return text +
-         R"(Any of them with +hold behind its name: the same, bound late.
+         R"(Add +hold to any of these names for late binding: requests wait in the gateway while every endpoint is saturated.
 
 
 Traces: JSON lines with timestamp, input_length, output_length and hash_ids (Mooncake); CSV of the Azure LLM
 inference traces; our own access log as JSON lines.
 
-With --decisions, a saved page of /debug/decisions is decided again from what it says the decisions were made from: by the
-policy that decided, where nothing may differ, or by another one.
+With --decisions, the decisions on a saved page of /debug/decisions are made again from the inputs recorded with them: by
+the policy that made them, where nothing may differ, or by the one that --policy names.
 
 Examples:
   penstock replay --trace perf/traces/mooncake-excerpt.jsonl --compare
@@ -72,10 +72,10 @@ void define_fleet(CLI::App& app, ReplayFlags& flags) {
       ->check(CLI::Range(1, 1024))
       ->capture_default_str()
       ->group(group);
-  app.add_option("--slow-engines", setup.slow_endpoints, "So many of them take twice as long for everything")
+  app.add_option("--slow-engines", setup.slow_endpoints, "How many of them take twice as long for everything")
       ->capture_default_str()
       ->group(group);
-  app.add_option("--engine", flags.engine, "What an engine is like")
+  app.add_option("--engine", flags.engine, "Kind of engine")
       ->check(CLI::IsMember(names_of(replay::engine_names())))
       ->capture_default_str()
       ->group(group);
@@ -109,11 +109,13 @@ void define_output(CLI::App& app, ReplayFlags& flags) {
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
       ->group(group);
-  app.add_option("--hold-ms", flags.hold_ms, "Policies with +hold: an endpoint with this much prefill takes no more")
+  app.add_option("--hold-ms", flags.hold_ms,
+                 "Policies with +hold: an endpoint with this much prefill before it takes no more")
       ->check(CLI::Range(1.0, 1e6))
       ->capture_default_str()
       ->group(group);
-  app.add_option("--aging-s", out.setup.flow.aging_seconds, "Policies with +hold: a second of work for so much waiting")
+  app.add_option("--aging-s", out.setup.flow.aging_seconds,
+                 "Policies with +hold: seconds of waiting that outweigh one second of prefill")
       ->check(CLI::Range(0.1, 1e6))
       ->capture_default_str()
       ->group(group);

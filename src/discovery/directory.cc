@@ -99,9 +99,7 @@ Result<EndpointPoller*> Directory::poller_of(const EndpointSpec& spec) {
     return found->second.get();
   }
   const auto address = address_of(spec);
-  if (!address.ok()) {
-    return Message{"endpoint " + spec.name + ": cannot resolve " + spec.host + ": " + address.error().text};
-  }
+  if (!address.ok()) return Message{"endpoint " + spec.name + ": " + address.error().text};
   endpoints::EndpointState& state = registry_.find_or_add(spec.name, spec.url, address->to_string(),
                                                           authority_of(spec.host, spec.port), spec.uid, spec.ns);
   auto poller = std::make_unique<EndpointPoller>(*this, spec.engine, state, *address);

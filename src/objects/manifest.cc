@@ -241,8 +241,8 @@ Manifests read_manifests(const std::vector<ManifestFile>& files, const std::stri
 Manifests read_manifest_path(const std::string& path, const std::string& default_namespace) {
   namespace fs = std::filesystem;
   std::vector<std::string> names;
-  std::error_code error;
-  if (!fs::is_directory(path, error)) names.push_back(path);
+  std::error_code error, none;
+  if (!fs::is_directory(path, none)) names.push_back(path);
   else {
     for (fs::directory_iterator at(path, error), end; !error && at != end; at.increment(error)) {
       const std::string ending = at->path().extension();
@@ -252,7 +252,8 @@ Manifests read_manifest_path(const std::string& path, const std::string& default
   std::sort(names.begin(), names.end());
   std::vector<ManifestFile> files;
   std::vector<ManifestProblem> unread;
-  if (error || names.empty()) unread.push_back({path, 0, "", "has no file that ends in .yaml, .yml or .json"});
+  if (error) unread.push_back({path, 0, "", "cannot be read: " + error.message()});
+  else if (names.empty()) unread.push_back({path, 0, "", "has no file that ends in .yaml, .yml or .json"});
   for (const std::string& name : names) {
     Result<std::string> text = read_file(name);
     if (!text.ok()) unread.push_back({name, 0, "", text.error().text});

@@ -84,6 +84,21 @@ class CommandLine(E2E):
         code, _, err = run_program(PENSTOCK, "check", "--manifests", os.path.dirname(path))
         self.assertEqual(code, 1)
         self.assertRegex(err, r"gone\.yaml: cannot be read: No such file")
+        code, _, err = run_program(PENSTOCK, "check", "--manifests", "/no/such/folder")
+        self.assertEqual((code, err), (1, "/no/such/folder: cannot be read: No such file or directory\n1 problem\n"))
+
+    def test_a_trace_that_cannot_be_read_says_why(self):
+        folder, empty = self.directory(), self.write("")
+        cases = [
+            (["--trace", "/no/such/trace"], "/no/such/trace: cannot be read: No such file or directory"),
+            (["--trace", folder], f"{folder}: cannot be read: Is a directory"),
+            (["--trace", empty], f"{empty}:1: no request in it"),
+            (["--decisions", folder], f"{folder}: cannot be read: Is a directory"),
+        ]
+        for arguments, expected in cases:
+            with self.subTest(arguments):
+                code, out, err = run_program(PENSTOCK, "replay", *arguments)
+                self.assertEqual((code, out, err), (1, "", f"penstock: {expected}\n"))
 
     def write(self, text):
         return self.file("file.yaml", text)

@@ -72,6 +72,35 @@ TEST_CASE("flags that do not exist, and commands that do not exist, are errors")
   CHECK(run({"serve", "--shards", "1", "--shards", "2", "--endpoint", "http://h:1"}).exit_code == exit_bad_usage);
 }
 
+TEST_CASE("the first argument that a command does not know is named, with the flag that is near it") {
+  CHECK(run({"serve", "--endpiont", "http://h:1", "--shards", "1"}).error ==
+        "penstock: penstock serve has no flag --endpiont; did you mean --endpoint?\nTry penstock serve --help\n");
+  CHECK(run({"serve", "--shard=2", "--endpoint", "http://h:1"}).error ==
+        "penstock: penstock serve has no flag --shard; did you mean --shards?\nTry penstock serve --help\n");
+  CHECK(run({"check", "gateway.yaml", "other.yaml"}).error ==
+        "penstock: \"gateway.yaml\" is not expected: penstock check takes flags only\nTry penstock check --help\n");
+  CHECK(run({"version", "--everything"}).error ==
+        "penstock: penstock version has no flag --everything\nTry penstock version --help\n");
+  CHECK(run({"replay", "--polcy", "lmetric"}).error ==
+        "penstock: penstock replay has no flag --polcy; did you mean --policy?\nTry penstock replay --help\n");
+  CHECK(run({"--verbose"}).error.ends_with("Try penstock --help\n"));
+}
+
+TEST_CASE("the help of a command has the examples of that command") {
+  CHECK(run({"serve", "--help"}).output.find("penstock serve --kubernetes") != std::string::npos);
+  const std::string check = run({"check", "--help"}).output;
+  CHECK(check.find("penstock check --config") != std::string::npos);
+  CHECK(check.find("penstock serve") == std::string::npos);
+  CHECK(run({"version", "--help"}).output.find("Examples") == std::string::npos);
+}
+
+TEST_CASE("a value that is refused is not reported a second time as one that is missing") {
+  const Command command = run({"serve", "--kube-api", "ftp://h", "--namespace", "n"});
+  CHECK(command.exit_code == exit_bad_usage);
+  CHECK(command.error.find("--kube-api: \"ftp://h\"") != std::string::npos);
+  CHECK(command.error.find("has no effect") == std::string::npos);
+}
+
 TEST_CASE("every flag of Kubernetes mode reaches its option, and --kube-api implies the mode") {
   const Command command = run({"serve", "--kubernetes", "--pool", "a", "--pool=team-b/b", "--namespace", "team-a",
                                "--namespace=team-c", "--service", "vllm:8000", "--service", "sglang", "--kubeconfig",

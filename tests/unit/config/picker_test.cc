@@ -139,7 +139,11 @@ TEST_CASE("an EndpointPickerConfig may be a part of ours, as YAML or as text, an
   CHECK(problems("kind: GatewayConfig\nrouting:\n  epp_config: x.yaml\n  endpoint_picker: {}\n") ==
         "g.yaml:3: routing.epp_config: is given beside routing.endpoint_picker; leave one out\n");
   CHECK(problems("kind: GatewayConfig\nrouting:\n  epp_config: /no/such.yaml\n") ==
-        "/no/such.yaml: cannot be read: No such file or directory\n");
+        "/no/such.yaml: cannot be read: No such file or directory (named by g.yaml:3: routing.epp_config)\n");
+  const LoadResult flag = load({.flags = {{"--shadow-epp-config", "routing.shadow_epp_config", "/no/such.yaml"}}});
+  REQUIRE(flag.problems.size() == 1);
+  CHECK(to_string(flag.problems[0]) ==
+        "/no/such.yaml: cannot be read: No such file or directory (named by --shadow-epp-config)");
   CHECK(problems("kind: EndpointPickerConfig\n")
             .starts_with("g.yaml:1: kind: is \"EndpointPickerConfig\"; expected GatewayConfig (give this file with "
                          "--epp-config)\n"));
