@@ -1,12 +1,13 @@
 // Where endpoints come from: combinations that contradict each other, and what the layers below are told.
 #include <doctest/doctest.h>
 
-#include "files.h"
 #include "penstock/config/kubernetes.h"
 #include "penstock/config/load.h"
+#include "tests/support/files.h"
 
 using namespace penstock;
 using namespace penstock::config;
+using namespace penstock::test;
 
 namespace {
 

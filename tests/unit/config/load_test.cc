@@ -2,10 +2,11 @@
 
 #include <doctest/doctest.h>
 
-#include "files.h"
+#include "tests/support/files.h"
 
 using namespace penstock;
 using namespace penstock::config;
+using namespace penstock::test;
 
 namespace {
 

@@ -5,13 +5,14 @@
 #include <cstdio>
 #include <filesystem>
 
-#include "files.h"
 #include "penstock/config/endpoint_picker.h"
 #include "penstock/config/load.h"
 #include "penstock/config/reference.h"
+#include "tests/support/files.h"
 
 using namespace penstock;
 using namespace penstock::config;
+using namespace penstock::test;
 
 namespace {
 

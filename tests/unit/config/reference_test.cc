@@ -2,12 +2,13 @@
 
 #include <doctest/doctest.h>
 
-#include "files.h"
 #include "penstock/routing/router.h"
 #include "src/config/table.h"
+#include "tests/support/files.h"
 
 using namespace penstock;
 using namespace penstock::config;
+using namespace penstock::test;
 
 TEST_CASE("docs/CONFIGURATION.md is what the table says") {
   check_golden("docs/CONFIGURATION.md", reference_markdown());

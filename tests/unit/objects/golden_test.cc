@@ -2,24 +2,17 @@
 // "# options: ..." sets options. PENSTOCK_UPDATE=1 rewrites the expectations.
 #include <doctest/doctest.h>
 
-#include <cstdlib>
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <sstream>
 
 #include "penstock/objects/manifest.h"
 #include "penstock/objects/resolve.h"
+#include "tests/support/files.h"
 
 namespace penstock::objects {
 namespace {
 
 constexpr int64_t now = 1'750'000'000;  // 2025-06-15T15:06:40Z
-
-std::string read_whole(const std::filesystem::path& path) {
-  std::ifstream in(path, std::ios::binary);
-  return std::string(std::istreambuf_iterator<char>(in), {});
-}
 
 std::vector<std::string> split(const std::string& text, char separator) {
   std::vector<std::string> out;
@@ -77,13 +70,7 @@ TEST_CASE("manifests resolve to what is expected") {
     if (entry.path().extension() != ".yaml") continue;
     ++files;
     const std::filesystem::path expected = std::filesystem::path(entry.path()).replace_extension(".txt");
-    const std::string outcome = outcome_of(entry.path().filename(), read_whole(entry.path()));
-    if (const char* const update = std::getenv("PENSTOCK_UPDATE"); update != nullptr && std::string(update) == "1") {
-      std::ofstream(expected, std::ios::binary) << outcome;
-      continue;
-    }
-    INFO("differs from " << expected.string() << "; PENSTOCK_UPDATE=1 rewrites it");
-    CHECK(outcome == read_whole(expected));
+    test::check_golden_path(expected, outcome_of(entry.path().filename(), test::read_whole(entry.path())));
   }
   CHECK(files >= 10);
 }

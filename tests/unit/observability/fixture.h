@@ -3,37 +3,18 @@
 
 #include <doctest/doctest.h>
 
-#include <cstdlib>
-#include <fstream>
 #include <memory>
-#include <sstream>
 #include <string>
 
 #include "penstock/observability/decision_log.h"
 #include "penstock/observability/metrics.h"
+#include "tests/support/files.h"
 
 namespace penstock::observability {
 
-inline std::string source_file(const std::string& name) {
-  const char* const root = std::getenv("PENSTOCK_SOURCE");
-  return std::string(root == nullptr ? "." : root) + "/" + name;
-}
-
-inline std::string read_whole(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  std::ostringstream content;
-  content << in.rdbuf();
-  return std::move(content).str();
-}
-
-// Compares with a file of the source tree. PENSTOCK_UPDATE=1 rewrites the file instead.
-inline void check_golden(const std::string& name, const std::string& actual) {
-  if (const char* const update = std::getenv("PENSTOCK_UPDATE"); update != nullptr && std::string(update) == "1") {
-    std::ofstream(source_file(name), std::ios::binary) << actual;
-  }
-  INFO("differs from " << name << "; PENSTOCK_UPDATE=1 rewrites it");
-  CHECK(read_whole(source_file(name)) == actual);
-}
+using test::check_golden;
+using test::read_whole;
+using test::source_file;
 
 // A whole streamed answer from `endpoint`.
 inline proxy::ExchangeRecord streamed_answer(const endpoints::EndpointState& endpoint) {

@@ -6,10 +6,7 @@
 
 #include <doctest/doctest.h>
 
-#include <cstdlib>
-#include <fstream>
-#include <sstream>
-
+#include "tests/support/files.h"
 #include "tests/unit/routing/pool_builder.h"
 
 using namespace penstock;
@@ -17,11 +14,6 @@ using namespace penstock::replay;
 using routing::test::PoolBuilder;
 
 namespace {
-
-std::string golden_file() {
-  const char* const source = std::getenv("PENSTOCK_SOURCE");
-  return std::string(source == nullptr ? "." : source) + "/tests/golden/decisions/page.json";
-}
 
 // A pool in any state: loads, gauges, paces, ejections, models; some of it on the way out.
 class Scene {
@@ -153,13 +145,9 @@ TEST_CASE("a decision is the same when it is made again from what was recorded o
 
 TEST_CASE("decisions that were recorded earlier are still made the same way") {
   constexpr size_t count = 20;
-  if (const char* const update = std::getenv("PENSTOCK_UPDATE"); update != nullptr && std::string(update) == "1") {
-    std::ofstream(golden_file(), std::ios::binary) << page_of(5000, count);
-  }
-  std::ifstream in(golden_file());
-  std::ostringstream page;
-  page << in.rdbuf();
-  check_all_the_same(page.str(), count);
+  const std::string file = test::source_file("tests/golden/decisions/page.json");
+  test::update_golden(file, page_of(5000, count));
+  check_all_the_same(test::read_whole(file), count);
 }
 
 TEST_CASE("what decided otherwise is noticed: the endpoint, or only its reasons") {

@@ -2,10 +2,10 @@
 // recorded trace. The margins are about half of what it leads by today.
 #include <doctest/doctest.h>
 
-#include <cstdlib>
 #include <fstream>
 
 #include "penstock/replay/report.h"
+#include "tests/support/files.h"
 
 using namespace penstock;
 using namespace penstock::replay;
@@ -13,9 +13,7 @@ using namespace penstock::replay;
 namespace {
 
 Trace beginning() {
-  const char* const source = std::getenv("PENSTOCK_SOURCE");
-  REQUIRE(source != nullptr);
-  std::ifstream in(std::string(source) + "/perf/traces/mooncake-beginning.jsonl");
+  std::ifstream in(test::source_file("perf/traces/mooncake-beginning.jsonl"));
   auto trace = read_trace(in, "mooncake-beginning.jsonl");
   REQUIRE(trace.ok());
   return std::move(*trace);
