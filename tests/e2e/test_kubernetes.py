@@ -22,6 +22,11 @@ class Pods(KubernetesCase):
     def busy_pod(self):
         return self.wait_busy_pod(self.pods, self.gate)
 
+    def assert_no_more_for(self, name, begun):
+        """Of many requests that began later none goes to this pod."""
+        self.load.wait_more(40, begun)
+        self.assertNotIn(name, self.load.pods_of(begun))
+
     def test_scaling_up_and_down(self):
         cluster = self.begin(1)
         cluster.scale(3)
@@ -48,8 +53,7 @@ class Pods(KubernetesCase):
             begun = self.wait_left_out(self.gate, name)
             cluster.wait_note("exited", name)
             cluster.wait_ready(3)
-            self.load.wait_more(40, begun)
-            self.assertNotIn(name, self.load.pods_of(begun))
+            self.assert_no_more_for(name, begun)
         self.assert_nothing_failed(self.load, self.gate)
         self.assert_prompt(self.follower)
 
@@ -58,8 +62,7 @@ class Pods(KubernetesCase):
         name = self.busy_pod()
         cluster.delete_pod(name)
         begun = self.wait_left_out(self.gate, name)
-        self.load.wait_more(40, begun)
-        self.assertNotIn(name, self.load.pods_of(begun))
+        self.assert_no_more_for(name, begun)
         cluster.wait_gone(name)
         self.assert_nothing_failed(self.load, self.gate)
 
@@ -70,8 +73,7 @@ class Pods(KubernetesCase):
             cluster.force_delete(name)
             begun = self.wait_left_out(self.gate, name)
             cluster.wait_ready(3)
-            self.load.wait_more(40, begun)
-            self.assertNotIn(name, self.load.pods_of(begun))
+            self.assert_no_more_for(name, begun)
         self.assert_nothing_failed(self.load, self.gate)
         self.assert_prompt(self.follower)
 
@@ -82,8 +84,7 @@ class Pods(KubernetesCase):
         cluster.wait_note("evicted", name)
         begun = self.wait_left_out(self.gate, name)
         cluster.wait_ready(3)
-        self.load.wait_more(40, begun)
-        self.assertNotIn(name, self.load.pods_of(begun))
+        self.assert_no_more_for(name, begun)
         self.assert_nothing_failed(self.load, self.gate)
         self.assert_prompt(self.follower)
 
