@@ -299,15 +299,23 @@ void AnswerWriter::close_responses(std::string& out, const Tally& tally, std::st
 
 // ---- the messages API ----
 
+void AnswerWriter::put_messages_usage(const Tally& tally) {
+  put(",\"usage\":{\"input_tokens\":");
+  put_number(tally.prompt_tokens);
+  put(",\"cache_read_input_tokens\":");
+  put_number(tally.cached_tokens);
+  put(",\"output_tokens\":");
+  put_number(tally.completion_tokens);
+  put("}");
+}
+
 void AnswerWriter::open_messages(std::string& out, const Tally& tally) {
   begin_event("message_start");
   event_.append("{\"type\":\"message_start\",\"message\":{\"id\":\"").append(shape_.id);
   event_.append("\",\"type\":\"message\",\"role\":\"assistant\",\"content\":[],\"model\":").append(model_json_);
-  put(",\"stop_reason\":null,\"stop_sequence\":null,\"usage\":{\"input_tokens\":");
-  put_number(tally.prompt_tokens);
-  put(",\"cache_read_input_tokens\":");
-  put_number(tally.cached_tokens);
-  put(",\"output_tokens\":0}}}");
+  put(",\"stop_reason\":null,\"stop_sequence\":null");
+  put_messages_usage({tally.prompt_tokens, tally.cached_tokens, 0});
+  put("}}");
   end_event(out);
   begin_event("content_block_start");
   put("{\"type\":\"content_block_start\",\"index\":0,\"content_block\":{\"type\":\"text\",\"text\":\"\"}}");
@@ -320,13 +328,9 @@ void AnswerWriter::close_messages(std::string& out, const Tally& tally, FinishRe
   end_event(out);
   begin_event("message_delta");
   event_.append("{\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"").append(anthropic_reason(reason));
-  put("\",\"stop_sequence\":null},\"usage\":{\"input_tokens\":");
-  put_number(tally.prompt_tokens);
-  put(",\"cache_read_input_tokens\":");
-  put_number(tally.cached_tokens);
-  put(",\"output_tokens\":");
-  put_number(tally.completion_tokens);
-  put("}}");
+  put("\",\"stop_sequence\":null}");
+  put_messages_usage(tally);
+  put("}");
   end_event(out);
   begin_event("message_stop");
   put("{\"type\":\"message_stop\"}");
@@ -371,13 +375,9 @@ void AnswerWriter::whole_messages(const ChoiceView& choice, const Tally& tally) 
   event_.append("{\"id\":\"").append(shape_.id).append("\",\"type\":\"message\",\"role\":\"assistant\",\"model\":");
   event_.append(model_json_).append(",\"content\":[{\"type\":\"text\",\"text\":\"").append(choice.text);
   event_.append("\"}],\"stop_reason\":\"").append(anthropic_reason(choice.reason));
-  put("\",\"stop_sequence\":null,\"usage\":{\"input_tokens\":");
-  put_number(tally.prompt_tokens);
-  put(",\"cache_read_input_tokens\":");
-  put_number(tally.cached_tokens);
-  put(",\"output_tokens\":");
-  put_number(tally.completion_tokens);
-  put("}}");
+  put("\",\"stop_sequence\":null");
+  put_messages_usage(tally);
+  put("}");
 }
 
 }  // namespace penstock::sim

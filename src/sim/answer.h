@@ -64,6 +64,7 @@ class AnswerWriter {
   void put_piece(uint32_t choice, std::string_view text, const FinishReason* reason);
   void put_head(std::string_view object);
   void put_usage(const Tally& tally);
+  void put_messages_usage(const Tally& tally);
   void put_sequence_number();
   void put_response(std::string_view status, const Tally* tally, std::string_view text);
   void put_item(std::string_view status, std::string_view text, bool with_content);
