@@ -31,6 +31,7 @@ int main(int argc, char** argv) {
     case Command::Kind::serve:
       return penstock::app::serve(command);
     case Command::Kind::replay:
+      for (const auto& note : command.notes) std::fprintf(stderr, "note: %s\n", to_string(note).c_str());
       return penstock::app::replay(command.replay);
     case Command::Kind::version:
       return penstock::app::print_version();

@@ -52,14 +52,32 @@ std::string headline(const Trace& trace, const replay::Options& options) {
   return text;
 }
 
-Summary run(const Trace& trace, const replay::Options& options, const std::string& policy, size_t* too_long) {
+replay::Contestant contestant_of(const replay::Options& options, const std::string& policy) {
+  for (const replay::ConfiguredContestant& configured : options.configured) {
+    if (configured.name == policy) return replay::make_contestant(configured);
+  }
+  return replay::make_contestant(policy);
+}
+
+// What all runs of a replay have in common, and what each policy refused.
+struct Totals {
+  size_t too_long = 0;
+  std::string refused;  // lines
+};
+
+Summary run(const Trace& trace, const replay::Options& options, const std::string& policy, Totals& totals) {
   std::vector<Figures> figures;
+  replay::Refused refused;
   for (uint32_t i = 0; i < options.seeds; ++i) {
     const replay::RunResult result =
-        replay::simulate(trace, options.setup, replay::make_contestant(policy), options.seed + i);
+        replay::simulate(trace, options.setup, contestant_of(options, policy), options.seed + i);
     figures.push_back(replay::figures_of(result, options.slo));
-    *too_long = result.too_long;
+    totals.too_long = result.too_long;
+    refused.queue_full += result.refused.queue_full;
+    refused.waited += result.refused.waited;
+    refused.nobody += result.refused.nobody;
   }
+  totals.refused += replay::format_refused(policy, refused, trace.requests.size() * options.seeds);
   return replay::summarize(policy, figures);
 }
 
@@ -135,14 +153,17 @@ int replay(const replay::Options& options) {
   net::Clock& clock = net::system_clock();
   const Instant before = clock.now();
   std::vector<Summary> summaries;
-  size_t too_long = 0;
+  Totals totals;
   for (const std::string& policy : options.policies) {
-    summaries.push_back(run(*trace, options, policy, &too_long));
+    summaries.push_back(run(*trace, options, policy, totals));
     if (!options.compare) std::printf("%s", replay::format_summary(summaries.back()).c_str());
     std::fflush(stdout);
   }
   if (options.compare) std::printf("%s", replay::format_table(summaries).c_str());
-  if (too_long > 0) std::printf("%zu requests are longer than an engine can hold and were left out\n", too_long);
+  std::printf("%s", totals.refused.c_str());
+  if (totals.too_long > 0) {
+    std::printf("%zu requests are longer than an engine can hold and were left out\n", totals.too_long);
+  }
   std::fprintf(stderr, "took %.1f s\n", to_seconds(clock.now() - before));
   if (!options.plot.empty() && !write(options.plot, replay::draw(summaries, title))) return 1;
   return 0;

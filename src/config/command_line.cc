@@ -6,6 +6,7 @@
 
 #include "penstock/config/reference.h"
 #include "replay_command.h"
+#include "replay_picker.h"
 #include "table.h"
 #include "values.h"
 
@@ -245,6 +246,13 @@ Command replay_command(Parsed& parsed) {
   const std::string problem = settle_replay(parsed.replay);
   if (!problem.empty()) return usage_error(problem, "penstock replay --help");
   Command command;
+  std::vector<Problem> problems;
+  read_configured(parsed.replay.options, problems, command.notes);
+  if (!problems.empty()) {
+    command.error = list_problems(problems);
+    command.exit_code = exit_bad_config;
+    return command;
+  }
   command.kind = Command::Kind::replay;
   command.replay = std::move(parsed.replay.options);
   return command;

@@ -39,11 +39,14 @@ class Document {
     };
     read_identity(section("apiVersion"), section("kind"), whole_file);
     const DeclaredPlugins plugins = read_plugins(in_, section("plugins"));
+    for (const DeclaredPlugin& plugin : plugins) {
+      out.plugins.push_back({plugin.spec.name, plugin.spec.info->type, in_.line_of(plugin.node), plugin.key});
+    }
     out.scheduling = read_scheduling(in_, section("schedulingProfiles"), plugins);
     out.flow = picker_flow();
     read_saturation(in_, section("saturationDetector"), "saturationDetector", plugins, &out.flow.detector);
     read_flow_control(in_, section("flowControl"), plugins, &out.flow);
-    read_gates(section("featureGates"), out.flow);
+    read_gates(section("featureGates"), out);
     if (section("flowControl").IsDefined() && !out.flow.enabled) {
       in_.note(section("flowControl"), "flowControl", "has no effect without flowControl among the featureGates");
     }
@@ -63,13 +66,14 @@ class Document {
     else if (whole_file) in_.problem(document_, "kind", "is missing; expected EndpointPickerConfig");
   }
 
-  void read_gates(const YAML::Node& list, admission::FlowOptions& flow) {
+  void read_gates(const YAML::Node& list, EndpointPicker& out) {
     if (!list.IsDefined()) return;
     in_.each_item(list, "featureGates", [&](const std::string& key, const YAML::Node& value) {
       std::string gate;
       if (!in_.read_word(value, key, gates, &gate)) return;
       if (gate == "flowControl") {
-        flow.enabled = true;
+        out.flow.enabled = true;
+        out.flow_line = in_.line_of(value);
       } else {
         in_.note(value, key,
                  gate + " has no effect: " +

@@ -43,12 +43,11 @@ std::string join_words(const std::vector<std::string_view>& words) {
 }
 
 void PickerReader::problem(const YAML::Node& at, const std::string& key, std::string message) {
-  problems_.push_back(
-      {source_.file, source_.lines_before + at.Mark().line + 1, source_.prefix + key, std::move(message)});
+  problems_.push_back({source_.file, line_of(at), source_.prefix + key, std::move(message)});
 }
 
 void PickerReader::note(const YAML::Node& at, const std::string& key, std::string message) {
-  notes_.push_back({source_.file, source_.lines_before + at.Mark().line + 1, source_.prefix + key, std::move(message)});
+  notes_.push_back({source_.file, line_of(at), source_.prefix + key, std::move(message)});
 }
 
 void PickerReader::each_entry(const YAML::Node& map, const std::string& key, const std::vector<std::string_view>& known,

@@ -20,6 +20,7 @@ class PickerReader {
 
   void problem(const YAML::Node& at, const std::string& key, std::string message);
   void note(const YAML::Node& at, const std::string& key, std::string message);
+  int line_of(const YAML::Node& at) const { return source_.lines_before + at.Mark().line + 1; }
   size_t problems() const { return problems_.size(); }
 
   // Calls `take` for each entry of a map whose key is among `known`; the others are problems (to which `hint` may add),

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "replay_picker.h"
+
 namespace penstock::config {
 namespace {
 
@@ -21,6 +23,9 @@ std::string describe_policies() {
   return text +
          R"(Add +hold to any of these names for late binding: requests wait in the gateway while every endpoint is saturated.
 
+A file is an EndpointPickerConfig, such as epp.yaml or ./epp: its profile decides, and its flow control holds requests where
+its feature gate is on; with +hold behind the name, ours does. What a trace or a simulated engine cannot tell it (headers,
+labels, adapters, ...) is said on stderr.
 
 Traces: JSON lines with timestamp, input_length, output_length and hash_ids (Mooncake); CSV of the Azure LLM
 inference traces; our own access log as JSON lines.
@@ -31,6 +36,7 @@ the policy that made them, where nothing may differ, or by the one that --policy
 Examples:
   penstock replay --trace perf/traces/mooncake-excerpt.jsonl --compare
   penstock replay --trace trace.jsonl --policy expected-cost --policy epp-default --speed 1.6 --seeds 5 --compare
+  penstock replay --trace trace.jsonl --policy epp.yaml --policy expected-cost+hold --compare
   curl -s http://127.0.0.1:9090/debug/decisions > page.json; penstock replay --decisions page.json --policy lmetric)";
 }
 
@@ -104,8 +110,9 @@ void define_output(CLI::App& app, ReplayFlags& flags) {
   replay::Options& out = flags.options;
   const std::string group = "Policies and figures";
   app.add_option("--policy", out.policies,
-                 "Who decides; repeat for more (default expected-cost+hold; all with --compare)")
-      ->type_name("NAME")
+                 "Who decides, a name of those below or an EndpointPickerConfig's file; repeat for more (default "
+                 "expected-cost+hold; all names with --compare)")
+      ->type_name("NAME|FILE")
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
       ->group(group);
@@ -165,7 +172,11 @@ std::string settle_replay(ReplayFlags& flags) {
   if (out.setup.slow_endpoints > out.setup.endpoints) return "--slow-engines must not be more than --engines";
   for (const std::string& name : out.policies) {
     if (replay::known_contestant(name)) continue;
-    return "--policy: there is no policy \"" + name + "\"; penstock replay --help lists them";
+    if (!names_file(name)) {
+      return "--policy: there is no policy \"" + name +
+             "\"; penstock replay --help lists them (a file's name has a dot or a slash)";
+    }
+    if (!out.decisions.empty()) return "--decisions: --policy takes a name there, not the file " + name;
   }
   if (!out.decisions.empty()) return out.policies.size() > 1 ? "--decisions takes one --policy at most" : "";
   if (out.traces.empty()) return "--trace is required (or --decisions)";

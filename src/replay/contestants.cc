@@ -68,14 +68,20 @@ std::span<const ContestantInfo> contestants() {
   return infos;
 }
 
+bool take_hold_suffix(std::string_view& name) {
+  if (!name.ends_with(hold_suffix)) return false;
+  name.remove_suffix(hold_suffix.size());
+  return true;
+}
+
 bool known_contestant(std::string_view name) {
-  if (name.ends_with(hold_suffix)) name.remove_suffix(hold_suffix.size());
+  take_hold_suffix(name);
   return std::any_of(infos.begin(), infos.end(), [name](const ContestantInfo& info) { return info.name == name; });
 }
 
 Contestant make_contestant(std::string_view name) {
-  if (name.ends_with(hold_suffix)) {
-    Contestant contestant = make_contestant(name.substr(0, name.size() - hold_suffix.size()));
+  if (take_hold_suffix(name)) {
+    Contestant contestant = make_contestant(name);
     contestant.holds = true;
     return contestant;
   }
@@ -96,6 +102,14 @@ Contestant make_contestant(std::string_view name) {
   PENSTOCK_ASSERT(name == "sglang");
   Contestant contestant = single(sglang_cache_aware());
   contestant.index_unbounded = true;
+  return contestant;
+}
+
+Contestant make_contestant(const ConfiguredContestant& configured) {
+  Contestant contestant{routing::make_profile(configured.scheduling)};
+  contestant.prefix = configured.scheduling.prefix;
+  contestant.flow = configured.flow;
+  contestant.holds = configured.flow.has_value() || configured.name.ends_with(hold_suffix);
   return contestant;
 }
 

@@ -55,7 +55,7 @@ void draw_panel(std::string& out, std::span<const Summary> summaries, const Pane
     const Estimate estimate = summary[panel.figure];
     const double unit = most > 0 ? bar_width / most : 0;
     print(out, "<text x='%d' y='%d' text-anchor='end'>%.40s</text>\n", label_width - 8, y + 13,
-          escape(summary.policy).c_str());
+          escape(summary.policy.substr(summary.policy.rfind('/') + 1)).c_str());  // of a file the name alone
     print(out, "<rect x='%d' y='%d' width='%.1f' height='%d' fill='%s'/>\n", label_width, y, estimate.mean * unit,
           bar_height, panel.color);
     const double low = std::max(0.0, estimate.mean - estimate.half_width), high = estimate.mean + estimate.half_width;

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdio>
 #include <numeric>
+#include <utility>
 
 namespace penstock::replay {
 namespace {
@@ -102,7 +103,7 @@ Figures figures_of(const RunResult& run, const Slo& slo) {
   set(Figure::tpot_p90, quantile(tpot, 0.9));
   set(Figure::hit_rate, share(static_cast<double>(run.cached_tokens), static_cast<double>(run.prompt_tokens)));
   set(Figure::imbalance, share(busiest, work));
-  set(Figure::in_slo, share(static_cast<double>(good), static_cast<double>(run.served.size())));
+  set(Figure::in_slo, share(static_cast<double>(good), static_cast<double>(run.served.size() + run.refused.all())));
   set(Figure::output_rate, static_cast<double>(run.output_tokens) / length);
   set(Figure::preemptions, static_cast<double>(run.preemptions));
   return figures;
@@ -156,6 +157,20 @@ std::string format_table(std::span<const Summary> summaries) {
     out += line + "\n";
   }
   return out;
+}
+
+std::string format_refused(std::string_view policy, const Refused& refused, size_t requests) {
+  if (refused.all() == 0) return "";
+  std::string out(policy);
+  out += " refused " + std::to_string(refused.all()) + " of " + std::to_string(requests) + " requests:";
+  const char* comma = " ";
+  const auto add = [&](size_t count, const char* why) {
+    if (count > 0) out += std::exchange(comma, ", ") + std::to_string(count) + ' ' + why;
+  };
+  add(refused.queue_full, "as too many waited (429)");
+  add(refused.waited, "that waited too long (503)");
+  add(refused.nobody, "as filters left no endpoint (429)");
+  return out + "\n";
 }
 
 }  // namespace penstock::replay

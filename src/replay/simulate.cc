@@ -9,6 +9,7 @@
 #include "penstock/admission/flow_controller.h"
 #include "penstock/base/assert.h"
 #include "penstock/routing/least_work.h"
+#include "penstock/routing/prefix_hash.h"
 #include "penstock/routing/prefix_index.h"
 #include "penstock/routing/router.h"
 
@@ -16,7 +17,6 @@ namespace penstock::replay {
 namespace {
 
 constexpr std::string_view model = "replayed";
-constexpr uint32_t block_tokens = 16;          // of the router's chains, the product's default
 constexpr uint32_t output_tokens_guess = 256;  // reserved for an answer, as the product does
 constexpr size_t index_entries = size_t{1} << 22;
 
@@ -33,6 +33,26 @@ struct Journey final : engine::Sequence, admission::Waiter {
   Instant first_token, last_token;
 };
 
+// How the router's chains are made.
+struct Chains {
+  uint32_t block_tokens = 16;  // the product's default
+  size_t blocks_max = SIZE_MAX;
+};
+
+// As the product's proxy cuts prompts.
+Chains chains_of(const Contestant& contestant, const endpoints::Pool& pool) {
+  Chains out;
+  uint32_t tokens_max = contestant.tokens_matched_max;
+  if (contestant.prefix.has_value()) {
+    const routing::PrefixSpec& prefix = *contestant.prefix;
+    out.block_tokens = prefix.auto_tune ? routing::tuned_block_tokens(pool, prefix.block_tokens) : prefix.block_tokens;
+    out.blocks_max = prefix.blocks_max > 0 ? prefix.blocks_max : routing::PrefixHashOptions().blocks_max;
+    tokens_max = prefix.tokens_max;
+  }
+  if (tokens_max > 0) out.blocks_max = std::max(tokens_max / out.block_tokens, 1u);
+  return out;
+}
+
 class Simulation final : engine::SequenceEvents {
  public:
   Simulation(const Trace& trace, const Setup& setup, const Contestant& contestant, uint64_t seed)
@@ -41,11 +61,13 @@ class Simulation final : engine::SequenceEvents {
         contestant_(contestant),
         random_(seed),
         fleet_(setup, contestant.index_unbounded, random_),
+        chains_(chains_of(contestant, fleet_.pool())),
+        flow_options_(contestant.flow.value_or(setup.flow)),
         index_(index_entries, routing::PrefixIndex::long_prompts),
         router_(*contestant.profile, index_, random_.next()),
-        flow_(setup.flow, &index_),
+        flow_(flow_options_, &index_),
         scales_(index_),
-        detector_(setup.flow.detector) {
+        detector_(flow_options_.detector) {
     result_.work.resize(setup.endpoints);
     result_.requests.resize(setup.endpoints);
     plan_arrivals();
@@ -61,6 +83,8 @@ class Simulation final : engine::SequenceEvents {
   void arrive(const Arrival& arrival);
   bool held(Journey& journey);
   void release_held();
+  void expire(Instant now);
+  void refuse(Journey& journey, size_t& reason);
   void route(Journey& journey);
   routing::Features features_of(const Journey& journey);
   void fill(Journey& journey, const TraceRequest& request);
@@ -75,6 +99,8 @@ class Simulation final : engine::SequenceEvents {
   Random random_;
   std::deque<Journey> journeys_;  // before the engines: they let go of them when they end
   Fleet fleet_;
+  const Chains chains_;
+  const admission::FlowOptions flow_options_;
   routing::PrefixIndex index_;
   routing::Router router_;
   admission::FlowController flow_;
@@ -82,6 +108,13 @@ class Simulation final : engine::SequenceEvents {
   admission::SaturationDetector detector_;
   routing::TokenEstimator estimator_;
   std::vector<Arrival> arrivals_;  // in order of time
+  // Who waits for room, in the order of their deadlines; who waits no more is passed over.
+  struct Deadline {
+    Instant at;
+    Journey* journey;
+    size_t request;
+  };
+  std::deque<Deadline> deadlines_;
   std::vector<Journey*> free_;
   std::vector<uint64_t> chain_, engine_chain_;
   Instant now_;
@@ -107,18 +140,24 @@ void Simulation::plan_arrivals() {
 }
 
 RunResult Simulation::run() {
-  size_t arrived = 0;
+  size_t arrived = 0, idle_looks = 0;
   while (true) {
     const bool more = arrived < arrivals_.size();
-    if (!more && !fleet_.busy()) break;
+    const bool busy = more || fleet_.busy();
+    if (!busy && flow_.requests() == 0) break;
+    // Nothing runs, but old gauges may say otherwise: the next scrapes let those go that wait. An idle fleet is never
+    // full.
+    idle_looks = busy ? 0 : idle_looks + 1;
     const auto event = fleet_.next();
-    if (event && (!more || event->at <= arrivals_[arrived].at)) {
+    PENSTOCK_ASSERT((more || event) && idle_looks <= 2 * fleet_.size());
+    const bool event_first = event && (!more || event->at <= arrivals_[arrived].at);
+    expire(event_first ? event->at : arrivals_[arrived].at);
+    if (event_first) {
       advance(*event);
     } else {
       arrive(arrivals_[arrived++]);
     }
   }
-  PENSTOCK_ASSERT(flow_.requests() == 0);  // an idle endpoint is never full
   for (size_t i = 0; i < fleet_.size(); ++i) result_.preemptions += fleet_.engine(i).stats().preemptions;
   result_.length = now_ - (arrivals_.empty() ? now_ : arrivals_.front().at);
   return std::move(result_);
@@ -160,19 +199,41 @@ void Simulation::arrive(const Arrival& arrival) {
   if (!contestant_.holds || !held(journey)) route(journey);
 }
 
-// The gateway's own rule and queue: what proxy::Exchange does, without its locks.
+// The gateway's own rule and queue: what proxy::Exchange does, without its locks. False: it may go on at once; true: it
+// waits or was refused.
 bool Simulation::held(Journey& journey) {
   const routing::Features features = features_of(journey);
   journey.chain.assign(features.blocks.begin(), features.blocks.end());
-  journey.prompt = {journey.chain, block_tokens, features.prompt_tokens};
+  journey.prompt = {journey.chain, chains_.block_tokens, features.prompt_tokens};
   const routing::Work work = scales_.of(journey.prompt, model, fleet_.pool(), now_);
   journey.demand = {.model = model, .uncached_tokens = work.uncached_tokens};
   if (flow_.requests() == 0 && detector_.room(fleet_.pool(), journey.demand, now_).requests > 0) return false;
   journey.work = work.prefill;
-  journey.deadline = Instant::max();
-  PENSTOCK_ASSERT(flow_.offer(journey));
+  journey.bytes = journey.prompt_bytes + journey.chain.size() * sizeof(uint64_t);
+  const bool limited = flow_options_.ttl > Duration::zero();
+  journey.deadline = limited ? now_ + flow_options_.ttl : Instant::max();
+  if (!flow_.offer(journey)) {
+    refuse(journey, result_.refused.queue_full);
+    return true;
+  }
+  if (limited) deadlines_.push_back({journey.deadline, &journey, journey.request});
   release_held();
   return true;
+}
+
+// Refuses those whose time to live has ended by `now`.
+void Simulation::expire(Instant now) {
+  for (; !deadlines_.empty() && deadlines_.front().at <= now; deadlines_.pop_front()) {
+    Journey& journey = *deadlines_.front().journey;
+    if (!journey.waiting() || journey.request != deadlines_.front().request) continue;
+    flow_.remove(journey);
+    refuse(journey, result_.refused.waited);
+  }
+}
+
+void Simulation::refuse(Journey& journey, size_t& reason) {
+  ++reason;
+  free_.push_back(&journey);
 }
 
 void Simulation::release_held() {
@@ -184,8 +245,8 @@ void Simulation::release_held() {
 void Simulation::route(Journey& journey) {
   const routing::Features features = features_of(journey);
   const routing::Decision decision = router_.decide(features, fleet_.pool(), now_, {});
-  PENSTOCK_ASSERT(decision.endpoint != nullptr);  // every endpoint of the fleet is ready
-  const uint32_t cached = std::min(features.prompt_tokens, decision.matched_blocks * block_tokens);
+  if (decision.endpoint == nullptr) return refuse(journey, result_.refused.nobody);  // all are ready: filters did it
+  const uint32_t cached = std::min(features.prompt_tokens, decision.matched_blocks * chains_.block_tokens);
   journey.reservation = routing::Reservation(*decision.endpoint, features.prompt_tokens - cached,
                                              features.prompt_tokens, output_tokens_guess, now_, features.streaming);
   index_.record(features.blocks, decision.endpoint->slot);
@@ -219,17 +280,13 @@ void Simulation::fill(Journey& journey, const TraceRequest& request) {
 }
 
 routing::Features Simulation::features_of(const Journey& journey) {
-  prompt_chain(trace_, journey.request, block_tokens, chain_);
+  prompt_chain(trace_, journey.request, chains_.block_tokens, chain_);
   routing::Features features;
   features.model = model;
   features.streaming = journey.streaming;
   features.prompt_tokens = journey.estimated_tokens;
-  features.block_tokens = block_tokens;
-  features.blocks = chain_;
-  if (contestant_.tokens_matched_max > 0) {
-    const size_t most = contestant_.tokens_matched_max / block_tokens;
-    features.blocks = features.blocks.first(std::min(most, chain_.size()));
-  }
+  features.block_tokens = chains_.block_tokens;
+  features.blocks = std::span(chain_).first(std::min(chains_.blocks_max, chain_.size()));
   return features;
 }
 

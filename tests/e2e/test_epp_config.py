@@ -2,6 +2,7 @@
 
 import base64
 import os
+import re
 import signal
 
 import harness
@@ -296,6 +297,54 @@ class Shadow(EppConfig):
         code, _, err = check(", shadow_policy: random")
         self.assertNotEqual(code, 0)
         self.assertIn("has no effect beside routing.shadow_epp_config", err)
+
+
+class Replay(EppConfig):
+    """A configuration decides over a recorded trace."""
+
+    def replay(self, *policies, more=()):
+        trace = os.path.join(os.path.dirname(__file__), "../../perf/traces/mooncake-excerpt.jsonl")
+        flags = [flag for policy in policies for flag in ("--policy", policy)]
+        return run_program(PENSTOCK, "replay", "--trace", trace, "--engines", "2", *flags, *more)
+
+    def test_it_is_compared_with_a_policy_and_has_the_same_figures_each_time(self):
+        path = self.write("plugins: [{type: queue-scorer}, {type: lora-affinity-scorer}]\n")
+        equal = os.path.join(self.directory(), "equal.yaml")
+        with open(equal, "w", encoding="utf-8") as file:
+            file.write(HEAD)  # the Endpoint Picker's default
+        policies = (path, equal, "epp-default", equal + "+hold")
+        code, out, err = self.replay(*policies, more=("--compare",))
+        self.assertEqual(code, 0, err)
+        rows = {line.split()[0]: line.split()[1:] for line in out.splitlines()[2:]}
+        self.assertEqual(set(rows), set(policies))
+        self.assertEqual(rows[equal], rows["epp-default"])
+        self.assertNotEqual(rows[path], rows["epp-default"])
+        self.assertEqual(err.count("note: "), 1, err)
+        self.assertIn(f"note: {path}:3: plugins[1]: has no effect in a replay: a trace names no adapters", err)
+        self.assertEqual(self.replay(*policies, more=("--compare",))[1], out)
+
+    def test_what_it_refuses_is_counted(self):
+        path = self.write("""featureGates: [flowControl]
+plugins: [{type: concurrency-detector, parameters: {maxConcurrency: 1}}, {type: queue-scorer}]
+schedulingProfiles: [{name: default, plugins: [{pluginRef: queue-scorer}]}]
+flowControl: {defaultRequestTTL: 1s, saturationDetector: {pluginRef: concurrency-detector}}
+""")
+        code, out, err = self.replay(path, more=("--speed", "20", "--seeds", "2"))
+        self.assertEqual(code, 0, err)
+        found = re.search(re.escape(path) + r" refused ([0-9]+) of 402 requests: ([0-9]+) that waited too long \(503\)\n", out)
+        self.assertIsNotNone(found, out)
+        self.assertEqual(found[1], found[2])
+
+    def test_what_cannot_be_replayed_is_refused_with_its_line(self):
+        path = self.write("""plugins:
+  - type: decode-filter
+  - {type: disagg-profile-handler, parameters: {deciders: {prefill: always}}}
+  - {type: always-disagg-pd-decider, name: always}
+schedulingProfiles: [{name: decode, plugins: [{pluginRef: decode-filter}]}, {name: prefill, plugins: []}]
+""")
+        code, out, err = self.replay(path)
+        self.assertEqual((code, out), (1, ""), err)
+        self.assertIn(f"{path}:5: plugins[1]: cannot be replayed: ", err)
 
 
 class Problems(EppConfig):

@@ -21,7 +21,7 @@ struct Command {
   Source source;
   Options options;
   objects::Manifests manifests;  // what options.manifests names
-  std::vector<Problem> notes;    // to be logged
+  std::vector<Problem> notes;    // to be logged; of a replay: to be told
   replay::Options replay;
   std::string output;  // for stdout
   std::string error;   // for stderr

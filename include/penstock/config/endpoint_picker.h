@@ -4,11 +4,21 @@
 #pragma once
 
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "penstock/admission/options.h"
 #include "penstock/routing/plugin.h"
 
 namespace penstock::config {
+
+// A plugin that is declared, and where.
+struct PluginPlace {
+  std::string name;
+  std::string_view type;
+  int line = 0;
+  std::string key;  // "plugins[2]"
+};
 
 struct EndpointPicker {
   routing::SchedulingSpec scheduling;
@@ -16,6 +26,8 @@ struct EndpointPicker {
   // only that one turns flow control on, or it turns it off. What is not given is as in the Endpoint Picker: the
   // utilization detector, no time to live, strict priority of requests over flows, first come, first served.
   admission::FlowOptions flow;
+  std::vector<PluginPlace> plugins;
+  int flow_line = 0;   // of the feature gate that turns flow control on; 0: it is off
   std::string source;  // the file, or where it is embedded
   std::string canon;   // the configuration without comments and layout: equal when nothing changed
 };

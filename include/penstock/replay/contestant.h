@@ -4,10 +4,13 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 
+#include "penstock/admission/options.h"
+#include "penstock/routing/plugin.h"
 #include "penstock/routing/router.h"
 
 namespace penstock::replay {
@@ -26,6 +29,9 @@ struct Contestant {
   uint32_t tokens_matched_max = 0;   // the reach of its prefix matching; 0: the whole prompt
   bool index_unbounded = false;      // it does not know the size of an endpoint's cache
   bool holds = false;                // requests wait at the gateway while the pool is saturated (admission)
+  // How prompts are cut into blocks and how far they are matched. Nothing: blocks of 16, and tokens_matched_max.
+  std::optional<routing::PrefixSpec> prefix = {};
+  std::optional<admission::FlowOptions> flow = {};  // of one that holds requests; nothing: Setup::flow
 };
 
 struct ContestantInfo {
@@ -33,8 +39,17 @@ struct ContestantInfo {
   std::string_view what;  // one line
 };
 std::span<const ContestantInfo> contestants();  // the product's first
-// Any of them may also be followed by "+hold": the same choices, bound late.
+// Any of them may also be followed by "+hold": the same choices, bound late. Takes that away; false: it is not there.
+bool take_hold_suffix(std::string_view& name);
 bool known_contestant(std::string_view name);
 Contestant make_contestant(std::string_view name);  // a known one
+
+// One that an EndpointPickerConfig describes.
+struct ConfiguredContestant {
+  std::string name;  // the file's, as it was given; it may have "+hold" behind it, too
+  routing::SchedulingSpec scheduling;
+  std::optional<admission::FlowOptions> flow;  // the configuration's own flow control, where it is on
+};
+Contestant make_contestant(const ConfiguredContestant& configured);
 
 }  // namespace penstock::replay

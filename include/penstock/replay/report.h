@@ -52,6 +52,9 @@ Summary summarize(std::string_view policy, std::span<const Figures> runs);
 std::string format_summary(const Summary& summary);
 // One row a policy.
 std::string format_table(std::span<const Summary> summaries);
+// A line, if any were: how many of the requests a policy refused, and why. The figures are of the others, but for the
+// SLO, which they missed.
+std::string format_refused(std::string_view policy, const Refused& refused, size_t requests);
 // Bars for TTFT p90 and mean, inter-token p90 and SLO attainment, as an SVG picture of its own.
 std::string draw(std::span<const Summary> summaries, std::string_view title);
 

@@ -47,12 +47,21 @@ struct Served {
   float tpot = 0;  // seconds per token after the first; 0 for answers of one token
 };
 
+// Requests that got no answer, by the reason.
+struct Refused {
+  size_t queue_full = 0;  // too many waited for room (429)
+  size_t waited = 0;      // no room came in time (503)
+  size_t nobody = 0;      // the filters left no endpoint (429)
+  size_t all() const { return queue_full + waited + nobody; }
+};
+
 struct RunResult {
   std::vector<Served> served;  // in order of completion
   GapHistogram gaps;
   uint64_t prompt_tokens = 0, cached_tokens = 0, output_tokens = 0, predicted_tokens = 0;
   uint64_t preemptions = 0;
-  size_t too_long = 0;           // requests that no engine could hold; left out
+  size_t too_long = 0;  // requests that no engine could hold; left out
+  Refused refused;
   std::vector<double> work;      // seconds of prefill computed, by endpoint
   std::vector<size_t> requests;  // by endpoint
   Duration length{};             // from the first arrival to the last token

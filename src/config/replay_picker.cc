@@ -1,0 +1,162 @@
+#include "replay_picker.h"
+
+#include <algorithm>
+#include <set>
+#include <utility>
+
+#include "penstock/base/file.h"
+#include "penstock/config/endpoint_picker.h"
+#include "picker.h"
+
+namespace penstock::config {
+namespace {
+
+using routing::PluginKind;
+using routing::ProfileSpec;
+using routing::StageRule;
+
+// What traces and simulated engines do not tell.
+constexpr std::string_view no_labels =
+    "has no effect in a replay: simulated engines have no labels, and are taken to be those that it wants";
+constexpr std::string_view no_ranges =
+    "has no effect in a replay: simulated engines have no labels, so all of them pass and score the same";
+constexpr std::string_view no_test_header =
+    "has no effect in a replay: no request of a trace has the header test-epp-endpoint-selection";
+constexpr std::string_view no_adapters =
+    "has no effect in a replay: a trace names no adapters, so all engines score the same";
+constexpr std::string_view no_sessions = "has no effect in a replay: no request of a trace brings x-session-token";
+constexpr std::string_view no_priorities =
+    "has no effect in a replay: every request of a trace has priority 0, and only negative ones are refused";
+constexpr std::string_view no_latency =
+    "goes without x-slo-ttft-ms and x-slo-tpot-ms in a replay, which no request of a trace has: nobody has headroom, "
+    "and "
+    "the fastest is best";
+constexpr std::string_view no_token_ids =
+    "hears no KV events in a replay: prompts are matched by what was sent, as the gateway matches those given as text";
+constexpr std::string_view no_failures = "beyond the first choice has no effect in a replay: nothing fails there";
+constexpr std::string_view no_media =
+    "sends nothing to be encoded elsewhere in a replay: no request of a trace has images, audio or video";
+constexpr std::string_view one_flow =
+    "flowControl sees one flow in a replay: every request of a trace has priority 0, no fairness id and no "
+    "x-slo-ttft-ms";
+constexpr std::string_view no_stages =
+    "cannot be replayed: simulated engines compute a prompt where they answer it. To compare its profiles, give each a "
+    "file of its own with single-profile-handler";
+
+struct Rule {
+  std::string_view type;
+  std::string_view note;
+  bool left_out = false;  // it would let nobody pass
+};
+constexpr Rule rules[] = {
+    {"by-label", no_labels, true},
+    {"by-label-selector", no_labels, true},
+    {"prefill-filter", no_labels, true},
+    {"encode-filter", no_labels, true},
+    {"decode-filter", no_labels},
+    {"context-length-aware", no_ranges},
+    {"header-based-testing-filter", no_test_header, true},
+    {"lora-affinity-scorer", no_adapters},
+    {"session-affinity-scorer", no_sessions},
+    {"session-affinity-filter", no_sessions},
+    {"latency-slo-admitter", no_priorities},
+    {"probabilistic-admitter", no_priorities},
+    {"latency-scorer", no_latency},
+    {"predicted-latency-scorer", no_latency},
+    {"slo-headroom-tier-filter", no_latency},
+    {"precise-prefix-cache-scorer", no_token_ids},
+    {"precise-prefix-cache-producer", no_token_ids},
+};
+
+const Rule* find_rule(std::string_view type) {
+  const auto found =
+      std::find_if(std::begin(rules), std::end(rules), [&](const Rule& rule) { return rule.type == type; });
+  return found == std::end(rules) ? nullptr : &*found;
+}
+
+// One configuration, made ready.
+class Replayed {
+ public:
+  Replayed(const EndpointPicker& picker, std::vector<Problem>& problems, std::vector<Problem>& notes)
+      : picker_(picker), problems_(problems), notes_(notes), spec_(picker.scheduling) {}
+
+  replay::ConfiguredContestant make(const std::string& name) {
+    for (const PluginPlace& place : picker_.plugins) look_at(place);
+    std::erase_if(spec_.primary.plugins, [](const ProfileSpec::Use& use) {
+      const Rule* const rule = find_rule(use.plugin.info->type);
+      return rule != nullptr && rule->left_out;
+    });
+    spec_.prefill.reset();  // what would run of them is a problem by now
+    spec_.encode.reset();
+    replay::ConfiguredContestant out{.name = name, .scheduling = std::move(spec_), .flow = {}};
+    if (picker_.flow.enabled) {
+      out.flow = picker_.flow;
+      note(picker_.flow_line, "featureGates", one_flow);
+    }
+    return out;
+  }
+
+ private:
+  void look_at(const PluginPlace& place) {
+    const PluginKind kind = routing::find_plugin_type(place.type)->kind;
+    const auto& uses = spec_.primary.plugins;
+    const auto use = std::find_if(uses.begin(), uses.end(), [&](const auto& u) { return u.plugin.name == place.name; });
+    if (kind == PluginKind::profile_handler) return look_at_stages(place);
+    if (use == uses.end() && kind != PluginKind::admitter && kind != PluginKind::built_in) return;
+    if (kind == PluginKind::picker && use->plugin.number("maxNumOfEndpoints", 1) > 1) {
+      note(place.line, place.key + ".parameters.maxNumOfEndpoints", no_failures);
+    }
+    if (const Rule* const rule = find_rule(place.type)) note(place.line, place.key, rule->note);
+  }
+
+  void look_at_stages(const PluginPlace& handler) {
+    using When = StageRule::When;
+    const auto runs = [](const StageRule& rule) {
+      return rule.when == When::always || (rule.when == When::uncached && rule.uncached_tokens > 0);
+    };
+    const bool elsewhere = (spec_.prefill && runs(spec_.prefill_rule)) || (spec_.encode && runs(spec_.encode_rule));
+    if (elsewhere) problems_.push_back({picker_.source, handler.line, handler.key, std::string(no_stages)});
+    if (spec_.encode && spec_.encode_rule.when == When::multimodal) note(handler.line, handler.key, no_media);
+  }
+
+  void note(int line, std::string key, std::string_view message) {
+    if (!told_.insert(message).second) return;
+    notes_.push_back({picker_.source, line, std::move(key), std::string(message)});
+  }
+
+  const EndpointPicker& picker_;
+  std::vector<Problem>& problems_;
+  std::vector<Problem>& notes_;
+  routing::SchedulingSpec spec_;
+  std::set<std::string_view> told_;
+};
+
+}  // namespace
+
+bool names_file(std::string_view policy) {
+  return policy.find_first_of("./") != std::string_view::npos;
+}
+
+void read_configured(replay::Options& options, std::vector<Problem>& problems, std::vector<Problem>& notes) {
+  std::set<std::string> read;
+  for (const std::string& policy : options.policies) {
+    if (!names_file(policy) || !read.insert(policy).second) continue;
+    std::string_view path = policy;
+    const bool holds = replay::take_hold_suffix(path);
+    const Result<std::string> text = read_file(std::string(path));
+    if (!text.ok()) {
+      problems.push_back({std::string(path), 0, "", text.error().text});
+      continue;
+    }
+    const size_t before = problems.size();
+    const auto picker = read_picker_text(*text, {.file = std::string(path)}, problems, notes);
+    if (picker == nullptr || problems.size() > before) continue;
+    if (holds && picker->flow.enabled) {
+      problems.push_back({picker->source, picker->flow_line, "featureGates",
+                          "flowControl is on here, so that +hold behind the file's name has no effect; leave one out"});
+    }
+    options.configured.push_back(Replayed(*picker, problems, notes).make(policy));
+  }
+}
+
+}  // namespace penstock::config

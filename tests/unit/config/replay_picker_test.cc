@@ -1,0 +1,174 @@
+// EndpointPickerConfigs as policies of `penstock replay`, over a recorded trace.
+#include <algorithm>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+
+#include "files.h"
+#include "penstock/config/command_line.h"
+#include "penstock/replay/trace.h"
+
+using namespace penstock;
+using namespace penstock::config;
+
+namespace {
+
+namespace fs = std::filesystem;
+using replay::RunResult;
+
+const replay::Trace& trace() {
+  static const replay::Trace trace = [] {
+    std::ifstream in(source_file("perf/traces/mooncake-excerpt.jsonl"));
+    auto read = replay::read_trace(in, "excerpt");
+    REQUIRE(read.ok());
+    return std::move(*read);
+  }();
+  return trace;
+}
+
+// `penstock replay` with three engines, three times as fast as recorded.
+Command parse(std::vector<std::string> more) {
+  more.insert(more.begin(), {"penstock", "replay", "--trace", "-", "--engines", "3", "--speed", "3"});
+  std::vector<const char*> arguments;
+  for (const std::string& argument : more) arguments.push_back(argument.c_str());
+  return parse_command_line(static_cast<int>(arguments.size()), arguments.data());
+}
+
+Command with(const std::string& name) {
+  return parse({"--policy", source_file("tests/golden/config/replay/" + name)});
+}
+
+RunResult run(const Command& command, uint64_t seed = 1) {
+  REQUIRE_MESSAGE(command.kind == Command::Kind::replay, command.error);
+  REQUIRE(command.replay.configured.size() == 1);
+  RunResult result =
+      replay::simulate(trace(), command.replay.setup, replay::make_contestant(command.replay.configured.front()), seed);
+  CHECK(result.served.size() + result.refused.all() + result.too_long == trace().requests.size());
+  return result;
+}
+
+bool same(const RunResult& a, const RunResult& b) {
+  return a.served.size() == b.served.size() && a.length == b.length && a.work == b.work && a.requests == b.requests &&
+         a.cached_tokens == b.cached_tokens &&
+         std::memcmp(a.served.data(), b.served.data(), a.served.size() * sizeof(replay::Served)) == 0;
+}
+
+std::string without_folder(std::string text) {
+  for (const char* const folder : {"tests/golden/config/picker/", "tests/golden/config/replay/"}) {
+    const std::string path = source_file(folder);
+    while (text.find(path) != std::string::npos) text.erase(text.find(path), path.size());
+  }
+  return text;
+}
+
+// What is said of a replay with it; that which `penstock check` says as well is left out.
+std::string remarks(const Command& command) {
+  std::string out = without_folder(command.error);
+  for (const Problem& note : command.notes) {
+    if (note.message.find("in a replay") != std::string::npos) out += "note: " + without_folder(to_string(note)) + '\n';
+  }
+  return out.empty() ? "nothing to remark\n" : out;
+}
+
+}  // namespace
+
+TEST_CASE("a configuration that says what epp-default does has its figures, to the bit, and so has an empty one") {
+  for (const char* const name : {"replay/default.yaml", "picker/nothing.yaml"}) {
+    CAPTURE(name);
+    const Command command = parse({"--policy", source_file(std::string("tests/golden/config/") + name)});
+    CHECK(remarks(command) == "nothing to remark\n");
+    for (const uint64_t seed : {1, 2}) {
+      const RunResult ours =
+          replay::simulate(trace(), command.replay.setup, replay::make_contestant("epp-default"), seed);
+      CHECK(same(run(command, seed), ours));
+    }
+    CHECK_FALSE(same(run(command, 1), run(command, 2)));
+  }
+}
+
+TEST_CASE("the guides' configurations are replayed to the end, the same each time, or refused with the reason") {
+  std::vector<fs::path> files;
+  for (const auto& entry : fs::directory_iterator(source_file("tests/golden/config/picker"))) {
+    const std::string name = entry.path().filename();
+    if (name.starts_with("guide-") && name.ends_with(".yaml")) files.push_back(entry.path());
+  }
+  std::sort(files.begin(), files.end());
+  CHECK(files.size() >= 17);
+  std::string said;
+  for (const fs::path& file : files) {
+    CAPTURE(file.filename().string());
+    const Command command = parse({"--policy", file.string()});
+    said += "== " + file.filename().string() + '\n' + remarks(command);
+    if (command.exit_code != exit_ok) {
+      CHECK(command.error.find("cannot be replayed: ") != std::string::npos);
+      continue;
+    }
+    const RunResult once = run(command);
+    CHECK(once.refused.all() == 0);
+    CHECK(same(once, run(command)));
+  }
+  check_golden("tests/golden/config/replay/guides.txt", said);
+}
+
+TEST_CASE("what a trace does not tell is said, each reason once, and nobody is filtered for it") {
+  const Command command = with("unknown.yaml");
+  check_golden("tests/golden/config/replay/unknown.txt", remarks(command));
+  CHECK(run(command).served.size() == trace().requests.size());
+}
+
+TEST_CASE("flow control of a configuration holds requests, refuses those beyond its limits, and never forgets one") {
+  Command command = with("limits.yaml");
+  command.replay.setup.speed = 30;
+  const RunResult limited = run(command);
+  CHECK(limited.refused.queue_full > 0);
+  CHECK(limited.refused.waited > 0);
+  CHECK(limited.refused.nobody == 0);
+  CHECK(same(limited, run(command)));
+  const auto figures = replay::figures_of(limited, {});
+  const double share = static_cast<double>(limited.served.size()) / static_cast<double>(trace().requests.size());
+  CHECK(figures[static_cast<size_t>(replay::Figure::in_slo)] <= share);  // those refused are not within it
+
+  for (const Duration scrape : {Duration::zero(), Duration(milliseconds(50)), Duration(seconds(5))}) {
+    Command patient = with("patient.yaml");
+    patient.replay.setup.speed = 30;
+    patient.replay.setup.scrape = scrape;
+    CHECK(run(patient).served.size() == trace().requests.size());
+  }
+}
+
+TEST_CASE("when filters leave nobody a request is refused, also one that waited") {
+  for (const char* const suffix : {"", "+hold"}) {
+    Command command = with(std::string("capped.yaml") + suffix);
+    command.replay.setup.speed = 30;
+    const RunResult result = run(command);
+    CHECK(result.refused.nobody > 0);
+    CHECK(result.refused.nobody == result.refused.all());
+  }
+}
+
+TEST_CASE("prompts are cut and matched as the configuration says") {
+  Command command = with("reach.yaml");
+  const RunResult result = run(command);
+  // 9 blocks of 64 tokens at most are believed to be cached of each request.
+  CHECK(result.predicted_tokens > 0);
+  CHECK(result.predicted_tokens <= trace().requests.size() * 576);
+  CHECK(result.predicted_tokens % 64 == 0);
+}
+
+TEST_CASE("a file is told from a name; problems have file, line and key") {
+  CHECK(parse({"--policy", "coin"}).error.find("there is no policy \"coin\"") != std::string::npos);
+  const Command missing = parse({"--policy", "/nowhere/epp.yaml"});
+  CHECK(missing.exit_code == exit_bad_config);
+  CHECK(missing.error.find("/nowhere/epp.yaml: cannot be read") != std::string::npos);
+  const Command bad = parse({"--policy", source_file("tests/golden/config/picker/bad-newer.yaml")});
+  CHECK(bad.exit_code == exit_bad_config);
+  CHECK(bad.error.find("bad-newer.yaml:5: plugins[0].type: ") != std::string::npos);
+  CHECK(with("limits.yaml+hold").error.find("limits.yaml:4: featureGates: flowControl is on here") !=
+        std::string::npos);
+  const std::string file = source_file("tests/golden/config/replay/default.yaml");
+  const Command both = parse({"--policy", file, "--policy", "random", "--policy", file + "+hold", "--compare"});
+  CHECK(both.replay.policies == std::vector<std::string>{file, "random", file + "+hold"});
+  REQUIRE(both.replay.configured.size() == 2);
+  CHECK_FALSE(replay::make_contestant(both.replay.configured[0]).holds);
+  CHECK(replay::make_contestant(both.replay.configured[1]).holds);
+}
