@@ -18,7 +18,29 @@ namespace penstock::config {
 namespace {
 
 constexpr std::string_view kind_name = "GatewayConfig", api_version = "penstock.dev/v1alpha1";
-constexpr std::string_view picker_key = "routing.endpoint_picker", picker_file_key = "routing.epp_config";
+
+// Where it may be said how to choose. An EndpointPickerConfig is embedded, or in a file of its own.
+struct PickerKeys {
+  std::string_view policy, embedded, file;
+  std::string Options::*path;
+  std::shared_ptr<const EndpointPicker> Options::*picker;
+};
+constexpr PickerKeys picker_keys[] = {
+    {"routing.policy", "routing.endpoint_picker", "routing.epp_config", &Options::epp_config,
+     &Options::endpoint_picker},
+    {"routing.shadow_policy", "routing.shadow_endpoint_picker", "routing.shadow_epp_config",
+     &Options::shadow_epp_config, &Options::shadow_picker},
+};
+constexpr const PickerKeys& shadow_keys = picker_keys[1];
+
+// Null: the key embeds none.
+const PickerKeys* find_embedded(std::string_view key) {
+  for (const PickerKeys& keys : picker_keys) {
+    if (keys.embedded == key) return &keys;
+  }
+  return nullptr;
+}
+
 constexpr std::string_view endpoint_help =
     "each endpoint is a URL, or a map of url, name (optional) and engine (optional)";
 
@@ -73,7 +95,7 @@ class Loader {
     if (name == "kind") return read_fixed(name, value, kind_name);
     if (name == "apiVersion") return read_fixed(name, value, api_version);
     if (name == "endpoints") return read_endpoints(value);
-    if (name == picker_key) return read_embedded_picker(value);
+    if (const PickerKeys* const keys = find_embedded(name)) return read_embedded_picker(*keys, value);
     if (const Key* const key = find_key(name)) return read_key(*key, value);
     if (is_section(name)) return read_section(name, value);
     unknown_key(line(at), name, prefix);
@@ -131,7 +153,9 @@ class Loader {
     std::vector<std::string_view> known;
     const size_t skip = prefix.empty() ? 0 : prefix.size() + 1;
     if (prefix.empty()) known = {"apiVersion", "kind", "endpoints"};
-    if (picker_key.starts_with(prefix + '.')) known = {picker_key.substr(skip)};
+    for (const PickerKeys& keys : picker_keys) {
+      if (keys.embedded.starts_with(prefix + '.')) known.push_back(keys.embedded.substr(skip));
+    }
     for (const Key& key : table()) {
       if (!prefix.empty() && !(key.name.starts_with(prefix) && key.name[prefix.size()] == '.')) continue;
       const std::string_view rest = key.name.substr(skip);
@@ -142,14 +166,14 @@ class Loader {
   }
 
   // As YAML, or as a text that is YAML.
-  void read_embedded_picker(const YAML::Node& value) {
-    PickerSource source{.file = file_, .prefix = std::string(picker_key) + '.', .whole_file = false};
+  void read_embedded_picker(const PickerKeys& keys, const YAML::Node& value) {
+    PickerSource source{.file = file_, .prefix = std::string(keys.embedded) + '.', .whole_file = false};
     if (!value.IsScalar()) {
-      out_.options.endpoint_picker = read_picker(value, source, out_.problems, out_.notes);
+      out_.options.*keys.picker = read_picker(value, source, out_.problems, out_.notes);
       return;
     }
     source.lines_before = line(value);  // it begins behind the line of its "|"
-    out_.options.endpoint_picker = read_picker_text(value.Scalar(), source, out_.problems, out_.notes);
+    out_.options.*keys.picker = read_picker_text(value.Scalar(), source, out_.problems, out_.notes);
   }
 
   void read_endpoints(const YAML::Node& list) {
@@ -259,8 +283,10 @@ void read_yaml(std::string_view text, const std::string& file, LoadResult& resul
     const std::string name(key.name);
     if (const int line = loader.line_of(name)) places.given[name] = {file, line, name};
   }
-  const std::string picker(picker_key);
-  if (const int line = loader.line_of(picker)) places.given[picker] = {file, line, picker};
+  for (const PickerKeys& keys : picker_keys) {
+    const std::string name(keys.embedded);
+    if (const int line = loader.line_of(name)) places.given[name] = {file, line, name};
+  }
   places.endpoints = loader.endpoint_places();
 }
 
@@ -291,8 +317,8 @@ void apply_flags(const std::vector<Flag>& flags, LoadResult& result, Places& pla
         result.options.endpoints.push_back(std::move(entry));
         places.endpoints.push_back({flag.name, 0});
       }
-    } else if (flag.key == picker_key) {
-      result.options.endpoint_picker = read_picker_text(flag.value, {.file = flag.name}, result.problems, result.notes);
+    } else if (const PickerKeys* const keys = find_embedded(flag.key)) {
+      result.options.*keys->picker = read_picker_text(flag.value, {.file = flag.name}, result.problems, result.notes);
       places.given[flag.key] = {"command line", 0, flag.name};
     } else {
       const Key* const key = find_key(flag.key);
@@ -318,10 +344,12 @@ bool read_named_file(const std::string& path, const std::string& key, const Plac
 }
 
 // How to choose is said once: by a policy, by a file, or here.
-void read_picker_file(LoadResult& result, const Places& places, const std::string& config_file) {
-  const std::string file_key(picker_file_key), embedded_key(picker_key);
+void read_picker_file(const PickerKeys& keys, LoadResult& result, const Places& places,
+                      const std::string& config_file) {
+  const std::string policy_key(keys.policy), file_key(keys.file), embedded_key(keys.embedded);
+  const std::string& path = result.options.*keys.path;
   const bool embedded = places.given.contains(embedded_key);
-  const bool file = !result.options.epp_config.empty();
+  const bool file = !path.empty();
   const auto name_of = [&](const std::string& key) {
     const auto found = places.given.find(key);
     return found == places.given.end() ? key : found->second.name;
@@ -329,41 +357,36 @@ void read_picker_file(LoadResult& result, const Places& places, const std::strin
   const auto complain = [&](const std::string& key, std::string message) {
     result.problems.push_back(problem_of(places, config_file, key, std::move(message)));
   };
-  if (places.given.contains("routing.policy") && (file || embedded)) {
-    complain("routing.policy",
+  if (places.given.contains(policy_key) && (file || embedded)) {
+    complain(policy_key,
              "has no effect beside an EndpointPickerConfig (" + name_of(file ? file_key : embedded_key) + ")");
   }
   if (!file) return;
   if (embedded) return complain(file_key, "is given beside " + name_of(embedded_key) + "; leave one out");
   std::string text;
-  if (!read_named_file(result.options.epp_config, file_key, places, text, result)) return;
-  result.options.endpoint_picker =
-      read_picker_text(text, {.file = result.options.epp_config}, result.problems, result.notes);
+  if (!read_named_file(path, file_key, places, text, result)) return;
+  result.options.*keys.picker = read_picker_text(text, {.file = path}, result.problems, result.notes);
 }
 
 // Of a shadow only the choice of an endpoint counts.
-void note_what_shadows_cannot(const EndpointPicker& picker, LoadResult& result) {
+void note_what_shadows_cannot(LoadResult& result, const Places& places) {
+  const EndpointPicker& picker = *result.options.shadow_picker;
   const routing::SchedulingSpec& spec = picker.scheduling;
   const bool more = picker.flow.enabled || spec.kv_events || spec.prefill || spec.encode || !spec.admitters.empty() ||
                     !(spec.prefix == routing::PrefixSpec());
   if (!more) return;
-  result.notes.push_back({picker.source, 0, "schedulingProfiles",
+  const auto embedded = places.given.find(std::string(shadow_keys.embedded));
+  const bool here = embedded != places.given.end() && embedded->second.line > 0;
+  const std::string key = here ? embedded->second.name + ".schedulingProfiles" : "schedulingProfiles";
+  result.notes.push_back({picker.source, here ? embedded->second.line : 0, key,
                           "of a shadow only \"" + spec.primary.name +
                               "\" has an effect: nobody waits, is refused or is listened to for it, nothing is "
                               "disaggregated, and prompts are cut and matched as for the policy that is obeyed"});
 }
 
-void read_shadow_file(LoadResult& result, const Places& places, const std::string& config_file) {
-  const std::string& path = result.options.shadow_epp_config;
-  if (path.empty()) return;
-  if (places.given.contains("routing.shadow_policy")) {
-    result.problems.push_back(problem_of(places, config_file, "routing.shadow_policy",
-                                         "has no effect beside routing.shadow_epp_config; leave one out"));
-  }
-  std::string text;
-  if (!read_named_file(path, "routing.shadow_epp_config", places, text, result)) return;
-  result.options.shadow_picker = read_picker_text(text, {.file = path}, result.problems, result.notes);
-  if (result.options.shadow_picker != nullptr) note_what_shadows_cannot(*result.options.shadow_picker, result);
+void read_picker_files(LoadResult& result, const Places& places, const std::string& config_file) {
+  for (const PickerKeys& keys : picker_keys) read_picker_file(keys, result, places, config_file);
+  if (result.options.shadow_picker != nullptr) note_what_shadows_cannot(result, places);
 }
 
 // The objects themselves: their problems are problems of the configuration, which is taken whole or not at all.
@@ -390,8 +413,7 @@ LoadResult load(const Source& source) {
   std::string text;
   if (!source.file.empty() && read_file(source.file, text, result)) read_yaml(text, source.file, result, places);
   apply_flags(source.flags, result, places);
-  read_picker_file(result, places, source.file);
-  read_shadow_file(result, places, source.file);
+  read_picker_files(result, places, source.file);
   check_all(result, places, source.file);
   const bool discovers = result.options.kubernetes.enabled || !result.options.manifests.empty();
   if (source.needs_endpoints && result.options.endpoints.empty() && !discovers && result.problems.empty()) {
@@ -412,8 +434,7 @@ LoadResult load_text(std::string_view text, const std::string& file) {
   LoadResult result;
   Places places;
   read_yaml(text, file, result, places);
-  read_picker_file(result, places, file);
-  read_shadow_file(result, places, file);
+  read_picker_files(result, places, file);
   check_all(result, places, file);
   read_manifests(result);
   return result;

@@ -70,6 +70,10 @@ routing:
           - {pluginRef: prefix-cache-scorer, weight: 3}
 ```
 
+## routing.shadow_endpoint_picker
+
+The same for the shadow, instead of `routing.shadow_policy` or `routing.shadow_epp_config`. *restart*
+
 )";
 
 constexpr std::string_view endpoints_section = R"(## endpoints
@@ -170,9 +174,9 @@ bool picker_changed(const Picker& from, const Picker& to) {
   return canon(from) != canon(to);
 }
 
-void diff_picker(const Picker& from, const Picker& to, std::vector<std::string>& lines) {
+void diff_picker(std::string_view whose, const Picker& from, const Picker& to, std::vector<std::string>& lines) {
   if (!picker_changed(from, to)) return;
-  lines.push_back("the EndpointPickerConfig of " + (to ? to : from)->source + " has changed");
+  lines.push_back(std::string(whose) + " EndpointPickerConfig of " + (to ? to : from)->source + " has changed");
 }
 
 std::string describe_profile(const routing::ProfileSpec& profile) {
@@ -196,8 +200,9 @@ std::vector<std::string> diff(const Options& from, const Options& to) {
     const std::string before = to_text(key, from), after = to_text(key, to);
     if (before != after) lines.push_back(std::string(key.name) + ": " + shown(before) + " -> " + shown(after));
   }
-  if (from.epp_config == to.epp_config) diff_picker(from.endpoint_picker, to.endpoint_picker, lines);
-  if (from.shadow_epp_config == to.shadow_epp_config) diff_picker(from.shadow_picker, to.shadow_picker, lines);
+  if (from.epp_config == to.epp_config) diff_picker("the", from.endpoint_picker, to.endpoint_picker, lines);
+  if (from.shadow_epp_config == to.shadow_epp_config)
+    diff_picker("the shadow's", from.shadow_picker, to.shadow_picker, lines);
   diff_endpoints(from, to, lines);
   return lines;
 }
@@ -211,7 +216,9 @@ std::vector<std::string> changes_needing_restart(const Options& from, const Opti
     names.emplace_back("routing.endpoint_picker (the EndpointPickerConfig)");
   }
   if (from.shadow_epp_config == to.shadow_epp_config && picker_changed(from.shadow_picker, to.shadow_picker)) {
-    names.emplace_back("routing.shadow_epp_config (the EndpointPickerConfig)");
+    const bool file = !to.shadow_epp_config.empty();
+    names.emplace_back(std::string(file ? "routing.shadow_epp_config" : "routing.shadow_endpoint_picker") +
+                       " (the EndpointPickerConfig)");
   }
   return names;
 }

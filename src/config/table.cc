@@ -174,7 +174,7 @@ const Key keys_in_order[] = {
     {.name = "routing.epp_config", .type = Type::path, .field = PENSTOCK_FIELD(epp_config), .most = 4096, .accepted = "a path", .needs_restart = true,
      .doc = "File with an EndpointPickerConfig that says how an endpoint is chosen, instead of `routing.policy` (`--epp-config`; `--epp-config-text` takes the text itself; below)."},
     {.name = "routing.shadow_epp_config", .type = Type::path, .field = PENSTOCK_FIELD(shadow_epp_config), .most = 4096, .accepted = "a path", .needs_restart = true,
-     .doc = "File with an EndpointPickerConfig whose first profile decides as `routing.shadow_policy` would, instead of it."},
+     .doc = "File with an EndpointPickerConfig whose first profile decides as `routing.shadow_policy` would, instead of it (`--shadow-epp-config`; `--shadow-epp-config-text` takes the text itself; below)."},
     {.name = "routing.prefix_index_entries", .type = Type::integer, .field = PENSTOCK_FIELD(prefix_index_entries), .least = 1024, .most = 4294967296.0,
      .zero = "by the endpoints' caches", .needs_restart = true,
      .doc = "Size of the table of prompt blocks believed to be cached, 8 bytes each; rounded up to a power of two. 0: it begins with 4,194,304 (32 MiB) and doubles while the endpoints' caches hold more, to at most an eighth of the control group's limit or of the machine's memory, and 1 GiB; below 256 MiB of memory it stays at 32 MiB. With `kv_events` there is a second one of the same size."},

@@ -296,7 +296,20 @@ class Shadow(EppConfig):
         self.assertIn('note: ' + shadow + ': schedulingProfiles: of a shadow only "by-header" has an effect', check()[1])
         code, _, err = check(", shadow_policy: random")
         self.assertNotEqual(code, 0)
-        self.assertIn("has no effect beside routing.shadow_epp_config", err)
+        self.assertIn("has no effect beside an EndpointPickerConfig (routing.shadow_epp_config)", err)
+
+    def test_it_may_be_embedded_or_given_as_text(self):
+        sims = [self.sim(*SIM_FLAGS) for _ in range(2)]
+        text = ("plugins: [{type: header-based-testing-filter}]\n"
+                "schedulingProfiles: [{name: by-header, plugins: [{pluginRef: header-based-testing-filter}]}]\n")
+        embedded = "routing:\n  policy: round-robin\n  shadow_endpoint_picker:\n    " + text.replace("\n", "\n    ") + "\n"
+        flags = ["--policy", "round-robin", "--shadow-epp-config-text", HEAD + text]
+        for gateway in (self.gateway(sims, embedded), self.gateway(sims, flags=flags)):
+            for _ in range(4):
+                self.endpoint_of(gateway, [("test-epp-endpoint-selection", sims[0].address)])
+            name = "penstock_shadow_decisions_total"
+            for agrees in ("true", "false"):
+                wait_for(name, lambda g=gateway, a=agrees: g.value(name, policy="by-header", agrees=a) == 2)
 
 
 class Replay(EppConfig):

@@ -128,9 +128,9 @@ struct Options {
   std::shared_ptr<const EndpointPicker> endpoint_picker;  // what that file says, or the configuration itself; instead
                                                           // of `policy`. Null: none
   std::string shadow_epp_config;                          // the same for the shadow, instead of `shadow_policy`
-  std::shared_ptr<const EndpointPicker> shadow_picker;
-  size_t prefix_index_entries = 0;      // 8 bytes each; 0: as many as the caches hold, within limits
-  size_t prefix_index_most = 0;         // that it may grow to; resolve_defaults() says
+  std::shared_ptr<const EndpointPicker> shadow_picker;    // likewise
+  size_t prefix_index_entries = 0;                        // 8 bytes each; 0: as many as the caches hold, within limits
+  size_t prefix_index_most = 0;                           // that it may grow to; resolve_defaults() says
   Duration drain_delay = seconds(5);    // lifecycle.drain_delay: readiness false until accepting stops
   Duration drain_limit = seconds(600);  // lifecycle.drain_limit: streams still running then are cut
 };

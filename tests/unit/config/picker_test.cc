@@ -174,6 +174,55 @@ TEST_CASE("an EndpointPickerConfig may be given as text on the command line") {
         "command line: --epp-config: is given beside --epp-config-text; leave one out");
 }
 
+TEST_CASE("that of a shadow may be embedded or given as text, too") {
+  const auto problems = [](const std::string& routing) {
+    std::string out;
+    for (const Problem& problem : load_text("kind: GatewayConfig\nrouting:\n" + routing, "g.yaml").problems)
+      out += to_string(problem) + '\n';
+    return out;
+  };
+  const std::string key = "routing.shadow_endpoint_picker";
+  for (const char* const text : {"", " |"}) {
+    const std::string begin = std::string("  shadow_endpoint_picker:") + text + "\n    plugins:\n      - type: ";
+    const LoadResult good =
+        load_text("kind: GatewayConfig\nrouting:\n  policy: random\n" + begin + "queue-scorer\n", "g.yaml");
+    REQUIRE(good.ok());
+    REQUIRE(good.options.shadow_picker != nullptr);
+    CHECK(good.options.endpoint_picker == nullptr);
+    CHECK(good.notes.empty());
+    CHECK(describe_picker(good.options) == std::vector<std::string>{"shadow profile default: queue-scorer*1"});
+    CHECK(
+        problems(begin + "quue-scorer\n").starts_with("g.yaml:5: " + key + ".plugins[0].type: \"quue-scorer\" is not"));
+  }
+  CHECK(problems("  shadow_policy: random\n  shadow_endpoint_picker: {}\n") ==
+        "g.yaml:3: routing.shadow_policy: has no effect beside an EndpointPickerConfig (" + key + ")\n");
+  CHECK(problems("  shadow_epp_config: x.yaml\n  shadow_endpoint_picker: {}\n") ==
+        "g.yaml:3: routing.shadow_epp_config: is given beside " + key + "; leave one out\n");
+  const LoadResult both = load_text(
+      "kind: GatewayConfig\nrouting:\n  endpoint_picker: {plugins: [{type: queue-scorer}]}\n"
+      "  shadow_endpoint_picker:\n    featureGates: [flowControl]\n",
+      "g.yaml");
+  REQUIRE(both.ok());
+  REQUIRE(both.notes.size() == 1);
+  CHECK(to_string(both.notes[0])
+            .starts_with("g.yaml:4: " + key + ".schedulingProfiles: of a shadow only \"default\" has an effect"));
+  const LoadResult without =
+      load_text("kind: GatewayConfig\nrouting:\n  endpoint_picker: {plugins: [{type: queue-scorer}]}\n", "g.yaml");
+  CHECK(changes_needing_restart(without.options, both.options) ==
+        std::vector<std::string>{key + " (the EndpointPickerConfig)"});
+  CHECK(diff(without.options, both.options) ==
+        std::vector<std::string>{"the shadow's EndpointPickerConfig of g.yaml has changed"});
+
+  const std::string head = "apiVersion: llm-d.ai/v1\nkind: EndpointPickerConfig\n";
+  const std::string flag = "--shadow-epp-config-text";
+  const LoadResult text = load({.flags = {{flag, key, head + "plugins: [{type: queue-scorer}]\n"}}});
+  REQUIRE(text.ok());
+  CHECK(text.options.shadow_picker->source == flag);
+  const LoadResult bad = load({.flags = {{flag, key, head + "plugins: [{type: queue}]"}}});
+  REQUIRE(bad.problems.size() == 1);
+  CHECK(to_string(bad.problems[0]).starts_with(flag + ":3: plugins[0].type: \"queue\" is not one of"));
+}
+
 TEST_CASE("a change of the EndpointPickerConfig needs a restart, and one of its layout is none") {
   const auto options = [](const std::string& type, const char* comment) {
     return load_text("kind: GatewayConfig\nrouting:\n  endpoint_picker: # " + std::string(comment) +
