@@ -143,6 +143,8 @@ void define_output(CLI::App& app, ReplayFlags& flags) {
       ->check(CLI::PositiveNumber)
       ->capture_default_str()
       ->group(group);
+  app.add_flag("--ask-slo", flags.ask_slo, "Requests ask for these times, for policies that predict latency")
+      ->group(group);
 }
 
 }  // namespace
@@ -169,6 +171,10 @@ std::string settle_replay(ReplayFlags& flags) {
   out.setup.scrape = from_seconds(flags.scrape_ms / 1000);
   out.setup.flow.detector.hold = from_seconds(flags.hold_ms / 1000);
   out.slo = {from_seconds(flags.slo_ttft_s), from_seconds(flags.slo_tpot_ms / 1000)};
+  if (flags.ask_slo) {
+    out.setup.slo_ttft_ms = flags.slo_ttft_s * 1000;
+    out.setup.slo_tpot_ms = flags.slo_tpot_ms;
+  }
   if (out.setup.slow_endpoints > out.setup.endpoints) return "--slow-engines must not be more than --engines";
   for (const std::string& name : out.policies) {
     if (replay::known_contestant(name)) continue;

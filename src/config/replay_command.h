@@ -17,6 +17,7 @@ struct ReplayFlags {
   std::string engine = "h100-32b";
   double scrape_ms = 50, hold_ms = 1000, slo_ttft_s = 5, slo_tpot_ms = 100;
   double prefill_tokens_per_s = 0, decode_ms = 0;  // 0: the engine's
+  bool ask_slo = false;
   uint32_t kv_blocks = 0, max_num_seqs = 0, max_num_batched_tokens = 0;
   replay::Options options;
 };

@@ -28,17 +28,16 @@ constexpr std::string_view no_sessions = "has no effect in a replay: no request 
 constexpr std::string_view no_priorities =
     "has no effect in a replay: every request of a trace has priority 0, and only negative ones are refused";
 constexpr std::string_view no_latency =
-    "goes without x-slo-ttft-ms and x-slo-tpot-ms in a replay, which no request of a trace has: nobody has headroom, "
-    "and "
-    "the fastest is best";
+    "goes without x-slo-ttft-ms and x-slo-tpot-ms in a replay without --ask-slo: nobody has headroom, and the fastest "
+    "is "
+    "best";
 constexpr std::string_view no_token_ids =
     "hears no KV events in a replay: prompts are matched by what was sent, as the gateway matches those given as text";
 constexpr std::string_view no_failures = "beyond the first choice has no effect in a replay: nothing fails there";
 constexpr std::string_view no_media =
     "sends nothing to be encoded elsewhere in a replay: no request of a trace has images, audio or video";
 constexpr std::string_view one_flow =
-    "flowControl sees one flow in a replay: every request of a trace has priority 0, no fairness id and no "
-    "x-slo-ttft-ms";
+    "flowControl sees one flow in a replay: every request of a trace has priority 0 and no fairness id";
 constexpr std::string_view no_stages =
     "cannot be replayed: simulated engines compute a prompt where they answer it. To compare its profiles, give each a "
     "file of its own with single-profile-handler";
@@ -77,8 +76,9 @@ const Rule* find_rule(std::string_view type) {
 // One configuration, made ready.
 class Replayed {
  public:
-  Replayed(const EndpointPicker& picker, std::vector<Problem>& problems, std::vector<Problem>& notes)
-      : picker_(picker), problems_(problems), notes_(notes), spec_(picker.scheduling) {}
+  // `asks`: requests ask for a latency.
+  Replayed(const EndpointPicker& picker, bool asks, std::vector<Problem>& problems, std::vector<Problem>& notes)
+      : picker_(picker), asks_(asks), problems_(problems), notes_(notes), spec_(picker.scheduling) {}
 
   replay::ConfiguredContestant make(const std::string& name) {
     for (const PluginPlace& place : picker_.plugins) look_at(place);
@@ -106,7 +106,9 @@ class Replayed {
     if (kind == PluginKind::picker && use->plugin.number("maxNumOfEndpoints", 1) > 1) {
       note(place.line, place.key + ".parameters.maxNumOfEndpoints", no_failures);
     }
-    if (const Rule* const rule = find_rule(place.type)) note(place.line, place.key, rule->note);
+    const Rule* const rule = find_rule(place.type);
+    if (rule == nullptr || (asks_ && rule->note == no_latency)) return;
+    note(place.line, place.key, rule->note);
   }
 
   void look_at_stages(const PluginPlace& handler) {
@@ -125,6 +127,7 @@ class Replayed {
   }
 
   const EndpointPicker& picker_;
+  bool asks_;
   std::vector<Problem>& problems_;
   std::vector<Problem>& notes_;
   routing::SchedulingSpec spec_;
@@ -138,6 +141,7 @@ bool names_file(std::string_view policy) {
 }
 
 void read_configured(replay::Options& options, std::vector<Problem>& problems, std::vector<Problem>& notes) {
+  const bool asks = options.setup.slo_ttft_ms > 0;
   std::set<std::string> read;
   for (const std::string& policy : options.policies) {
     if (!names_file(policy) || !read.insert(policy).second) continue;
@@ -155,7 +159,7 @@ void read_configured(replay::Options& options, std::vector<Problem>& problems, s
       problems.push_back({picker->source, picker->flow_line, "featureGates",
                           "flowControl is on here, so that +hold behind the file's name has no effect; leave one out"});
     }
-    options.configured.push_back(Replayed(*picker, problems, notes).make(policy));
+    options.configured.push_back(Replayed(*picker, asks, problems, notes).make(policy));
   }
 }
 

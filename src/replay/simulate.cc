@@ -209,6 +209,7 @@ bool Simulation::held(Journey& journey) {
   journey.demand = {.model = model, .uncached_tokens = work.uncached_tokens};
   if (flow_.requests() == 0 && detector_.room(fleet_.pool(), journey.demand, now_).requests > 0) return false;
   journey.work = work.prefill;
+  journey.slo_ttft_ms = setup_.slo_ttft_ms;
   journey.bytes = journey.prompt_bytes + journey.chain.size() * sizeof(uint64_t);
   const bool limited = flow_options_.ttl > Duration::zero();
   journey.deadline = limited ? now_ + flow_options_.ttl : Instant::max();
@@ -284,6 +285,8 @@ routing::Features Simulation::features_of(const Journey& journey) {
   routing::Features features;
   features.model = model;
   features.streaming = journey.streaming;
+  features.slo_ttft_ms = setup_.slo_ttft_ms;
+  features.slo_tpot_ms = setup_.slo_tpot_ms;
   features.prompt_tokens = journey.estimated_tokens;
   features.block_tokens = chains_.block_tokens;
   features.blocks = std::span(chain_).first(std::min(chains_.blocks_max, chain_.size()));

@@ -24,6 +24,7 @@ struct Setup {
   double streaming = 1;                          // share of the requests that stream
   double token_noise = 0;                        // sigma of the log of (bytes per token) from prompt to prompt
   uint32_t burst = 1;                            // so many requests at a time come in one instant
+  double slo_ttft_ms = 0, slo_tpot_ms = 0;       // that every request asks for; 0: nothing
   admission::FlowOptions flow{.enabled = true};  // of contestants that hold requests
 };
 

@@ -146,6 +146,21 @@ TEST_CASE("when filters leave nobody a request is refused, also one that waited"
   }
 }
 
+TEST_CASE("requests may ask for the latency that counts as good, which those who predict it go by") {
+  const std::string file = source_file("tests/golden/config/picker/guide-predicted-latency-slo.yaml");
+  const Command silent = parse({"--policy", file, "--slo-ttft-s", "0.3"});
+  const Command asking = parse({"--policy", file, "--slo-ttft-s", "0.3", "--ask-slo"});
+  CHECK(remarks(silent).find("without --ask-slo") != std::string::npos);
+  CHECK(remarks(asking).find("--ask-slo") == std::string::npos);
+  CHECK(asking.replay.setup.slo_ttft_ms == doctest::Approx(300));
+  CHECK(asking.replay.setup.slo_tpot_ms == doctest::Approx(100));
+  CHECK_FALSE(same(run(silent), run(asking)));
+  const auto indifferent = [](const Command& command) {
+    return replay::simulate(trace(), command.replay.setup, replay::make_contestant("epp-default"), 1);
+  };
+  CHECK(same(indifferent(silent), indifferent(asking)));
+}
+
 TEST_CASE("prompts are cut and matched as the configuration says") {
   Command command = with("reach.yaml");
   const RunResult result = run(command);
