@@ -59,6 +59,7 @@ void Request::clear() {
   max_tokens.reset();
   n = 1;
   has_tools = multimodal = false;
+  media.clear();
   cache_salt.clear();
   session.clear();
   prompt.clear();

@@ -10,7 +10,9 @@
 #include <limits>
 
 #include "fields.h"
+#include "json_problem.h"
 #include "json_text.h"
+#include "media.h"
 #include "penstock/base/assert.h"
 
 namespace penstock::openai {
@@ -67,6 +69,7 @@ class Scan {
   bool elements(ondemand::value value, int depth, bool objects_only);
   bool element(ondemand::value value, int depth);
   bool content(ondemand::value value, int depth);
+  bool media(ondemand::value value, int depth);
 
   bool skip(ondemand::value value, int depth);
   bool skip_array(ondemand::value value, int depth);
@@ -111,24 +114,8 @@ bool Scan::fail(ScanError error, std::string_view param, std::string_view messag
 }
 
 bool Scan::not_json(simdjson::error_code error) {
-  switch (error) {
-    case simdjson::EMPTY:
-      return fail(ScanError::not_json, "", "The body is empty; a JSON object was expected.");
-    case simdjson::UTF8_ERROR:
-      return fail(ScanError::not_json, "", "The body is not valid UTF-8.");
-    case simdjson::UNCLOSED_STRING:
-      return fail(ScanError::not_json, "", "The body is not valid JSON: a string has no end.");
-    case simdjson::STRING_ERROR:
-      return fail(ScanError::not_json, key_, "The body is not valid JSON: a string has an invalid escape sequence.");
-    case simdjson::INCORRECT_TYPE:
-      return fail(ScanError::not_json, "", "The body must be a JSON object.");
-    case simdjson::MEMALLOC:
-      return fail(ScanError::no_memory, "", "There is no memory left to read the body.");
-    case simdjson::CAPACITY:
-      return fail(ScanError::not_json, "", "The body is too large to be read.");
-    default:
-      return fail(ScanError::not_json, "", "The body is not valid JSON.");
-  }
+  const ScanError kind = error == simdjson::MEMALLOC ? ScanError::no_memory : ScanError::not_json;
+  return fail(kind, error == simdjson::STRING_ERROR ? key_ : "", json_problem(error));
 }
 
 bool Scan::read(ondemand::parser& parser, std::string_view json) {
@@ -461,9 +448,24 @@ bool Scan::element(ondemand::value value, int depth) {
   return each_field(object, [this, depth](std::string_view key, ondemand::value held) {
     if (key == "content") return content(held, depth + 1);
     const std::string_view token = token_of(held);
-    if (is_media_key(key) || (key == "type" && is_string(token) && is_media_type(unquoted(token)))) {
-      out_.multimodal = true;
-    }
+    const bool holds_media = is_media_key(key);
+    if (holds_media || (key == "type" && is_string(token) && is_media_type(unquoted(token)))) out_.multimodal = true;
+    if (holds_media || (key == "source" && api_ == Api::messages)) return media(held, depth + 1);
+    return skip(held, depth + 1);
+  });
+}
+
+// An image, audio or video: its URL as a string, or an object with its URL or data.
+bool Scan::media(ondemand::value value, int depth) {
+  const std::string_view token = token_of(value);
+  if (is_string(token)) add_media(out_, unquoted(token));
+  if (!token.starts_with('{')) return skip(value, depth);
+  if (!enter(depth)) return false;
+  ondemand::object object;
+  if (auto error = value.get_object().get(object)) return not_json(error);
+  return each_field(object, [this, depth](std::string_view key, ondemand::value held) {
+    const std::string_view text = token_of(held);
+    if (identifies_media(key) && is_string(text)) add_media(out_, unquoted(text));
     return skip(held, depth + 1);
   });
 }

@@ -47,6 +47,10 @@ struct Request {
   uint32_t n = 1;
   bool has_tools = false;
   bool multimodal = false;  // image, audio or video content
+  // Hashes of the images, audio and video of messages or items, each once, in their order: of a URL or inline data as
+  // it stands in the body. Of a request with more of them only the first media_max.
+  static constexpr size_t media_max = 64;
+  std::vector<uint64_t> media;
   std::string cache_salt;
   std::string session;  // "session_id", else "user", else "prompt_cache_key", else metadata.user_id
   // What makes the prompt, in this order: instructions or system, tools, documents, chat_template,

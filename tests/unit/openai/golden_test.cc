@@ -80,6 +80,7 @@ std::string describe(Api api, std::string_view body, const Request& request, con
   if (request.continuous_usage) out += "continuous_usage\n";
   if (request.has_tools) out += "has_tools\n";
   if (request.multimodal) out += "multimodal\n";
+  if (!request.media.empty()) out += "media: " + std::to_string(request.media.size()) + "\n";
   if (request.max_tokens) out += "max_tokens: " + std::to_string(*request.max_tokens) + "\n";
   if (request.n != 1) out += "n: " + std::to_string(request.n) + "\n";
   append_text(out, "cache_salt", request.cache_salt);
