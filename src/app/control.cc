@@ -273,6 +273,7 @@ bool Control::refuse_admin(int fd) {
 
 void Control::on_caches_lost(const endpoints::EndpointState& endpoint) {
   index_.forget_endpoint(endpoint.slot);
+  for (const routing::Scorer* const scorer : profile_->listeners) scorer->caches_lost(endpoint);
   if (listener_ != nullptr) listener_->check(endpoint.slot);
 }
 

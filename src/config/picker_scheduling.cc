@@ -6,6 +6,7 @@
 namespace penstock::config {
 namespace {
 
+using routing::MediaSpec;
 using routing::PluginKind;
 using routing::PrefixSpec;
 using routing::ProfileSpec;
@@ -40,6 +41,7 @@ class Scheduling {
     out.prefix = prefix();
     read_kv_events(out);
     read_predictions(out);
+    out.media = media();
     assign(out);
     return out;
   }
@@ -147,12 +149,36 @@ class Scheduling {
       handler = &plugin;
     }
     if (profiles_.empty()) return;  // told already
-    if (handler != nullptr && handler->spec.info->type != "single-profile-handler") return disaggregate(*handler, out);
+    const std::string_view type = handler == nullptr ? "single-profile-handler" : handler->spec.info->type;
+    if (type == "header-profile-handler") return choose_by_header(*handler, out);
+    if (type != "single-profile-handler") return disaggregate(*handler, out);
     if (profiles_.size() > 1) {
       in_.problem(profiles_[1].node, profiles_[1].key,
                   "is one profile too many for single-profile-handler; for several, declare disagg-profile-handler");
     }
     out.primary = profiles_.front().spec;
+  }
+
+  // The default profile first, and with a single one always that.
+  void choose_by_header(const DeclaredPlugin& handler, SchedulingSpec& out) {
+    const std::string given = handler.spec.text("defaultProfile");
+    const NamedProfile* const first =
+        profiles_.size() == 1 ? &profiles_.front() : find(given.empty() ? "decode" : given);
+    if (first == nullptr) {
+      return in_.not_among(handler.node, handler.key + ".parameters.defaultProfile", given.empty() ? "decode" : given,
+                           names(), "schedulingProfiles");
+    }
+    out.primary = first->spec;
+    out.profile_header = handler.spec.text("headerName", "EPP-Profile");
+    for (const NamedProfile& profile : profiles_) {
+      if (&profile != first) out.by_header.push_back(profile.spec);
+    }
+  }
+
+  std::vector<std::string_view> names() const {
+    std::vector<std::string_view> out;
+    for (const NamedProfile& profile : profiles_) out.push_back(profile.spec.name);
+    return out;
   }
 
   void disaggregate(const DeclaredPlugin& handler, SchedulingSpec& out) {
@@ -214,10 +240,8 @@ class Scheduling {
                             bool needed) {
     const NamedProfile* const found = find(given.empty() ? name : given);
     if (found == nullptr && (needed || !given.empty())) {
-      std::vector<std::string_view> names;
-      for (const NamedProfile& profile : profiles_) names.push_back(profile.spec.name);
       in_.not_among(handler.node, handler.key + ".parameters.profiles." + std::string(name),
-                    given.empty() ? std::string(name) : given, names, "schedulingProfiles");
+                    given.empty() ? std::string(name) : given, names(), "schedulingProfiles");
     }
     return found;
   }
@@ -290,6 +314,42 @@ class Scheduling {
       if (said.has(port)) spec.port = static_cast<uint32_t>(said.number(port, 0));
       read_precise_block(plugin, out.prefix);
     }
+  }
+
+  // ---- the memory of media ----
+
+  MediaSpec media() {
+    MediaSpec out;
+    const DeclaredPlugin* first = nullptr;
+    for (const DeclaredPlugin& plugin : plugins_) {
+      if (plugin.spec.info->type != "mm-embeddings-cache-producer") continue;
+      const MediaSpec said = media_of(plugin);
+      if (first != nullptr && !(said == out)) {
+        in_.problem(plugin.node, plugin.key + ".parameters",
+                    "differ from those of " + first->key + "; media are remembered once for all, so say the same");
+      }
+      first = &plugin;
+      out = said;
+    }
+    return out;
+  }
+
+  // An item is taken for 2 MiB, as in llm-d, or 1,024 embeddings: an image of 1280 by 720 has about 900.
+  MediaSpec media_of(const DeclaredPlugin& plugin) {
+    constexpr std::pair<std::string_view, double> sizes[] = {
+        {"cacheSizeInMBPerServer", 2}, {"cacheSizeInEmbeddingsPerServer", 1024}, {"cacheSize", 1}};
+    MediaSpec out;
+    std::string_view given;
+    for (const auto& [name, of_an_item] : sizes) {
+      if (!plugin.spec.has(name)) continue;
+      if (!given.empty()) {
+        in_.problem(plugin.node, plugin.key + ".parameters." + std::string(name),
+                    "says otherwise what " + std::string(given) + " says; leave one out");
+      }
+      given = name;
+      out.items = static_cast<uint64_t>(std::max(plugin.spec.number(name, 0) / of_an_item, 1.0));
+    }
+    return out;
   }
 
   // ---- predictions, and who refuses requests by them ----

@@ -228,6 +228,7 @@ std::vector<std::string> describe_picker(const Options& options) {
   if (options.endpoint_picker != nullptr) {
     const routing::SchedulingSpec& spec = options.endpoint_picker->scheduling;
     lines.push_back(describe_profile(spec.primary));
+    for (const routing::ProfileSpec& other : spec.by_header) lines.push_back(describe_profile(other));
     if (spec.prefill) lines.push_back(describe_profile(*spec.prefill));
     if (spec.encode) lines.push_back(describe_profile(*spec.encode));
   }

@@ -75,6 +75,8 @@ constexpr ErrorInfo table[error_code_count] = {
      "No model server is expected to be as fast as x-slo-ttft-ms and x-slo-tpot-ms ask, and requests of negative "
      "priority are refused then.",
      "rejected-saturated"},
+    {no_profile, "no_profile", 400, kInvalid, Outcome::client_error, 0,
+     "The request's header names a scheduling profile that is not configured."},
 };
 
 constexpr bool table_is_in_order() {

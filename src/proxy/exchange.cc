@@ -38,19 +38,6 @@ AttemptFailure attempt_failure_of(upstream::Failure failure, bool in_body) {
   return AttemptFailure::bad_response;
 }
 
-ErrorCode error_when(routing::NoEndpoint why) {
-  switch (why) {
-    case routing::NoEndpoint::filtered:
-      return ErrorCode::no_endpoint_fits;
-    case routing::NoEndpoint::too_slow:
-      return ErrorCode::too_slow;
-    case routing::NoEndpoint::shed:
-      return ErrorCode::saturated;
-    default:
-      return ErrorCode::no_endpoint;
-  }
-}
-
 ErrorCode error_after(AttemptFailure failure) {
   switch (failure) {
     case AttemptFailure::connect_refused:
@@ -317,7 +304,7 @@ Exchange::Progress Exchange::route() {
     predicted_at_ = now;
     reserve(decision, wanted, now);
     plan(decision);
-    context_.router.picked(decision, now);
+    context_.router.picked(wanted, decision, now);
     if (const auto& shadow = decision.shadow; shadow.has_value()) {
       context_.observer.shadow_decided(shadow->agrees, shadow->gain_seconds);
     }
@@ -560,6 +547,7 @@ void Exchange::penalise(routing::FailureKind kind) {
 bool Exchange::anybody_left() {
   routing::Features any;
   any.model = routed_model();
+  any.header_fields = head_.fields;
   any.test_endpoints = head_.test_endpoints;
   return decide(any, context_.loop.now(), nullptr).endpoint != nullptr;
 }

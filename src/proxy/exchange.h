@@ -152,6 +152,7 @@ class Exchange final : public net::Disposable,
   void end_with(std::string_view answer, uint16_t status, bool keep_alive);
 
   // The ends. Each is the last thing its caller does.
+  static ErrorCode error_when(routing::NoEndpoint why);
   void refuse(ErrorCode code, std::string_view message = {}, std::string_view param = {});
   void lose_client();
   void finish(Outcome outcome);

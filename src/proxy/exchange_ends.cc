@@ -6,6 +6,21 @@
 
 namespace penstock::proxy {
 
+ErrorCode Exchange::error_when(routing::NoEndpoint why) {
+  switch (why) {
+    case routing::NoEndpoint::filtered:
+      return ErrorCode::no_endpoint_fits;
+    case routing::NoEndpoint::no_profile:
+      return ErrorCode::no_profile;
+    case routing::NoEndpoint::too_slow:
+      return ErrorCode::too_slow;
+    case routing::NoEndpoint::shed:
+      return ErrorCode::saturated;
+    default:
+      return ErrorCode::no_endpoint;
+  }
+}
+
 void Exchange::answer_json(std::string_view body) {
   std::string answer;
   http::HeadWriter head(answer);

@@ -14,6 +14,8 @@ routing::Features Exchange::features() {
   features.priority = priority_;
   features.streaming = request_.stream;
   features.multimodal = request_.multimodal;
+  features.media = request_.media;
+  features.header_fields = head_.fields;
   features.test_endpoints = head_.test_endpoints;
   features.planned = {planned_.data(), planned_count_};
   features.prompt_tokens = prompt_tokens_;

@@ -251,7 +251,7 @@ void Simulation::route(Journey& journey) {
   journey.reservation = routing::Reservation(*decision.endpoint, features.prompt_tokens - cached,
                                              features.prompt_tokens, output_tokens_guess, now_, features.streaming);
   index_.record(features.blocks, decision.endpoint->slot);
-  router_.picked(decision, now_);
+  router_.picked(features, decision, now_);
   if (contestant_.listener != nullptr) {
     contestant_.listener->picked(features, *decision.endpoint, decision.matched_blocks);
   }

@@ -56,6 +56,16 @@ std::unique_ptr<Scorer> session_affinity(const PluginSpec& spec) {
   });
 }
 
+// Where the pod's label says what the request's header asks for.
+std::unique_ptr<Scorer> header_label(const PluginSpec& spec) {
+  return each(spec, [header = spec.text("headerName"), label = spec.text("labelKey")](const Inputs& in,
+                                                                                      const Candidate& candidate) {
+    const std::string_view wanted = header_of(in.features, header);
+    const std::string* const value = wanted.empty() ? nullptr : label_of(candidate, label);
+    return value != nullptr && *value == wanted ? 1.0 : 0.0;
+  });
+}
+
 // The shorter the range that the prompt fits and the more room it leaves, the better; out of range, the nearer.
 std::unique_ptr<Scorer> context_length(const PluginSpec& spec) {
   return each(spec, [label = spec.text("label", context_length_label)](const Inputs& in, const Candidate& candidate) {
@@ -113,14 +123,20 @@ class NoHitLruScorer final : public Scorer {
     }
   }
 
-  void picked(const endpoints::EndpointState& endpoint, bool cold) const override {
-    if (!cold || endpoint.slot >= PrefixIndex::endpoint_slots_max) return;
+  void picked(const Features&, const Decision& decision) const override {
+    if (!decision.cold) return;
+    remember(*decision.endpoint);
+    if (decision.prefill != nullptr) remember(*decision.prefill);
+  }
+
+ private:
+  void remember(const endpoints::EndpointState& endpoint) const {
+    if (endpoint.slot >= PrefixIndex::endpoint_slots_max) return;
     Slot& slot = slots_[endpoint.slot];
     slot.incarnation.store(endpoint.incarnation, std::memory_order_relaxed);
     slot.last.store(clock_.fetch_add(1, std::memory_order_relaxed) + 1, std::memory_order_relaxed);
   }
 
- private:
   struct Entry {
     uint64_t last;  // 0: never
     size_t index;
@@ -165,13 +181,15 @@ class LMetricScorer final : public Scorer {
 
 }  // namespace
 
-std::unique_ptr<Scorer> make_scorer(const PluginSpec& spec, const PredictionSpec& prediction) {
+std::unique_ptr<Scorer> make_scorer(const PluginSpec& spec, const PredictionSpec& prediction, const MediaSpec& media) {
   const std::string_view type = spec.info->type;
+  if (auto scorer = make_media_scorer(spec, media)) return scorer;
   if (auto scorer = make_latency_scorer(spec, prediction)) return scorer;
   if (type == "lmetric-scorer") return std::make_unique<LMetricScorer>();
   if (type == "load-aware-scorer") return load_aware(spec);
   if (type == "token-load-scorer") return token_load(spec);
   if (type == "session-affinity-scorer") return session_affinity(spec);
+  if (type == "header-label-affinity-scorer") return header_label(spec);
   if (type == "context-length-aware") return context_length(spec);
   if (type == "active-request-scorer") return std::make_unique<ActiveRequestScorer>(spec);
   if (type == "no-hit-lru-scorer") return std::make_unique<NoHitLruScorer>(spec);

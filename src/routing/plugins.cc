@@ -212,6 +212,12 @@ constexpr P pd_parameters[] = {
     {"prefixPluginType", text, 1, 253, {}, false, one_index},
     {"prefixPluginName", text, 1, 253, {}, false, one_index},
 };
+constexpr P header_profile_parameters[] = {{"headerName", text, 1, 253}, {"defaultProfile", text, 1, 253}};
+constexpr P header_label_parameters[] = {
+    {"headerName", text, 1, 253, {}, true},
+    {"labelKey", text, 1, 317, {}, true},
+    {"stampResponseHeader", off, 0, 0, {}, false, "answers are not marked"},
+};
 constexpr P decider_parameters[] = {{"nonCachedTokens", integer, 0, many}, match_source};
 constexpr P headers_parameters[] = {{"prefillProfile", text, 1, 253}, {"encodeProfile", text, 1, 253}};
 constexpr P late_binding_parameters[] = {{"holdSeconds", number, 0, hour}, {"kvThreshold", number, 0, 1}};
@@ -237,11 +243,18 @@ constexpr P models_parameters[] = {{"scheme", choice, 0, 0, schemes},
                                    {"path", choice, 0, 0, models_paths},
                                    {"insecureSkipVerify", any, 0, 0, {}, false, scraped}};
 constexpr P inflight_parameters[] = {match_source};
+constexpr std::string_view one_media_memory =
+    "the media of every request are hashed, and mm-embeddings-cache-scorer remembers who got them";
+constexpr P media_scorer_parameters[] = {{"producerName", text, 1, 253, {}, false, one_media_memory}};
+constexpr P media_parameters[] = {
+    {"cacheSizeInMBPerServer", integer, 1, many},
+    {"cacheSizeInEmbeddingsPerServer", integer, 1, many},
+    {"cacheSize", integer, 1, many},
+    {"encodeProfile", text, 1, 253, {}, false, "whoever encodes is remembered, whatever the profile's name"},
+};
 
 constexpr std::string_view own_ports = "each rank is an endpoint at a port of its own, so there is no primaryPort";
 constexpr std::string_view predicts = "latency is predicted by the model of the expected cost, without a sidecar";
-constexpr std::string_view no_media_index =
-    "media are not hashed one by one; prefix-cache-scorer matches what stands before them, too";
 constexpr std::string_view own_gauges = "of model servers only the gauges are read that scorers here look at";
 constexpr std::string_view no_topology = "endpoints are told apart by their labels only: use label-selector-filter";
 constexpr std::string_view superseded = "it never was in a release; use latency-scorer or predicted-latency-scorer";
@@ -262,6 +275,8 @@ constexpr PluginInfo types[] = {
     {"session-affinity-scorer", scorer, session_parameters},
     {"lmetric-scorer", scorer, lmetric_parameters, {}, true},
     {"no-hit-lru-scorer", scorer, no_hit_parameters, {}, true},
+    {"mm-embeddings-cache-scorer", scorer, media_scorer_parameters},
+    {"header-label-affinity-scorer", scorer, header_label_parameters},
     {"expected-cost-scorer", scorer, {}, {}, true},
     {"least-load-scorer", scorer},
     {"latency-scorer", scorer, latency_parameters, {}, true},
@@ -285,6 +300,7 @@ constexpr PluginInfo types[] = {
     {"single-profile-handler", profile_handler},
     {"disagg-profile-handler", profile_handler, disagg_parameters, own_ports},
     {"pd-profile-handler", profile_handler, pd_parameters, own_ports},
+    {"header-profile-handler", profile_handler, header_profile_parameters},
     {"prefix-based-pd-decider", decider, decider_parameters, {}, true},
     {"always-disagg-pd-decider", decider},
     {"always-disagg-multimodal-decider", decider},
@@ -301,6 +317,7 @@ constexpr PluginInfo types[] = {
     {"disagg-headers-handler", built_in, headers_parameters, "the profile handler sets the headers"},
     {"approx-prefix-cache-producer", built_in, prefix_parameters, "prompts are hashed once for all that ask"},
     {"precise-prefix-cache-producer", built_in, precise_parameters, "what endpoints tell counts for all that ask"},
+    {"mm-embeddings-cache-producer", built_in, media_parameters, one_media_memory},
     {"token-producer", built_in, token_parameters, no_tokenizer},
     {"predicted-latency-producer", built_in, prediction_parameters, predicts},
     {"inflight-load-producer", built_in, inflight_parameters, "what is in flight is always counted"},
@@ -322,9 +339,6 @@ constexpr PluginInfo types[] = {
      unsupported,
      {},
      "ranks are reached at ports of their own: list them as targetPorts, and use single-profile-handler"},
-    {"header-profile-handler", unsupported, {}, "no coordinator calls once for each stage; use disagg-profile-handler"},
-    {"mm-embeddings-cache-scorer", unsupported, {}, no_media_index},
-    {"mm-embeddings-cache-producer", unsupported, {}, no_media_index},
     {"burst-prefix-cache-producer",
      unsupported,
      {},
@@ -338,7 +352,6 @@ constexpr PluginInfo types[] = {
     {"topology-extractor", unsupported, {}, no_topology},
     {"topology-affinity-filter", unsupported, {}, no_topology},
     {"topology-affinity-scorer", unsupported, {}, no_topology},
-    {"header-label-affinity-scorer", unsupported, {}, no_topology},
     {"program-aware-fairness", unsupported, {}, "flows take turns: use round-robin-fairness-policy"},
     {"agent-identity", unsupported, {}, "who shares a turn is said by x-gateway-inference-fairness-id"},
     {"file-discovery",
@@ -372,7 +385,13 @@ const T* find(const PluginSpec& spec, std::string_view parameter) {
   return nullptr;
 }
 
-void add_plugin(Profile& profile, const ProfileSpec::Use& use, const PredictionSpec& prediction) {
+// Hears who was picked.
+bool listens(std::string_view type) {
+  return type == "no-hit-lru-scorer" || type == "mm-embeddings-cache-scorer";
+}
+
+void add_plugin(Profile& profile, const ProfileSpec::Use& use, const SchedulingSpec& whole) {
+  const PredictionSpec prediction = whole.prediction.value_or(PredictionSpec());
   const PluginSpec& plugin = use.plugin;
   profile.predicts |= prediction.made && reads_predictions(plugin);
   profile.uses_prefix |= plugin.info->reads_prefix;
@@ -385,8 +404,8 @@ void add_plugin(Profile& profile, const ProfileSpec::Use& use, const PredictionS
     profile.filters.push_back(std::move(filter));
     profile.filter_names.push_back(plugin.name);
   }
-  if (auto scorer = make_scorer(plugin, prediction)) {
-    if (plugin.info->type == "no-hit-lru-scorer") profile.listeners.push_back(scorer.get());
+  if (auto scorer = make_scorer(plugin, prediction, whole.media)) {
+    if (listens(plugin.info->type)) profile.listeners.push_back(scorer.get());
     profile.scorers.push_back({std::move(scorer), use.weight, plugin.name});
   }
 }
@@ -394,8 +413,7 @@ void add_plugin(Profile& profile, const ProfileSpec::Use& use, const PredictionS
 std::unique_ptr<Profile> make_stage(const ProfileSpec& spec, const SchedulingSpec& whole) {
   auto profile = std::make_unique<Profile>();
   profile->name = spec.name;
-  const PredictionSpec prediction = whole.prediction.value_or(PredictionSpec());
-  for (const ProfileSpec::Use& use : spec.plugins) add_plugin(*profile, use, prediction);
+  for (const ProfileSpec::Use& use : spec.plugins) add_plugin(*profile, use, whole);
   if (profile->picker == nullptr) profile->picker = make_picker("max-score-picker");
   profile->prefix = {.from_metrics = whole.prefix.auto_tune, .capacity_blocks = whole.prefix.capacity_blocks};
   return profile;
@@ -420,6 +438,16 @@ void add_stage(Profile& profile, Profile::Stage& stage, const ProfileSpec& spec,
   stage.rule = rule;
   profile.uses_prefix |= stage.profile->uses_prefix || rule.when == StageRule::When::uncached;
   for (const Scorer* listener : stage.profile->listeners) profile.listeners.push_back(listener);
+}
+
+// Likewise of a profile that a header may choose.
+void add_other(Profile& profile, const ProfileSpec& spec, const SchedulingSpec& whole) {
+  auto other = make_stage(spec, whole);
+  profile.uses_prefix |= other->uses_prefix || other->predicts;
+  profile.predicts |= other->predicts;
+  profile.gives_session_tokens |= other->gives_session_tokens;
+  profile.listeners.insert(profile.listeners.end(), other->listeners.begin(), other->listeners.end());
+  profile.by_header.others.push_back(std::move(other));
 }
 
 }  // namespace
@@ -497,6 +525,8 @@ std::string concurrency_mode(const PluginSpec& detector) {
 std::unique_ptr<Profile> make_profile(const SchedulingSpec& spec) {
   auto profile = make_stage(spec.primary, spec);
   add_admitters(*profile, spec);
+  for (const ProfileSpec& other : spec.by_header) add_other(*profile, other, spec);
+  profile->by_header.header = spec.profile_header;
   if (spec.prefill) add_stage(*profile, profile->prefill, *spec.prefill, spec.prefill_rule, spec);
   if (spec.encode) add_stage(*profile, profile->encode, *spec.encode, spec.encode_rule, spec);
   return profile;

@@ -9,7 +9,9 @@ namespace penstock::routing {
 
 // Null: not of that kind.
 std::unique_ptr<Filter> make_filter(const PluginSpec& spec, const PredictionSpec& prediction = {});
-std::unique_ptr<Scorer> make_scorer(const PluginSpec& spec, const PredictionSpec& prediction = {});
+std::unique_ptr<Scorer> make_scorer(const PluginSpec& spec, const PredictionSpec& prediction = {},
+                                    const MediaSpec& media = {});
+std::unique_ptr<Scorer> make_media_scorer(const PluginSpec& spec, const MediaSpec& media);
 std::unique_ptr<Admitter> make_admitter(const PluginSpec& spec, const PredictionSpec& prediction = {});
 
 constexpr std::string_view context_length_label = "llm-d.ai/context-length-range";

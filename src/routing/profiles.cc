@@ -97,6 +97,16 @@ void add_scorer(Profile& profile, std::string_view type, double weight) {
 
 }  // namespace
 
+const Profile* Profile::chosen(const Features& features) const {
+  if (by_header.header.empty() || by_header.others.empty()) return this;
+  const std::string_view wanted = header_of(features, by_header.header);
+  if (wanted.empty() || wanted == name) return this;
+  for (const auto& other : by_header.others) {
+    if (other->name == wanted) return other.get();
+  }
+  return nullptr;
+}
+
 std::span<const std::string_view> policy_names() {
   return names;
 }

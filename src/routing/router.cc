@@ -96,6 +96,7 @@ class PluginTimer {
 
 struct Router::State {
   const Profile& profile;
+  const Profile* active;  // `profile`, or the one that the request's header chooses
   PrefixIndex& index;
   Random random;
   RouterOptions options;
@@ -147,7 +148,7 @@ uint32_t tuned_block_tokens(const endpoints::Pool& pool, uint32_t otherwise) {
 
 Router::Router(const Profile& profile, PrefixIndex& index, uint64_t seed, const RouterOptions& options)
     : state_(std::make_unique<State>(
-          State{profile, index, Random(seed), options, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}})) {
+          State{profile, &profile, index, Random(seed), options, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}})) {
   PENSTOCK_ASSERT(profile.picker != nullptr);
 }
 
@@ -187,9 +188,11 @@ Decision Router::decide(const Features& features, const endpoints::Pool& pool, I
   State& state = *state_;
   Decision decision;
   const Profile* const shadow = state.options.shadow;
+  state.active = state.profile.chosen(features);
+  if (state.active == nullptr) return {.why_none = NoEndpoint::no_profile};
   if (why != nullptr) {
     why->clear();
-    why->profile = state.profile.name;
+    why->profile = state.active->name;
     record_inputs(features, pool, now, tried, state.options, state.random, why->inputs);
   }
   decision.why_none = state.gather(features, pool, now, tried, why);
@@ -209,14 +212,14 @@ Decision Router::decide(const Features& features, const endpoints::Pool& pool, I
   if (tried.empty() && features.planned.empty()) decision.why_none = state.refusal(in);
   if (decision.why_none != NoEndpoint::none) return decision;
   const bool planned = !features.planned.empty() && state.keep_planned(features.planned);
-  if (!planned && !state.profile.filters.empty() && !state.filter(state.profile, in, timer, why)) {
+  if (!planned && !state.active->filters.empty() && !state.filter(*state.active, in, timer, why)) {
     decision.why_none = NoEndpoint::filtered;
     return decision;
   }
-  score_all(state.profile, in, state.candidates, state.scores, timer);
+  score_all(*state.active, in, state.candidates, state.scores, timer);
   if (why != nullptr) state.explain(in, *why);
   decision.candidates = static_cast<uint32_t>(state.candidates.size());
-  state.pick(state.profile, in, timer);
+  state.pick(*state.active, in, timer);
 
   const Candidate& chosen = state.candidates.front();
   decision.endpoint = chosen.endpoint->state;
@@ -241,12 +244,9 @@ Decision Router::decide(const Features& features, const endpoints::Pool& pool, I
   return decision;
 }
 
-void Router::picked(const Decision& decision, Instant now) const {
+void Router::picked(const Features& features, const Decision& decision, Instant now) const {
   if (decision.prefix != 0) state_->index.uses().add(decision.prefix, now);
-  for (const Scorer* scorer : state_->profile.listeners) {
-    scorer->picked(*decision.endpoint, decision.cold);
-    if (decision.prefill != nullptr) scorer->picked(*decision.prefill, decision.cold);
-  }
+  for (const Scorer* scorer : state_->profile.listeners) scorer->picked(features, decision);
 }
 
 // What the candidates, the choices in front, say beyond the first of them.
@@ -255,7 +255,7 @@ void Router::State::note_choices(Decision& decision) {
     decision.cold = std::all_of(candidates.begin(), candidates.end(),
                                 [](const Candidate& candidate) { return candidate.matched_blocks == 0; });
   }
-  const size_t choices = std::min(profile.picker->choices(), candidates.size());
+  const size_t choices = std::min(active->picker->choices(), candidates.size());
   if (choices <= 1) return;
   next.clear();
   for (size_t i = 1; i < choices; ++i) next.push_back(candidates[i].endpoint->state);
@@ -371,13 +371,15 @@ void Router::set_random(const Random::State& state) {
 
 // What options.shadow makes of the candidates that were offered; nothing when its filters leave none.
 std::optional<Decision::Shadow> Router::State::decide_shadow(Inputs in, const EndpointState* chosen) {
+  const Profile* const shadow = options.shadow->chosen(in.features);
+  if (shadow == nullptr) return std::nullopt;
   shadowed = offered;
-  for (const auto& filter : options.shadow->filters) {
+  for (const auto& filter : shadow->filters) {
     filter->filter(in, shadowed);
     if (shadowed.empty()) return std::nullopt;
   }
-  score_all(*options.shadow, in, shadowed, shadow_scores, {options, nullptr});
-  options.shadow->picker->pick(in, shadowed);
+  score_all(*shadow, in, shadowed, shadow_scores, {options, nullptr});
+  shadow->picker->pick(in, shadowed);
   Decision::Shadow out{shadowed.front().endpoint->state, shadowed.front().endpoint->state == chosen, 0};
   if (out.agrees) return out;
   std::vector<double>& costs = shadow_scores;
@@ -532,7 +534,7 @@ uint64_t Router::State::longest_prefix(const Features& features) const {
 }
 
 void Router::State::explain(const Inputs& in, Explanation& why) const {
-  for (const WeightedScorer& weighted : profile.scorers) {
+  for (const WeightedScorer& weighted : active->scorers) {
     char weight[32];
     std::snprintf(weight, sizeof weight, "*%g", weighted.weight);
     const std::string_view name = weighted.name.empty() ? weighted.scorer->type() : weighted.name;
@@ -544,7 +546,7 @@ void Router::State::explain(const Inputs& in, Explanation& why) const {
     Explanation::Row& row = why.rows.emplace_back();
     row.endpoint = candidate.endpoint->state->name;
     row.total = candidate.score;
-    for (size_t s = 0; s < profile.scorers.size(); ++s) row.scores.push_back(scores[s * count + i]);
+    for (size_t s = 0; s < active->scorers.size(); ++s) row.scores.push_back(scores[s * count + i]);
     row.matched_blocks = candidate.matched_blocks;
     row.told = candidate.told;
     row.waiting = waiting(in, candidate);
@@ -558,7 +560,7 @@ void Router::State::explain(const Inputs& in, Explanation& why) const {
 // One row of `why` for each candidate, in their order.
 void Router::State::explain_terms(const Inputs& in, Explanation& why) const {
   std::vector<double> values;
-  for (const WeightedScorer& weighted : profile.scorers) {
+  for (const WeightedScorer& weighted : active->scorers) {
     const auto names = weighted.scorer->term_names();
     if (names.empty()) continue;
     why.terms.insert(why.terms.end(), names.begin(), names.end());

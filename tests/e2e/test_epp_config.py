@@ -122,6 +122,47 @@ schedulingProfiles:
             self.assertIsNotNone(refused.header("retry-after"))
             self.assertEqual(refused.header("x-llm-d-request-dropped-reason"), "rejected-no-endpoints")
 
+    def test_images_go_where_they_were_encoded(self):
+        sims = [self.sim(*SIM_FLAGS) for _ in range(3)]
+        text = """plugins: [{type: mm-embeddings-cache-producer}, {type: mm-embeddings-cache-scorer}]
+schedulingProfiles: [{name: default, plugins: [{pluginRef: mm-embeddings-cache-scorer}]}]
+"""
+        gateway = self.routed_by(text, sims)
+
+        def endpoint_of(*images):
+            parts = [{"type": "image_url", "image_url": {"url": f"data:image/png;base64,{image}"}} for image in images]
+            body = {"model": "sim-model", "max_tokens": 1, "messages": [{"role": "user", "content": parts}]}
+            answer = self.client(gateway).post("/v1/chat/completions", body)
+            self.assertEqual(answer.status, 200, answer)
+            return answer.header("x-penstock-endpoint")
+
+        images = [f"QUJD{i:04}" for i in range(12)]
+        first = [endpoint_of(image) for image in images]
+        self.assertGreater(len(set(first)), 1)  # nobody has them, so that chance decides
+        self.assertEqual([endpoint_of(image) for image in images], first)
+        apart = next(i for i in range(12) if first[i] != first[0])
+        self.assertEqual(endpoint_of(images[apart], "QUJDnew1", "QUJDnew2"), first[apart])
+
+    def test_a_header_chooses_the_profile(self):
+        sims = [self.sim(*SIM_FLAGS), self.sim(*SIM_FLAGS)]
+        text = """plugins:
+  - {type: header-profile-handler, parameters: {headerName: x-stage, defaultProfile: any}}
+  - {type: header-based-testing-filter, name: tested}
+  - {type: random-picker}
+schedulingProfiles:
+  - {name: any, plugins: [{pluginRef: random-picker}]}
+  - {name: tested, plugins: [{pluginRef: tested}]}
+"""
+        gateway = self.routed_by(text, sims)
+        for headers, status in (((), 200), ((("x-stage", "any"),), 200), ((("X-Stage", "tested"),), 429)):
+            self.assertEqual(self.ask(gateway, headers).status, status, headers)
+        wanted = sims[1].address
+        for _ in range(5):
+            answer = self.ask(gateway, (("x-stage", "tested"), ("test-epp-endpoint-selection", wanted)))
+            self.assertEqual(answer.status, 200, answer)
+        refused = self.ask(gateway, (("x-stage", "nonsense"),))
+        self.assertEqual((refused.status, refused.json()["error"]["code"]), (400, "no_profile"))
+
     def test_adapters_are_asked_where_they_are(self):
         endpoints = [self.fake() for _ in range(3)]
         for endpoint, adapter in zip(endpoints, ("", "sql", "chat")):

@@ -45,8 +45,9 @@ enum class ErrorCode : uint8_t {
   queue_timeout,
   no_endpoint_fits,
   too_slow,
+  no_profile,
 };
-constexpr size_t error_code_count = 32;
+constexpr size_t error_code_count = 33;
 
 struct ErrorInfo {
   ErrorCode code;

@@ -17,10 +17,12 @@ struct Features {
   std::string_view fairness_id;
   int priority = 0;
   bool streaming = false;
-  bool multimodal = false;  // images, audio or video in the prompt
+  bool multimodal = false;          // images, audio or video in the prompt
+  std::span<const uint64_t> media;  // a hash of each of them, once; of very many only the first
   // Where an earlier decision wanted to go next: the first of these that may answer is taken. Only compared with
   // candidates, so they may be gone.
   std::span<endpoints::EndpointState* const> planned;
+  std::string_view header_fields;           // of its head, those that are passed on: "name: value\r\n"...
   std::string_view test_endpoints;          // test-epp-endpoint-selection: addresses in order, with commas
   uint32_t prompt_tokens = 0;               // estimate (or exact for token-id prompts)
   uint32_t max_tokens = 0;                  // 0: not said
@@ -31,5 +33,8 @@ struct Features {
   // there.
   std::span<const uint64_t> told_blocks;
 };
+
+// The value of the first field of that name, without the spaces around it, whatever the case of the name; "": none.
+std::string_view header_of(const Features& features, std::string_view name);
 
 }  // namespace penstock::routing

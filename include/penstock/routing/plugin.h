@@ -122,13 +122,23 @@ struct PredictionSpec {
   bool operator==(const PredictionSpec&) const = default;
 };
 
+// mm-embeddings-cache-producer: how much of each endpoint's encoder cache is believed in.
+struct MediaSpec {
+  uint64_t items = 2048;  // images, audio or video
+  bool operator==(const MediaSpec&) const = default;
+};
+
 struct SchedulingSpec {
   ProfileSpec primary;  // the only one, or that of the decode
   std::optional<ProfileSpec> prefill, encode;
   StageRule prefill_rule, encode_rule;
+  // header-profile-handler: the request's header that names the profile, if not the primary one; "": none does.
+  std::string profile_header;
+  std::vector<ProfileSpec> by_header;
   PrefixSpec prefix;
   std::optional<KvEventsSpec> kv_events;
   std::optional<PredictionSpec> prediction;  // nothing: as PredictionSpec says, where a plugin needs any
+  MediaSpec media;
   std::vector<PluginSpec> admitters;
 };
 std::unique_ptr<Profile> make_profile(const SchedulingSpec& spec);

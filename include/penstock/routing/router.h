@@ -48,6 +48,7 @@ struct Inputs {
   double prefix_uses = 0;                     // lately, of the longest prefix that any candidate holds
 };
 
+struct Decision;
 // One way of judging candidates. Writes a score in [0,1] for each; stateless or thread-safe.
 class Scorer {
  public:
@@ -58,9 +59,11 @@ class Scorer {
   // ("backlog_s"), and for each candidate one value for each name.
   virtual std::span<const std::string_view> term_names() const { return {}; }
   virtual void terms(const Inputs& in, std::span<const Candidate> candidates, std::span<double> values) const {}
-  // The request goes to this endpoint; `cold`: no candidate held any of its prompt. For scorers that remember, and only
-  // called for those that Profile::listeners lists. Any shard.
-  virtual void picked(const endpoints::EndpointState& endpoint, bool cold) const {}
+  // For scorers that remember, and only called for those that Profile::listeners lists. Any thread.
+  // The decision is followed: its endpoint is not null.
+  virtual void picked(const Features& features, const Decision& decision) const {}
+  // The endpoint has restarted: its caches are empty.
+  virtual void caches_lost(const endpoints::EndpointState& endpoint) const {}
 };
 // A scorer by its type name ("queue-scorer"); null when there is none of that name.
 std::unique_ptr<Scorer> make_scorer(std::string_view type);
@@ -78,8 +81,9 @@ enum class NoEndpoint : uint8_t {
   none_ready,
   all_ejected_or_tried,
   filtered,
-  too_slow,  // refused: nobody is expected to be as fast as the request asks
-  shed,      // refused: the pool is busy
+  too_slow,    // refused: nobody is expected to be as fast as the request asks
+  shed,        // refused: the pool is busy
+  no_profile,  // a header names a profile that there is not
 };
 // May refuse a request before anybody is chosen.
 class Admitter {
@@ -120,6 +124,13 @@ struct Profile {
     uint64_t capacity_blocks{};  // else this many blocks; 0: unlimited
   };
 
+  // Where a request's header names the profile that decides: this one does when there is no such header. Each by its
+  // filters, scorers and picker; all else is as here.
+  struct ByHeader {
+    std::string header;  // "": it does not
+    std::vector<std::unique_ptr<Profile>> others;
+  };
+
   std::string name = "default";
   std::vector<std::unique_ptr<Filter>> filters;
   std::vector<std::string> filter_names;  // for explanations, beside `filters`; missing: the filter's type
@@ -132,6 +143,10 @@ struct Profile {
   bool gives_session_tokens = false;  // answers carry one (session_token.h)
   Prefix prefix = {};
   Stage prefill = {}, encode = {};
+  ByHeader by_header = {};
+
+  // Who decides: this one or one of the others; null: the request asks for one that there is not.
+  const Profile* chosen(const Features& features) const;
 };
 
 enum class Policy : uint8_t { epp_default, random, round_robin, least_load, expected_cost };
@@ -241,7 +256,7 @@ class Router {
   // The random source goes on from here.
   void set_random(const Random::State& state);
   // The decision is followed: counts a use of its prefix, and tells scorers that remember what they did.
-  void picked(const Decision& decision, Instant now) const;
+  void picked(const Features& features, const Decision& decision, Instant now) const;
 
  private:
   struct State;

@@ -46,6 +46,9 @@ std::string describe(const EndpointPicker& picker) {
            std::to_string(use.plugin.selector.match_labels.size()) + " labels, " +
            std::to_string(use.plugin.selector.requirements.size()) + " expressions\n";
   }
+  if (!spec.profile_header.empty()) {
+    out += "header \"" + spec.profile_header + "\" chooses among " + std::to_string(spec.by_header.size()) + " more\n";
+  }
   if (spec.prefill) out += "prefill " + describe_rule(spec.prefill_rule) + '\n';
   if (spec.encode) out += "encode " + describe_rule(spec.encode_rule) + '\n';
   const routing::PrefixSpec& prefix = spec.prefix;
@@ -56,6 +59,7 @@ std::string describe(const EndpointPicker& picker) {
     out += "KV events: topic \"" + spec.kv_events->topic.value_or("") + "\", port " +
            std::to_string(spec.kv_events->port.value_or(0)) + '\n';
   }
+  if (!(spec.media == routing::MediaSpec{})) out += "media: " + std::to_string(spec.media.items) + " items\n";
   for (const routing::PluginSpec& admitter : spec.admitters) out += "admitter " + admitter.name + '\n';
   if (spec.prediction) {
     out += std::string("predictions: ") + (spec.prediction->made ? "made, " : "not made, ") +

@@ -65,10 +65,11 @@ TEST_CASE("hashing, deciding, reserving, recording and reporting allocate nothin
       features.blocks = chain;
       features.prompt_tokens = estimator.estimate("model", prompt.size());
       features.session = "Yg==";
+      features.media = std::span(chain).first(3);
       features.test_endpoints = "10.0.0.1, [::1]:80, 10.0.0.2:8000";
       const Decision decision = router.decide(features, builder.pool, at_ms(1), {});
       Reservation reservation(*decision.endpoint, 1, features.prompt_tokens, 1, at_ms(1));
-      router.picked(decision, at_ms(1));
+      router.picked(features, decision, at_ms(1));
       index.record(chain, decision.endpoint->slot);
       reservation.first_token(at_ms(50));
       estimator.learn("model", prompt.size(), 2000);

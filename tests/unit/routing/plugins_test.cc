@@ -53,6 +53,12 @@ struct Bench {
     }
     return names;
   }
+  void pick(const Scorer& scorer, size_t i, bool cold) {
+    Decision decision;
+    decision.endpoint = &builder.state(i);
+    decision.cold = cold;
+    scorer.picked(features, decision);
+  }
   void label(size_t i, std::string key, std::string value) {
     builder.view(i).labels = std::make_shared<objects::Labels>(objects::Labels{{std::move(key), std::move(value)}});
   }
@@ -184,13 +190,13 @@ TEST_CASE("no-hit-lru-scorer: never used first, then longest ago; warm prompts a
   Bench bench(3);
   const auto scorer = make_scorer(plugin("no-hit-lru-scorer"));
   CHECK(bench.score(*scorer) == Scores{1, 0.5, 0});
-  scorer->picked(bench.builder.state(0), true);
+  bench.pick(*scorer, 0, true);
   CHECK(bench.score(*scorer) == Scores{0, 1, 0.5});
-  scorer->picked(bench.builder.state(1), true);
-  scorer->picked(bench.builder.state(2), false);  // warm: does not count
+  bench.pick(*scorer, 1, true);
+  bench.pick(*scorer, 2, false);  // warm: does not count
   CHECK(bench.score(*scorer) == Scores{0.5, 0, 1});
-  scorer->picked(bench.builder.state(2), true);
-  scorer->picked(bench.builder.state(0), true);
+  bench.pick(*scorer, 2, true);
+  bench.pick(*scorer, 0, true);
   CHECK(bench.score(*scorer) == Scores{0, 1, 0.5});
   bench.builder.state(0).incarnation = 99;  // another pod in its slot
   CHECK(bench.score(*scorer) == Scores{1, 0.5, 0});
@@ -203,13 +209,39 @@ TEST_CASE("no-hit-lru-scorer: never used first, then longest ago; warm prompts a
 TEST_CASE("no-hit-lru-scorer remembers lruSize endpoints") {
   Bench bench(4);
   const auto scorer = make_scorer(plugin("no-hit-lru-scorer", {{"lruSize", 2.0}}));
-  for (const size_t i : {3, 2, 1, 0}) scorer->picked(bench.builder.state(i), true);
+  for (const size_t i : {3, 2, 1, 0}) bench.pick(*scorer, i, true);
   // 3 and 2 are forgotten: never used, in the order of the candidates; then 1, then 0.
   const Scores scores = bench.score(*scorer);
   CHECK(scores[2] == 1);
   CHECK(scores[3] == doctest::Approx(2.0 / 3));
   CHECK(scores[1] == doctest::Approx(1.0 / 3));
   CHECK(scores[0] == 0);
+}
+
+TEST_CASE("header-label-affinity-scorer: whose label says what the header asks for") {
+  Bench bench(3);
+  bench.label(0, "zone", "a");
+  bench.label(1, "zone", "b");
+  const PluginSpec spec = plugin("header-label-affinity-scorer",
+                                 {{"headerName", std::string("X-Zone")}, {"labelKey", std::string("zone")}});
+  CHECK(bench.score(spec) == Scores{0, 0, 0});
+  bench.features.header_fields = "x-zonex: a\r\nx-zone: b\r\nx-zone: a\r\n";
+  CHECK(bench.score(spec) == Scores{0, 1, 0});
+  bench.features.header_fields = "x-zone: c\r\n";
+  CHECK(bench.score(spec) == Scores{0, 0, 0});
+}
+
+TEST_CASE("a field of the head is found by its name, whole and in any case, without the spaces around its value") {
+  Features features;
+  CHECK(header_of(features, "a").empty());
+  features.header_fields = "ab: 1\r\na:2\r\nA: \t 3 4 \t\r\nempty:\r\nlast: 5";
+  CHECK(header_of(features, "a") == "2");
+  CHECK(header_of(features, "AB") == "1");
+  CHECK(header_of(features, "b").empty());
+  CHECK(header_of(features, "empty").empty());
+  CHECK(header_of(features, "last") == "5");
+  features.header_fields = "A: \t 3 4 \t\r\n";
+  CHECK(header_of(features, "a") == "3 4");
 }
 
 TEST_CASE("context-length-aware: fits, fits badly, does not fit, does not say") {

@@ -77,7 +77,7 @@ TEST_CASE("what is counted is the longest prefix that any endpoint holds, when a
   const Decision decision = router.decide(features, builder.pool, at_ms(1), {});
   CHECK(decision.prefix == 33);
   CHECK(index.uses().count(33, at_ms(1)) == 0);
-  router.picked(decision, at_ms(1));
+  router.picked(features, decision, at_ms(1));
   CHECK(index.uses().count(33, at_ms(1)) == 1);
   const std::vector<uint64_t> unknown = {55};
   features.blocks = unknown;

@@ -214,3 +214,49 @@ TEST_CASE("blocks as long as the engines' own, within bounds") {
   builder.view(0).metrics.block_size = 4096;
   CHECK(tuned_block_tokens(builder.pool, 16) == 1024);
 }
+
+TEST_CASE("a request's header chooses the profile that decides") {
+  PoolBuilder builder(3);
+  PrefixIndex index(64);
+  const char* const roles[] = {"decode", "prefill", "encode"};
+  for (size_t i = 0; i < 3; ++i) {
+    builder.view(i).labels = std::make_shared<objects::Labels>(objects::Labels{{"llm-d.ai/role", roles[i]}});
+  }
+  SchedulingSpec spec;
+  spec.primary = {"decode", {use("decode-filter"), use("queue-scorer")}};
+  spec.by_header = {{"prefill", {use("prefill-filter"), use("no-hit-lru-scorer"), use("session-affinity-scorer")}},
+                    {"encode", {use("encode-filter"), use("random-picker", 1, {{"maxNumOfEndpoints", 2.0}})}}};
+  spec.profile_header = "EPP-Profile";
+  const auto profile = make_profile(spec);
+  CHECK(profile->uses_prefix);
+  CHECK(profile->gives_session_tokens);
+  CHECK(profile->listeners.size() == 1);
+  Router router(*profile, index, 1);
+  Explanation why;
+  const auto decided = [&](std::string_view fields) {
+    Features features;
+    features.header_fields = fields;
+    const Decision decision = router.decide(features, builder.pool, at_ms(0), {}, &why);
+    if (decision.endpoint == nullptr) return std::string(decision.why_none == NoEndpoint::no_profile ? "none" : "?");
+    return decision.endpoint->name + " " + why.profile;
+  };
+  CHECK(decided("") == "a decode");
+  CHECK(decided("epp-profile: \r\n") == "a decode");
+  CHECK(decided("epp-profile: decode\r\n") == "a decode");
+  CHECK(decided("epp-profile: prefill\r\n") == "b prefill");
+  CHECK(why.scorers == std::vector<std::string>{"no-hit-lru-scorer*1", "session-affinity-scorer*1"});
+  CHECK(decided("epp-profile: encode\r\n") == "c encode");
+  CHECK(decided("epp-profile: Encode\r\n") == "none");
+
+  // With a single profile it always runs. A shadow goes by the header, too.
+  spec.by_header.clear();
+  const auto single = make_profile(spec);
+  Features features;
+  features.header_fields = "epp-profile: nonsense\r\n";
+  CHECK(Router(*single, index, 1).decide(features, builder.pool, at_ms(0), {}).endpoint->name == "a");
+  const auto any = make_profile(Policy::random);
+  Router shadowed(*any, index, 1, {.shadow = profile.get()});
+  CHECK(!shadowed.decide(features, builder.pool, at_ms(0), {}).shadow.has_value());
+  features.header_fields = "epp-profile: encode\r\n";
+  CHECK(shadowed.decide(features, builder.pool, at_ms(0), {}).shadow->endpoint->name == "c");
+}

@@ -1,0 +1,23 @@
+#include "penstock/routing/features.h"
+
+#include <strings.h>
+
+namespace penstock::routing {
+
+std::string_view header_of(const Features& features, std::string_view name) {
+  std::string_view rest = features.header_fields;
+  while (!rest.empty()) {
+    const size_t end = rest.find('\n');
+    std::string_view line = rest.substr(0, end);
+    rest.remove_prefix(end == std::string_view::npos ? rest.size() : end + 1);
+    if (line.size() <= name.size() || line[name.size()] != ':') continue;
+    if (strncasecmp(line.data(), name.data(), name.size()) != 0) continue;
+    line.remove_prefix(name.size() + 1);
+    while (!line.empty() && (line.front() == ' ' || line.front() == '\t')) line.remove_prefix(1);
+    while (!line.empty() && (line.back() == ' ' || line.back() == '\t' || line.back() == '\r')) line.remove_suffix(1);
+    return line;
+  }
+  return {};
+}
+
+}  // namespace penstock::routing
