@@ -4,12 +4,13 @@
 #include <filesystem>
 #include <fstream>
 
-#include "files.h"
 #include "penstock/config/command_line.h"
 #include "penstock/replay/trace.h"
+#include "tests/support/files.h"
 
 using namespace penstock;
 using namespace penstock::config;
+using namespace penstock::test;
 
 namespace {
 
