@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "failures.h"
 #include "penstock/base/assert.h"
 #include "penstock/base/text.h"
 #include "penstock/openai/splice.h"
@@ -13,80 +14,6 @@ namespace {
 
 constexpr size_t small_body_max = 4 * 1024;
 constexpr size_t client_lines = (sizeof(downstream::Connection) + 63) / 64;
-
-AttemptFailure attempt_failure_of(upstream::Failure failure, bool in_body) {
-  switch (failure) {
-    case upstream::Failure::connect_refused:
-      return AttemptFailure::connect_refused;
-    case upstream::Failure::connect_timeout:
-      return AttemptFailure::connect_timeout;
-    case upstream::Failure::connect_failed:
-      return AttemptFailure::connect_failed;
-    case upstream::Failure::no_socket:
-      return AttemptFailure::no_socket;
-    case upstream::Failure::reset:
-      return in_body ? AttemptFailure::reset_in_body : AttemptFailure::reset_before_response;
-    case upstream::Failure::closed:
-      return in_body ? AttemptFailure::closed_in_body : AttemptFailure::closed_before_response;
-    case upstream::Failure::first_byte_timeout:
-      return AttemptFailure::first_byte_timeout;
-    case upstream::Failure::idle_timeout:
-      return AttemptFailure::idle_timeout;
-    case upstream::Failure::bad_response:
-      return AttemptFailure::bad_response;
-  }
-  return AttemptFailure::bad_response;
-}
-
-ErrorCode error_after(AttemptFailure failure) {
-  switch (failure) {
-    case AttemptFailure::connect_refused:
-    case AttemptFailure::connect_timeout:
-    case AttemptFailure::connect_failed:
-      return ErrorCode::connect_failed;
-    case AttemptFailure::no_socket:
-      return ErrorCode::no_descriptor;
-    case AttemptFailure::first_byte_timeout:
-    case AttemptFailure::idle_timeout:
-    case AttemptFailure::attempt_timeout:
-      return ErrorCode::endpoint_timeout;
-    case AttemptFailure::bad_response:
-      return ErrorCode::bad_endpoint_response;
-    case AttemptFailure::status_502:
-    case AttemptFailure::status_503:
-    case AttemptFailure::status_504:
-      return ErrorCode::endpoints_unavailable;
-    default:
-      return ErrorCode::endpoint_closed;
-  }
-}
-
-// A failure that says the endpoint itself is in trouble at once, as against one that may be this request's.
-routing::FailureKind kind_of(AttemptFailure failure) {
-  switch (failure) {
-    case AttemptFailure::connect_refused:
-    case AttemptFailure::connect_timeout:
-    case AttemptFailure::connect_failed:
-    case AttemptFailure::reset_before_response:
-    case AttemptFailure::closed_before_response:
-      return routing::FailureKind::hard;
-    default:
-      return routing::FailureKind::soft;
-  }
-}
-
-// A failure after which the endpoint does no more work for the request: it is gone.
-bool left_by(AttemptFailure failure) {
-  switch (failure) {
-    case AttemptFailure::connect_refused:
-    case AttemptFailure::reset_before_response:
-    case AttemptFailure::closed_before_response:
-    case AttemptFailure::probe_failed:
-      return true;
-    default:
-      return false;
-  }
-}
 
 }  // namespace
 
@@ -224,7 +151,7 @@ void Exchange::on_request_end() {
 
 void Exchange::on_request_failed(const downstream::RequestFailure& failure) {
   if (failure.no_memory) context_.observer.limit_hit("memory");
-  refuse(proxy::error_of(failure));
+  refuse(error_of(failure));
 }
 
 Exchange::Progress Exchange::read_body() {
@@ -316,7 +243,7 @@ Exchange::Progress Exchange::route() {
   route_cost_ += cost;
   context_.observer.decision_made(cost, decision.endpoint != nullptr, decision.endpoint, routed_model());
   if (decision.endpoint == nullptr) {
-    refuse(tried_count_ > 0 ? last_failure_ : error_when(decision.why_none));
+    refuse(tried_count_ > 0 ? last_failure_ : error_of(decision.why_none));
     return Progress::ended;
   }
   ++attempts_;
@@ -418,12 +345,8 @@ void Exchange::on_connected() {
 // ---- the answer ----
 
 void Exchange::on_response_head(http::Head& head) {
-  const bool worth_another = head.status == 502 || head.status == 503 || head.status == 504;
-  if (worth_another) {
-    const auto failure = head.status == 502   ? AttemptFailure::status_502
-                         : head.status == 503 ? AttemptFailure::status_503
-                                              : AttemptFailure::status_504;
-    if (try_again(failure, routing::FailureKind::soft)) return;
+  if (const auto failure = attempt_failure_of(head.status); failure.has_value()) {
+    if (try_again(*failure)) return;
   } else if (head.status >= 500) {
     penalise(routing::FailureKind::soft);
   }
@@ -531,9 +454,9 @@ void Exchange::on_response_failed(upstream::Failure failure, bool received, bool
   }
   const AttemptFailure reason = attempt_failure_of(failure, answer_started_);
   if (answer_started_) return break_stream(reason, whole_chunks);
-  if (error_after(reason) == ErrorCode::connect_failed) gateway_.report_unreachable(*endpoint_);
+  if (error_of(reason) == ErrorCode::connect_failed) gateway_.report_unreachable(*endpoint_);
   if (reason == AttemptFailure::no_socket) context_.observer.limit_hit("descriptors");
-  if (try_again(reason, kind_of(reason))) return;
+  if (try_again(reason)) return;
   refuse(last_failure_);
 }
 
@@ -582,10 +505,12 @@ void Exchange::go_elsewhere() {
 
 // An attempt failed before the first body byte: moves to the next-best endpoint if attempts and budget allow.
 // False: it may not, and nothing of the attempt was undone but its penalty. True: the exchange goes on or has ended.
-bool Exchange::try_again(AttemptFailure failure, routing::FailureKind kind) {
+bool Exchange::try_again(AttemptFailure failure) {
   // Another endpoint may have an idle connection for us; and a route's own limit says little about an endpoint.
-  if (failure != AttemptFailure::no_socket && failure != AttemptFailure::attempt_timeout) penalise(kind);
-  last_failure_ = error_after(failure);
+  if (failure != AttemptFailure::no_socket && failure != AttemptFailure::attempt_timeout) {
+    penalise(kind_of(failure));
+  }
+  last_failure_ = error_of(failure);
   const bool again = may_go_elsewhere(failure);
   context_.observer.attempt_failed(failure, again);
   if (again) go_elsewhere();
@@ -596,7 +521,7 @@ bool Exchange::try_again(AttemptFailure failure, routing::FailureKind kind) {
 void Exchange::on_silent(uint32_t slot, uint32_t incarnation) {
   if (attempt_ == nullptr || endpoint_->slot != slot || endpoint_->incarnation != incarnation) return;
   if (!may_go_elsewhere(AttemptFailure::probe_failed)) return;
-  last_failure_ = error_after(AttemptFailure::probe_failed);
+  last_failure_ = error_of(AttemptFailure::probe_failed);
   context_.observer.attempt_failed(AttemptFailure::probe_failed, true);
   go_elsewhere();
 }

@@ -116,7 +116,7 @@ class Exchange final : public net::Disposable,
   void gather(std::string_view decoded);
   bool relay_whole();
   bool relay_end();
-  bool try_again(AttemptFailure failure, routing::FailureKind kind);
+  bool try_again(AttemptFailure failure);
   bool may_go_elsewhere(AttemptFailure failure);
   void go_elsewhere();
   void penalise(routing::FailureKind kind);
@@ -152,7 +152,6 @@ class Exchange final : public net::Disposable,
   void end_with(std::string_view answer, uint16_t status, bool keep_alive);
 
   // The ends. Each is the last thing its caller does.
-  static ErrorCode error_when(routing::NoEndpoint why);
   void refuse(ErrorCode code, std::string_view message = {}, std::string_view param = {});
   void lose_client();
   void finish(Outcome outcome);

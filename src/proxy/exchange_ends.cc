@@ -6,21 +6,6 @@
 
 namespace penstock::proxy {
 
-ErrorCode Exchange::error_when(routing::NoEndpoint why) {
-  switch (why) {
-    case routing::NoEndpoint::filtered:
-      return ErrorCode::no_endpoint_fits;
-    case routing::NoEndpoint::no_profile:
-      return ErrorCode::no_profile;
-    case routing::NoEndpoint::too_slow:
-      return ErrorCode::too_slow;
-    case routing::NoEndpoint::shed:
-      return ErrorCode::saturated;
-    default:
-      return ErrorCode::no_endpoint;
-  }
-}
-
 void Exchange::answer_json(std::string_view body) {
   std::string answer;
   http::HeadWriter head(answer);
@@ -138,7 +123,7 @@ void Exchange::on_total_deadline() {
 // A route's limit for one attempt. When nothing has reached the client, another endpoint may be faster.
 void Exchange::on_attempt_deadline() {
   if (answer_started_) return break_stream(AttemptFailure::attempt_timeout, attempt_->between_chunks());
-  if (!try_again(AttemptFailure::attempt_timeout, routing::FailureKind::soft)) refuse(last_failure_);
+  if (!try_again(AttemptFailure::attempt_timeout)) refuse(last_failure_);
 }
 
 // ---- the ends ----

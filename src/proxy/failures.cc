@@ -1,0 +1,105 @@
+#include "failures.h"
+
+namespace penstock::proxy {
+
+AttemptFailure attempt_failure_of(upstream::Failure failure, bool in_body) {
+  switch (failure) {
+    case upstream::Failure::connect_refused:
+      return AttemptFailure::connect_refused;
+    case upstream::Failure::connect_timeout:
+      return AttemptFailure::connect_timeout;
+    case upstream::Failure::connect_failed:
+      return AttemptFailure::connect_failed;
+    case upstream::Failure::no_socket:
+      return AttemptFailure::no_socket;
+    case upstream::Failure::reset:
+      return in_body ? AttemptFailure::reset_in_body : AttemptFailure::reset_before_response;
+    case upstream::Failure::closed:
+      return in_body ? AttemptFailure::closed_in_body : AttemptFailure::closed_before_response;
+    case upstream::Failure::first_byte_timeout:
+      return AttemptFailure::first_byte_timeout;
+    case upstream::Failure::idle_timeout:
+      return AttemptFailure::idle_timeout;
+    case upstream::Failure::bad_response:
+      return AttemptFailure::bad_response;
+  }
+  return AttemptFailure::bad_response;
+}
+
+std::optional<AttemptFailure> attempt_failure_of(uint16_t status) {
+  switch (status) {
+    case 502:
+      return AttemptFailure::status_502;
+    case 503:
+      return AttemptFailure::status_503;
+    case 504:
+      return AttemptFailure::status_504;
+    default:
+      return std::nullopt;
+  }
+}
+
+ErrorCode error_of(AttemptFailure failure) {
+  switch (failure) {
+    case AttemptFailure::connect_refused:
+    case AttemptFailure::connect_timeout:
+    case AttemptFailure::connect_failed:
+      return ErrorCode::connect_failed;
+    case AttemptFailure::no_socket:
+      return ErrorCode::no_descriptor;
+    case AttemptFailure::first_byte_timeout:
+    case AttemptFailure::idle_timeout:
+    case AttemptFailure::attempt_timeout:
+      return ErrorCode::endpoint_timeout;
+    case AttemptFailure::bad_response:
+      return ErrorCode::bad_endpoint_response;
+    case AttemptFailure::status_502:
+    case AttemptFailure::status_503:
+    case AttemptFailure::status_504:
+      return ErrorCode::endpoints_unavailable;
+    default:
+      return ErrorCode::endpoint_closed;
+  }
+}
+
+ErrorCode error_of(routing::NoEndpoint why) {
+  switch (why) {
+    case routing::NoEndpoint::filtered:
+      return ErrorCode::no_endpoint_fits;
+    case routing::NoEndpoint::no_profile:
+      return ErrorCode::no_profile;
+    case routing::NoEndpoint::too_slow:
+      return ErrorCode::too_slow;
+    case routing::NoEndpoint::shed:
+      return ErrorCode::saturated;
+    default:
+      return ErrorCode::no_endpoint;
+  }
+}
+
+routing::FailureKind kind_of(AttemptFailure failure) {
+  switch (failure) {
+    case AttemptFailure::connect_refused:
+    case AttemptFailure::connect_timeout:
+    case AttemptFailure::connect_failed:
+    case AttemptFailure::reset_before_response:
+    case AttemptFailure::closed_before_response:
+      return routing::FailureKind::hard;
+    default:
+      return routing::FailureKind::soft;
+  }
+}
+
+bool left_by(AttemptFailure failure) {
+  switch (failure) {
+    case AttemptFailure::connect_refused:
+    case AttemptFailure::reset_before_response:
+    case AttemptFailure::closed_before_response:
+    case AttemptFailure::probe_failed:
+      return true;
+    default:
+      return false;
+  }
+}
+
+}  // namespace penstock::proxy
