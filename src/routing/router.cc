@@ -127,6 +127,7 @@ struct Router::State {
   void predict_and_offer(const Inputs& in, PluginTimer timer);
   NoEndpoint refusal(const Inputs& in) const;
   uint64_t longest_prefix(const Features& features) const;
+  void look_up_prefix(const Features& features, PluginTimer timer, Decision& decision);
   void note_choices(Decision& decision);
   bool keep_planned(std::span<EndpointState* const> planned);
   bool filter(const Profile& by, const Inputs& in, PluginTimer timer, Explanation* why);
@@ -173,12 +174,15 @@ void score_all(const Profile& profile, const Inputs& in, std::span<Candidate> al
   }
 }
 
-// The choice first, also among equals.
-void put_first(Explanation& why, const EndpointState& chosen) {
+// The choice first, also among equals; and what the shadow would have chosen.
+void explain_choice(const Decision& decision, Explanation& why) {
   const auto row = std::find_if(why.rows.begin(), why.rows.end(),
-                                [&](const Explanation::Row& r) { return r.endpoint == chosen.name; });
+                                [&](const Explanation::Row& r) { return r.endpoint == decision.endpoint->name; });
   PENSTOCK_ASSERT(row != why.rows.end());
   std::rotate(why.rows.begin(), row, row + 1);
+  if (!decision.shadow.has_value()) return;
+  why.shadow = decision.shadow->endpoint->name;
+  why.shadow_gain_seconds = decision.shadow->gain_seconds;
 }
 
 }  // namespace
@@ -197,12 +201,8 @@ Decision Router::decide(const Features& features, const endpoints::Pool& pool, I
   }
   decision.why_none = state.gather(features, pool, now, tried, why);
   if (state.candidates.empty()) return decision;
-  const bool uses_prefix = state.profile.uses_prefix || (shadow != nullptr && shadow->uses_prefix);
   const PluginTimer timer(state.options, why);
-  state.told_longest.reset();
-  if (uses_prefix && !features.blocks.empty()) state.match_prefix(features, timer);
-  decision.told_blocks = state.told_longest;
-  if (uses_prefix) decision.prefix = state.longest_prefix(features);
+  state.look_up_prefix(features, timer, decision);
   const double uses = decision.prefix != 0 ? state.index.uses().count(decision.prefix, now) : 0;
   if (why != nullptr) record_matches(state.candidates, uses, pool, why->inputs);
 
@@ -231,13 +231,7 @@ Decision Router::decide(const Features& features, const endpoints::Pool& pool, I
     decision.shadow =
         state.decide_shadow({features, now, shadow_random, in.metrics_stale_after, uses}, decision.endpoint);
   }
-  if (why != nullptr) {
-    put_first(*why, *decision.endpoint);
-    if (decision.shadow.has_value()) {
-      why->shadow = decision.shadow->endpoint->name;
-      why->shadow_gain_seconds = decision.shadow->gain_seconds;
-    }
-  }
+  if (why != nullptr) explain_choice(decision, *why);
   if (state.profile.prefill.profile != nullptr || state.profile.encode.profile != nullptr) {
     state.run_stages(in, pool, decision, why);
   }
@@ -247,6 +241,15 @@ Decision Router::decide(const Features& features, const endpoints::Pool& pool, I
 void Router::picked(const Features& features, const Decision& decision, Instant now) const {
   if (decision.prefix != 0) state_->index.uses().add(decision.prefix, now);
   for (const Scorer* scorer : state_->profile.listeners) scorer->picked(features, decision);
+}
+
+// Who holds how much of the prompt, where the policy or its shadow asks for that.
+void Router::State::look_up_prefix(const Features& features, PluginTimer timer, Decision& decision) {
+  told_longest.reset();
+  if (!profile.uses_prefix && (options.shadow == nullptr || !options.shadow->uses_prefix)) return;
+  if (!features.blocks.empty()) match_prefix(features, timer);
+  decision.told_blocks = told_longest;
+  decision.prefix = longest_prefix(features);
 }
 
 // What the candidates, the choices in front, say beyond the first of them.
