@@ -108,6 +108,12 @@ void tell_unknown(const std::set<std::string>& profiles) {
   }
 }
 
+replay::Verdict decide_again(const replay::RecordedDecision& decision, const replay::Options& options,
+                             const std::string& policy, std::string* now) {
+  if (options.configured.empty()) return replay::decide_again(decision, policy, now);
+  return replay::decide_again(decision, *contestant_of(options, policy).profile, now);
+}
+
 // 0: all that were recorded are the same, or another policy was asked for.
 int decide_again(const replay::Options& options) {
   const Result<std::string> page = read_page(options.decisions);
@@ -123,7 +129,7 @@ int decide_again(const replay::Options& options) {
   for (size_t i = 0; i < decisions->size(); ++i) {
     std::string now;
     const std::string& then = (*decisions)[i].endpoint;
-    const replay::Verdict verdict = replay::decide_again((*decisions)[i], policy, &now);
+    const replay::Verdict verdict = decide_again((*decisions)[i], options, policy, &now);
     ++counts[static_cast<size_t>(verdict)];
     if (verdict == replay::Verdict::unknown_policy) unknown.insert((*decisions)[i].profile);
     if (verdict != replay::Verdict::differs || (!policy.empty() && now == then)) continue;

@@ -31,7 +31,7 @@ Traces: JSON lines with timestamp, input_length, output_length and hash_ids (Moo
 inference traces; our own access log as JSON lines.
 
 With --decisions, the decisions on a saved page of /debug/decisions are made again from the inputs recorded with them: by
-the policy that made them, where nothing may differ, or by the one that --policy names.
+the policy that made them, where nothing may differ, or by the one that --policy names, which may be a file.
 
 Examples:
   penstock replay --trace perf/traces/mooncake-excerpt.jsonl --compare
@@ -178,11 +178,9 @@ std::string settle_replay(ReplayFlags& flags) {
   if (out.setup.slow_endpoints > out.setup.endpoints) return "--slow-engines must not be more than --engines";
   for (const std::string& name : out.policies) {
     if (replay::known_contestant(name)) continue;
-    if (!names_file(name)) {
-      return "--policy: there is no policy \"" + name +
-             "\"; penstock replay --help lists them (a file's name has a dot or a slash)";
-    }
-    if (!out.decisions.empty()) return "--decisions: --policy takes a name there, not the file " + name;
+    if (names_file(name)) continue;
+    return "--policy: there is no policy \"" + name +
+           "\"; penstock replay --help lists them (a file's name has a dot or a slash)";
   }
   if (!out.decisions.empty()) return out.policies.size() > 1 ? "--decisions takes one --policy at most" : "";
   if (out.traces.empty()) return "--trace is required (or --decisions)";

@@ -15,13 +15,15 @@ using routing::PluginKind;
 using routing::ProfileSpec;
 using routing::StageRule;
 
-// What traces and simulated engines do not tell.
+// What neither traces nor recorded decisions tell.
 constexpr std::string_view no_labels =
-    "has no effect in a replay: simulated engines have no labels, and are taken to be those that it wants";
+    "has no effect in a replay: labels of engines are not known there, and all are taken to be those that it wants";
 constexpr std::string_view no_ranges =
-    "has no effect in a replay: simulated engines have no labels, so all of them pass and score the same";
+    "has no effect in a replay: labels of engines are not known there, so all of them pass and score the same";
+constexpr std::string_view no_roles = "has no effect in a replay: labels of engines are not known there";
 constexpr std::string_view no_test_header =
-    "has no effect in a replay: no request of a trace has the header test-epp-endpoint-selection";
+    "has no effect in a replay: the header test-epp-endpoint-selection is not known there";
+// What recorded decisions tell, and traces do not.
 constexpr std::string_view no_adapters =
     "has no effect in a replay: a trace names no adapters, so all engines score the same";
 constexpr std::string_view no_sessions = "has no effect in a replay: no request of a trace brings x-session-token";
@@ -33,28 +35,34 @@ constexpr std::string_view no_latency =
     "best";
 constexpr std::string_view no_token_ids =
     "hears no KV events in a replay: prompts are matched by what was sent, as the gateway matches those given as text";
-constexpr std::string_view no_failures = "beyond the first choice has no effect in a replay: nothing fails there";
 constexpr std::string_view no_media =
     "sends nothing to be encoded elsewhere in a replay: no request of a trace has images, audio or video";
+constexpr std::string_view no_failures = "beyond the first choice has no effect in a replay: nothing fails there";
 constexpr std::string_view one_flow =
     "flowControl sees one flow in a replay: every request of a trace has priority 0 and no fairness id";
 constexpr std::string_view no_stages =
     "cannot be replayed: simulated engines compute a prompt where they answer it. To compare its profiles, give each a "
     "file of its own with single-profile-handler";
+// Of decisions that are made again.
+constexpr std::string_view only_the_endpoint =
+    "has no effect in a replay of decisions: only who decodes is decided again";
+constexpr std::string_view nobody_waits = "flowControl has no effect in a replay of decisions: nobody waits there";
+constexpr std::string_view matched_then =
+    "have no effect in a replay of decisions: what was matched of a prompt is recorded, as the gateway matched it";
 
 struct Rule {
   std::string_view type;
   std::string_view note;
-  bool left_out = false;  // it would let nobody pass
+  enum class Of : uint8_t { traces, both, left_out } of = Of::traces;  // left_out: of both, and nobody would pass
 };
 constexpr Rule rules[] = {
-    {"by-label", no_labels, true},
-    {"by-label-selector", no_labels, true},
-    {"prefill-filter", no_labels, true},
-    {"encode-filter", no_labels, true},
-    {"decode-filter", no_labels},
-    {"context-length-aware", no_ranges},
-    {"header-based-testing-filter", no_test_header, true},
+    {"by-label", no_labels, Rule::Of::left_out},
+    {"by-label-selector", no_labels, Rule::Of::left_out},
+    {"prefill-filter", no_labels, Rule::Of::left_out},
+    {"encode-filter", no_labels, Rule::Of::left_out},
+    {"decode-filter", no_labels, Rule::Of::both},
+    {"context-length-aware", no_ranges, Rule::Of::both},
+    {"header-based-testing-filter", no_test_header, Rule::Of::left_out},
     {"lora-affinity-scorer", no_adapters},
     {"session-affinity-scorer", no_sessions},
     {"session-affinity-filter", no_sessions},
@@ -76,22 +84,27 @@ const Rule* find_rule(std::string_view type) {
 // One configuration, made ready.
 class Replayed {
  public:
-  // `asks`: requests ask for a latency.
-  Replayed(const EndpointPicker& picker, bool asks, std::vector<Problem>& problems, std::vector<Problem>& notes)
-      : picker_(picker), asks_(asks), problems_(problems), notes_(notes), spec_(picker.scheduling) {}
+  Replayed(const EndpointPicker& picker, const replay::Options& options, std::vector<Problem>& problems,
+           std::vector<Problem>& notes)
+      : picker_(picker),
+        asks_(options.setup.slo_ttft_ms > 0),
+        decisions_(!options.decisions.empty()),
+        problems_(problems),
+        notes_(notes),
+        spec_(picker.scheduling) {}
 
   replay::ConfiguredContestant make(const std::string& name) {
     for (const PluginPlace& place : picker_.plugins) look_at(place);
     std::erase_if(spec_.primary.plugins, [](const ProfileSpec::Use& use) {
       const Rule* const rule = find_rule(use.plugin.info->type);
-      return rule != nullptr && rule->left_out;
+      return rule != nullptr && rule->of == Rule::Of::left_out;
     });
     spec_.prefill.reset();  // what would run of them is a problem by now
     spec_.encode.reset();
     replay::ConfiguredContestant out{.name = name, .scheduling = std::move(spec_), .flow = {}};
     if (picker_.flow.enabled) {
       out.flow = picker_.flow;
-      note(picker_.flow_line, "featureGates", one_flow);
+      note(picker_.flow_line, "featureGates", decisions_ ? nobody_waits : one_flow);
     }
     return out;
   }
@@ -103,12 +116,20 @@ class Replayed {
     const auto use = std::find_if(uses.begin(), uses.end(), [&](const auto& u) { return u.plugin.name == place.name; });
     if (kind == PluginKind::profile_handler) return look_at_stages(place);
     if (use == uses.end() && kind != PluginKind::admitter && kind != PluginKind::built_in) return;
-    if (kind == PluginKind::picker && use->plugin.number("maxNumOfEndpoints", 1) > 1) {
-      note(place.line, place.key + ".parameters.maxNumOfEndpoints", no_failures);
-    }
+    look_at_parameters(place, kind == PluginKind::picker && use->plugin.number("maxNumOfEndpoints", 1) > 1);
     const Rule* const rule = find_rule(place.type);
     if (rule == nullptr || (asks_ && rule->note == no_latency)) return;
+    if (decisions_ && rule->of == Rule::Of::traces) return;
     note(place.line, place.key, rule->note);
+  }
+
+  void look_at_parameters(const PluginPlace& place, bool several_choices) {
+    const std::string key = place.key + ".parameters";
+    const bool cuts = place.type == "prefix-cache-scorer" || place.type == "approx-prefix-cache-producer";
+    const bool predicts = place.type == "predicted-latency-producer";
+    if (several_choices && !decisions_) note(place.line, key + ".maxNumOfEndpoints", no_failures);
+    if (cuts && decisions_ && !(spec_.prefix == routing::PrefixSpec())) note(place.line, key, matched_then);
+    if (predicts && !spec_.prediction->role_label.empty()) note(place.line, key + ".endpointRoleLabel", no_roles);
   }
 
   void look_at_stages(const PluginPlace& handler) {
@@ -117,6 +138,10 @@ class Replayed {
       return rule.when == When::always || (rule.when == When::uncached && rule.uncached_tokens > 0);
     };
     const bool elsewhere = (spec_.prefill && runs(spec_.prefill_rule)) || (spec_.encode && runs(spec_.encode_rule));
+    if (decisions_) {
+      if (spec_.prefill || spec_.encode) note(handler.line, handler.key, only_the_endpoint);
+      return;
+    }
     if (elsewhere) problems_.push_back({picker_.source, handler.line, handler.key, std::string(no_stages)});
     if (spec_.encode && spec_.encode_rule.when == When::multimodal) note(handler.line, handler.key, no_media);
   }
@@ -127,7 +152,8 @@ class Replayed {
   }
 
   const EndpointPicker& picker_;
-  bool asks_;
+  const bool asks_;       // requests ask for a latency
+  const bool decisions_;  // recorded decisions are made again
   std::vector<Problem>& problems_;
   std::vector<Problem>& notes_;
   routing::SchedulingSpec spec_;
@@ -141,7 +167,6 @@ bool names_file(std::string_view policy) {
 }
 
 void read_configured(replay::Options& options, std::vector<Problem>& problems, std::vector<Problem>& notes) {
-  const bool asks = options.setup.slo_ttft_ms > 0;
   std::set<std::string> read;
   for (const std::string& policy : options.policies) {
     if (!names_file(policy) || !read.insert(policy).second) continue;
@@ -159,7 +184,7 @@ void read_configured(replay::Options& options, std::vector<Problem>& problems, s
       problems.push_back({picker->source, picker->flow_line, "featureGates",
                           "flowControl is on here, so that +hold behind the file's name has no effect; leave one out"});
     }
-    options.configured.push_back(Replayed(*picker, asks, problems, notes).make(policy));
+    options.configured.push_back(Replayed(*picker, options, problems, notes).make(policy));
   }
 }
 

@@ -209,7 +209,12 @@ Verdict decide_again(const RecordedDecision& decision, std::string_view profile,
   if (!decision.inputs.whole) return Verdict::not_recorded;
   const std::string_view policy = profile.empty() ? std::string_view(decision.profile) : profile;
   if (!known_contestant(policy)) return Verdict::unknown_policy;
-  routing::DecidedAgain now = routing::decide_again(*make_contestant(policy).profile, decision.inputs);
+  return decide_again(decision, *make_contestant(policy).profile, now_chosen);
+}
+
+Verdict decide_again(const RecordedDecision& decision, const routing::Profile& profile, std::string* now_chosen) {
+  if (!decision.inputs.whole) return Verdict::not_recorded;
+  routing::DecidedAgain now = routing::decide_again(profile, decision.inputs);
   *now_chosen = now.endpoint;
   now.again.keep_best();
   std::string why;

@@ -501,6 +501,15 @@ class Decisions(E2E):
         code, out, _ = harness.run_program(harness.PENSTOCK, "replay", "--decisions", page, "--policy", "round-robin")
         self.assertEqual(code, 0)  # another policy may decide otherwise
         self.assertRegex(out, r"[0-9]+ decisions: [0-9]+ differ; 0 without inputs, 0 of an unknown policy\n$")
+        picker = os.path.join(self.directory(), "epp.yaml")
+        for plugins, expected in (("expected-cost-scorer}, {type: decode-filter", r"^[0-9]+ decisions: 0 differ;"),
+                                  ("queue-scorer", r"(?m)^[0-9]+ decisions: [1-9][0-9]* differ;")):
+            with open(picker, "w", encoding="utf-8") as file:
+                file.write("apiVersion: llm-d.ai/v1\nkind: EndpointPickerConfig\nplugins: [{type: " + plugins + "}]\n")
+            code, out, notes = harness.run_program(harness.PENSTOCK, "replay", "--decisions", page, "--policy", picker)
+            self.assertEqual(code, 0, notes)
+            self.assertRegex(out, expected)
+            self.assertEqual("labels of engines are not known" in notes, "decode-filter" in plugins)
 
     def test_whoever_asks_for_an_explanation_is_recorded(self):
         gateway = self.gateway([self.sim("--instant", "--model", "sim-model")])

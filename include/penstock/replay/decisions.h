@@ -24,5 +24,7 @@ enum class Verdict : uint8_t { same, differs, not_recorded, unknown_policy };
 // Makes the decision again: the same endpoint, for the same reasons to the digit? `profile` "": the one that decided.
 // `now_chosen`: what was chosen this time.
 Verdict decide_again(const RecordedDecision& decision, std::string_view profile, std::string* now_chosen);
+// By another profile.
+Verdict decide_again(const RecordedDecision& decision, const routing::Profile& profile, std::string* now_chosen);
 
 }  // namespace penstock::replay

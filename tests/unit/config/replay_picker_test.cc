@@ -5,6 +5,7 @@
 #include <fstream>
 
 #include "penstock/config/command_line.h"
+#include "penstock/replay/decisions.h"
 #include "penstock/replay/trace.h"
 #include "tests/support/files.h"
 
@@ -33,6 +34,11 @@ Command parse(std::vector<std::string> more) {
   std::vector<const char*> arguments;
   for (const std::string& argument : more) arguments.push_back(argument.c_str());
   return parse_command_line(static_cast<int>(arguments.size()), arguments.data());
+}
+
+Command parse_decisions(const std::string& policy) {
+  const char* const arguments[] = {"penstock", "replay", "--decisions", "-", "--policy", policy.c_str()};
+  return parse_command_line(static_cast<int>(std::size(arguments)), arguments);
 }
 
 Command with(const std::string& name) {
@@ -169,6 +175,41 @@ TEST_CASE("prompts are cut and matched as the configuration says") {
   CHECK(result.predicted_tokens > 0);
   CHECK(result.predicted_tokens <= trace().requests.size() * 576);
   CHECK(result.predicted_tokens % 64 == 0);
+}
+
+TEST_CASE("recorded decisions are made again by a configuration; what they tell is not said to be missing") {
+  const std::string folder = source_file("tests/golden/config/");
+  const Command unknown = parse_decisions(folder + "replay/unknown.yaml");
+  check_golden("tests/golden/config/replay/unknown-decisions.txt", remarks(unknown));
+  const Command stages = parse_decisions(folder + "picker/guide-pd-tiers.yaml");
+  REQUIRE_MESSAGE(stages.kind == Command::Kind::replay, stages.error);
+  CHECK(remarks(stages).find("guide-pd-tiers.yaml:7: plugins[2]: has no effect in a replay of decisions") !=
+        std::string::npos);
+  CHECK(remarks(parse_decisions(folder + "replay/reach.yaml"))
+            .find("reach.yaml:5: plugins[0].parameters: have no effect") != std::string::npos);
+
+  // The profile decides: of two idle endpoints the one with less in its queue.
+  REQUIRE(unknown.replay.configured.size() == 1);
+  replay::RecordedDecision decision{.endpoint = "a", .why = "", .profile = "expected-cost", .inputs = {}};
+  decision.inputs.whole = true;
+  decision.inputs.random = Random(1).state();
+  for (const char* const name : {"a", "b"}) {
+    routing::EndpointInputs& endpoint = decision.inputs.endpoints.emplace_back();
+    endpoint.name = name;
+    endpoint.slot = static_cast<uint32_t>(decision.inputs.endpoints.size());
+    endpoint.metrics.known = true;
+    endpoint.metrics.waiting = endpoint.name == "a" ? 5 : 0;
+  }
+  std::string now;
+  const auto profile =
+      replay::make_contestant(parse_decisions(folder + "replay/capped.yaml").replay.configured[0]).profile;
+  CHECK(replay::decide_again(decision, *profile, &now) == replay::Verdict::differs);
+  CHECK(now == "b");
+  for (routing::EndpointInputs& endpoint : decision.inputs.endpoints) endpoint.requests = 4;
+  CHECK(replay::decide_again(decision, *profile, &now) == replay::Verdict::differs);
+  CHECK(now == "");  // the filter leaves nobody
+  decision.inputs.whole = false;
+  CHECK(replay::decide_again(decision, *profile, &now) == replay::Verdict::not_recorded);
 }
 
 TEST_CASE("a file is told from a name; problems have file, line and key") {
