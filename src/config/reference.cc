@@ -13,9 +13,12 @@ constexpr std::string_view page_head = R"(# Configuration
 
 This page is generated from the table that the parser uses (`src/config/table.cc`); a test keeps the two equal.
 
-One YAML file, given with `penstock serve --config FILE`. Every key has a default: an empty file with `kind:` is valid.
-Flags override the file. `penstock check --config FILE [--manifests DIR] [--epp-config FILE]` reports every problem of the
-file, of the manifests and of an EndpointPickerConfig with its line and exits with 1, or exits with 0.
+The configuration is one YAML file, given with `penstock serve --config FILE`. Every key has a default: a file that says
+only `kind: GatewayConfig` is valid. Flags override the file.
+
+`penstock check --config FILE [--manifests DIR] [--epp-config FILE]` reports every problem of the file, of the manifests
+and of an EndpointPickerConfig, with its line, and exits with 1. Without problems it exits with 0 and shows what differs
+from the defaults.
 
 ```yaml
 apiVersion: penstock.dev/v1alpha1   # optional
@@ -41,13 +44,17 @@ kubernetes:
   pools: [llama, qwen]
 ```
 
-**Spelling.** Durations need a unit: `50ms`, `1.5s`, `1m30s`, `2h` (ns, us, ms, s, m, h); `none` or `0` where the table
-says so. Sizes are bytes, or have a unit: `4096`, `64KiB`, `1GB` (KB, MB, GB, TB; KiB, MiB, GiB, TiB). Lists are YAML
-lists, or one text with commas. Unknown keys, keys given twice and values out of range are errors, and so are keys that
-have no effect beside others.
+**How values are written:**
 
-**Reload.** SIGHUP reads the file again and applies it whole or not at all. Keys marked *restart* cannot change while the
-process runs: a reload that changes one of them is refused and changes nothing.
+- *Durations* need a unit (ns, us, ms, s, m, h): `50ms`, `1.5s`, `1m30s`, `2h`. They may be `none` or `0` where the table
+  says so.
+- *Sizes* are bytes, or have a unit (KB, MB, GB, TB; KiB, MiB, GiB, TiB): `4096`, `64KiB`, `1GB`.
+- *Lists* are YAML lists, or one text with commas.
+
+**What is an error:** an unknown key, a key given twice, a value out of range, and a key that has no effect beside others.
+
+**Reload.** SIGHUP reads the file again and applies it whole or not at all. A key marked *restart* cannot change while the
+process runs: a reload that changes one is refused as a whole.
 
 )";
 
