@@ -1,6 +1,7 @@
 #include "penstock/admission/flow_controller.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "penstock/base/assert.h"
 
@@ -11,8 +12,8 @@ constexpr double slo_ttft_max = 1e6;  // seconds: a header may say anything
 
 }  // namespace
 
-FlowController::FlowController(const FlowOptions& options, const routing::PrefixIndex* index)
-    : options_(options), detector_(options.detector) {
+FlowController::FlowController(const FlowOptions& options, const routing::PrefixIndex* index, const Programs* programs)
+    : options_(options), detector_(options.detector), programs_(programs) {
   if (index != nullptr) scales_.emplace(*index);
 }
 
@@ -31,16 +32,9 @@ void FlowController::set_options(const FlowOptions& options) {
   detector_ = SaturationDetector(options.detector);
   for (Waiter* waiter : all) {
     const auto [band, made] = bands_.try_emplace(waiter->priority);
-    if (made) band->second.options = options_of(waiter->priority);
+    if (made) band->second.options = options_.options_of(waiter->priority);
     insert(*waiter, band->second);
   }
-}
-
-BandOptions FlowController::options_of(int priority) const {
-  for (const PriorityBand& band : options_.bands) {
-    if (band.priority == priority) return band.options;
-  }
-  return options_.band;
 }
 
 // ---- in ----
@@ -49,7 +43,7 @@ bool FlowController::offer(Waiter& waiter) {
   const auto over = [](uint64_t used, uint64_t more, uint64_t limit) { return limit > 0 && used + more > limit; };
   if (over(requests_, 1, options_.requests_max) || over(bytes_, waiter.bytes, options_.bytes_max)) return false;
   const auto found = bands_.find(waiter.priority);
-  const BandOptions limits = found == bands_.end() ? options_of(waiter.priority) : found->second.options;
+  const BandOptions limits = found == bands_.end() ? options_.options_of(waiter.priority) : found->second.options;
   const size_t requests = found == bands_.end() ? 0 : found->second.requests;
   const uint64_t bytes = found == bands_.end() ? 0 : found->second.bytes;
   if (over(requests, 1, limits.requests_max) || over(bytes, waiter.bytes, limits.bytes_max)) return false;
@@ -85,6 +79,7 @@ void FlowController::insert(Waiter& waiter, Band& band) {
   if (flow == band.flows.end()) {
     flow = band.flows.try_emplace(std::string(waiter.fairness_id), band).first;
     flow->second.self = flow;
+    flow->second.program = Programs::key_of(waiter.fairness_id);
     band.turns.push_back(flow->second);
   }
   waiter.flow_ = &flow->second;
@@ -120,12 +115,32 @@ Waiter* FlowController::next(const endpoints::Pool* pool, Instant now, uint32_t 
                     detector_.room(*pool, {}, now, on_their_way + 1).requests > on_their_way;
   if (room && scales_.has_value()) weigh_some(*pool, now);
   for (auto& [priority, band] : bands_) {
-    if (Waiter* const waiter = next_of(band, pool, now, on_their_way)) {
+    if (options_.usage.kind != UsageLimit::same) full_.clear();  // a ceiling of its own
+    const double ceiling = ceiling_of(priority, band, pool, now);
+    if (Waiter* const waiter = next_of(band, {pool, now, on_their_way, ceiling})) {
       remove(*waiter);
       return waiter;
     }
   }
   return nullptr;
+}
+
+// Counted among those that are told of and those that wait. A reflective ceiling that is reached opens now and then,
+// the more rarely the fuller the pool is.
+double FlowController::ceiling_of(int priority, Band& band, const endpoints::Pool* pool, Instant now) {
+  if (options_.usage.kind == UsageLimit::same) return 1;
+  Rank rank = options_.rank_of(priority);
+  for (const auto& [other, waiting] : bands_) {
+    const bool told = std::any_of(options_.bands.begin(), options_.bands.end(),
+                                  [other = other](const PriorityBand& one) { return one.priority == other; });
+    if (!told) rank.meet(priority, other);
+  }
+  const double ceiling = options_.usage.ceiling(priority, rank);
+  if (options_.usage.kind != UsageLimit::reflective || pool == nullptr || rank.above == 0) return ceiling;
+  const double saturation = detector_.saturation(*pool, now);
+  if (saturation < ceiling || saturation >= 1) return ceiling;
+  const auto period = static_cast<uint32_t>(std::max(1.0, std::round(std::min(saturation / (1 - saturation), 1e6))));
+  return ++band.looks % period == 0 ? 1 : ceiling;
 }
 
 void FlowController::weigh_some(const endpoints::Pool& pool, Instant now) {
@@ -143,37 +158,90 @@ void FlowController::weigh_some(const endpoints::Pool& pool, Instant now) {
   }
 }
 
-// The first flow, by turns or by the best of their heads, whose head may go. A model whose endpoints are full holds up
+// The first flow, as the band's fairness orders them, whose head may go. A model whose endpoints are full holds up
 // nobody who wants another one.
-Waiter* FlowController::next_of(Band& band, const endpoints::Pool* pool, Instant now, uint32_t on_their_way) {
-  Waiter* chosen = nullptr;
-  if (band.options.fairness == Fairness::round_robin) {
-    band.turns.for_each([&](Flow& flow) {
-      if (chosen == nullptr && may_go(**flow.waiters.begin(), pool, now, on_their_way)) chosen = *flow.waiters.begin();
-    });
-    if (chosen != nullptr) {
-      chosen->flow_->unlink();
-      band.turns.push_back(*chosen->flow_);
-    }
-    return chosen;
-  }
+Waiter* FlowController::next_of(Band& band, const Look& look) {
+  if (band.options.fairness == Fairness::round_robin) return next_by_turns(band, look);
   while (true) {
-    Waiter* best = nullptr;
-    for (auto& [id, flow] : band.flows) {
-      Waiter* const head = *flow.waiters.begin();
-      if (std::find(full_.begin(), full_.end(), head->demand.model) != full_.end()) continue;
-      if (best == nullptr || Earlier()(head, best)) best = head;
-    }
-    if (best == nullptr || may_go(*best, pool, now, on_their_way)) return best;
+    Waiter* const best = band.options.fairness == Fairness::global_strict ? best_of(band) : neediest(band, look.now);
+    if (best == nullptr || may_go(*best, look)) return best;
   }
 }
 
-bool FlowController::may_go(const Waiter& waiter, const endpoints::Pool* pool, Instant now, uint32_t on_their_way) {
-  if (pool == nullptr || !options_.enabled) return true;
-  if (std::find(full_.begin(), full_.end(), waiter.demand.model) != full_.end()) return false;
-  const Room room = detector_.room(*pool, waiter.demand, now, on_their_way + 1);
+Waiter* FlowController::next_by_turns(Band& band, const Look& look) {
+  Waiter* chosen = nullptr;
+  band.turns.for_each([&](Flow& flow) {
+    if (chosen == nullptr && may_go(**flow.waiters.begin(), look)) chosen = *flow.waiters.begin();
+  });
+  if (chosen != nullptr) {
+    chosen->flow_->unlink();
+    band.turns.push_back(*chosen->flow_);
+  }
+  return chosen;
+}
+
+Waiter* FlowController::best_of(const Band& band) {
+  Waiter* best = nullptr;
+  for (const auto& [id, flow] : band.flows) {
+    Waiter* const head = *flow.waiters.begin();
+    if (!is_full(*head) && (best == nullptr || Earlier()(head, best))) best = head;
+  }
+  return best;
+}
+
+// Requests without a fairness id are nobody's session: each is a first turn.
+FlowController::Contender FlowController::contender(const Flow& flow, Fairness fairness, Instant now) const {
+  Waiter* const head = *flow.waiters.begin();
+  Contender out{.head = head, .had = 0, .waited = std::max(to_seconds(now - head->arrived), 0.0)};
+  if (fairness == Fairness::least_service) {
+    if (programs_ != nullptr) out.had = programs_->service(flow.program, now);
+  } else {
+    out.had = programs_ == nullptr || flow.self->first == default_flow
+                  ? 1
+                  : programs_->turn(flow.program, head->arrived, now);
+  }
+  return out;
+}
+
+// Least service: what they have had and how long they wait, each from 0 to 1 among those that wait, by their weights.
+// Turns: the most of them, a second of waiting counting as so many. Of equals the one that came first.
+Waiter* FlowController::neediest(const Band& band, Instant now) {
+  const Fairness fairness = band.options.fairness;
+  const ProgramOptions& by = options_.programs;
+  contenders_.clear();
+  double had[2] = {INFINITY, 0}, waited[2] = {INFINITY, 0};  // the least and the most
+  for (const auto& [id, flow] : band.flows) {
+    if (is_full(**flow.waiters.begin())) continue;
+    const Contender& one = contenders_.emplace_back(contender(flow, fairness, now));
+    had[0] = std::min(had[0], one.had), had[1] = std::max(had[1], one.had);
+    waited[0] = std::min(waited[0], one.waited), waited[1] = std::max(waited[1], one.waited);
+  }
+  const auto within = [](double value, const double(&range)[2]) {
+    return range[1] > range[0] ? (value - range[0]) / (range[1] - range[0]) : 0;
+  };
+  Waiter* best = nullptr;
+  double most = -INFINITY;
+  for (const Contender& one : contenders_) {
+    const double score = fairness == Fairness::turn_priority ? one.had + by.wait_turns * one.waited
+                                                             : by.service_weight * (1 - within(one.had, had)) +
+                                                                   by.wait_weight * within(one.waited, waited);
+    if (score < most || (score == most && one.head->number_ > best->number_)) continue;
+    best = one.head;
+    most = score;
+  }
+  return best;
+}
+
+bool FlowController::is_full(const Waiter& waiter) const {
+  return std::find(full_.begin(), full_.end(), waiter.demand.model) != full_.end();
+}
+
+bool FlowController::may_go(const Waiter& waiter, const Look& look) {
+  if (look.pool == nullptr || !options_.enabled) return true;
+  if (is_full(waiter)) return false;
+  const Room room = detector_.room(*look.pool, waiter.demand, look.now, look.on_their_way + 1, look.ceiling);
   if (!room.any_endpoint && options_.no_endpoint_ttl <= Duration::zero()) return true;
-  if (room.requests > on_their_way) return true;
+  if (room.requests > look.on_their_way) return true;
   full_.push_back(waiter.demand.model);
   return false;
 }

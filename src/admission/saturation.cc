@@ -83,7 +83,8 @@ double SaturationDetector::fullness(const EndpointView& endpoint, const Demand& 
   return 0;
 }
 
-Room SaturationDetector::room(const endpoints::Pool& pool, const Demand& demand, Instant now, uint32_t enough) const {
+Room SaturationDetector::room(const endpoints::Pool& pool, const Demand& demand, Instant now, uint32_t enough,
+                              double ceiling) const {
   Room room;
   double sum = 0;
   uint32_t count = 0;
@@ -93,13 +94,13 @@ Room SaturationDetector::room(const endpoints::Pool& pool, const Demand& demand,
     const double full = fullness(endpoint, demand, now);
     ++count;
     sum += full;
-    if (options_.detector == Detector::late_binding && full < 1 && ++room.requests >= enough) return room;
+    if (options_.detector == Detector::late_binding && full < ceiling && ++room.requests >= enough) return room;
   }
   if (options_.detector == Detector::late_binding || count == 0) return room;
   // Means: what is left of the whole pool. A request takes a whole endpoint's unit at most, so one always fits below
   // the limit.
   const bool counted = options_.detector == Detector::concurrency && !options_.by_tokens;
-  const double left = (count * options_.usage_limit - sum) * (counted ? options_.concurrency : 1);
+  const double left = (count * options_.usage_limit * ceiling - sum) * (counted ? options_.concurrency : 1);
   if (left > 0) room.requests = static_cast<uint32_t>(std::min(std::ceil(left - 1e-9), static_cast<double>(enough)));
   return room;
 }

@@ -38,7 +38,10 @@ proxy::Options proxy_options(const config::Options& options) {
   out.ejection.max_penalty = options.ejection.max_penalty;
   out.ejection.slow_start = options.ejection.slow_start;
   out.tune_blocks = options.kv_events.enabled;  // what engines tell is told in blocks of their own size
-  if (options.endpoint_picker != nullptr) obey_prefix(options.endpoint_picker->scheduling.prefix, out);
+  if (options.endpoint_picker != nullptr) {
+    obey_prefix(options.endpoint_picker->scheduling.prefix, out);
+    out.identity_headers = options.endpoint_picker->identity_headers;
+  }
   out.flow = flow_options(options);
   return out;
 }

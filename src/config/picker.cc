@@ -1,5 +1,6 @@
 #include "picker.h"
 
+#include <algorithm>
 #include <map>
 
 #include "picker_parts.h"
@@ -11,7 +12,8 @@ using routing::PluginKind;
 
 const std::vector<std::string_view> api_versions = {"inference.networking.x-k8s.io/v1alpha1", "llm-d.ai/v1alpha1",
                                                     "llm-d.ai/v1"};
-const std::vector<std::string_view> gates = {"flowControl", "dataLayer", "prepareDataPlugins", "enableLegacyMetrics"};
+const std::vector<std::string_view> gates = {"flowControl", "dataLayer", "prepareDataPlugins", "enableLegacyMetrics",
+                                             "haPopulateNonLeaderDatastore"};
 const std::vector<std::string_view> sections = {
     "apiVersion", "kind",      "featureGates", "plugins", "schedulingProfiles", "saturationDetector",
     "data",       "dataLayer", "flowControl",  "parser",  "requestHandler"};
@@ -50,6 +52,11 @@ class Document {
     if (section("flowControl").IsDefined() && !out.flow.enabled) {
       in_.note(section("flowControl"), "flowControl", "has no effect without flowControl among the featureGates");
     }
+    out.identity_headers = read_session_fields(in_, plugins);
+    if (!out.identity_headers.empty() && !out.flow.enabled) {
+      in_.note(section("plugins"), "plugins",
+               "agent-identity has no effect without flowControl among the featureGates");
+    }
     read_data_layer(section("data"), "data", plugins);
     read_data_layer(section("dataLayer"), "dataLayer", plugins);
     read_parser(section("parser"), "parser", plugins);
@@ -70,24 +77,50 @@ class Document {
     if (!list.IsDefined()) return;
     in_.each_item(list, "featureGates", [&](const std::string& key, const YAML::Node& value) {
       std::string gate;
-      if (!in_.read_word(value, key, gates, &gate)) return;
+      bool on = true;
+      if (!read_gate(value, key, &gate, &on)) return;
       if (gate == "flowControl") {
-        out.flow.enabled = true;
-        out.flow_line = in_.line_of(value);
+        out.flow.enabled = on;
+        out.flow_line = on ? in_.line_of(value) : 0;
       } else {
         in_.note(value, key,
                  gate + " has no effect: " +
-                     (gate == "enableLegacyMetrics" ? "metrics bear their present names"
-                                                    : "what it once enabled is always on"));
+                     (gate == "enableLegacyMetrics"            ? "metrics bear their present names"
+                      : gate == "haPopulateNonLeaderDatastore" ? "every gateway routes; none of them leads"
+                                                               : "what it once enabled is always on"));
       }
     });
+  }
+
+  // "name", "name=true" or "name=false".
+  bool read_gate(const YAML::Node& value, const std::string& key, std::string* name, bool* on) {
+    if (!in_.read_text(value, key, name)) return false;
+    const size_t sign = std::min(name->find('='), name->size());
+    const std::string said = name->substr(sign);
+    name->resize(sign);
+    if (std::find(gates.begin(), gates.end(), *name) == gates.end()) {
+      in_.not_among(value, key, *name, gates, "");
+      return false;
+    }
+    *on = said != "=false";
+    if (said.empty() || said == "=true" || said == "=false") return true;
+    in_.problem(value, key,
+                '"' + value.Scalar() + "\" says neither true nor false; expected " + *name + ", " + *name +
+                    "=true or " + *name + "=false");
+    return false;
   }
 
   void read_data_layer(const YAML::Node& section, const std::string& key, const DeclaredPlugins& plugins) {
     if (!section.IsDefined()) return;
     in_.each_entry(
-        section, key, {"sources", "injectDefaults"}, [&](const auto& name, const auto& path, const auto& value) {
+        section, key, {"sources", "injectDefaults", "discovery"},
+        [&](const auto& name, const auto& path, const auto& value) {
           bool ignored = false;
+          if (name == "discovery") {
+            return in_.problem(value, path,
+                               "is not supported: endpoints are listed in the GatewayConfig, or come from manifests or "
+                               "a cluster");
+          }
           if (name == "injectDefaults") {
             if (in_.read_bool(value, path, &ignored))
               in_.note(value, path, "has no effect: endpoints are always scraped");

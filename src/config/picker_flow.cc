@@ -1,5 +1,6 @@
 // `saturationDetector` and `flowControl` of an EndpointPickerConfig.
 #include <algorithm>
+#include <set>
 
 #include "picker_parts.h"
 
@@ -18,6 +19,7 @@ struct Policy {
 constexpr Policy<admission::Fairness> fairness[] = {
     {"global-strict-fairness-policy", admission::Fairness::global_strict},
     {"round-robin-fairness-policy", admission::Fairness::round_robin},
+    {"program-aware-fairness", admission::Fairness::least_service},
 };
 constexpr Policy<admission::Ordering> ordering[] = {
     {"fcfs-ordering-policy", admission::Ordering::fcfs},
@@ -25,7 +27,11 @@ constexpr Policy<admission::Ordering> ordering[] = {
     {"slo-deadline-ordering-policy", admission::Ordering::slo_deadline},
     {"least-work-ordering-policy", admission::Ordering::least_work},
 };
-constexpr Policy<bool> usage_limits[] = {{"static-usage-limit-policy", true}};
+constexpr Policy<admission::UsageLimit> usage_limits[] = {
+    {"static-usage-limit-policy", admission::UsageLimit::same},
+    {"priority-holdback-policy", admission::UsageLimit::by_rank},
+    {"soft-reflective-ceiling-policy", admission::UsageLimit::reflective},
+};
 
 bool is_detector(PluginKind kind) {
   return kind == PluginKind::detector || kind == PluginKind::saturation;
@@ -43,12 +49,24 @@ class FlowReader {
       if (plugin.spec.info->type != "least-work-ordering-policy") continue;
       out->aging_seconds = plugin.spec.number("agingSeconds", out->aging_seconds);
     }
+    out->programs = read_programs(in_, plugins_);
     in_.each_entry(section, "flowControl",
                    {"maxBytes", "maxRequests", "defaultRequestTTL", "noEndpointRequestTTL", "defaultPriorityBand",
-                    "priorityBands", "usageLimitPolicyPluginRef", "saturationDetector", "enableEviction"},
+                    "defaultNegativePriorityBand", "priorityBands", "usageLimitPolicyPluginRef", "saturationDetector",
+                    "enableEviction"},
                    [&](const auto& name, const auto& key, const auto& value) { read_entry(name, key, value, *out); });
     std::stable_sort(out->bands.begin(), out->bands.end(),
                      [](const PriorityBand& a, const PriorityBand& b) { return a.priority > b.priority; });
+    if (out->usage.kind == admission::UsageLimit::listed) note_shut_bands(section, *out);
+  }
+
+  // Declared policies that nothing names.
+  void note_unnamed() {
+    for (const DeclaredPlugin& plugin : plugins_) {
+      const bool policy = plugin.spec.info->kind == PluginKind::flow && plugin.spec.info->type != "agent-identity";
+      if (!policy || named_.contains(plugin.spec.name)) continue;
+      in_.note(plugin.node, plugin.key, '"' + plugin.spec.name + "\" has no effect: nothing in flowControl names it");
+    }
   }
 
  private:
@@ -64,10 +82,9 @@ class FlowReader {
     } else if (name == "saturationDetector") {
       read_saturation(in_, value, key, plugins_, &out.detector);
     } else if (name == "usageLimitPolicyPluginRef") {
-      bool stated = false;
-      if (const auto* plugin = read_policy(value, key, usage_limits, &stated)) {
-        out.detector.usage_limit = plugin->spec.number("threshold", 1);
-      }
+      const DeclaredPlugin* const plugin = read_policy(value, key, usage_limits, &out.usage.kind);
+      if (plugin != nullptr) out.detector.usage_limit = plugin->spec.number("threshold", 1);
+      if (out.usage.kind == admission::UsageLimit::by_rank) read_holdback(in_, value, key, plugin, &out.usage);
     } else if (name == "enableEviction") {
       bool evicts = false;
       if (in_.read_bool(value, key, &evicts) && evicts) {
@@ -78,9 +95,22 @@ class FlowReader {
       read_band(value, key, /*numbered=*/false, &other);
       out.band = other.options;
       out.band_given = true;
+    } else if (name == "defaultNegativePriorityBand") {
+      PriorityBand other{.priority = -1, .options = picker_flow().band};
+      read_band(value, key, /*numbered=*/false, &other);
+      out.negative_band = other.options;
     } else {
       in_.each_item(value, key,
                     [&](const auto& item_key, const auto& item) { read_numbered_band(item, item_key, out); });
+    }
+  }
+
+  void note_shut_bands(const YAML::Node& section, const FlowOptions& out) {
+    for (const PriorityBand& band : out.bands) {
+      if (out.usage.ceiling(band.priority, {}) > 0) continue;
+      in_.note(section["priorityBands"], "flowControl.priorityBands",
+               "of priority " + std::to_string(band.priority) + " no request ever goes: it has no ceiling in " +
+                   section["usageLimitPolicyPluginRef"].Scalar());
     }
   }
 
@@ -94,7 +124,8 @@ class FlowReader {
   }
 
   bool read_band(const YAML::Node& node, const std::string& key, bool numbered, PriorityBand* out) {
-    std::vector<std::string_view> known = {"maxBytes", "maxRequests", "fairnessPolicyRef", "orderingPolicyRef"};
+    std::vector<std::string_view> known = {"maxBytes", "maxRequests", "fairnessPolicyRef", "orderingPolicyRef",
+                                           "defaultRequestTTL"};
     if (numbered) known.insert(known.begin(), "priority");
     bool has_priority = false, tells_priority = false;
     in_.each_entry(node, key, known, [&](const auto& name, const auto& path, const auto& value) {
@@ -102,13 +133,25 @@ class FlowReader {
       tells_priority |= name == "priority";
       if (name == "maxBytes") in_.read_quantity(value, path, &out->options.bytes_max);
       else if (name == "maxRequests") in_.read_quantity(value, path, &out->options.requests_max);
-      else if (name == "fairnessPolicyRef") read_policy(value, path, fairness, &out->options.fairness);
+      else if (name == "fairnessPolicyRef") read_fairness(value, path, &out->options.fairness);
+      else if (name == "defaultRequestTTL") read_ttl(value, path, &out->options.ttl);
       else if (name == "orderingPolicyRef") read_policy(value, path, ordering, &out->options.ordering);
       else if (in_.read_number(value, path, true, -many, many, &priority)) has_priority = true;
       if (name == "priority") out->priority = static_cast<int32_t>(priority);
     });
     if (numbered && !tells_priority && node.IsMap()) in_.problem(node, key + ".priority", "is missing");
     return has_priority || !numbered;
+  }
+
+  void read_fairness(const YAML::Node& value, const std::string& key, admission::Fairness* out) {
+    const DeclaredPlugin* const plugin = read_policy(value, key, fairness, out);
+    if (plugin != nullptr && plugin->spec.text("strategy") == "turn-priority")
+      *out = admission::Fairness::turn_priority;
+  }
+
+  void read_ttl(const YAML::Node& value, const std::string& key, std::optional<Duration>* out) {
+    Duration ttl{0};
+    if (in_.read_duration(value, key, 0, day, &ttl)) *out = ttl;
   }
 
   // A policy by the name of a plugin declared, or by its type where none is. Null: it is not declared, or wrong.
@@ -128,11 +171,13 @@ class FlowReader {
       return nullptr;
     }
     *out = found->value;
+    named_.insert(name);
     return declared;
   }
 
   PickerReader& in_;
   const DeclaredPlugins& plugins_;
+  std::set<std::string> named_;
 };
 
 void take_detector(const routing::PluginSpec& plugin, admission::DetectorOptions* out) {
@@ -176,7 +221,9 @@ void read_saturation(PickerReader& in, const YAML::Node& section, const std::str
 }
 
 void read_flow_control(PickerReader& in, const YAML::Node& section, const DeclaredPlugins& plugins, FlowOptions* out) {
-  if (section.IsDefined()) FlowReader(in, plugins).read(section, out);
+  FlowReader reader(in, plugins);
+  if (section.IsDefined()) reader.read(section, out);
+  reader.note_unnamed();
 }
 
 // What the Endpoint Picker does where its configuration says nothing.

@@ -31,6 +31,12 @@ routing::SchedulingSpec read_scheduling(PickerReader& in, const YAML::Node& prof
 admission::FlowOptions picker_flow();
 void read_flow_control(PickerReader& in, const YAML::Node& section, const DeclaredPlugins& plugins,
                        admission::FlowOptions* out);
+// picker_policies.cc: the parameters of policies that have several.
+admission::ProgramOptions read_programs(PickerReader& in, const DeclaredPlugins& plugins);
+void read_holdback(PickerReader& in, const YAML::Node& at, const std::string& key, const DeclaredPlugin* plugin,
+                   admission::UsageLimits* out);
+// Of agent-identity: the fields to look at, in their order; none without such a plugin.
+std::vector<std::string> read_session_fields(PickerReader& in, const DeclaredPlugins& plugins);
 void read_saturation(PickerReader& in, const YAML::Node& section, const std::string& key,
                      const DeclaredPlugins& plugins, admission::DetectorOptions* out);
 

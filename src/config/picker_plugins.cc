@@ -49,7 +49,7 @@ class PluginReader {
     if (out_.spec.name.empty()) out_.spec.name = type.Scalar();
     if (parameters.IsDefined()) read_parameters(parameters, key + ".parameters", "");
     for (const ParameterInfo& parameter : info().parameters) {
-      if (parameter.required && !out_.spec.has(parameter.name)) {
+      if (parameter.required && !given(parameters, parameter.name)) {
         in_.problem(node, key + ".parameters." + std::string(parameter.name), "is missing");
       }
     }
@@ -65,6 +65,14 @@ class PluginReader {
  private:
   const PluginInfo& info() const { return *out_.spec.info; }
 
+  // "scope.labelSelector": there is one, right or wrong.
+  static bool given(const YAML::Node& node, std::string_view name) {
+    if (!node.IsDefined() || name.empty()) return node.IsDefined();
+    const std::string word(name.substr(0, name.find('.')));
+    name.remove_prefix(std::min(word.size() + 1, name.size()));
+    return node.IsMap() && given(node[word], name);
+  }
+
   bool read_type(const YAML::Node& value, const std::string& key) {
     std::string type;
     if (!in_.read_text(value, key, &type)) return false;
@@ -77,6 +85,7 @@ class PluginReader {
       in_.problem(value, key, '"' + type + "\" is not supported: " + std::string(info().note));
       return false;
     }
+    if (type == "vllmhttp-parser" || type == "sglanghttp-parser") in_.note(value, key, std::string(info().note));
     return true;
   }
 
@@ -135,6 +144,12 @@ class PluginReader {
       case ParameterType::texts:
         read = read_texts(value, key);
         break;
+      case ParameterType::numbers:
+        read = read_numbers(value, key, parameter);
+        break;
+      case ParameterType::caps:
+        read = read_caps(value, key, parameter);
+        break;
       case ParameterType::on:
       case ParameterType::off:
         return read_fixed(parameter, value, key);
@@ -164,6 +179,46 @@ class PluginReader {
       std::string text;
       if (in_.read_text(item, item_key, &text)) out.push_back(std::move(text));
     });
+    return out;
+  }
+
+  routing::NumbersByPriority read_numbers(const YAML::Node& map, const std::string& key, const ParameterInfo& info) {
+    routing::NumbersByPriority out;
+    if (!map.IsMap() || map.size() == 0) {
+      in_.problem(map, key, "is no map; expected priorities with a number for each");
+      return out;
+    }
+    for (const auto& entry : map) {
+      double priority = 0, number = 0;
+      if (!in_.read_number(entry.first, key, true, -1e9, 1e9, &priority)) continue;
+      const std::string path = key + '.' + entry.first.Scalar();
+      if (!in_.read_number(entry.second, path, false, info.least, info.most, &number)) continue;
+      out.emplace_back(static_cast<int>(priority), number);
+    }
+    std::sort(out.begin(), out.end(), std::greater<>());
+    return out;
+  }
+
+  routing::Caps read_caps(const YAML::Node& list, const std::string& key, const ParameterInfo& info) {
+    routing::Caps out;
+    in_.each_item(list, key, [&](const std::string& item_key, const YAML::Node& item) {
+      std::string metric;
+      YAML::Node most(YAML::NodeType::Undefined);
+      in_.each_entry(item, item_key, {"metric", "maxValue"},
+                     [&](const auto& name, const auto& path, const auto& value) {
+                       if (name == "maxValue") most.reset(value);
+                       else in_.read_word(value, path, {info.words.begin(), info.words.end()}, &metric);
+                     });
+      if (!most.IsDefined() || metric.empty()) {
+        if (item.IsMap() && (!item["metric"] || !most.IsDefined()))
+          in_.problem(item, item_key, "needs metric and maxValue");
+        return;
+      }
+      double number = 0;
+      const double limit = metric == "kv-cache-utilization" ? 1 : info.most;
+      if (in_.read_number(most, item_key + ".maxValue", false, 0, limit, &number)) out.emplace_back(metric, number);
+    });
+    if (list.IsSequence() && list.size() == 0) in_.problem(list, key, "is empty; expected conditions");
     return out;
   }
 

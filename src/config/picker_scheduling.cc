@@ -1,6 +1,7 @@
 // `schedulingProfiles` of an EndpointPickerConfig, and the handler that says which of them decides what.
 #include <algorithm>
 
+#include "penstock/objects/resolve.h"
 #include "picker_parts.h"
 
 namespace penstock::config {
@@ -42,7 +43,9 @@ class Scheduling {
     read_kv_events(out);
     read_predictions(out);
     out.media = media();
+    read_screener(out);
     assign(out);
+    note_peerless(out.primary);
     return out;
   }
 
@@ -94,7 +97,18 @@ class Scheduling {
     if (second_picker)
       return in_.problem(node, key + ".pluginRef", "is the second picker of this profile; there is one");
     use.plugin = plugin->spec;
+    tell_topology(use.plugin);
     profile.plugins.push_back(std::move(use));
+  }
+
+  // Which labels the topology-extractor reads is told to those that read what it says.
+  void tell_topology(routing::PluginSpec& plugin) const {
+    if (!plugin.info->type.starts_with("topology-affinity-")) return;
+    for (const DeclaredPlugin& other : plugins_) {
+      if (other.spec.info->type != "topology-extractor") continue;
+      plugin.parameters.insert(plugin.parameters.end(), other.spec.parameters.begin(), other.spec.parameters.end());
+      return;
+    }
   }
 
   // Tokenizers were scorers once, and predictors are listed before those that read them, so profiles name both.
@@ -119,6 +133,7 @@ class Scheduling {
         continue;
       }
       profile.plugins.push_back({plugin.spec});
+      tell_topology(profile.plugins.back().plugin);
     }
     if (!profile.plugins.empty()) return profile;
     const std::pair<std::string_view, double> defaults[] = {
@@ -350,6 +365,48 @@ class Scheduling {
       out.items = static_cast<uint64_t>(std::max(plugin.spec.number(name, 0) / of_an_item, 1.0));
     }
     return out;
+  }
+
+  // Who decodes, or does all, is chosen first: there is nobody to be near to.
+  void note_peerless(const ProfileSpec& primary) {
+    for (const ProfileSpec::Use& use : primary.plugins) {
+      if (!use.plugin.info->type.starts_with("topology-affinity-")) continue;
+      const DeclaredPlugin* const plugin = find_plugin(plugins_, use.plugin.name);
+      in_.note(plugin->node, plugin->key,
+               '"' + use.plugin.name + "\" has no effect in the profile " + primary.name +
+                   ": its endpoint is chosen before those of prefill and encode");
+    }
+  }
+
+  // ---- what stands before all profiles ----
+
+  void read_screener(SchedulingSpec& out) {
+    const DeclaredPlugin *first = nullptr, *extractor = nullptr;
+    for (const DeclaredPlugin& plugin : plugins_) {
+      const PluginKind kind = plugin.spec.info->kind;
+      if (kind == PluginKind::screener) only_one(plugin, first, "screener");
+      if (plugin.spec.info->type == "topology-extractor") only_one(plugin, extractor, "topology-extractor");
+    }
+    if (first == nullptr) return;
+    if (first->spec.text("revisionGating.mode") == "disabled") {
+      return in_.note(first->node, first->key + ".parameters.revisionGating.mode",
+                      "disabled: the screener has no effect, and endpoints of different revisions work together");
+    }
+    routing::PluginSpec screener = first->spec;
+    if (routing::rollout_roles(screener).empty()) {
+      in_.problem(first->node, first->key + ".parameters.revisionGating.requiredRoles", "is missing or empty");
+    }
+    auto labels = objects::parse_selector(screener.text("scope.labelSelector"));
+    if (labels.ok()) screener.selector.match_labels = *labels;
+    else if (screener.has("scope.labelSelector")) {
+      in_.problem(first->node, first->key + ".parameters.scope.labelSelector", labels.error().text);
+    }
+    out.screener = std::move(screener);
+  }
+
+  void only_one(const DeclaredPlugin& plugin, const DeclaredPlugin*& first, const std::string& what) {
+    if (first == nullptr) first = &plugin;
+    else in_.problem(plugin.node, plugin.key, "is the second " + what + " (first: " + first->key + "); there is one");
   }
 
   // ---- predictions, and who refuses requests by them ----

@@ -234,6 +234,7 @@ std::vector<std::string> describe_picker(const Options& options) {
   std::vector<std::string> lines;
   if (options.endpoint_picker != nullptr) {
     const routing::SchedulingSpec& spec = options.endpoint_picker->scheduling;
+    if (spec.screener) lines.push_back("before all profiles: " + spec.screener->name);
     lines.push_back(describe_profile(spec.primary));
     for (const routing::ProfileSpec& other : spec.by_header) lines.push_back(describe_profile(other));
     if (spec.prefill) lines.push_back(describe_profile(*spec.prefill));

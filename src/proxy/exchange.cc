@@ -100,7 +100,7 @@ bool Exchange::begin(downstream::Connection& client, const http::Head& head) {
   attempts_max_ = context_.options.attempts_max;
   client_ip_ = client.client_ip();
   request_head_ = &head;  // it stays until the request has been read
-  head_.assign(head, client_ip_, context_.random);
+  head_.assign(head, client_ip_, context_.random, context_.options.identity_headers);
   head_request_ = head.method == http::Method::head;
   announced_body_ = head.content_length;
   ErrorCode refusal;

@@ -75,6 +75,9 @@ class Exchange final : public net::Disposable,
   Progress wait_for_room(const endpoints::Pool& pool, Duration time_to_live);
   void on_hold_deadline();
   void leave_queue(HoldOutcome outcome);
+  std::string_view fairness_id() const;
+  void count_program(Instant now);
+  void charge_program(const std::optional<openai::Usage>& usage, uint64_t answer_tokens, Instant now);
   Progress route();
   Progress connect();
 
@@ -199,6 +202,7 @@ class Exchange final : public net::Disposable,
   // While it is held.
   std::unique_ptr<HeldExchange> held_;
   net::Timer hold_deadline_;
+  admission::Programs::Ticket program_;  // from the first endpoint that it goes to
 
   // The attempts.
   std::string attempt_head_, spliced_model_;

@@ -1,13 +1,9 @@
 // A stage of an exchange: may it go on now, must it wait for room, or is it turned away?
+#include <utility>
+
 #include "exchange.h"
 
 namespace penstock::proxy {
-
-namespace {
-
-constexpr std::string_view default_flow = "default-flow";
-
-}  // namespace
 
 Exchange::Progress Exchange::admit() {
   if (held_ != nullptr) return Progress::ready;  // it has waited, and may go now
@@ -36,14 +32,15 @@ Exchange::Progress Exchange::find_room() {
   const admission::SaturationDetector detector(flow.detector);
   admission::Demand demand = {
       .model = routed_model(), .uncached_tokens = prompt_tokens_, .max_tokens = request_.max_tokens.value_or(0)};
-  admission::Room room = detector.room(*pool, demand, now);
+  const double ceiling = flow.enabled ? flow.usage.ceiling(priority_, flow.rank_of(priority_)) : 1;
+  admission::Room room = detector.room(*pool, demand, now, 1, ceiling);
   const bool others_wait = flow.enabled && context_.hold->anybody();
   if (room.requests > 0 && !others_wait) return Progress::ready;
   const routing::Features wanted = features();  // by what is cached it may need less than its whole prompt
   const routing::Prompt prompt{wanted.blocks, wanted.block_tokens, prompt_tokens_};
   const routing::Work work = context_.scales.of(prompt, demand.model, *pool, now);
   demand.uncached_tokens = work.uncached_tokens;
-  room = detector.room(*pool, demand, now);
+  room = detector.room(*pool, demand, now, 1, ceiling);
   if (room.requests > 0 && !others_wait) return Progress::ready;
   if (!room.any_endpoint && flow.no_endpoint_ttl <= Duration{0}) return Progress::ready;  // route() says so
   if (sheddable && room.requests == 0) {
@@ -56,12 +53,12 @@ Exchange::Progress Exchange::find_room() {
   held_->work = work.prefill;
   held_->chain.assign(prompt.blocks.begin(), prompt.blocks.end());
   held_->prompt = {held_->chain, prompt.block_tokens, prompt.tokens};
-  return wait_for_room(*pool, room.any_endpoint ? flow.ttl : flow.no_endpoint_ttl);
+  return wait_for_room(*pool, room.any_endpoint ? flow.ttl_of(priority_) : flow.no_endpoint_ttl);
 }
 
 Exchange::Progress Exchange::wait_for_room(const endpoints::Pool& pool, Duration time_to_live) {
   HeldExchange& held = *held_;
-  held.fairness_id = head_.fairness_id.empty() ? default_flow : std::string_view(head_.fairness_id);
+  held.fairness_id = fairness_id();
   held.priority = priority_;
   held.bytes = body_.view().size() + held.chain.size() * sizeof(uint64_t);
   held.arrived = context_.loop.now();
@@ -84,6 +81,25 @@ Exchange::Progress Exchange::wait_for_room(const endpoints::Pool& pool, Duration
   return Progress::pending;
 }
 
+std::string_view Exchange::fairness_id() const {
+  return head_.fairness_id.empty() ? admission::default_flow : std::string_view(head_.fairness_id);
+}
+
+// It goes to its first endpoint.
+void Exchange::count_program(Instant now) {
+  admission::Programs* const programs = context_.hold == nullptr || !inference_ ? nullptr : context_.hold->programs();
+  if (programs != nullptr) program_ = programs->started(admission::Programs::key_of(fairness_id()), now);
+}
+
+// An answer token costs as much as two of the prompt. Without usage both are estimated; one that got no answer had
+// nothing.
+void Exchange::charge_program(const std::optional<openai::Usage>& usage, uint64_t answer_tokens, Instant now) {
+  if (program_.key == 0) return;
+  const uint64_t prompt = usage.has_value() ? usage->prompt_tokens : prompt_tokens_;
+  const double cost = answer_started_ ? static_cast<double>(prompt) + 2.0 * static_cast<double>(answer_tokens) : 0;
+  context_.hold->programs()->finished(std::exchange(program_, {}), cost, now);
+}
+
 // Room was found for it: admit() goes on.
 void Exchange::on_room() {
   advance();
@@ -99,8 +115,9 @@ void Exchange::on_hold_deadline() {
   refuse(nobody ? ErrorCode::no_endpoint : ErrorCode::queue_timeout);
 }
 
-// Its room is the next one's, unless it has reserved it.
+// Its room is the next one's, unless it has reserved it. Requests that need not wait pass here, too.
 void Exchange::leave_queue(HoldOutcome outcome) {
+  if (outcome == HoldOutcome::dispatched && attempts_ == 0) count_program(context_.loop.now());
   if (held_ == nullptr) return;
   hold_deadline_.cancel();
   hold_time_ = context_.loop.now() - held_->arrived;

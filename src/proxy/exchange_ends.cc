@@ -160,6 +160,7 @@ void Exchange::finish(Outcome outcome) {
   // Without usage, a chunk of a stream is about a token.
   const uint64_t tokens = usage.has_value() ? usage->completion_tokens : watch_.event_stream() ? watch_.chunks() : 0;
   if (usage.has_value() && usage->cached_tokens.has_value()) reservation_.cached(*usage->cached_tokens);
+  charge_program(usage, tokens, now);
   if (outcome == Outcome::ok) reservation_.finished(now, static_cast<uint32_t>(tokens));
   report(outcome, now);
   reset();

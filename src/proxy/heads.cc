@@ -178,7 +178,8 @@ void ForwardedHead::clear() {
   slo_ttft_ms = slo_tpot_ms = 0;
 }
 
-void ForwardedHead::assign(const http::Head& head, std::string_view client_ip, Random& random) {
+void ForwardedHead::assign(const http::Head& head, std::string_view client_ip, Random& random,
+                           std::span<const std::string> identities) {
   method = head.method_text;
   assign_target(head.target, path, host);
   json = says_json(head.get(Field::content_type));
@@ -198,10 +199,19 @@ void ForwardedHead::assign(const http::Head& head, std::string_view client_ip, R
     }
   }
   copier.finish();
+  identify(head, identities);
   if (request_id.empty()) assign_request_id(request_id, random);
   append_all(fields, "x-forwarded-for: ", forwarded_for, comma_behind(forwarded_for),
              client_ip.empty() ? std::string_view("unknown") : client_ip, "\r\nx-forwarded-proto: http\r\nvia: ", via,
              comma_behind(via), kVia, "\r\nx-request-id: ", request_id, "\r\n");
+}
+
+void ForwardedHead::identify(const http::Head& head, std::span<const std::string> names) {
+  for (const std::string& name : names) {
+    for (const http::Header& header : head.headers()) {
+      if (fairness_id.empty() && same_name(header.name, name)) fairness_id = header.value;
+    }
+  }
 }
 
 // Host is no forwarded field: it stands in front of them.

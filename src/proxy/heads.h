@@ -32,7 +32,10 @@ struct ForwardedHead {
   std::string session, fairness_id, objective, model_rewrite, test_endpoints;
   double slo_ttft_ms = 0, slo_tpot_ms = 0;
 
-  void assign(const http::Head& head, std::string_view client_ip, Random& random);  // of a new or cleared one
+  // Of a new or cleared one. Without a fairness id of its own the request has that of the first of the fields
+  // `identities` that says something.
+  void assign(const http::Head& head, std::string_view client_ip, Random& random,
+              std::span<const std::string> identities = {});
   void clear();
   // The path for the endpoint, with the query.
   std::string_view target() const { return rewritten.empty() ? path : rewritten; }
@@ -41,6 +44,7 @@ struct ForwardedHead {
 
  private:
   void obey(const http::Header& header);
+  void identify(const http::Head& head, std::span<const std::string> names);
 };
 
 // The head of an attempt: request line, Host, the forwarded fields, `more` fields ("name: value\r\n"...),

@@ -24,7 +24,9 @@ const char* to_string(HoldOutcome outcome) {
 
 HoldQueue::HoldQueue(const admission::FlowOptions& options, net::Clock& clock, HoldObserver* observer,
                      const routing::PrefixIndex* index)
-    : clock_(clock), observer_(observer), index_(index), options_(options) {}
+    : clock_(clock), observer_(observer), index_(index), options_(options) {
+  if (options.counts_programs()) programs_.emplace(options.programs);
+}
 
 HoldQueue::~HoldQueue() {
   PENSTOCK_ASSERT(queues_.empty());
@@ -36,7 +38,7 @@ bool HoldQueue::offer(Held& held, HoldHome& home, uint32_t pool_id) {
   if (closed()) return false;
   const Instant before = clock_.now();
   std::unique_ptr<Queue>& queue = queues_[pool_id];
-  if (queue == nullptr) queue = std::make_unique<Queue>(options_, index_);
+  if (queue == nullptr) queue = std::make_unique<Queue>(options_, index_, programs());
   const bool in = queue->flow.offer(held);
   if (in) {
     held.home_ = &home;

@@ -192,6 +192,7 @@ std::unique_ptr<Scorer> make_scorer(const PluginSpec& spec, const PredictionSpec
   if (type == "header-label-affinity-scorer") return header_label(spec);
   if (type == "context-length-aware") return context_length(spec);
   if (type == "active-request-scorer") return std::make_unique<ActiveRequestScorer>(spec);
+  if (type == "topology-affinity-scorer") return make_topology_scorer(spec);
   if (type == "no-hit-lru-scorer") return std::make_unique<NoHitLruScorer>(spec);
   return make_scorer(type);
 }

@@ -193,6 +193,34 @@ class UtilizationFilter final : public Filter {
   Duration stale_after_;
 };
 
+double gauge(const Inputs& in, const Candidate& candidate, std::string_view name) {
+  if (name == "active-requests") return in_flight(candidate);
+  if (name == "waiting-queue") return waiting(in, candidate);
+  const bool is_known = known(in, candidate);
+  if (name == "running-requests") return is_known ? candidate.endpoint->metrics.running : in_flight(candidate);
+  return is_known ? candidate.endpoint->metrics.kv_usage : 0;
+}
+
+// Those within all caps. What is not known of a queue is what we have in flight there; KV use that is not is within.
+class CapFilter final : public Filter {
+ public:
+  explicit CapFilter(const PluginSpec& spec)
+      : caps_(spec.caps("conditions")), all_if_nobody_(spec.flag("fallbackOnEmpty", false)) {}
+  std::string_view type() const override { return "utilization-filter"; }
+  void filter(const Inputs& in, std::vector<Candidate>& candidates) const override {
+    const auto within = [&](const Candidate& candidate) {
+      return std::all_of(caps_.begin(), caps_.end(),
+                         [&](const auto& cap) { return gauge(in, candidate, cap.first) <= cap.second; });
+    };
+    if (all_if_nobody_ && std::none_of(candidates.begin(), candidates.end(), within)) return;
+    std::erase_if(candidates, [&](const Candidate& candidate) { return !within(candidate); });
+  }
+
+ private:
+  Caps caps_;
+  bool all_if_nobody_;
+};
+
 std::unique_ptr<Filter> context_length(const PluginSpec& spec) {
   return each(spec, [label = spec.text("label", context_length_label)](const Inputs& in, const Candidate& candidate) {
     const std::string* const value = label_of(candidate, label);
@@ -244,6 +272,8 @@ std::unique_ptr<Filter> make_filter(const PluginSpec& spec, const PredictionSpec
   }
   if (type == "prefix-cache-affinity-filter") return std::make_unique<PrefixAffinityFilter>(spec, prediction);
   if (type == "concurrency-detector") return concurrency(spec);
+  if (type == "utilization-filter") return std::make_unique<CapFilter>(spec);
+  if (type == "topology-affinity-filter") return make_topology_filter(spec);
   if (type == "utilization-detector") return std::make_unique<UtilizationFilter>(spec);
   if (type == "context-length-aware" && spec.flag("enableFiltering", false)) return context_length(spec);
   return nullptr;

@@ -187,6 +187,25 @@ constexpr P utilization_parameters[] = {
     {"metricsStalenessThreshold", duration, 1e-3, hour},
     {"headroom", number, 0, 100},
 };
+constexpr std::string_view gauges[] = {"active-requests", "running-requests", "waiting-queue", "kv-cache-utilization"};
+constexpr P cap_parameters[] = {{"conditions", caps, 0, many, gauges, true}, {"fallbackOnEmpty", boolean}, load_source};
+constexpr std::string_view gating_modes[] = {"sum", "max-role", "disabled"};
+constexpr std::string_view told_together =
+    "the endpoints of all stages are chosen together, so nothing is handed on in headers: leave headerSelectors out";
+constexpr P rollout_parameters[] = {
+    {"scope.labelSelector", text, 1, 1024, {}, true},  {"revisionGating.mode", choice, 0, 0, gating_modes, true},
+    {"revisionGating.requiredRoles", texts},           {"revisionGating.requireRoles.values", texts},
+    {"revisionGating.revisionLabelKey", text, 1, 317}, {"revisionGating.roleLabelKey", text, 1, 317},
+};
+constexpr std::string_view one_topology = "there is one topology-extractor, and every plugin reads what it says";
+constexpr std::string_view no_peer_header =
+    "the endpoints of all stages are chosen together, so nothing is handed on in headers: leave peerTopologyHeader out";
+constexpr P topology_source = {"topologyProducerName", text, 1, 253, {}, false, one_topology};
+constexpr P place_parameters[] = {
+    {"hostname", text, 1, 317}, {"rack", text, 1, 317}, {"zone", text, 1, 317}, {"region", text, 1, 317}};
+constexpr std::string_view affinities[] = {"host", "rack", "zone", "region"};
+constexpr P topology_filter_parameters[] = {{"minAffinity", choice, 0, 0, affinities}, topology_source};
+constexpr P topology_scorer_parameters[] = {topology_source};
 constexpr P picker_parameters[] = {{"maxNumOfEndpoints", integer, 1, 8}};
 constexpr P disagg_parameters[] = {
     {"profiles.decode", text, 1, 253},
@@ -223,6 +242,26 @@ constexpr P headers_parameters[] = {{"prefillProfile", text, 1, 253}, {"encodePr
 constexpr P late_binding_parameters[] = {{"holdSeconds", number, 0, hour}, {"kvThreshold", number, 0, 1}};
 constexpr P least_work_parameters[] = {{"agingSeconds", number, 1e-3, hour}};
 constexpr P usage_limit_parameters[] = {{"threshold", number, 1e-6, 1}};
+constexpr std::string_view shapes[] = {"linear"}, domains[] = {"rank", "value", "explicit"};
+constexpr P holdback_parameters[] = {{"shape", choice, 0, 0, shapes},
+                                     {"domain", choice, 0, 0, domains},
+                                     {"minCeiling", number, 0, 1},
+                                     {"maxCeiling", number, 0, 1},
+                                     {"ceilings", numbers, 0, 1}};
+constexpr std::string_view strategies[] = {"las", "turn-priority"};
+constexpr std::string_view nobody_sweeps = "what is to be forgotten is when it is looked at; nobody sweeps";
+constexpr P program_parameters[] = {
+    {"strategy", choice, 0, 0, strategies},
+    {"lasWeightService", number, 0, many},
+    {"lasWeightHeadWait", number, 0, many},
+    {"lasHalfLifeSeconds", number, 0, many},
+    {"lasDecayFactor", number, 1e-9, 1},
+    {"turnPriorityTimeWeight", number, 0, many},
+    {"turnPriorityInactivitySeconds", number, 0, many},
+    {"evictionTtlSeconds", number, 0, many},
+    {"evictionSweepSeconds", any, 0, 0, {}, false, nobody_sweeps},
+};
+constexpr P identity_parameters[] = {{"additionalSessionHeaders", texts}};
 constexpr std::string_view no_tokenizer =
     "there is no tokenizer: prompts given as text are counted and matched approximately, by their bytes";
 constexpr P token_parameters[] = {
@@ -256,6 +295,12 @@ constexpr P media_parameters[] = {
 constexpr std::string_view own_ports = "each rank is an endpoint at a port of its own, so there is no primaryPort";
 constexpr std::string_view predicts = "latency is predicted by the model of the expected cost, without a sidecar";
 constexpr std::string_view own_gauges = "of model servers only the gauges are read that scorers here look at";
+constexpr std::string_view one_cluster = "the endpoints of a pool are model servers of one cluster";
+constexpr std::string_view no_grpc = "gRPC is not spoken here";
+constexpr std::string_view generate_unread =
+    "requests to paths of OpenAI's API are read as ever; those to /generate pass unread: they are routed by load "
+    "alone, "
+    "and never wait";
 constexpr std::string_view no_topology = "endpoints are told apart by their labels only: use label-selector-filter";
 constexpr std::string_view superseded = "it never was in a release; use latency-scorer or predicted-latency-scorer";
 constexpr std::string_view watched = "the gateway watches the cluster itself";
@@ -290,6 +335,9 @@ constexpr PluginInfo types[] = {
     {"encode-filter", filter},
     {"prefix-cache-affinity-filter", filter, affinity_parameters, {}, true},
     {"slo-headroom-tier-filter", filter, tier_parameters, {}, true},
+    {"utilization-filter", filter, cap_parameters},
+    {"topology-affinity-filter", filter, topology_filter_parameters, no_peer_header},
+    {"topology-affinity-scorer", scorer, topology_scorer_parameters},
     {"header-based-testing-filter", filter},
     {"utilization-detector", detector, utilization_parameters},
     {"concurrency-detector", detector, concurrency_parameters},
@@ -306,6 +354,7 @@ constexpr PluginInfo types[] = {
     {"always-disagg-multimodal-decider", decider},
     {"latency-slo-admitter", admitter, latency_admitter_parameters, {}, true},
     {"probabilistic-admitter", admitter, probabilistic_parameters},
+    {"disaggregatedset-rollout-screener", screener, rollout_parameters, told_together},
     {"late-binding-detector", saturation, late_binding_parameters},
     {"least-work-ordering-policy", flow, least_work_parameters},
     {"fcfs-ordering-policy", flow},
@@ -313,7 +362,11 @@ constexpr PluginInfo types[] = {
     {"slo-deadline-ordering-policy", flow},
     {"global-strict-fairness-policy", flow},
     {"round-robin-fairness-policy", flow},
+    {"program-aware-fairness", flow, program_parameters},
     {"static-usage-limit-policy", flow, usage_limit_parameters},
+    {"priority-holdback-policy", flow, holdback_parameters},
+    {"soft-reflective-ceiling-policy", flow},
+    {"agent-identity", flow, identity_parameters},
     {"disagg-headers-handler", built_in, headers_parameters, "the profile handler sets the headers"},
     {"approx-prefix-cache-producer", built_in, prefix_parameters, "prompts are hashed once for all that ask"},
     {"precise-prefix-cache-producer", built_in, precise_parameters, "what endpoints tell counts for all that ask"},
@@ -326,11 +379,14 @@ constexpr PluginInfo types[] = {
     {"model-server-protocol-metrics", built_in, {}, scraped},
     {"models-data-source", built_in, models_parameters, "every endpoint is asked for /v1/models"},
     {"model-server-protocol-models", built_in, {}, "every endpoint is asked for /v1/models"},
+    {"topology-extractor", built_in, place_parameters, "labels of pods are always known"},
     {"k8s-notification-source", built_in, {}, watched},
     {"endpoint-notification-source", built_in, {}, watched},
     {"openai-parser", built_in, {}, parsed},
     {"anthropic-parser", built_in, {}, parsed},
     {"passthrough-parser", built_in, {}, parsed},
+    {"vllmhttp-parser", built_in, {}, generate_unread},
+    {"sglanghttp-parser", built_in, {}, generate_unread},
     {"models-responder", built_in, {}, "/v1/models is answered for the pool"},
     {"slo-scorer", unsupported, {}, superseded},
     {"slo-request-tracker", unsupported, {}, superseded},
@@ -344,21 +400,24 @@ constexpr PluginInfo types[] = {
      {},
      "nobody is held up to be put together with others: a prompt counts "
      "as held from its pick on; leave it out"},
-    {"p2p-source-producer", unsupported, {}, "model servers are not told of each other's caches"},
+    {"p2p-source-producer", unsupported, {}, "what it tells is for a sidecar of the model server"},
     {"endpoint-attribute-filter", unsupported, {}, own_gauges},
     {"endpoint-attribute-scorer", unsupported, {}, own_gauges},
     {"dcgm-data-source", unsupported, {}, own_gauges},
     {"dcgm-extractor", unsupported, {}, own_gauges},
-    {"topology-extractor", unsupported, {}, no_topology},
-    {"topology-affinity-filter", unsupported, {}, no_topology},
-    {"topology-affinity-scorer", unsupported, {}, no_topology},
-    {"program-aware-fairness", unsupported, {}, "flows take turns: use round-robin-fairness-policy"},
-    {"agent-identity", unsupported, {}, "who shares a turn is said by x-gateway-inference-fairness-id"},
     {"file-discovery",
      unsupported,
      {},
      "endpoints are listed in the GatewayConfig, or come from manifests or a cluster"},
-    {"vllmgrpc-parser", unsupported, {}, "gRPC is not spoken here"},
+    {"multicluster-file-discovery", unsupported, {}, one_cluster},
+    {"latency-observer-producer-hub", unsupported, {}, one_cluster},
+    {"latency-observation-scorer-hub", unsupported, {}, one_cluster},
+    {"max-saturation-detector", unsupported, {}, "one detector decides: name it in saturationDetector"},
+    {"session-id-producer", unsupported, {}, "no plugin here goes by session ids; use session-affinity-scorer"},
+    {"outlen-bucket", unsupported, {}, "how long answers are is learnt from them; leave it out"},
+    {"vllmgrpc-parser", unsupported, {}, no_grpc},
+    {"sglanggrpc-parser", unsupported, {}, no_grpc},
+    {"vertexai-parser", unsupported, {}, no_grpc},
     {"request-attribute-reporter", unsupported, {}, "nobody stands behind the gateway to report to"},
     {"eviction-sheddable-filter", unsupported, {}, "running requests are never evicted"},
     {"eviction-priority-then-time-ordering", unsupported, {}, "running requests are never evicted"},
@@ -419,6 +478,12 @@ std::unique_ptr<Profile> make_stage(const ProfileSpec& spec, const SchedulingSpe
   return profile;
 }
 
+// In front of what the profile filters itself.
+void add_screener(Profile& profile, const PluginSpec& screener) {
+  profile.filters.insert(profile.filters.begin(), make_screener(screener));
+  profile.filter_names.insert(profile.filter_names.begin(), screener.name);
+}
+
 // Who has a predictor sees in the metrics what it says, whether or not anything is decided by it.
 void add_admitters(Profile& profile, const SchedulingSpec& spec) {
   const PredictionSpec prediction = spec.prediction.value_or(PredictionSpec());
@@ -435,6 +500,7 @@ void add_admitters(Profile& profile, const SchedulingSpec& spec) {
 void add_stage(Profile& profile, Profile::Stage& stage, const ProfileSpec& spec, const StageRule& rule,
                const SchedulingSpec& whole) {
   stage.profile = make_stage(spec, whole);
+  if (whole.screener) add_screener(*stage.profile, *whole.screener);
   stage.rule = rule;
   profile.uses_prefix |= stage.profile->uses_prefix || rule.when == StageRule::When::uncached;
   for (const Scorer* listener : stage.profile->listeners) profile.listeners.push_back(listener);
@@ -468,6 +534,8 @@ std::string_view to_string(PluginKind kind) {
       return "decider";
     case admitter:
       return "plugin of admission";
+    case screener:
+      return "screener of all profiles";
     case detector:
     case saturation:
       return "saturation detector";
@@ -489,6 +557,7 @@ const PluginInfo* find_plugin_type(std::string_view type) {
   for (const Alias& alias : aliases) {
     if (alias.older == type) type = alias.type;
   }
+  if (type.starts_with("multicluster-")) type = "multicluster-file-discovery";  // none of them is here
   const auto found =
       std::find_if(std::begin(types), std::end(types), [&](const auto& info) { return info.type == type; });
   return found == std::end(types) ? nullptr : found;
@@ -517,6 +586,15 @@ std::vector<std::string> PluginSpec::texts(std::string_view parameter) const {
   const auto* const value = find<std::vector<std::string>>(*this, parameter);
   return value == nullptr ? std::vector<std::string>() : *value;
 }
+NumbersByPriority PluginSpec::numbers(std::string_view parameter) const {
+  const auto* const value = find<NumbersByPriority>(*this, parameter);
+  return value == nullptr ? NumbersByPriority() : *value;
+}
+
+Caps PluginSpec::caps(std::string_view parameter) const {
+  const auto* const value = find<Caps>(*this, parameter);
+  return value == nullptr ? Caps() : *value;
+}
 
 std::string concurrency_mode(const PluginSpec& detector) {
   return detector.text("concurrencyMode", detector.text("mode", "requests"));
@@ -527,6 +605,7 @@ std::unique_ptr<Profile> make_profile(const SchedulingSpec& spec) {
   add_admitters(*profile, spec);
   for (const ProfileSpec& other : spec.by_header) add_other(*profile, other, spec);
   profile->by_header.header = spec.profile_header;
+  if (spec.screener) add_screener(*profile, *spec.screener);
   if (spec.prefill) add_stage(*profile, profile->prefill, *spec.prefill, spec.prefill_rule, spec);
   if (spec.encode) add_stage(*profile, profile->encode, *spec.encode, spec.encode_rule, spec);
   return profile;

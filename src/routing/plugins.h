@@ -12,6 +12,9 @@ std::unique_ptr<Filter> make_filter(const PluginSpec& spec, const PredictionSpec
 std::unique_ptr<Scorer> make_scorer(const PluginSpec& spec, const PredictionSpec& prediction = {},
                                     const MediaSpec& media = {});
 std::unique_ptr<Scorer> make_media_scorer(const PluginSpec& spec, const MediaSpec& media);
+std::unique_ptr<Filter> make_screener(const PluginSpec& spec);         // rollout.cc
+std::unique_ptr<Filter> make_topology_filter(const PluginSpec& spec);  // topology.cc
+std::unique_ptr<Scorer> make_topology_scorer(const PluginSpec& spec);
 std::unique_ptr<Admitter> make_admitter(const PluginSpec& spec, const PredictionSpec& prediction = {});
 
 constexpr std::string_view context_length_label = "llm-d.ai/context-length-range";

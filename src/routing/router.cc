@@ -131,7 +131,7 @@ struct Router::State {
   void note_choices(Decision& decision);
   bool keep_planned(std::span<EndpointState* const> planned);
   bool filter(const Profile& by, const Inputs& in, PluginTimer timer, Explanation* why);
-  void run_stages(const Inputs& in, const endpoints::Pool& pool, Decision& decision, Explanation* why);
+  void run_stages(Inputs in, const endpoints::Pool& pool, Decision& decision, Explanation* why);
   bool run_stage(const Profile::Stage& stage, const Inputs& in, const endpoints::Pool& pool, const Decision& decision,
                  PluginTimer timer);
   void pick(const Profile& by, const Inputs& in, PluginTimer timer);
@@ -300,8 +300,9 @@ bool Router::State::filter(const Profile& by, const Inputs& in, PluginTimer time
   return !candidates.empty();
 }
 
-void Router::State::run_stages(const Inputs& in, const endpoints::Pool& pool, Decision& decision, Explanation* why) {
+void Router::State::run_stages(Inputs in, const endpoints::Pool& pool, Decision& decision, Explanation* why) {
   const PluginTimer timer(options, why);
+  in.peer = candidates.front().endpoint;
   if (run_stage(profile.encode, in, pool, decision, timer)) {
     encode.clear();
     const size_t choices = std::min(profile.encode.profile->picker->choices(), candidates.size());

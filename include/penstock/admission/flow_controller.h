@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "penstock/admission/options.h"
+#include "penstock/admission/programs.h"
 #include "penstock/admission/saturation.h"
 #include "penstock/base/intrusive_list.h"
 #include "penstock/routing/least_work.h"
@@ -28,6 +29,9 @@ namespace penstock::admission {
 
 struct Band;
 struct Flow;
+
+// The fairness id of requests that bring none.
+constexpr std::string_view default_flow = "default-flow";
 
 struct WeighedTag {};
 // One waiting request: a part of its owner, who fills it in, must not change it while it waits, and removes it from the
@@ -63,6 +67,7 @@ struct TurnTag {};
 struct Flow : ListNode<TurnTag> {
   explicit Flow(Band& of) : band(of) {}
   Band& band;
+  Programs::Key program = 0;
   std::map<std::string, Flow, std::less<>>::iterator self;
   std::set<Waiter*, Earlier> waiters;
 };
@@ -70,6 +75,7 @@ struct Band {
   BandOptions options;
   size_t requests = 0;
   uint64_t bytes = 0;
+  uint32_t looks = 0;  // UsageLimit::reflective: looks at it while it was above its ceiling
   std::map<std::string, Flow, std::less<>> flows;
   IntrusiveList<Flow, TurnTag> turns;  // whose turn is next at the front
 };
@@ -79,8 +85,9 @@ class FlowController {
   // Of those that wait, so many are weighed again when there is room.
   static constexpr size_t weighed_again = 8;
 
-  // Without an index requests cost what they did when they came.
-  explicit FlowController(const FlowOptions& options, const routing::PrefixIndex* index = nullptr);
+  // Without an index requests cost what they did when they came; without programs none has had anything.
+  explicit FlowController(const FlowOptions& options, const routing::PrefixIndex* index = nullptr,
+                          const Programs* programs = nullptr);
   ~FlowController();
   FlowController(const FlowController&) = delete;
 
@@ -102,21 +109,41 @@ class FlowController {
  private:
   using Bands = std::map<int, Band, std::greater<>>;  // highest first
 
-  BandOptions options_of(int priority) const;
+  // What next() looks at a band with.
+  struct Look {
+    const endpoints::Pool* pool;
+    Instant now;
+    uint32_t on_their_way;
+    double ceiling = 1;  // of the band
+  };
+  // A flow that may be next, by what its program has had.
+  struct Contender {
+    Waiter* head;
+    double had, waited;  // tokens or turns; seconds
+  };
+
   int64_t key_of(const Waiter& waiter, Ordering ordering) const;
   void insert(Waiter& waiter, Band& band);
-  Waiter* next_of(Band& band, const endpoints::Pool* pool, Instant now, uint32_t on_their_way);
+  double ceiling_of(int priority, Band& band, const endpoints::Pool* pool, Instant now);
+  Waiter* next_of(Band& band, const Look& look);
+  Waiter* next_by_turns(Band& band, const Look& look);
+  Waiter* best_of(const Band& band);
+  Contender contender(const Flow& flow, Fairness fairness, Instant now) const;
+  Waiter* neediest(const Band& band, Instant now);
+  bool is_full(const Waiter& waiter) const;
   void weigh_some(const endpoints::Pool& pool, Instant now);
-  bool may_go(const Waiter& waiter, const endpoints::Pool* pool, Instant now, uint32_t on_their_way);
+  bool may_go(const Waiter& waiter, const Look& look);
 
   FlowOptions options_;
   SaturationDetector detector_;
+  const Programs* const programs_;
   std::optional<routing::LeastWork> scales_;
   Bands bands_;
   IntrusiveList<Waiter, WeighedTag> weighed_;  // all; whose weight is oldest at the front
   size_t requests_ = 0;
   uint64_t bytes_ = 0, numbers_ = 0;
   std::vector<std::string_view> full_;  // scratch: models that the pool has no room for
+  std::vector<Contender> contenders_;   // scratch
 };
 
 }  // namespace penstock::admission

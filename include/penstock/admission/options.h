@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "penstock/base/time.h"
@@ -37,6 +38,48 @@ enum class Ordering : uint8_t {
 enum class Fairness : uint8_t {
   round_robin,    // EPC: round-robin-fairness-policy: each in turn
   global_strict,  // EPC: global-strict-fairness-policy (the default there): the best request of all flows
+  least_service,  // EPC: program-aware-fairness, strategy las: who has had the fewest tokens lately, and waited longest
+  turn_priority,  // EPC: the same, strategy turn-priority: who has sent the most requests, and waited longest
+};
+
+// EPC: parameters of program-aware-fairness. What a fairness id has had is counted once for all bands (programs.h).
+struct ProgramOptions {
+  double service_weight = 0.8, wait_weight = 0.2;  // las: lasWeightService, lasWeightHeadWait
+  double half_life = 60;                           // seconds: lasHalfLifeSeconds; 0: what it has had never fades
+  double wait_turns = 0.5;             // turn-priority: turnPriorityTimeWeight: turns for a second of waiting
+  Duration inactivity = seconds(120);  // turnPriorityInactivitySeconds: a longer pause begins at turn one; 0: none does
+  Duration forget_after = seconds(3600);  // evictionTtlSeconds; 0: never, while there is room
+  bool operator==(const ProgramOptions&) const = default;
+};
+
+// EPC: usageLimitPolicyPluginRef. How full a pool may be for requests of a lower priority, so that there is room left
+// for those of a higher one.
+enum class UsageLimit : uint8_t {
+  same,        // static-usage-limit-policy: for all the same, DetectorOptions::usage_limit
+  by_rank,     // priority-holdback-policy, domain rank: from `most` for the highest to `least` in equal steps
+  by_value,    // ..., domain value: in proportion to the priorities' numbers
+  listed,      // ..., domain explicit: as listed, and else 0: nothing goes
+  reflective,  // soft-reflective-ceiling-policy: the lower and the fuller, the rarer
+};
+
+// Where a priority stands among those that there are.
+struct Rank {
+  uint32_t above = 0;  // how many are higher
+  uint32_t count = 1;
+  int highest = 0, lowest = 0;
+  void meet(int own, int other);  // counts another one, once each
+};
+
+struct UsageLimits {
+  UsageLimit kind = UsageLimit::same;
+  double least = 0, most = 1;
+  struct Ceiling {
+    int priority = 0;
+    double ceiling = 0;
+  };
+  std::vector<Ceiling> listed;
+  // How full the pool may be, 1: as full as the detector says. `reflective` may let some go beyond it.
+  double ceiling(int priority, const Rank& rank) const;
 };
 
 struct DetectorOptions {
@@ -66,6 +109,7 @@ struct BandOptions {
   size_t bytes_max = 1'000'000'000;           // flow_control.band_bytes     EPC: maxBytes; 0: no limit
   Ordering ordering = Ordering::least_work;   // flow_control.ordering       EPC: orderingPolicyRef
   Fairness fairness = Fairness::round_robin;  // flow_control.fairness       EPC: fairnessPolicyRef
+  std::optional<Duration> ttl;                // else FlowOptions::ttl       EPC: defaultRequestTTL
   bool operator==(const BandOptions&) const = default;
 };
 
@@ -85,18 +129,29 @@ struct FlowOptions {
   // How long a request may wait (503 then). 0: as long as its client does.
   Duration ttl = seconds(600);  // flow_control.ttl   EPC: flowControl.defaultRequestTTL (0 there)
   // How long a request may wait for a pool without a single endpoint to use (scale from zero; 503 then). 0: not at all.
-  Duration no_endpoint_ttl{0};      // flow_control.no_endpoint_ttl   EPC: flowControl.noEndpointRequestTTL (llm-d)
-  size_t requests_max = 0;          // flow_control.requests          EPC: flowControl.maxRequests; 0: no limit
-  size_t bytes_max = 0;             // flow_control.bytes             EPC: flowControl.maxBytes; 0: no limit
-  BandOptions band;                 // of every priority not listed   EPC: flowControl.defaultPriorityBand
-  bool band_given = false;          // EPC: it was: negative priorities that are not listed may wait, too
-  std::vector<PriorityBand> bands;  // EPC: flowControl.priorityBands
+  Duration no_endpoint_ttl{0};  // flow_control.no_endpoint_ttl   EPC: flowControl.noEndpointRequestTTL (llm-d)
+  size_t requests_max = 0;      // flow_control.requests          EPC: flowControl.maxRequests; 0: no limit
+  size_t bytes_max = 0;         // flow_control.bytes             EPC: flowControl.maxBytes; 0: no limit
+  BandOptions band;             // of every priority not listed   EPC: flowControl.defaultPriorityBand
+  bool band_given = false;      // EPC: it was: negative priorities that are not listed may wait, too
+  // Of every negative priority not listed, which then may wait. Nothing: as `band` and band_given say.
+  std::optional<BandOptions> negative_band;  // EPC: flowControl.defaultNegativePriorityBand
+  std::vector<PriorityBand> bands;           // EPC: flowControl.priorityBands
+
+  UsageLimits usage;  // EPC: flowControl.usageLimitPolicyPluginRef
+  ProgramOptions programs;
 
   // Requests of negative priority wait only where a band is made for them. Others wait in `band` at least.
   bool may_wait(int priority) const {
-    if (!enabled || priority >= 0 || band_given) return enabled;
+    if (!enabled || priority >= 0 || band_given || negative_band) return enabled;
     return std::any_of(bands.begin(), bands.end(), [=](const PriorityBand& one) { return one.priority == priority; });
   }
+  const BandOptions& options_of(int priority) const;
+  Duration ttl_of(int priority) const { return options_of(priority).ttl.value_or(ttl); }
+  // Of this priority among those of `bands`.
+  Rank rank_of(int priority) const;
+  // A band goes by what its programs have had.
+  bool counts_programs() const;
 };
 
 }  // namespace penstock::admission

@@ -27,8 +27,10 @@ class SaturationDetector {
  public:
   explicit SaturationDetector(const DetectorOptions& options) : options_(options) {}
 
-  // Counts no further than `enough`.
-  Room room(const endpoints::Pool& pool, const Demand& demand, Instant now, uint32_t enough = 1) const;
+  // Counts no further than `enough`. With a lower `ceiling` than 1 the pool is full for these requests before it is
+  // for others: UsageLimits::ceiling().
+  Room room(const endpoints::Pool& pool, const Demand& demand, Instant now, uint32_t enough = 1,
+            double ceiling = 1) const;
   // 1 and more: saturated. For people: late_binding says how full the least full endpoint is, the others the mean. 1
   // when there is no endpoint.
   double saturation(const endpoints::Pool& pool, Instant now) const;

@@ -39,6 +39,7 @@ struct Options {
   uint32_t prefix_tokens_max = 0;      // the reach of prefix matching, if given in tokens; 0: prefix.blocks_max
   uint32_t output_tokens_guess = 256;  // reserved for a request that names no limit
   admission::FlowOptions flow;
+  std::vector<std::string> identity_headers;  // whose value is the fairness id of requests that say none
 };
 constexpr uint32_t attempts_limit = 8;  // the most that retry.attempts may say
 

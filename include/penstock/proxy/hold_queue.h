@@ -19,6 +19,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string_view>
 
 #include "penstock/admission/flow_controller.h"
@@ -109,9 +110,14 @@ class HoldQueue {
   void close();
   bool closed() const { return closed_.load(std::memory_order_relaxed); }
 
+  // What programs have had; null: no band of the options that this was made with goes by it. Any thread, without the
+  // lock.
+  admission::Programs* programs() { return programs_ ? &*programs_ : nullptr; }
+
  private:
   struct Queue {
-    Queue(const admission::FlowOptions& options, const routing::PrefixIndex* index) : flow(options, index) {}
+    Queue(const admission::FlowOptions& options, const routing::PrefixIndex* index, const admission::Programs* programs)
+        : flow(options, index, programs) {}
     admission::FlowController flow;
     uint32_t on_their_way = 0;  // let go, not routed yet
   };
@@ -122,6 +128,7 @@ class HoldQueue {
   net::Clock& clock_;
   HoldObserver* const observer_;
   const routing::PrefixIndex* const index_;
+  std::optional<admission::Programs> programs_;
   std::atomic<size_t> waiting_{0};   // in all queues; not those on their way
   std::atomic<bool> closed_{false};  // set under mutex_, once
   std::mutex mutex_;

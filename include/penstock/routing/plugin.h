@@ -26,6 +26,7 @@ enum class PluginKind : uint8_t {
   profile_handler,
   decider,      // whether a stage runs
   admitter,     // of requests of negative priority
+  screener,     // filters before the profiles do, for all of them alike
   detector,     // of saturation; in a profile it filters
   saturation,   // of saturation only
   flow,         // a policy of flow control
@@ -42,6 +43,8 @@ enum class ParameterType : uint8_t {
   text,
   choice,
   texts,
+  numbers,  // a map of whole numbers to numbers
+  caps,     // a list of `metric` (one of `words`) with its `maxValue`
   selector,
   on,   // boolean, and it is always true: false is accepted without effect, `note` says why
   off,  // likewise
@@ -68,8 +71,10 @@ std::span<const PluginInfo> plugin_types();
 const PluginInfo* find_plugin_type(std::string_view type);  // also by an older name; null: there is none
 bool runs_in_profile(PluginKind kind);
 
-// Booleans, numbers (durations: seconds), text, lists of text.
-using ParameterValue = std::variant<bool, double, std::string, std::vector<std::string>>;
+// Booleans, numbers (durations: seconds), text, lists of text, numbers by priority in the order of that, highest first.
+using NumbersByPriority = std::vector<std::pair<int, double>>;
+using Caps = std::vector<std::pair<std::string, double>>;
+using ParameterValue = std::variant<bool, double, std::string, std::vector<std::string>, NumbersByPriority, Caps>;
 
 struct PluginSpec {
   std::string name;
@@ -82,10 +87,15 @@ struct PluginSpec {
   double number(std::string_view parameter, double otherwise) const;
   std::string text(std::string_view parameter, std::string_view otherwise = {}) const;
   std::vector<std::string> texts(std::string_view parameter) const;
+  NumbersByPriority numbers(std::string_view parameter) const;
+  Caps caps(std::string_view parameter) const;
 };
 
 // Of a concurrency-detector: "requests" or "tokens", in either spelling.
 std::string concurrency_mode(const PluginSpec& detector);
+
+// Of a disaggregatedset-rollout-screener: the roles that a revision must have, in either spelling.
+std::vector<std::string> rollout_roles(const PluginSpec& screener);
 
 struct ProfileSpec {
   struct Use {
@@ -140,6 +150,7 @@ struct SchedulingSpec {
   std::optional<PredictionSpec> prediction;  // nothing: as PredictionSpec says, where a plugin needs any
   MediaSpec media;
   std::vector<PluginSpec> admitters;
+  std::optional<PluginSpec> screener;
 };
 std::unique_ptr<Profile> make_profile(const SchedulingSpec& spec);
 

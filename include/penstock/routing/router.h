@@ -44,8 +44,9 @@ struct Inputs {
   const Features& features;
   Instant now;
   Random& random;
-  Duration metrics_stale_after = seconds(2);  // older metrics count as unknown
-  double prefix_uses = 0;                     // lately, of the longest prefix that any candidate holds
+  Duration metrics_stale_after = seconds(2);      // older metrics count as unknown
+  double prefix_uses = 0;                         // lately, of the longest prefix that any candidate holds
+  const endpoints::EndpointView* peer = nullptr;  // in a stage: the endpoint that the request itself goes to
 };
 
 struct Decision;

@@ -19,11 +19,13 @@ namespace {
 namespace fs = std::filesystem;
 
 std::string describe_band(const admission::BandOptions& band) {
-  const char* const fairness[] = {"round-robin-fairness-policy", "global-strict-fairness-policy"};
+  const char* const fairness[] = {"round-robin-fairness-policy", "global-strict-fairness-policy",
+                                  "program-aware-fairness (las)", "program-aware-fairness (turn-priority)"};
   const char* const ordering[] = {"least-work-ordering-policy", "fcfs-ordering-policy", "edf-ordering-policy",
                                   "slo-deadline-ordering-policy"};
   return std::to_string(band.bytes_max) + " bytes, " + std::to_string(band.requests_max) + " requests, " +
-         fairness[static_cast<size_t>(band.fairness)] + ", " + ordering[static_cast<size_t>(band.ordering)];
+         fairness[static_cast<size_t>(band.fairness)] + ", " + ordering[static_cast<size_t>(band.ordering)] +
+         (band.ttl ? ", TTL " + std::to_string(to_seconds(*band.ttl)) + " s" : "");
 }
 
 std::string describe_rule(const routing::StageRule& rule) {
@@ -35,6 +37,23 @@ std::string number(double value) {
   char text[32];
   std::snprintf(text, sizeof text, "%g", value);
   return text;
+}
+
+std::string describe_usage(const admission::FlowOptions& flow) {
+  const char* const kinds[] = {"same", "by rank", "by value", "listed", "reflective"};
+  std::string out = std::string("ceilings: ") + kinds[static_cast<size_t>(flow.usage.kind)];
+  for (const admission::PriorityBand& band : flow.bands) {
+    const double ceiling = flow.usage.ceiling(band.priority, flow.rank_of(band.priority));
+    out += ", " + std::to_string(band.priority) + ": " + number(ceiling);
+  }
+  return out + '\n';
+}
+
+std::string describe_programs(const admission::ProgramOptions& programs) {
+  return "programs: service " + number(programs.service_weight) + ", wait " + number(programs.wait_weight) +
+         ", half-life " + number(programs.half_life) + " s, turns a second " + number(programs.wait_turns) +
+         ", inactive after " + number(to_seconds(programs.inactivity)) + " s, forgotten after " +
+         number(to_seconds(programs.forget_after)) + " s\n";
 }
 
 std::string describe(const EndpointPicker& picker) {
@@ -79,6 +98,10 @@ std::string describe(const EndpointPicker& picker) {
          std::to_string(flow.requests_max) + " requests, TTL " + number(to_seconds(flow.ttl)) + " s, " +
          number(to_seconds(flow.no_endpoint_ttl)) + " s without endpoints, aging " + number(flow.aging_seconds) + '\n';
   out += "band: " + describe_band(flow.band) + '\n';
+  if (flow.negative_band) out += "negative band: " + describe_band(*flow.negative_band) + '\n';
+  if (flow.usage.kind != admission::UsageLimit::same) out += describe_usage(flow);
+  if (flow.counts_programs()) out += describe_programs(flow.programs);
+  for (const std::string& name : picker.identity_headers) out += "identity: " + name + '\n';
   for (const admission::PriorityBand& band : flow.bands) {
     out += "band " + std::to_string(band.priority) + ": " + describe_band(band.options) + '\n';
   }

@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 
 #include <string>
+#include <vector>
 
 #include "penstock/http/parser.h"
 
@@ -99,6 +100,23 @@ TEST_CASE("a request without an id gets a random UUID") {
   }
   CHECK(id[14] == '4');
   CHECK(std::string_view("89ab").find(id[19]) != std::string_view::npos);
+}
+
+TEST_CASE("who says no fairness id has that of the first field that names a session") {
+  const std::vector<std::string> names = {"x-mine", "Session-Id", "session_id"};
+  const auto identified = [&](const std::string& fields) {
+    const Parsed parsed(http::Parser::Kind::request, "POST / HTTP/1.1\r\nhost: h\r\n" + fields + "\r\n");
+    Random random(1);
+    ForwardedHead head;
+    head.assign(parsed.head(), "10.0.0.9", random, names);
+    return head.fairness_id;
+  };
+  CHECK(identified("").empty());
+  CHECK(identified("session_id: c\r\nsession-id: b\r\n") == "b");
+  CHECK(identified("session-id: b\r\nX-Mine: \r\n") == "b");
+  CHECK(identified("session-id: b\r\nX-Mine: a\r\n") == "a");
+  CHECK(identified("session_id: c\r\n") == "c");
+  CHECK(identified("x-gateway-inference-fairness-id: tenant\r\nx-mine: a\r\n") == "tenant");
 }
 
 TEST_CASE("fields for the gateway are obeyed and not forwarded") {

@@ -1,0 +1,61 @@
+// What each program has had of the pool: the requests of one agent, or of one workflow, that share a fairness id. For
+// the two fairness policies that go by it (Fairness::least_service, Fairness::turn_priority).
+//
+// One table of fixed size for the process: 65,536 programs in 2 MiB. Where eight of them fall into one place and a
+// ninth comes, the one that was quiet for longest and has nothing in flight is forgotten. Any thread, without a lock;
+// threads that count at once for a program that is just being forgotten may lose a count, never more.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string_view>
+
+#include "penstock/admission/options.h"
+
+namespace penstock::admission {
+
+class Programs {
+ public:
+  using Key = uint64_t;
+  static Key key_of(std::string_view fairness_id);
+
+  // A request in flight, for finished().
+  struct Ticket {
+    Key key = 0;  // 0: it is not counted
+    uint32_t slot = 0;
+  };
+
+  explicit Programs(const ProgramOptions& options);
+
+  // A request of this program goes to an endpoint.
+  Ticket started(Key key, Instant now);
+  // It has ended, and cost so many tokens.
+  void finished(Ticket ticket, double tokens, Instant now);
+
+  // Tokens that it has had, faded. 0 for one that is not known.
+  double service(Key key, Instant now) const;
+  // The turn that a request which arrived then is: one more than requests were sent before. 1 for a program that is not
+  // known, and after a pause of more than `inactivity`.
+  uint32_t turn(Key key, Instant arrived, Instant now) const;
+
+ private:
+  static constexpr uint32_t ways = 8, sets = 8192;
+  struct Slot {
+    std::atomic<Key> key{0};
+    std::atomic<uint32_t> started{0};
+    std::atomic<int32_t> in_flight{0};
+    std::atomic<int64_t> last{0};      // Instant of its last start or end
+    std::atomic<uint64_t> service{0};  // tokens (float), and the time to which they are faded (sixteenths of a second)
+  };
+
+  const Slot* find(Key key, Instant now) const;
+  Slot* seat(Key key);
+  bool forgotten(const Slot& slot, Instant now) const;
+  double faded(uint64_t packed, uint32_t at) const;
+
+  const ProgramOptions options_;
+  std::unique_ptr<Slot[]> slots_;
+};
+
+}  // namespace penstock::admission
