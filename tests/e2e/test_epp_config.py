@@ -192,26 +192,32 @@ schedulingProfiles:
     plugins: [{pluginRef: decode-filter}, {pluginRef: prefix-cache-scorer}]
 """
 
-    def test_the_decoding_server_is_told_who_prefills(self):
-        decode, prefill = self.fake(), self.fake()
+    def disaggregated(self, text, pods):
+        """A gateway before pods of one pool: their names, model servers and labels."""
         folder = self.directory()
-        ports = f"[{{number: {decode.port}}}, {{number: {prefill.port}}}]"
-        text = (
+        ports = ", ".join(f"{{number: {fake.port}}}" for _, fake, _ in pods)
+        objects = (
             "apiVersion: inference.networking.k8s.io/v1\nkind: InferencePool\nmetadata: {name: pool}\n"
-            "spec: {selector: {matchLabels: {app: vllm}}, targetPorts: %s,"
+            "spec: {selector: {matchLabels: {app: vllm}}, targetPorts: [%s],"
             " endpointPickerRef: {name: epp, port: {number: 9002}}}\n" % ports
         )
-        for role, fake in (("decode", decode), ("prefill", prefill)):
-            text += (
-                f"---\napiVersion: v1\nkind: Pod\nmetadata:\n  name: {role}\n"
-                f"  labels: {{app: vllm, llm-d.ai/role: {role}}}\n"
+        for name, fake, labels in pods:
+            objects += (
+                f"---\napiVersion: v1\nkind: Pod\nmetadata:\n  name: {name}\n"
+                f"  labels: {{app: vllm, {labels}}}\n"
                 f"  annotations: {{inference.networking.k8s.io/active-ports: '{fake.port}'}}\n"
                 "status: {phase: Running, podIP: 127.0.0.1, conditions: [{type: Ready, status: 'True'}]}\n"
             )
         with open(os.path.join(folder, "pool.yaml"), "w", encoding="utf-8") as file:
-            file.write(text)
-        gateway = self.gateway(flags=["--manifests", folder, "--epp-config", self.write(self.TEXT)])
-        gateway.wait_pods(2)
+            file.write(objects)
+        gateway = self.gateway(flags=["--manifests", folder, "--epp-config", self.write(text)])
+        gateway.wait_pods(len(pods))
+        return gateway
+
+    def test_the_decoding_server_is_told_who_prefills(self):
+        decode, prefill = self.fake(), self.fake()
+        pods = [("decode", decode, "llm-d.ai/role: decode"), ("prefill", prefill, "llm-d.ai/role: prefill")]
+        gateway = self.disaggregated(self.TEXT, pods)
 
         prompt = "A prompt that is long enough to be computed elsewhere. " * 8
         forged = [("x-prefiller-host-port", "192.0.2.1:1"), ("x-encoder-hosts-ports", "192.0.2.1:1")]
@@ -233,6 +239,41 @@ schedulingProfiles:
             found = {(labels["model_name"], labels["decision_type"]): value for labels, value in series}
             self.assertEqual(sum(found.values()), 3, found)
             self.assertEqual({decision: value for (_, decision), value in found.items()}, {"prefill-decode": 1, "decode-only": 2})
+
+    def test_while_a_set_is_rolled_out_one_revision_serves_a_request(self):
+        text = """plugins:
+  - type: disaggregatedset-rollout-screener
+    parameters:
+      scope: {labelSelector: "disaggregatedset.x-k8s.io/name=mine"}
+      revisionGating: {mode: sum, requiredRoles: [prefill, decode]}
+  - {type: disagg-profile-handler, parameters: {deciders: {prefill: always-disagg-pd-decider}}}
+  - {type: always-disagg-pd-decider}
+  - {type: prefill-filter}
+  - {type: decode-filter}
+  - {type: random-picker}
+schedulingProfiles:
+  - {name: prefill, plugins: [{pluginRef: prefill-filter}, {pluginRef: random-picker}]}
+  - {name: decode, plugins: [{pluginRef: decode-filter}, {pluginRef: random-picker}]}
+"""
+        of = "disaggregatedset.x-k8s.io"
+        fakes = {(revision, role): self.fake() for revision in ("old", "new") for role in ("prefill", "decode")}
+        pods = [
+            (f"{revision}-{role}", fake, f"{of}/name: mine, {of}/revision: {revision}, {of}/role: {role}, llm-d.ai/role: {role}")
+            for (revision, role), fake in fakes.items()
+        ]
+        gateway = self.disaggregated(text, [pod for pod in pods if pod[0] != "new-prefill"])
+        for _ in range(10):  # the new revision cannot serve anybody yet
+            self.assertTrue(self.endpoint_of(gateway).startswith("old-decode"))
+        gateway = self.disaggregated(text, pods)
+        for _ in range(30):
+            self.endpoint_of(gateway)
+        for revision in ("old", "new"):
+            requests = [r for r in fakes[revision, "decode"].requests if r.path == "/v1/completions"]
+            self.assertGreater(len(requests), 0)
+            self.assertEqual(
+                {name for r in requests for name in r.header_all("x-prefiller-host-port")},
+                {fakes[revision, "prefill"].address},
+            )
 
 
 class PredictedLatency(EppConfig):
