@@ -1,10 +1,8 @@
 """Who goes first, and how far, by what an EndpointPickerConfig says of programs and of priorities."""
 
-import os
-
 import harness
 from harness import E2E, completion, request_bytes, wait_for
-from test_flow import DROPPED, OBJECTIVE, POOL, QUEUE_SIZE
+from test_flow import DROPPED, OBJECTIVE, QUEUE_SIZE
 
 CONFIG = """routing:
   endpoint_picker:
@@ -23,11 +21,10 @@ CONFIG = """routing:
 class Fairness(E2E):
     def start(self, flow, room=1, strategy="las", objectives=()):
         self.sim_ = self.sim("--decode-ms", "2")
-        path = os.path.join(self.directory(), "objects.yaml")
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(POOL.replace("PORT", str(self.sim_.port)))
-            for name, priority in objectives:
-                file.write(OBJECTIVE.replace("NAME", name).replace("PRIORITY", str(priority)))
+        text = harness.pool_manifest(self.sim_.port)
+        for name, priority in objectives:
+            text += OBJECTIVE.replace("NAME", name).replace("PRIORITY", str(priority))
+        path = self.file("objects.yaml", text)
         config = CONFIG.replace("ROOM", str(room)).replace("STRATEGY", strategy).replace("FLOW", flow)
         self.gw = self.gateway([], config, flags=("--manifests", path))
         self.gw.wait_pods(1)
