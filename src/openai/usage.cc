@@ -100,6 +100,7 @@ bool worth_parsing(std::string_view data) {
 
 struct Seen {
   bool error = false, usage = false, choices = false, reason = false;
+  uint32_t error_code = 0;
 };
 
 // Reads one event or answer into an observer's fields. Anything of an unexpected shape is passed over.
@@ -157,6 +158,12 @@ class Reader {
     }
     if (key == "error") {
       seen_.error = seen_.error || kind(value) == '{' || kind(value) == '"';
+      return each_field(value, [this](std::string_view name, ondemand::value field) {
+        if (name == "code") read_number(field, [this](uint32_t number) { seen_.error_code = number; });
+        return true;
+      });
+    } else if (top && key == "code") {
+      read_number(value, [this](uint32_t number) { seen_.error_code = number; });
     } else if (top && (key == "object" || key == "type")) {
       seen_.error = seen_.error || value.raw_json_token().starts_with(R"("error")");
     } else if (top && (key == "response" || key == "message" || key == "delta")) {
@@ -301,7 +308,7 @@ AnswerObserver::~AnswerObserver() = default;
 void AnswerObserver::reset() {
   usage_.reset();
   finish_reason_.clear();
-  done_ = false;
+  done_ = server_failed_ = false;
 }
 
 AnswerObserver::Kind AnswerObserver::on_event(std::string_view name, std::string_view data) {
@@ -336,7 +343,11 @@ AnswerObserver::Kind AnswerObserver::on_event(std::string_view name, std::string
     done_ = true;
     return Kind::done;
   }
-  if (meaning == Name::failed || reader.seen().error) return Kind::error;
+  if (meaning == Name::failed || reader.seen().error) {
+    const uint32_t code = reader.seen().error_code;
+    server_failed_ = server_failed_ || code < 400 || code >= 500;
+    return Kind::error;
+  }
   if (!whole) return Kind::other;
   if (reader.seen().choices) return Kind::content;
   return reader.seen().usage && name != "message_start" ? Kind::usage_only : Kind::other;

@@ -185,6 +185,8 @@ const char* to_string(AttemptFailure failure) {
       return "first_byte_timeout";
     case AttemptFailure::bad_response:
       return "bad_response";
+    case AttemptFailure::status_500:
+      return "status_500";
     case AttemptFailure::status_502:
       return "status_502";
     case AttemptFailure::status_503:
@@ -207,6 +209,10 @@ const char* to_string(AttemptFailure failure) {
       return "no_socket";
     case AttemptFailure::probe_failed:
       return "probe_failed";
+    case AttemptFailure::error_event:
+      return "error_event";
+    case AttemptFailure::aborted:
+      return "aborted";
   }
   return "bad_response";
 }

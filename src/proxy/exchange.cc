@@ -345,7 +345,7 @@ void Exchange::on_connected() {
 // ---- the answer ----
 
 void Exchange::on_response_head(http::Head& head) {
-  if (const auto failure = attempt_failure_of(head.status); failure.has_value()) {
+  if (const auto failure = worth_another(head.status)) {
     if (try_again(*failure)) return;
   } else if (head.status >= 500) {
     penalise(routing::FailureKind::soft);
@@ -379,6 +379,7 @@ void Exchange::on_response_data(std::string_view decoded) {
   }
   if (framing_ == Framing::whole) return gather(decoded);
   watch_.feed(decoded, context_.loop.now());
+  if (!answer_started_ && leave_given_up()) return;
   if (framing_ == Framing::until_close || framing_ == Framing::chunked) relay_reframed(decoded);
 }
 
@@ -428,102 +429,19 @@ void Exchange::on_response_end() {
   attempt_deadline_.cancel();
   if (!relay_end()) return;
   watch_.end();
+  const std::optional<AttemptFailure> failure = given_up();
+  if (failure && !given_up_) {  // in the middle of it
+    context_.observer.attempt_failed(*failure, false);
+    if (*failure == AttemptFailure::error_event) penalise(routing::FailureKind::soft);
+  }
+  if (failure) reason_ = to_string(*failure);
   // Not before: an endpoint whose streams all break has sent as many good heads.
-  if (status_ < 500) routing::report_success(*endpoint_, context_.loop.now(), context_.options.ejection);
+  if (status_ < 500 && !failure) routing::report_success(*endpoint_, context_.loop.now(), context_.options.ejection);
   downstream::Connection& client = *client_;
   client_ = nullptr;
   const bool keep_alive = answer_keep_alive_;
-  finish(status_ >= 500 ? Outcome::endpoint_error : Outcome::ok);
+  finish(status_ >= 500 || failure ? Outcome::endpoint_error : Outcome::ok);
   client.finish_response(keep_alive ? downstream::After::keep_alive : downstream::After::close);
-}
-
-// ---- failures ----
-
-void Exchange::on_response_failed(upstream::Failure failure, bool received, bool reused) {
-  const bool whole_chunks = attempt_->between_chunks();
-  attempt_ = nullptr;
-  attempt_deadline_.cancel();
-  const bool silent = !received && (failure == upstream::Failure::reset || failure == upstream::Failure::closed);
-  if (reused && silent && !answer_started_) {
-    // The endpoint closed an idle connection just as we used it. It has not seen the request: the same endpoint, on a
-    // fresh connection, is no second attempt.
-    context_.observer.attempt_failed(AttemptFailure::reuse_race, true);
-    fresh_connection_ = true;
-    stage_ = Stage::connect;
-    return advance();
-  }
-  const AttemptFailure reason = attempt_failure_of(failure, answer_started_);
-  if (answer_started_) return break_stream(reason, whole_chunks);
-  if (error_of(reason) == ErrorCode::connect_failed) gateway_.report_unreachable(*endpoint_);
-  if (reason == AttemptFailure::no_socket) context_.observer.limit_hit("descriptors");
-  if (try_again(reason)) return;
-  refuse(last_failure_);
-}
-
-void Exchange::penalise(routing::FailureKind kind) {
-  const bool ejected = routing::report_failure(*endpoint_, kind, context_.loop.now(), context_.options.ejection);
-  if (!ejected) return;
-  context_.client.drop_idle(endpoint_->slot);
-  context_.observer.endpoint_ejected(*endpoint_);
-}
-
-bool Exchange::anybody_left() {
-  routing::Features any;
-  any.model = routed_model();
-  any.header_fields = head_.fields;
-  any.test_endpoints = head_.test_endpoints;
-  return decide(any, context_.loop.now(), nullptr).endpoint != nullptr;
-}
-
-// Whether attempts and budget allow another endpoint, and there is one: what it takes of the budget is taken then.
-// The budget is for pools that fail under their load. An endpoint that died has left its requests to the others in any
-// case: the first retry of each is free, however many there are at once.
-bool Exchange::may_go_elsewhere(AttemptFailure failure) {
-  // It may fail twice: by its status, which was good enough for want of another endpoint, and then before its body.
-  if (tried_count_ == 0 || tried_[tried_count_ - 1] != endpoint_) {
-    PENSTOCK_ASSERT(tried_count_ < tried_.size());
-    tried_[tried_count_++] = endpoint_;
-  }
-  if (attempts_ >= attempts_max_ || !anybody_left()) return false;
-  return (attempts_ == 1 && left_by(failure)) || context_.retries.try_take(context_.loop.now());
-}
-
-void Exchange::go_elsewhere() {
-  if (attempt_ != nullptr) attempt_->cancel();
-  attempt_ = nullptr;
-  attempt_deadline_.cancel();
-  reservation_.release();
-  prefill_reservation_.release();
-  gateway_.room_made();
-  fresh_connection_ = false;
-  answer_head_.clear();
-  watch_.reset();
-  gathered_.reset();
-  stage_ = Stage::route;
-  advance();
-}
-
-// An attempt failed before the first body byte: moves to the next-best endpoint if attempts and budget allow.
-// False: it may not, and nothing of the attempt was undone but its penalty. True: the exchange goes on or has ended.
-bool Exchange::try_again(AttemptFailure failure) {
-  // Another endpoint may have an idle connection for us; and a route's own limit says little about an endpoint.
-  if (failure != AttemptFailure::no_socket && failure != AttemptFailure::attempt_timeout) {
-    penalise(kind_of(failure));
-  }
-  last_failure_ = error_of(failure);
-  const bool again = may_go_elsewhere(failure);
-  context_.observer.attempt_failed(failure, again);
-  if (again) go_elsewhere();
-  return again;
-}
-
-// No penalty: the probe that took the endpoint out also brings it back. Where nobody else may answer, it is waited for.
-void Exchange::on_silent(uint32_t slot, uint32_t incarnation) {
-  if (attempt_ == nullptr || endpoint_->slot != slot || endpoint_->incarnation != incarnation) return;
-  if (!may_go_elsewhere(AttemptFailure::probe_failed)) return;
-  last_failure_ = error_of(AttemptFailure::probe_failed);
-  context_.observer.attempt_failed(AttemptFailure::probe_failed, true);
-  go_elsewhere();
 }
 
 }  // namespace penstock::proxy

@@ -119,6 +119,9 @@ class Exchange final : public net::Disposable,
   void gather(std::string_view decoded);
   bool relay_whole();
   bool relay_end();
+  std::optional<AttemptFailure> worth_another(uint16_t status) const;
+  std::optional<AttemptFailure> given_up() const;
+  bool leave_given_up();
   bool try_again(AttemptFailure failure);
   bool may_go_elsewhere(AttemptFailure failure);
   void go_elsewhere();
@@ -172,6 +175,7 @@ class Exchange final : public net::Disposable,
   bool answer_started_ = false;  // a byte of the answer has gone to the client
   bool answer_keep_alive_ = false, running_ = false;
   bool restoring_ = false;  // the answer calls the model otherwise than the client does
+  bool given_up_ = false;   // the endpoint said so in its answer, which was counted, and goes to the client
   uint16_t status_ = 0;
   uint64_t response_bytes_ = 0;
   AnswerWatch watch_;

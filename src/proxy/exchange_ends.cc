@@ -242,7 +242,7 @@ void Exchange::reset() {
   gathered_.reset();
   priority_ = 0;
   head_request_ = request_complete_ = inference_ = fresh_connection_ = model_read_ = model_listed_ = starved_ = false;
-  answer_started_ = answer_keep_alive_ = running_ = restoring_ = false;
+  answer_started_ = answer_keep_alive_ = running_ = restoring_ = given_up_ = false;
   endpoint_ = nullptr;
   attempts_ = tried_count_ = planned_count_ = prompt_tokens_ = matched_blocks_ = prompt_blocks_ = prompt_block_tokens_ =
       0;

@@ -70,6 +70,7 @@ void Exchange::gather(std::string_view decoded) {
 
 bool Exchange::relay_whole() {
   watch_.feed(gathered_.view(), context_.loop.now());
+  if (leave_given_up()) return false;
   std::string& piece = context_.piece;
   piece.clear();
   restorer_.feed(gathered_.view(), piece);

@@ -26,19 +26,6 @@ AttemptFailure attempt_failure_of(upstream::Failure failure, bool in_body) {
   return AttemptFailure::bad_response;
 }
 
-std::optional<AttemptFailure> attempt_failure_of(uint16_t status) {
-  switch (status) {
-    case 502:
-      return AttemptFailure::status_502;
-    case 503:
-      return AttemptFailure::status_503;
-    case 504:
-      return AttemptFailure::status_504;
-    default:
-      return std::nullopt;
-  }
-}
-
 ErrorCode error_of(AttemptFailure failure) {
   switch (failure) {
     case AttemptFailure::connect_refused:
@@ -53,9 +40,12 @@ ErrorCode error_of(AttemptFailure failure) {
       return ErrorCode::endpoint_timeout;
     case AttemptFailure::bad_response:
       return ErrorCode::bad_endpoint_response;
+    case AttemptFailure::status_500:
     case AttemptFailure::status_502:
     case AttemptFailure::status_503:
     case AttemptFailure::status_504:
+    case AttemptFailure::error_event:
+    case AttemptFailure::aborted:
       return ErrorCode::endpoints_unavailable;
     default:
       return ErrorCode::endpoint_closed;
@@ -96,6 +86,9 @@ bool left_by(AttemptFailure failure) {
     case AttemptFailure::reset_before_response:
     case AttemptFailure::closed_before_response:
     case AttemptFailure::probe_failed:
+    case AttemptFailure::status_500:
+    case AttemptFailure::error_event:
+    case AttemptFailure::aborted:
       return true;
     default:
       return false;

@@ -1,9 +1,6 @@
 // What a failure of an attempt means: for the endpoint, for the client, for the metrics. Pure.
 #pragma once
 
-#include <cstdint>
-#include <optional>
-
 #include "penstock/proxy/error.h"
 #include "penstock/proxy/observer.h"
 #include "penstock/routing/router.h"
@@ -13,8 +10,6 @@ namespace penstock::proxy {
 
 // `in_body`: some of the answer has gone to the client.
 AttemptFailure attempt_failure_of(upstream::Failure failure, bool in_body);
-// Of an answer whose status says that another endpoint may do better.
-std::optional<AttemptFailure> attempt_failure_of(uint16_t status);
 
 // What the client is told when no other attempt follows.
 ErrorCode error_of(AttemptFailure failure);
@@ -23,7 +18,7 @@ ErrorCode error_of(routing::NoEndpoint why);
 // Hard: the endpoint itself is in trouble at once; soft: it may be this request's fault.
 routing::FailureKind kind_of(AttemptFailure failure);
 
-// Whether the endpoint does no more work for the request: it is gone.
+// Whether the endpoint does no more work for the request: it is gone, or says that its engine is.
 bool left_by(AttemptFailure failure);
 
 }  // namespace penstock::proxy

@@ -42,12 +42,14 @@ class AnswerObserver {
   // The last usage seen (continuous_usage_stats sends many: only the last counts).
   const std::optional<Usage>& usage() const { return usage_; }
   std::string_view finish_reason() const { return finish_reason_; }  // "" while unknown
-  bool saw_done() const { return done_; }                            // an event of kind `done` came
+  // A stream said that the server failed: an error event, other than one with a `code` of 400 to 499.
+  bool server_failed() const { return server_failed_; }
+  bool saw_done() const { return done_; }  // an event of kind `done` came
 
  private:
   std::optional<Usage> usage_;
   std::string finish_reason_;
-  bool done_ = false;
+  bool done_ = false, server_failed_ = false;
 };
 
 }  // namespace penstock::openai

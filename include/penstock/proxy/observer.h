@@ -19,7 +19,7 @@ namespace penstock::proxy {
 // How an exchange ended. Closed: started = in flight + sum of outcomes, always.
 enum class Outcome : uint8_t {
   ok,                // a whole answer was relayed, status below 500
-  endpoint_error,    // a whole answer was relayed, status 500 or above
+  endpoint_error,    // a whole answer was relayed: status 500 or above, or one that says itself that the server failed
   client_error,      // we refused: 4xx (malformed, too large, unknown ...)
   client_gone,       // the client left before the answer was complete
   overloaded,        // we refused: limit or memory budget (429, 503)
@@ -43,6 +43,7 @@ enum class AttemptFailure : uint8_t {
   reuse_race,
   first_byte_timeout,
   bad_response,
+  status_500,
   status_502,
   status_503,
   status_504,
@@ -54,8 +55,10 @@ enum class AttemptFailure : uint8_t {
   closed_in_body,
   no_socket,     // not the endpoint's fault
   probe_failed,  // it answered no health probe while the request waited there
+  error_event,   // its stream says that the server failed
+  aborted,       // its answer says that the engine gave the request up: finish_reason "abort"
 };
-constexpr size_t attempt_failure_count = 19;
+constexpr size_t attempt_failure_count = 22;
 const char* to_string(AttemptFailure failure);
 
 enum class Stage : uint8_t { read, route, connect, first_byte, relay, hold };  // gateway time per stage

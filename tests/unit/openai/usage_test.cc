@@ -108,6 +108,27 @@ TEST_CASE("errors in a stream are seen in each of their shapes") {
   CHECK_FALSE(observer.saw_done());
 }
 
+TEST_CASE("an error in a stream is the server's unless its code is a client's") {
+  const auto blames_server = [](std::string_view name, std::string_view data) {
+    AnswerObserver observer;
+    CHECK(observer.on_event(name, data) == Kind::error);
+    const bool blamed = observer.server_failed();
+    observer.reset();
+    CHECK_FALSE(observer.server_failed());
+    return blamed;
+  };
+  CHECK(blames_server("", R"({"error": {"message": "EngineCore", "type": "InternalServerError", "code": 500}})"));
+  CHECK(blames_server("", R"({"error":{"message":"no code"}})"));
+  CHECK(blames_server("", R"({"error":{"message":"x","code":"stream_broken"}})"));
+  CHECK(blames_server("error", R"({"type":"error","error":{"type":"internal_error","message":"x"}})"));
+  CHECK(blames_server("response.failed", R"({"type":"response.failed","response":{"status":"failed"}})"));
+  CHECK_FALSE(blames_server("", R"({"error":{"message":"too long","type":"BadRequestError","code":400}})"));
+  CHECK_FALSE(blames_server("", R"({"object":"error","message":"old shape","code":499})"));
+  AnswerObserver text;
+  CHECK(text.on_event("", chunk(R"("{\"error\":{\"code\":500}}")", "null}]}")) == Kind::content);
+  CHECK_FALSE(text.server_failed());
+}
+
 TEST_CASE("the events of the responses API are known by name") {
   AnswerObserver observer;
   CHECK(observer.on_event("response.created", R"({"response":{"status":"in_progress","usage":null}})") == Kind::other);

@@ -1,0 +1,182 @@
+"""Answers in which a model server says that it has failed. As vLLM does it: when its engine dies, it answers what it
+had with 500, or with an error event where a stream has begun; when it is told to stop, it ends each answer where it is
+and names "abort" as the reason."""
+
+import os
+import threading
+
+import harness
+from harness import E2E, answer_bytes, chat, completion, request_bytes
+
+# Takes turns, and never loses patience. Nothing here may depend on a budget.
+EVEN = "routing: {policy: round-robin}\nejection: {consecutive_failures: 1000}\nretry: {budget_percent: 0, budget_min: 0}\n"
+
+DEAD = b'{"error":{"message":"The engine has died.","type":"InternalServerError","param":null,"code":500}}'
+CHOICE = b'{"id":"cmpl-1","object":"text_completion","model":"m","choices":[{"index":0,"text":" a","finish_reason":%s}]}'
+CUT_SHORT = CHOICE % b'"abort"'
+TEXT, LAST, DONE = (b"data: %s\n\n" % data for data in (CHOICE % b"null", CUT_SHORT, b"[DONE]"))
+HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
+# A pool of two, whose model base is called chat.
+ALIAS = """
+apiVersion: inference.networking.k8s.io/v1
+kind: InferencePool
+metadata: {name: a}
+spec:
+  selector: {matchLabels: {app: a}}
+  targetPorts: [{number: %d}, {number: %d}]
+  endpointPickerRef: {name: epp, port: {number: 9002}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: a-0, uid: a, labels: {app: a}}
+status: {phase: Running, podIP: 127.0.0.1, conditions: [{type: Ready, status: "True"}]}
+---
+apiVersion: llm-d.ai/v1alpha2
+kind: InferenceModelRewrite
+metadata: {name: alias}
+spec:
+  poolRef: {name: a}
+  rules: [{matches: [{model: {value: chat}}], targets: [{modelRewrite: base}]}]
+"""
+
+
+def failed(code):
+    return b'data: {"error": {"message": "x", "type": "y", "param": null, "code": %d}}\n\n' % code
+
+
+def chunks(*events):
+    return b"".join(b"%x\r\n%s\r\n" % (len(event), event) for event in events)
+
+
+def stream(*events):
+    """A whole stream in one write, a chunk for each event."""
+    return HEAD + chunks(*events, DONE) + b"0\r\n\r\n"
+
+
+class GivenUp(E2E):
+    def fakes(self, answer, count=1):
+        return [self.fake(lambda _, sock: sock.sendall(answer) or True) for _ in range(count)]
+
+    def serve(self, endpoints):
+        gateway = self.gateway(endpoints, EVEN, shards=1)
+        gateway.wait_pods(len(endpoints))
+        return gateway
+
+    def asked(self, fakes):
+        return sum(len(fake.requests) for fake in fakes)
+
+    def failures(self, gateway, reason):
+        metrics = gateway.metrics()
+        return tuple(metrics.sum(f"penstock_{name}_total", reason=reason) for name in ("attempt_failures", "retries"))
+
+
+class BeforeTheFirstByte(GivenUp):
+    def check_another_answers(self, bad, reason, path="/v1/completions", make=completion, **more):
+        fakes = self.fakes(bad)
+        gateway = self.serve([*fakes, self.sim("--instant")])
+        client = self.client(gateway)
+        for turn in range(4):
+            answer = client.post(path, make(f"turn {turn}", max_tokens=8, **more))
+            self.assertEqual(answer.status, 200, answer)
+            self.assertIn(b"length", answer.body)
+            for word in (b"error", b"abort"):
+                self.assertNotIn(word, answer.body)
+        gateway.wait_outcomes({"ok": 4})
+        asked = self.asked(fakes)
+        self.assertGreater(asked, 0)
+        self.assertEqual(self.failures(gateway, reason), (asked, asked))
+
+    def test_a_500(self):
+        for streaming in (False, True):
+            self.check_another_answers(answer_bytes(500, DEAD), "status_500", stream=streaming)
+
+    def test_a_stream_that_says_nothing_but_an_error(self):
+        self.check_another_answers(stream(failed(500)), "error_event", stream=True)
+        event = b'event: error\ndata: {"type":"error","error":{"type":"internal_error","message":"x"}}\n\n'
+        self.check_another_answers(stream(event), "error_event", "/v1/chat/completions", chat, stream=True)
+
+    def test_a_stream_whose_error_comes_together_with_its_text(self):
+        self.check_another_answers(stream(TEXT, failed(503)), "error_event", stream=True)
+
+    def test_an_answer_that_was_cut_short(self):
+        self.check_another_answers(answer_bytes(200, CUT_SHORT), "aborted")
+        self.check_another_answers(stream(LAST), "aborted", stream=True)
+
+    def test_a_request_that_fails_everywhere_is_tried_twice(self):
+        for bad, reason, streaming in (
+            (answer_bytes(500, DEAD), "status_500", False),
+            (stream(failed(500)), "error_event", True),
+            (answer_bytes(200, CUT_SHORT), "aborted", False),
+        ):
+            with self.subTest(reason=reason):
+                fakes = self.fakes(bad, count=3)
+                gateway = self.serve(fakes)
+                answer = self.client(gateway).post("/v1/completions", completion(stream=streaming))
+                # The last one's own words.
+                self.assertTrue(bad.startswith(b"HTTP/1.1 %d " % answer.status))
+                self.assertIn(answer.body.rstrip(b"\n")[:40], bad)
+                self.assertEqual(self.asked(fakes), 2)
+                gateway.wait_outcomes({"endpoint_error": 1})
+                self.assertEqual(self.failures(gateway, reason)[1], 1)
+
+    def test_what_is_no_failure_of_the_server(self):
+        for bad, path, streaming, outcome in (
+            (stream(failed(400)), "/v1/completions", True, "ok"),
+            (answer_bytes(500, DEAD), "/not/known", False, "endpoint_error"),  # nobody knows what it may have done
+        ):
+            with self.subTest(path=path):
+                fakes = self.fakes(bad, count=2)
+                gateway = self.serve(fakes)
+                answer = self.client(gateway).post(path, completion(stream=streaming))
+                self.assertIn(b'"error"', answer.body)
+                self.assertEqual(self.asked(fakes), 1)
+                gateway.wait_outcomes({outcome: 1})
+                self.assertEqual(gateway.value("penstock_attempts_total"), 1)
+
+    def test_also_where_the_clients_name_for_the_model_is_put_back(self):
+        """Such an answer is gathered, or gets a framing of ours."""
+        for bad, streaming in ((answer_bytes(200, CUT_SHORT), False), (stream(failed(500)), True)):
+            with self.subTest(streaming=streaming):
+                [fake], sim = self.fakes(bad), self.sim("--instant", "--model", "base")
+                folder = self.directory()
+                with open(os.path.join(folder, "objects.yaml"), "w", encoding="utf-8") as file:
+                    file.write(ALIAS % (fake.port, sim.port))
+                gateway = self.gateway([], EVEN, flags=("--manifests", folder), shards=1)
+                gateway.wait_pods(2)
+                for _ in range(2):
+                    answer = self.client(gateway).post("/v1/completions", completion(model="chat", stream=streaming))
+                    self.assertEqual(answer.status, 200, answer)
+                    self.assertIn(b"length", answer.body)
+                    self.assertIn(b'"chat"', answer.body)
+                    self.assertNotIn(b"abort", answer.body)
+                    self.assertNotIn(b"error", answer.body)
+                gateway.wait_outcomes({"ok": 2})
+                self.assertGreater(len(fake.requests), 0)
+
+
+class AfterIt(GivenUp):
+    def test_a_stream_that_ends_with_an_error_is_no_success(self):
+        for last, reason in ((failed(500), "error_event"), (LAST, "aborted")):
+            with self.subTest(reason=reason):
+
+                begun = threading.Event()
+
+                def script(_, sock, last=last, begun=begun):
+                    sock.sendall(HEAD + chunks(TEXT))
+                    begun.wait(harness.PATIENCE)
+                    sock.sendall(chunks(last, DONE) + b"0\r\n\r\n")
+                    return True
+
+                gateway = self.serve([self.fake(script)])
+                client = self.client(gateway)
+                client.send(request_bytes("POST", "/v1/completions", completion(stream=True)))
+                answer = client.read_head()  # it comes with the first event
+                begun.set()
+                client._read_body(answer, "POST")
+                self.assertEqual(answer.body, TEXT + last + DONE)
+                gateway.wait_outcomes({"endpoint_error": 1})
+                self.assertEqual(self.failures(gateway, reason), (1, 0))
+
+
+if __name__ == "__main__":
+    harness.main()
