@@ -10,6 +10,7 @@ namespace penstock::sim {
 namespace {
 
 std::string_view openai_reason(FinishReason reason) {
+  if (reason == FinishReason::abort) return "abort";
   return reason == FinishReason::stop ? "stop" : "length";
 }
 std::string_view anthropic_reason(FinishReason reason) {

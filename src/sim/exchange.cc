@@ -169,7 +169,7 @@ void Exchange::on_request_end() {
   if (fault_.kind == Fault::Kind::refuse) return die();
   if (fault_.kind == Fault::Kind::status)
     return reply_error(static_cast<uint16_t>(fault_.value), "This error was asked for.");
-  if (!json_body_) return reply_error(415, "Unsupported Media Type: Only 'application/json' is allowed");
+  if (!json_body_) return reply_error(400, "Unsupported Media Type: Only 'application/json' is allowed");
   Request& request = server_.scratch_request();
   const auto bad = server_.reader().read(route_.api, body_.view(), request);
   body_.reset();
@@ -324,6 +324,15 @@ void Exchange::on_finished(Sequence& sequence, FinishReason reason) {
   choice.reason = reason;
   --unfinished_;
   server_.mark_dirty(*this);
+}
+
+void Exchange::give_up() {
+  if (connection_ == nullptr) return;
+  for (size_t i = 0; i < choice_count_; ++i) {
+    if (choices_[i]->ended) continue;
+    server_.engine().abort(*choices_[i]);
+    on_finished(*choices_[i], FinishReason::abort);
+  }
 }
 
 // ---- from the engine to the connection ----

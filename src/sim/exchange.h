@@ -35,6 +35,8 @@ class Exchange final : public downstream::RequestHandler, public SequenceEvents,
   void begin(downstream::Connection& connection, const http::Head& head);
   // Sends what has come out of the engine. Called after every engine turn in which something has.
   void flush();
+  // Ends its answer where it is, with the finish reason "abort", as vLLM does when it is told to stop.
+  void give_up();
 
  private:
   struct Choice : Sequence {

@@ -189,8 +189,11 @@ std::string SimServer::new_id() {
 // ---- the end ----
 
 void SimServer::shut_down() {
-  if (shutting_down_ || options_.on_sigterm == OnSigterm::abort) return loop_.stop();
+  if (shutting_down_) return loop_.stop();
   shutting_down_ = true;
+  if (options_.on_sigterm == OnSigterm::abort) {
+    for (const auto& exchange : exchanges_) exchange->give_up();
+  }
   log::info("draining", {{"connections", server_.connections()}, {"running", engine_.running()}});
   server_.stop_listening();
   loop_.arm(drain_deadline_, from_seconds(options_.drain_timeout_s));

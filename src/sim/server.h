@@ -25,7 +25,8 @@ class SimServer final : public downstream::Service {
 
   Result<net::Address> listen();
   const KvPublisher* kv_publisher() const { return kv_publisher_.get(); }  // null: it publishes nothing
-  // SIGTERM: drains or stops at once, as the options say; ends by stopping the loop. A second call stops at once.
+  // SIGTERM: drains, or gives up what runs first, as the options say; ends by stopping the loop. A second call stops
+  // at once.
   void shut_down();
 
   // ---- for exchanges ----

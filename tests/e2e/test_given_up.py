@@ -3,10 +3,11 @@ had with 500, or with an error event where a stream has begun; when it is told t
 and names "abort" as the reason."""
 
 import os
+import signal
 import threading
 
 import harness
-from harness import E2E, answer_bytes, chat, completion, request_bytes
+from harness import E2E, answer_bytes, chat, completion, in_threads, request_bytes, wait_for
 
 # Takes turns, and never loses patience. Nothing here may depend on a budget.
 EVEN = "routing: {policy: round-robin}\nejection: {consecutive_failures: 1000}\nretry: {budget_percent: 0, budget_min: 0}\n"
@@ -101,6 +102,27 @@ class BeforeTheFirstByte(GivenUp):
     def test_an_answer_that_was_cut_short(self):
         self.check_another_answers(answer_bytes(200, CUT_SHORT), "aborted")
         self.check_another_answers(stream(LAST), "aborted", stream=True)
+
+    def test_a_server_that_is_told_to_stop(self):
+        sims = [self.sim("--decode-ms", "20", "--on-sigterm", "abort") for _ in range(2)]
+        gateway = self.serve(sims)
+        statuses = []
+
+        def ask(i):
+            answer = self.client(gateway).post("/v1/completions", completion(f"Number {i}.", max_tokens=60))
+            statuses.append((answer.status, answer.json()["choices"][0]["finish_reason"]))
+
+        asking = threading.Thread(target=in_threads, args=(20, ask))
+        asking.start()
+        running = lambda sim: sim.gauge("vllm:num_requests_running")
+        wait_for("all of them are there", lambda: sum(map(running, sims)) == 20)
+        lost = running(sims[0])
+        sims[0].signal(signal.SIGTERM)
+        self.assertEqual(sims[0].wait(), 0)
+        asking.join()
+        self.assertEqual(statuses, [(200, "length")] * 20)
+        self.assertEqual(self.failures(gateway, "aborted"), (lost, lost))
+        self.assertGreater(lost, 0)
 
     def test_a_request_that_fails_everywhere_is_tried_twice(self):
         for bad, reason, streaming in (

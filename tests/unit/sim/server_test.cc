@@ -179,7 +179,7 @@ TEST_CASE("A body that does not say that it is JSON is refused") {
   for (const char* type : {"", "Content-Type: text/plain\r\n", "Content-Type: application/jsonl\r\n"}) {
     CAPTURE(type);
     const std::string answer = posted(type);
-    CHECK(answer.starts_with("HTTP/1.1 415 "));
+    CHECK(answer.starts_with("HTTP/1.1 400 "));
     CHECK(answer.find(R"({"error":{"message":"Unsupported Media Type: Only 'application/json' is allowed")") !=
           std::string::npos);
   }
