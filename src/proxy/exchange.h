@@ -123,7 +123,7 @@ class Exchange final : public net::Disposable,
   std::optional<AttemptFailure> given_up() const;
   bool leave_given_up();
   bool try_again(AttemptFailure failure);
-  bool may_go_elsewhere(AttemptFailure failure);
+  bool claim_retry(AttemptFailure failure);
   void go_elsewhere();
   void penalise(routing::FailureKind kind);
   bool relay(std::string_view before, std::string_view body, std::string_view after);

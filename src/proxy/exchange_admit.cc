@@ -38,7 +38,7 @@ Exchange::Progress Exchange::find_room() {
   if (room.requests > 0 && !others_wait) return Progress::ready;
   const routing::Features wanted = features();  // by what is cached it may need less than its whole prompt
   const routing::Prompt prompt{wanted.blocks, wanted.block_tokens, prompt_tokens_};
-  const routing::Work work = context_.scales.of(prompt, demand.model, *pool, now);
+  const routing::Work work = context_.least_work.of(prompt, demand.model, *pool, now);
   demand.uncached_tokens = work.uncached_tokens;
   room = detector.room(*pool, demand, now, 1, ceiling);
   if (room.requests > 0 && !others_wait) return Progress::ready;

@@ -68,10 +68,11 @@ bool Exchange::anybody_left() {
   return decide(any, context_.loop.now(), nullptr).endpoint != nullptr;
 }
 
-// Whether attempts and budget allow another endpoint, and there is one: what it takes of the budget is taken then.
+// Marks the endpoint as tried, and takes what another one costs of the retry budget. False, and nothing is taken:
+// attempts or budget are used up, or nobody else is left.
 // The budget is for pools that fail under their load. An endpoint that died has left its requests to the others in any
 // case: the first retry of each is free, however many there are at once.
-bool Exchange::may_go_elsewhere(AttemptFailure failure) {
+bool Exchange::claim_retry(AttemptFailure failure) {
   // It may fail twice: by its status, which was good enough for want of another endpoint, and then before its body.
   if (tried_count_ == 0 || tried_[tried_count_ - 1] != endpoint_) {
     PENSTOCK_ASSERT(tried_count_ < tried_.size());
@@ -107,7 +108,7 @@ bool Exchange::try_again(AttemptFailure failure) {
                          failure != AttemptFailure::aborted;
   if (its_fault) penalise(kind_of(failure));
   last_failure_ = error_of(failure);
-  const bool again = may_go_elsewhere(failure);
+  const bool again = claim_retry(failure);
   context_.observer.attempt_failed(failure, again);
   if (again) go_elsewhere();
   return again;
@@ -116,7 +117,7 @@ bool Exchange::try_again(AttemptFailure failure) {
 // No penalty: the probe that took the endpoint out also brings it back. Where nobody else may answer, it is waited for.
 void Exchange::on_silent(uint32_t slot, uint32_t incarnation) {
   if (attempt_ == nullptr || endpoint_->slot != slot || endpoint_->incarnation != incarnation) return;
-  if (!may_go_elsewhere(AttemptFailure::probe_failed)) return;
+  if (!claim_retry(AttemptFailure::probe_failed)) return;
   last_failure_ = error_of(AttemptFailure::probe_failed);
   context_.observer.attempt_failed(AttemptFailure::probe_failed, true);
   go_elsewhere();

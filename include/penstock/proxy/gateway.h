@@ -64,7 +64,7 @@ struct Context {
   bool hash_told = false;
   HoldQueue* hold = nullptr;  // of the process; null: no request ever waits, or is shed
   openai::RequestScanner scanner{&budget};
-  routing::LeastWork scales{index};
+  routing::LeastWork least_work{index};
   std::vector<uint64_t> chain{};           // scratch: hashes of the prompt being routed
   std::vector<uint64_t> told_chain{};      // scratch: Features::told_blocks of it
   std::vector<uint32_t> token_ids{};       // scratch: its ids, where it consists of them
