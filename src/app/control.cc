@@ -176,7 +176,8 @@ bool Control::start() {
 
   auto access_log = observability::AccessLog::open(access_log_options(options_));
   if (!access_log.ok()) {
-    log::error("cannot open the access log", {{"path", options_.access_log.path}, {"error", access_log.error().text}});
+    log::error("cannot open the access log", {{"error", access_log.error().text},
+                                              {"hint", "give another access_log.path, or - for standard output"}});
     return false;
   }
   access_log_ = std::move(*access_log);

@@ -292,6 +292,13 @@ std::string unknown_argument(const CLI::App& command, int argc, const char* cons
          suggestion(flag, std::vector<std::string_view>(names.begin(), names.end()));
 }
 
+// CLI11 counts values ("At Most 1 required but received 2").
+std::string count_error(const std::string& what) {
+  const std::string flag = what.substr(0, what.find(':'));
+  return flag +
+         (what.find("received") == std::string::npos ? " needs a value" : " is given more than once; give it once");
+}
+
 // What is wrong, and whose help to read.
 Command parse_error(const CLI::App& app, const CLI::ParseError& error, int argc, const char* const* argv) {
   const std::vector<CLI::App*> commands = app.get_subcommands();  // those that were given
@@ -299,7 +306,9 @@ Command parse_error(const CLI::App& app, const CLI::ParseError& error, int argc,
   const CLI::App& command = *commands.front();
   const bool unknown = dynamic_cast<const CLI::ExtrasError*>(&error) != nullptr && command.remaining_size() > 0;
   const std::string help = "penstock " + command.get_name() + " --help";
-  return usage_error(unknown ? unknown_argument(command, argc, argv) : error.what(), help.c_str());
+  if (unknown) return usage_error(unknown_argument(command, argc, argv), help.c_str());
+  const bool count = dynamic_cast<const CLI::ArgumentMismatch*>(&error) != nullptr;
+  return usage_error(count ? count_error(error.what()) : error.what(), help.c_str());
 }
 
 }  // namespace
@@ -333,6 +342,14 @@ Command parse_command_line(int argc, const char* const* argv) {
     return command;
   }
   const std::string first = argv[1];
+  if (first == "--version") {
+    command.kind = Command::Kind::version;
+    return command;
+  }
+  if (first == "help") {
+    command.output = app.help();
+    return command;
+  }
   if (!first.starts_with("-") && first != "serve" && first != "check" && first != "replay" && first != "version")
     return unknown_command(first);
   try {

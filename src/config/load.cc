@@ -326,7 +326,11 @@ void apply_flags(const std::vector<Flag>& flags, LoadResult& result, Places& pla
       message = set_from_text(*key, result.options, flag.value);
       places.given[flag.key] = {"command line", 0, flag.name};
     }
-    if (!message.empty()) result.problems.push_back({"command line", 0, flag.name, std::move(message)});
+    if (message.empty()) continue;
+    Problem problem{"command line", 0, flag.name, std::move(message)};
+    // A flag that sets two keys has one problem.
+    const bool told = !result.problems.empty() && to_string(result.problems.back()) == to_string(problem);
+    if (!told) result.problems.push_back(std::move(problem));
   }
   if (endpoints_replaced) places.file = "command line";
 }

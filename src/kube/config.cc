@@ -72,7 +72,7 @@ std::vector<std::string> split_list(const std::string& list) {
 }  // namespace
 
 Result<ServerAddress> parse_server(std::string_view url) {
-  const auto wrong = [&](const char* why) { return Message{'"' + std::string(url) + "\": " + why}; };
+  const auto wrong = [&](const char* why) { return Message{'"' + std::string(url) + "\" " + why}; };
   ServerAddress address;
   std::string_view rest = url;
   if (rest.starts_with("https://")) {
@@ -81,7 +81,7 @@ Result<ServerAddress> parse_server(std::string_view url) {
   } else if (rest.starts_with("http://")) {
     rest.remove_prefix(7);
   } else {
-    return wrong("expected https://HOST:PORT or http://HOST:PORT");
+    return wrong("is not a URL that begins with https:// or http://");
   }
   const size_t slash = std::min(rest.find('/'), rest.size());
   address.prefix = rest.substr(slash);

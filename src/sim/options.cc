@@ -43,6 +43,7 @@ void add_server_options(CLI::App& app, Options& out, Raw& raw) {
   const std::string group = "Server";
   app.add_option("--host", out.host, "Address to listen on")->capture_default_str()->group(group);
   app.add_option("--port", out.port, "Port; 0 lets the kernel choose and prints it")
+      ->check(CLI::Range(0, 65535))
       ->capture_default_str()
       ->group(group);
   app.add_option("--name", out.name, "Sent with every answer as x-sim-name")->group(group);
@@ -75,8 +76,11 @@ void add_kv_events_options(CLI::App& app, KvEventsOptions& out) {
   const std::string group = "KV events (ZeroMQ, as vLLM publishes them)";
   app.add_option("--kv-events-port", out.port,
                  "Publish the cache's blocks here; 0 lets the kernel choose and prints it")
+      ->check(CLI::Range(0, 65535))
       ->group(group);
-  app.add_option("--kv-events-replay-port", out.replay_port, "Replay them here; likewise")->group(group);
+  app.add_option("--kv-events-replay-port", out.replay_port, "Replay them here; likewise")
+      ->check(CLI::Range(0, 65535))
+      ->group(group);
   app.add_option("--kv-events-topic", out.topic, "Topic of all messages")->group(group);
   app.add_flag("--kv-events-older", out.older, "As older vLLM: events as arrays, replays without their topic")
       ->group(group);

@@ -87,6 +87,20 @@ TEST_CASE("the first argument that a command does not know is named, with the fl
   CHECK(run({"--verbose"}).error.ends_with("Try penstock --help\n"));
 }
 
+TEST_CASE("a flag without its value, and one that is given twice, are told in words") {
+  CHECK(run({"serve", "--endpoint"}).error == "penstock: --endpoint needs a value\nTry penstock serve --help\n");
+  CHECK(run({"serve", "--shards", "1", "--shards", "2", "--endpoint", "http://h:1"}).error ==
+        "penstock: --shards is given more than once; give it once\nTry penstock serve --help\n");
+  const std::string error = run({"serve", "--log-format", "xml", "--endpoint", "http://h:1"}).error;  // of both logs
+  CHECK(error == "command line: --log-format: \"xml\" is not one of: text, json\n");
+}
+
+TEST_CASE("--version and help say what the commands of that name would") {
+  CHECK(run({"--version"}).kind == Command::Kind::version);
+  CHECK(run({"help"}).output == run({"--help"}).output);
+  CHECK(run({"help"}).exit_code == 0);
+}
+
 TEST_CASE("the help of a command has the examples of that command") {
   CHECK(run({"serve", "--help"}).output.find("penstock serve --kubernetes") != std::string::npos);
   const std::string check = run({"check", "--help"}).output;
@@ -98,7 +112,7 @@ TEST_CASE("the help of a command has the examples of that command") {
 TEST_CASE("a value that is refused is not reported a second time as one that is missing") {
   const Command command = run({"serve", "--kube-api", "ftp://h", "--namespace", "n"});
   CHECK(command.exit_code == exit_bad_usage);
-  CHECK(command.error.find("--kube-api: \"ftp://h\"") != std::string::npos);
+  CHECK(command.error.find("--kube-api: \"ftp://h\" is not a URL that begins with") != std::string::npos);
   CHECK(command.error.find("has no effect") == std::string::npos);
 }
 
