@@ -308,7 +308,7 @@ AnswerObserver::~AnswerObserver() = default;
 void AnswerObserver::reset() {
   usage_.reset();
   finish_reason_.clear();
-  done_ = server_failed_ = false;
+  done_ = server_failed_ = server_busy_ = false;
 }
 
 AnswerObserver::Kind AnswerObserver::on_event(std::string_view name, std::string_view data) {
@@ -346,6 +346,7 @@ AnswerObserver::Kind AnswerObserver::on_event(std::string_view name, std::string
   if (meaning == Name::failed || reader.seen().error) {
     const uint32_t code = reader.seen().error_code;
     server_failed_ = server_failed_ || code < 400 || code >= 500;
+    server_busy_ = server_busy_ || code == 503;
     return Kind::error;
   }
   if (!whole) return Kind::other;

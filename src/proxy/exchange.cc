@@ -432,7 +432,7 @@ void Exchange::on_response_end() {
   const std::optional<AttemptFailure> failure = given_up();
   if (failure && !given_up_) {  // in the middle of it
     context_.observer.attempt_failed(*failure, false);
-    if (*failure == AttemptFailure::error_event) penalise(routing::FailureKind::soft);
+    if (*failure != AttemptFailure::aborted) penalise(routing::FailureKind::soft);
   }
   if (failure) reason_ = to_string(*failure);
   // Not before: an endpoint whose streams all break has sent as many good heads.

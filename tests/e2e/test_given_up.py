@@ -97,7 +97,19 @@ class BeforeTheFirstByte(GivenUp):
         self.check_another_answers(stream(event), "error_event", "/v1/chat/completions", chat, stream=True)
 
     def test_a_stream_whose_error_comes_together_with_its_text(self):
-        self.check_another_answers(stream(TEXT, failed(503)), "error_event", stream=True)
+        self.check_another_answers(stream(TEXT, failed(502)), "error_event", stream=True)
+
+    def test_streams_of_busy_servers_are_tried_again_within_the_budget(self):
+        """A server at its own limit of requests says so in a stream, too: 503 in the first event."""
+        fakes = self.fakes(stream(failed(503)), count=2)
+        gateway = self.gateway(fakes, EVEN.replace("budget_min: 0", "budget_min: 2"), shards=1)
+        gateway.wait_pods(2)
+        client = self.client(gateway)
+        for _ in range(6):
+            self.assertIn(b'"code": 503', client.post("/v1/completions", completion(stream=True)).body)
+        self.assertEqual(self.asked(fakes), 6 + 2)
+        gateway.wait_outcomes({"endpoint_error": 6})
+        self.assertEqual(self.failures(gateway, "status_503"), (8, 2))
 
     def test_an_answer_that_was_cut_short(self):
         self.check_another_answers(answer_bytes(200, CUT_SHORT), "aborted")

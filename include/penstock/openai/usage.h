@@ -44,12 +44,13 @@ class AnswerObserver {
   std::string_view finish_reason() const { return finish_reason_; }  // "" while unknown
   // A stream said that the server failed: an error event, other than one with a `code` of 400 to 499.
   bool server_failed() const { return server_failed_; }
+  bool server_busy() const { return server_busy_; }  // and that with the code 503: another one may have room
   bool saw_done() const { return done_; }  // an event of kind `done` came
 
  private:
   std::optional<Usage> usage_;
   std::string finish_reason_;
-  bool done_ = false, server_failed_ = false;
+  bool done_ = false, server_failed_ = false, server_busy_ = false;
 };
 
 }  // namespace penstock::openai

@@ -124,7 +124,13 @@ TEST_CASE("an error in a stream is the server's unless its code is a client's") 
   CHECK(blames_server("response.failed", R"({"type":"response.failed","response":{"status":"failed"}})"));
   CHECK_FALSE(blames_server("", R"({"error":{"message":"too long","type":"BadRequestError","code":400}})"));
   CHECK_FALSE(blames_server("", R"({"object":"error","message":"old shape","code":499})"));
+  AnswerObserver busy;
+  CHECK(busy.on_event("", R"({"error": {"message": "busy", "type": "Service Unavailable", "code": 503}})") == Kind::error);
+  CHECK((busy.server_busy() && busy.server_failed()));
+  busy.reset();
+  CHECK_FALSE(busy.server_busy());
   AnswerObserver text;
+  CHECK_FALSE(text.server_busy());
   CHECK(text.on_event("", chunk(R"("{\"error\":{\"code\":500}}")", "null}]}")) == Kind::content);
   CHECK_FALSE(text.server_failed());
 }
