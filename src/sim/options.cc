@@ -62,7 +62,8 @@ void add_server_options(CLI::App& app, Options& out, Raw& raw) {
       ->capture_default_str()
       ->group(group);
   app.add_option("--fail", raw.faults, "Fault to inject (repeatable; see below)")->group(group);
-  app.add_option("--on-sigterm", raw.on_sigterm, "drain: finish what runs, then exit; abort: end it where it is, then exit")
+  app.add_option("--on-sigterm", raw.on_sigterm,
+                 "drain: finish what runs, then exit; abort: end it where it is, then exit")
       ->check(CLI::IsMember({"drain", "abort"}))
       ->capture_default_str()
       ->group(group);

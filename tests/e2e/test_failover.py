@@ -109,24 +109,6 @@ class Death(E2E):
         self.assertEqual(load.errors, [])
         gateway.wait_outcomes({"ok": load.whole, **({"stream_broken": load.broken} if load.broken else {})})
 
-    def test_no_budget_keeps_requests_at_a_server_that_died(self):
-        """However many wait there at once: that they move adds nothing to what the pool has to do."""
-        sims = [self.sim("--decode-ms", "20") for _ in range(2)]
-        gateway = self.gateway(sims, "retry: {budget_percent: 0, budget_min: 0}\n")
-        gateway.wait_pods(2)
-        answers = []
-        ask = lambda i: answers.append(self.client(gateway).post("/v1/completions", completion(f"Number {i}.", 60)))
-        asking = threading.Thread(target=in_threads, args=(40, ask))
-        asking.start()
-        there = lambda: sims[0].gauge("vllm:num_requests_running")
-        wait_for("half of them are at each", lambda: there() + sims[1].gauge("vllm:num_requests_running") == 40)
-        lost = there()
-        sims[0].kill()
-        asking.join()
-        self.assertEqual([answer.status for answer in answers], [200] * 40)
-        self.assertGreater(lost, 10)
-        self.assertEqual(gateway.value("penstock_retries_total"), lost)
-
     def test_servers_dying_one_after_the_other(self):
         sims = [self.sim(*self.SIM) for _ in range(3)]
         gateway = self.gateway(sims)

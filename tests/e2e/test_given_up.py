@@ -1,6 +1,6 @@
-"""Answers in which a model server says that it has failed. As vLLM does it: when its engine dies, it answers what it
-had with 500, or with an error event where a stream has begun; when it is told to stop, it ends each answer where it is
-and names "abort" as the reason."""
+"""Requests that a model server leaves behind: because it died, or as its answer says. As vLLM does it: when its engine
+dies, it answers what it had with 500, or with an error event where a stream has begun; when it is told to stop, it ends
+each answer where it is and names "abort" as the reason."""
 
 import os
 import signal
@@ -135,6 +135,23 @@ class BeforeTheFirstByte(GivenUp):
         self.assertEqual(statuses, [(200, "length")] * 20)
         self.assertEqual(self.failures(gateway, "aborted"), (lost, lost))
         self.assertGreater(lost, 0)
+
+    def test_no_budget_keeps_requests_at_a_server_that_died(self):
+        """However many wait there at once: that they move adds nothing to what the pool has to do."""
+        sims = [self.sim("--decode-ms", "20") for _ in range(2)]
+        gateway = self.serve(sims)
+        answers = []
+        ask = lambda i: answers.append(self.client(gateway).post("/v1/completions", completion(f"Number {i}.", 60)))
+        asking = threading.Thread(target=in_threads, args=(40, ask))
+        asking.start()
+        there = lambda: sims[0].gauge("vllm:num_requests_running")
+        wait_for("half of them are at each", lambda: there() + sims[1].gauge("vllm:num_requests_running") == 40)
+        lost = there()
+        sims[0].kill()
+        asking.join()
+        self.assertEqual([answer.status for answer in answers], [200] * 40)
+        self.assertGreater(lost, 10)
+        self.assertEqual(gateway.value("penstock_retries_total"), lost)
 
     def test_a_request_that_fails_everywhere_is_tried_twice(self):
         for bad, reason, streaming in (

@@ -45,7 +45,7 @@ class AnswerObserver {
   // A stream said that the server failed: an error event, other than one with a `code` of 400 to 499.
   bool server_failed() const { return server_failed_; }
   bool server_busy() const { return server_busy_; }  // and that with the code 503: another one may have room
-  bool saw_done() const { return done_; }  // an event of kind `done` came
+  bool saw_done() const { return done_; }            // an event of kind `done` came
 
  private:
   std::optional<Usage> usage_;

@@ -73,6 +73,26 @@ TEST_CASE("vLLM: all signals") {
   CHECK((found.waiting && found.running && found.kv_usage && found.block_size && found.kv_blocks && found.loras));
 }
 
+TEST_CASE("vLLM 0.32: more families and labels, whose names begin or end like those that are wanted") {
+  Signals found;
+  const EngineMetrics metrics = scanned(Engine::vllm, R"(# TYPE vllm:num_requests_waiting gauge
+vllm:num_requests_running{engine="0",model_name="m"} 14.0
+vllm:num_requests_waiting{engine="0",model_name="m"} 3.0
+vllm:num_requests_waiting_by_reason{engine="0",model_name="m",reason="capacity"} 2.0
+vllm:num_requests_waiting_by_reason{engine="0",model_name="m",reason="deferred"} 1.0
+vllm:kv_cache_usage_perc{engine="0",model_name="m"} 0.001953125
+vllm:prefix_cache_queries_created{engine="0",model_name="m"} 1.795398468e+09
+vllm:cache_config_info{_block_size_resolved="True",block_size="128",effective_attention_block_size="64",engine="0",hash_block_size="None",kv_cache_max_concurrency="128.0",kv_cache_size_tokens="1048576",mamba_block_size="None",num_cpu_blocks="None",num_gpu_blocks="8192",num_gpu_blocks_override="None",user_specified_block_size="False"} 1.0
+)",
+                                        &found);
+  CHECK(metrics.waiting == 3);
+  CHECK(metrics.running == 14);
+  CHECK(metrics.kv_usage == 0.001953125);
+  CHECK(metrics.block_size == 128);
+  CHECK(metrics.kv_blocks == 8192);
+  CHECK_FALSE(found.loras);
+}
+
 TEST_CASE("SGLang") {
   Signals found;
   const EngineMetrics metrics = scanned(Engine::sglang, R"(# TYPE sglang:num_running_reqs gauge

@@ -125,7 +125,8 @@ TEST_CASE("an error in a stream is the server's unless its code is a client's") 
   CHECK_FALSE(blames_server("", R"({"error":{"message":"too long","type":"BadRequestError","code":400}})"));
   CHECK_FALSE(blames_server("", R"({"object":"error","message":"old shape","code":499})"));
   AnswerObserver busy;
-  CHECK(busy.on_event("", R"({"error": {"message": "busy", "type": "Service Unavailable", "code": 503}})") == Kind::error);
+  CHECK(busy.on_event("", R"({"error": {"message": "busy", "type": "Service Unavailable", "code": 503}})") ==
+        Kind::error);
   CHECK((busy.server_busy() && busy.server_failed()));
   busy.reset();
   CHECK_FALSE(busy.server_busy());
