@@ -1,8 +1,10 @@
 // Exchange: one client request and all that happens to it, from its head to the last byte of its answer.
-// advance() lists the stages of the journey in order; everything else in exchange.cc is one of these stages, an event
-// that lets the journey go on, or one of the ways in which it ends. finish() runs exactly once and alone tells the
-// observer.
-// Thread: its shard's. Owned and reused by the shard's Gateway.
+// advance() lists the stages of the journey in order; everything else is one of these stages, an event that lets the
+// journey go on, or one of the ways in which it ends. finish() runs exactly once and alone tells the observer.
+// Where to find what: exchange_pool.cc has the choice of rule, pool and the model's name, exchange_admit.cc the wait
+// for room, exchange_prompt.cc what routing is told of the prompt, exchange_reframe.cc the answers whose framing
+// changes, exchange_ends.cc the ends, and exchange.cc all that is left. Thread: its shard's. Owned and reused by the
+// shard's Gateway.
 #pragma once
 
 #include <array>
@@ -155,7 +157,7 @@ class Exchange final : public net::Disposable,
   void rewrite_model(const endpoints::Pool& pool);
   bool answers_models(const endpoints::Snapshot& snapshot);
   void answer_json(std::string_view body);
-  void end_with(std::string_view answer, uint16_t status, bool keep_alive);
+  void end_with(std::string& answer, uint16_t status, std::string_view body);
 
   // The ends. Each is the last thing its caller does.
   void refuse(ErrorCode code, std::string_view message = {}, std::string_view param = {});

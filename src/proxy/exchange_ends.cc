@@ -9,17 +9,10 @@ namespace penstock::proxy {
 void Exchange::answer_json(std::string_view body) {
   std::string answer;
   http::HeadWriter head(answer);
-  const bool keep_alive = client_->can_keep_alive();
   head.status_line(200);
   head.field("content-type", "application/json");
   head.field("content-length", body.size());
-  head.field("x-request-id", head_.request_id);
-  head.field("connection", keep_alive ? "keep-alive" : "close");
-  head.end();
-  if (!answer_changes_.empty()) change_answer_head(answer, answer_changes_);
-  if (!head_request_) answer += body;
-  response_bytes_ = head_request_ ? 0 : body.size();
-  end_with(answer, 200, keep_alive);
+  end_with(answer, 200, body);
 }
 
 // A route's answer in place of an endpoint's.
@@ -28,19 +21,23 @@ void Exchange::redirect(const objects::Redirect& to) {
   if (location.empty()) return refuse(ErrorCode::malformed_request, "The request names no host to redirect to.");
   std::string answer;
   http::HeadWriter head(answer);
-  const bool keep_alive = client_->can_keep_alive();
   head.status_line(to.status);
   head.field("location", location);
   head.field("content-length", 0);
+  end_with(answer, to.status, {});
+}
+
+// Sends an answer of our own that is no error. `answer` has its own fields already; what all such answers say is added.
+void Exchange::end_with(std::string& answer, uint16_t status, std::string_view body) {
+  const bool keep_alive = client_->can_keep_alive();
+  http::HeadWriter head(answer);
   head.field("x-request-id", head_.request_id);
   head.field("connection", keep_alive ? "keep-alive" : "close");
   head.end();
   if (!answer_changes_.empty()) change_answer_head(answer, answer_changes_);
-  end_with(answer, to.status, keep_alive);
-}
-
-// A whole answer of our own, that nothing is wrong with.
-void Exchange::end_with(std::string_view answer, uint16_t status, bool keep_alive) {
+  if (head_request_) body = {};
+  answer += body;
+  response_bytes_ = body.size();
   status_ = status;
   if (!client_->send(answer)) return lose_client();
   downstream::Connection& client = *client_;

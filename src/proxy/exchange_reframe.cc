@@ -83,10 +83,9 @@ bool Exchange::relay_whole() {
 
 // The endpoint's answer is complete: what is still to be sent of ours. False: the exchange has ended.
 bool Exchange::relay_end() {
-  if (framing_ == Framing::same || framing_ == Framing::none) return answer_started_ || relay({}, {}, {});
   if (framing_ == Framing::whole) return relay_whole();
-  if (framing_ == Framing::until_close) return answer_started_ || relay({}, {}, {});
-  return relay({}, "0\r\n\r\n", {});
+  if (framing_ == Framing::chunked) return relay({}, "0\r\n\r\n", {});
+  return answer_started_ || relay({}, {}, {});  // without a body the head has not gone out yet
 }
 
 }  // namespace penstock::proxy
