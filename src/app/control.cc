@@ -59,6 +59,12 @@ discovery::PollOptions poll_options(const config::Options& options) {
   out.health_interval = options.metrics.health_interval;
   out.metrics_path = options.metrics.path;
   out.health_path = options.metrics.health_path;
+  if (options.endpoint_picker == nullptr || options.endpoint_picker->scheduling.custom_metrics.empty()) return out;
+  auto gauges = std::make_shared<std::vector<discovery::CustomGauge>>();
+  for (const routing::CustomMetric& metric : options.endpoint_picker->scheduling.custom_metrics) {
+    gauges->push_back({metric.family, metric.labels});
+  }
+  out.custom = std::move(gauges);
   return out;
 }
 

@@ -27,6 +27,9 @@ const DeclaredPlugin* read_reference(PickerReader& in, const DeclaredPlugins& pl
 // `schedulingProfiles` (may be undefined), and with the handlers among the plugins who runs which.
 routing::SchedulingSpec read_scheduling(PickerReader& in, const YAML::Node& profiles, const DeclaredPlugins& plugins);
 
+// The gauges that core-metrics-extractor names; checks what endpoint-attribute plugins say against them.
+std::vector<routing::CustomMetric> read_custom_metrics(PickerReader& in, const DeclaredPlugins& plugins);
+
 // `flowControl` and `saturationDetector` (either may be undefined), over what picker_flow() presumes.
 admission::FlowOptions picker_flow();
 void read_flow_control(PickerReader& in, const YAML::Node& section, const DeclaredPlugins& plugins,

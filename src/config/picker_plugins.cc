@@ -154,6 +154,7 @@ class PluginReader {
       case ParameterType::off:
         return read_fixed(parameter, value, key);
       case ParameterType::any:
+        if (parameter.note.empty()) return;  // its own reader reads it
         return in_.note(value, key, "has no effect: " + std::string(parameter.note));
       case ParameterType::selector:
         if (parameter.name == "matchLabels") read_labels(value, key);
@@ -162,7 +163,9 @@ class PluginReader {
         break;
     }
     if (in_.problems() != problems) return;
-    if (!parameter.note.empty()) in_.note(value, key, "has no effect: " + std::string(parameter.note));
+    // Which of them counts is known when all plugins are.
+    const bool by_whole = info().type == "prefix-cache-scorer" && parameter.name == "prefixMatchInfoProducerName";
+    if (!parameter.note.empty() && !by_whole) in_.note(value, key, "has no effect: " + std::string(parameter.note));
     out_.spec.parameters.emplace_back(parameter.name, std::move(read));
   }
 

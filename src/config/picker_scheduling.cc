@@ -44,6 +44,8 @@ class Scheduling {
     read_predictions(out);
     out.media = media();
     read_screener(out);
+    out.burst = burst();
+    out.custom_metrics = read_custom_metrics(in_, plugins_);
     assign(out);
     note_peerless(out.primary);
     return out;
@@ -165,7 +167,8 @@ class Scheduling {
     }
     if (profiles_.empty()) return;  // told already
     const std::string_view type = handler == nullptr ? "single-profile-handler" : handler->spec.info->type;
-    if (type == "header-profile-handler") return choose_by_header(*handler, out);
+    if (type == "header-profile-handler") return choose_by_header(*handler, "EPP-Profile", out);
+    if (type == "header-phase-profile-handler") return choose_by_header(*handler, "EPP-Phase", out);
     if (type != "single-profile-handler") return disaggregate(*handler, out);
     if (profiles_.size() > 1) {
       in_.problem(profiles_[1].node, profiles_[1].key,
@@ -175,7 +178,7 @@ class Scheduling {
   }
 
   // The default profile first, and with a single one always that.
-  void choose_by_header(const DeclaredPlugin& handler, SchedulingSpec& out) {
+  void choose_by_header(const DeclaredPlugin& handler, std::string_view header, SchedulingSpec& out) {
     const std::string given = handler.spec.text("defaultProfile");
     const NamedProfile* const first =
         profiles_.size() == 1 ? &profiles_.front() : find(given.empty() ? "decode" : given);
@@ -184,7 +187,7 @@ class Scheduling {
                            names(), "schedulingProfiles");
     }
     out.primary = first->spec;
-    out.profile_header = handler.spec.text("headerName", "EPP-Profile");
+    out.profile_header = handler.spec.text("headerName", header);
     for (const NamedProfile& profile : profiles_) {
       if (&profile != first) out.by_header.push_back(profile.spec);
     }
@@ -329,6 +332,40 @@ class Scheduling {
       if (said.has(port)) spec.port = static_cast<uint32_t>(said.number(port, 0));
       read_precise_block(plugin, out.prefix);
     }
+  }
+
+  // ---- bursts of the same prompt ----
+
+  std::optional<routing::BurstSpec> burst() {
+    std::optional<routing::BurstSpec> out;
+    for (const DeclaredPlugin& plugin : plugins_) {
+      if (plugin.spec.info->type != "burst-prefix-cache-producer") continue;
+      if (out) in_.problem(plugin.node, plugin.key, "is the second burst-prefix-cache-producer; there is one");
+      else out = burst_of(plugin);
+    }
+    for (const DeclaredPlugin& plugin : plugins_) {
+      constexpr std::string_view name = "prefixMatchInfoProducerName";
+      if (plugin.spec.info->type != "prefix-cache-scorer" || !plugin.spec.has(name)) continue;
+      if (out && plugin.spec.text(name) == out->producer) continue;
+      const auto all = plugin.spec.info->parameters;
+      const auto said = std::find_if(all.begin(), all.end(), [&](const auto& one) { return one.name == name; });
+      in_.note(plugin.node["parameters"][std::string(name)], plugin.key + ".parameters." + std::string(name),
+               "has no effect: " + std::string(said->note));
+    }
+    return out;
+  }
+
+  routing::BurstSpec burst_of(const DeclaredPlugin& plugin) {
+    const routing::PluginSpec& said = plugin.spec;
+    if (said.number("maxPerReplica", -1) == 0) {
+      in_.problem(plugin.node, plugin.key + ".parameters.maxPerReplica", "is 0, so nobody would get any; -1: no limit");
+    }
+    const double block = said.number("blockSizeTokens", 64);
+    return {.producer = said.name,
+            .window = milliseconds(static_cast<int64_t>(said.number("windowDurationMs", 100))),
+            .per_replica = static_cast<uint32_t>(std::max(said.number("maxPerReplica", -1), 0.0)),
+            .tokens_max = static_cast<uint32_t>(said.number("maxPrefixTokensToMatch", 0)),
+            .begin_tokens = static_cast<uint32_t>(said.number("minColocateBlocks", 0) * block)};
   }
 
   // ---- the memory of media ----

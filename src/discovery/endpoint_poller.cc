@@ -33,7 +33,7 @@ EndpointPoller::EndpointPoller(Directory& directory, const std::string& engine, 
                                const net::Address& address)
     : directory_(directory),
       engine_(engine),
-      scanner_(engine_named(engine)),
+      scanner_(engine_named(engine), directory.options_.custom),
       deadline_(net::Timer::of<&EndpointPoller::on_deadline>(this)) {
   target_ = {
       .key = state.slot, .incarnation = state.incarnation, .address = address, .open_connections = &state.connections};
@@ -100,7 +100,7 @@ void EndpointPoller::set_engine(const std::string& engine) {
   if (engine == engine_) return;
   stop_polling();
   engine_ = engine;
-  scanner_ = MetricsScanner(engine_named(engine));
+  scanner_ = MetricsScanner(engine_named(engine), directory_.options_.custom);
   view_.metrics = {};
   next_metrics_ = {};
 }

@@ -186,9 +186,13 @@ Engine engine_named(std::string_view name) {
   return engine;
 }
 
-MetricsScanner::MetricsScanner(Engine engine) : preset_(&preset_of(engine)) {}
+MetricsScanner::MetricsScanner(Engine engine, CustomGauges custom)
+    : preset_(&preset_of(engine)), custom_(custom ? std::move(custom) : std::make_shared<std::vector<CustomGauge>>()) {
+  reset();
+}
 
 void MetricsScanner::reset() {
+  custom_sums_.assign(custom_->size(), {});
   carry_.clear();
   skipping_ = false;
   sums_ = {};
@@ -232,21 +236,31 @@ void MetricsScanner::feed(std::string_view bytes) {
 // The line may yet turn out to belong to a wanted family.
 bool MetricsScanner::may_be_wanted(std::string_view start_of_line) const {
   skip_blanks(start_of_line);
-  const size_t length = std::min(start_of_line.size(), preset_->prefix.size());
-  return start_of_line.substr(0, length) == preset_->prefix.substr(0, length);
+  const auto may_be = [start_of_line](std::string_view begin) {
+    const size_t length = std::min(start_of_line.size(), begin.size());
+    return start_of_line.substr(0, length) == begin.substr(0, length);
+  };
+  return may_be(preset_->prefix) ||
+         std::any_of(custom_->begin(), custom_->end(), [&](const CustomGauge& gauge) { return may_be(gauge.family); });
+}
+
+bool MetricsScanner::wanted(std::string_view family) const {
+  return std::any_of(preset_->rules.begin(), preset_->rules.end(),
+                     [family](const Rule& rule) { return rule.family == family; }) ||
+         std::any_of(custom_->begin(), custom_->end(),
+                     [family](const CustomGauge& gauge) { return gauge.family == family; });
 }
 
 void MetricsScanner::line(std::string_view text) {
   skip_blanks(text);
-  if (!text.starts_with(preset_->prefix)) return;
-  if (text.size() > line_bytes_max) return;
+  const bool of_preset = text.starts_with(preset_->prefix);
+  if (!of_preset && (custom_->empty() || !may_be_wanted(text))) return;
+  if (text.empty() || text.size() > line_bytes_max) return;
   if (text.back() == '\r') text.remove_suffix(1);
-  size_t length = preset_->prefix.size();
+  size_t length = of_preset ? preset_->prefix.size() : 0;
   while (length < text.size() && text[length] != '{' && !is_blank(text[length])) ++length;
   const std::string_view family = text.substr(0, length);
-  const bool wanted = std::any_of(preset_->rules.begin(), preset_->rules.end(),
-                                  [family](const Rule& rule) { return rule.family == family; });
-  if (!wanted) return;
+  if (!wanted(family)) return;
   text.remove_prefix(length);
   skip_blanks(text);
 
@@ -264,6 +278,23 @@ void MetricsScanner::line(std::string_view text) {
   if (!parse_value(text, &value)) return;
   for (const Rule& rule : preset_->rules) {
     if (rule.family == family) sample(rule, labels, value);
+  }
+  custom_sample(family, labels, value);
+}
+
+void MetricsScanner::custom_sample(std::string_view family, std::string_view labels, double value) {
+  if (!(std::abs(value) <= believable_max)) return;  // also NaN
+  for (size_t i = 0; i < custom_->size(); ++i) {
+    const CustomGauge& gauge = (*custom_)[i];
+    const auto has = [labels](const auto& wanted) {
+      for (Labels label(labels); label.next();) {
+        if (label.key == wanted.first && label.raw_value == wanted.second) return true;
+      }
+      return false;
+    };
+    if (gauge.family != family || !std::all_of(gauge.labels.begin(), gauge.labels.end(), has)) continue;
+    custom_sums_[i].total += value;
+    ++custom_sums_[i].series;
   }
 }
 
@@ -320,6 +351,10 @@ Signals MetricsScanner::finish(endpoints::EngineMetrics& out) {
 
   const auto sum = [this](Signal signal) { return sums_[static_cast<size_t>(signal)]; };
   const auto mean = [](const Sum& s) { return s.total / s.series; };
+  out.custom.resize(custom_->size(), NAN);
+  for (size_t i = 0; i < custom_->size(); ++i) {
+    if (custom_sums_[i].series > 0) out.custom[i] = custom_sums_[i].total;
+  }
   Signals found;
   if ((found.waiting = sum(Signal::waiting).series > 0)) out.waiting = sum(Signal::waiting).total;
   if ((found.running = sum(Signal::running).series > 0)) out.running = sum(Signal::running).total;

@@ -123,7 +123,7 @@ class NoHitLruScorer final : public Scorer {
     }
   }
 
-  void picked(const Features&, const Decision& decision) const override {
+  void picked(const Features&, const Decision& decision, Instant) const override {
     if (!decision.cold) return;
     remember(*decision.endpoint);
     if (decision.prefill != nullptr) remember(*decision.prefill);
@@ -181,9 +181,11 @@ class LMetricScorer final : public Scorer {
 
 }  // namespace
 
-std::unique_ptr<Scorer> make_scorer(const PluginSpec& spec, const PredictionSpec& prediction, const MediaSpec& media) {
+std::unique_ptr<Scorer> make_scorer(const PluginSpec& spec, const PredictionSpec& prediction, const MediaSpec& media,
+                                    std::span<const CustomMetric> metrics) {
   const std::string_view type = spec.info->type;
   if (auto scorer = make_media_scorer(spec, media)) return scorer;
+  if (auto scorer = make_attribute_scorer(spec, metrics)) return scorer;
   if (auto scorer = make_latency_scorer(spec, prediction)) return scorer;
   if (type == "lmetric-scorer") return std::make_unique<LMetricScorer>();
   if (type == "load-aware-scorer") return load_aware(spec);

@@ -249,10 +249,12 @@ const std::string* label_of(const Candidate& candidate, std::string_view key) {
   return labels == nullptr ? nullptr : objects::find_label(*labels, key);
 }
 
-std::unique_ptr<Filter> make_filter(const PluginSpec& spec, const PredictionSpec& prediction) {
+std::unique_ptr<Filter> make_filter(const PluginSpec& spec, const PredictionSpec& prediction,
+                                    std::span<const CustomMetric> metrics) {
   constexpr std::string_view role = "llm-d.ai/role";
   const std::string_view type = spec.info->type;
   if (auto filter = make_latency_filter(spec, prediction)) return filter;
+  if (auto filter = make_attribute_filter(spec, metrics)) return filter;
   if (type == "header-based-testing-filter") return std::make_unique<HeaderFilter>();
   if (type == "session-affinity-filter") return std::make_unique<SessionFilter>();
   if (type == "by-label") {

@@ -30,7 +30,7 @@ class MediaScorer final : public Scorer {
   }
 
   // Whoever encodes: the encode stage if there is one, else who computes the prompt.
-  void picked(const Features& features, const Decision& decision) const override {
+  void picked(const Features& features, const Decision& decision, Instant) const override {
     if (!decision.encode.empty()) {
       for (const endpoints::EndpointState* const state : decision.encode) remember(features, *state);
     } else {

@@ -1,10 +1,7 @@
-// The table of plugins, and from a SchedulingSpec to a Profile.
+// The table of plugins.
 #include "plugins.h"
 
 #include <algorithm>
-
-#include "latency.h"
-#include "penstock/base/assert.h"
 
 namespace penstock::routing {
 namespace {
@@ -282,6 +279,52 @@ constexpr P models_parameters[] = {{"scheme", choice, 0, 0, schemes},
                                    {"path", choice, 0, 0, models_paths},
                                    {"insecureSkipVerify", any, 0, 0, {}, false, scraped}};
 constexpr P inflight_parameters[] = {match_source};
+constexpr std::string_view nobody_waits = "nobody waits for others: requests follow the first of their group";
+constexpr P burst_parameters[] = {
+    {"windowDurationMs", integer, 1, 10'000},
+    {"maxPerReplica", integer, -1, BurstSpec::per_replica_max},
+    {"blockSizeTokens", integer, 1, 1024},
+    {"maxPrefixTokensToMatch", integer, 0, many},
+    {"minColocateBlocks", integer, 0, 1'000'000},
+    {"maxBatchSize", any, 0, 0, {}, false, nobody_waits},
+    {"balanceBy", any, 0, 0, {}, false, nobody_waits},
+};
+constexpr std::string_view engine_presets = "of each engine the gauges are known by its preset";
+constexpr P extractor_parameters[] = {{"engineConfigs", any},
+                                      {"engineLabelKey", any, 0, 0, {}, false, engine_presets},
+                                      {"defaultEngine", any, 0, 0, {}, false, engine_presets}};
+constexpr double any_number = 1e15;
+constexpr std::string_view extractors[] = {"core-metrics-extractor"};
+constexpr std::string_view attribute_sources[] = {"endpoint"};
+constexpr std::string_view linear_algorithms[] = {"linear_lower_is_better", "linear_higher_is_better"};
+constexpr P attribute_scorer_parameters[] = {
+    {"attributeKey", text, 1, 253, {}, true},
+    {"producer", choice, 0, 0, extractors},
+    {"source", choice, 0, 0, attribute_sources},
+    {"algorithm.type", choice, 0, 0, linear_algorithms, true},
+    {"algorithm.normalization.adaptiveRange", any},
+    {"algorithm.normalization.fixedRange.min", number, -any_number, any_number},
+    {"algorithm.normalization.fixedRange.max", number, -any_number, any_number},
+};
+constexpr std::string_view on_missing[] = {"Pass", "Fail"};
+constexpr std::string_view attribute_algorithms[] = {"threshold", "range", "topK", "percentile"};
+constexpr std::string_view operators[] = {"LessThan",           "LessThanOrEqual", "GreaterThan",
+                                          "GreaterThanOrEqual", "Equal",           "NotEqual"};
+constexpr P attribute_filter_parameters[] = {
+    {"attribute", text, 1, 253, {}, true},
+    {"producer", choice, 0, 0, extractors},
+    {"onMissing", choice, 0, 0, on_missing},
+    {"fallbackOnEmpty", boolean},
+    {"algorithm.type", choice, 0, 0, attribute_algorithms, true},
+    {"algorithm.threshold.operator", choice, 0, 0, operators},
+    {"algorithm.threshold.value", number, -any_number, any_number},
+    {"algorithm.range.min", number, -any_number, any_number},
+    {"algorithm.range.max", number, -any_number, any_number},
+    {"algorithm.topK.k", integer, 1, many},
+    {"algorithm.topK.higherIsBetter", boolean},
+    {"algorithm.percentile.percentile", number, 0, 100},
+    {"algorithm.percentile.higherIsBetter", boolean},
+};
 constexpr std::string_view one_media_memory =
     "the media of every request are hashed, and mm-embeddings-cache-scorer remembers who got them";
 constexpr P media_scorer_parameters[] = {{"producerName", text, 1, 253, {}, false, one_media_memory}};
@@ -326,10 +369,12 @@ constexpr PluginInfo types[] = {
     {"least-load-scorer", scorer},
     {"latency-scorer", scorer, latency_parameters, {}, true},
     {"predicted-latency-scorer", scorer, predicted_latency_parameters, {}, true},
+    {"endpoint-attribute-scorer", scorer, attribute_scorer_parameters},
     {"context-length-aware", scorer_and_filter, context_length_parameters},
     {"by-label", filter, by_label_parameters},
     {"by-label-selector", filter, selector_parameters},
     {"session-affinity-filter", filter, session_filter_parameters},
+    {"endpoint-attribute-filter", filter, attribute_filter_parameters},
     {"decode-filter", filter},
     {"prefill-filter", filter},
     {"encode-filter", filter},
@@ -349,6 +394,7 @@ constexpr PluginInfo types[] = {
     {"disagg-profile-handler", profile_handler, disagg_parameters, own_ports},
     {"pd-profile-handler", profile_handler, pd_parameters, own_ports},
     {"header-profile-handler", profile_handler, header_profile_parameters},
+    {"header-phase-profile-handler", profile_handler, header_profile_parameters},
     {"prefix-based-pd-decider", decider, decider_parameters, {}, true},
     {"always-disagg-pd-decider", decider},
     {"always-disagg-multimodal-decider", decider},
@@ -370,12 +416,13 @@ constexpr PluginInfo types[] = {
     {"disagg-headers-handler", built_in, headers_parameters, "the profile handler sets the headers"},
     {"approx-prefix-cache-producer", built_in, prefix_parameters, "prompts are hashed once for all that ask"},
     {"precise-prefix-cache-producer", built_in, precise_parameters, "what endpoints tell counts for all that ask"},
+    {"burst-prefix-cache-producer", built_in, burst_parameters, "prefix-cache-scorer that names it scores by it"},
     {"mm-embeddings-cache-producer", built_in, media_parameters, one_media_memory},
     {"token-producer", built_in, token_parameters, no_tokenizer},
     {"predicted-latency-producer", built_in, prediction_parameters, predicts},
     {"inflight-load-producer", built_in, inflight_parameters, "what is in flight is always counted"},
     {"metrics-data-source", built_in, scrape_parameters, scraped},
-    {"core-metrics-extractor", built_in, {}, scraped},
+    {"core-metrics-extractor", built_in, extractor_parameters, scraped},
     {"model-server-protocol-metrics", built_in, {}, scraped},
     {"models-data-source", built_in, models_parameters, "every endpoint is asked for /v1/models"},
     {"model-server-protocol-models", built_in, {}, "every endpoint is asked for /v1/models"},
@@ -395,14 +442,7 @@ constexpr PluginInfo types[] = {
      unsupported,
      {},
      "ranks are reached at ports of their own: list them as targetPorts, and use single-profile-handler"},
-    {"burst-prefix-cache-producer",
-     unsupported,
-     {},
-     "nobody is held up to be put together with others: a prompt counts "
-     "as held from its pick on; leave it out"},
     {"p2p-source-producer", unsupported, {}, "what it tells is for a sidecar of the model server"},
-    {"endpoint-attribute-filter", unsupported, {}, own_gauges},
-    {"endpoint-attribute-scorer", unsupported, {}, own_gauges},
     {"dcgm-data-source", unsupported, {}, own_gauges},
     {"dcgm-extractor", unsupported, {}, own_gauges},
     {"file-discovery",
@@ -442,78 +482,6 @@ const T* find(const PluginSpec& spec, std::string_view parameter) {
     if (name == parameter) return std::get_if<T>(&value);
   }
   return nullptr;
-}
-
-// Hears who was picked.
-bool listens(std::string_view type) {
-  return type == "no-hit-lru-scorer" || type == "mm-embeddings-cache-scorer";
-}
-
-void add_plugin(Profile& profile, const ProfileSpec::Use& use, const SchedulingSpec& whole) {
-  const PredictionSpec prediction = whole.prediction.value_or(PredictionSpec());
-  const PluginSpec& plugin = use.plugin;
-  profile.predicts |= prediction.made && reads_predictions(plugin);
-  profile.uses_prefix |= plugin.info->reads_prefix;
-  if (plugin.info->kind == picker) {
-    profile.picker = make_picker(plugin.info->type, static_cast<size_t>(plugin.number("maxNumOfEndpoints", 1)));
-    return;
-  }
-  profile.gives_session_tokens |= plugin.info->type.starts_with("session-affinity-");
-  if (auto filter = make_filter(plugin, prediction)) {
-    profile.filters.push_back(std::move(filter));
-    profile.filter_names.push_back(plugin.name);
-  }
-  if (auto scorer = make_scorer(plugin, prediction, whole.media)) {
-    if (listens(plugin.info->type)) profile.listeners.push_back(scorer.get());
-    profile.scorers.push_back({std::move(scorer), use.weight, plugin.name});
-  }
-}
-
-std::unique_ptr<Profile> make_stage(const ProfileSpec& spec, const SchedulingSpec& whole) {
-  auto profile = std::make_unique<Profile>();
-  profile->name = spec.name;
-  for (const ProfileSpec::Use& use : spec.plugins) add_plugin(*profile, use, whole);
-  if (profile->picker == nullptr) profile->picker = make_picker("max-score-picker");
-  profile->prefix = {.from_metrics = whole.prefix.auto_tune, .capacity_blocks = whole.prefix.capacity_blocks};
-  return profile;
-}
-
-// In front of what the profile filters itself.
-void add_screener(Profile& profile, const PluginSpec& screener) {
-  profile.filters.insert(profile.filters.begin(), make_screener(screener));
-  profile.filter_names.insert(profile.filter_names.begin(), screener.name);
-}
-
-// Who has a predictor sees in the metrics what it says, whether or not anything is decided by it.
-void add_admitters(Profile& profile, const SchedulingSpec& spec) {
-  const PredictionSpec prediction = spec.prediction.value_or(PredictionSpec());
-  profile.predicts |= spec.prediction.has_value() && prediction.made;
-  for (const PluginSpec& plugin : spec.admitters) {
-    profile.predicts |= prediction.made && reads_predictions(plugin);
-    profile.admitters.push_back(make_admitter(plugin, prediction));
-    PENSTOCK_ASSERT(profile.admitters.back() != nullptr);
-  }
-  profile.uses_prefix |= profile.predicts;
-}
-
-// What a stage needs to hear and to read, the one that is decided for everybody has to know.
-void add_stage(Profile& profile, Profile::Stage& stage, const ProfileSpec& spec, const StageRule& rule,
-               const SchedulingSpec& whole) {
-  stage.profile = make_stage(spec, whole);
-  if (whole.screener) add_screener(*stage.profile, *whole.screener);
-  stage.rule = rule;
-  profile.uses_prefix |= stage.profile->uses_prefix || rule.when == StageRule::When::uncached;
-  for (const Scorer* listener : stage.profile->listeners) profile.listeners.push_back(listener);
-}
-
-// Likewise of a profile that a header may choose.
-void add_other(Profile& profile, const ProfileSpec& spec, const SchedulingSpec& whole) {
-  auto other = make_stage(spec, whole);
-  profile.uses_prefix |= other->uses_prefix || other->predicts;
-  profile.predicts |= other->predicts;
-  profile.gives_session_tokens |= other->gives_session_tokens;
-  profile.listeners.insert(profile.listeners.end(), other->listeners.begin(), other->listeners.end());
-  profile.by_header.others.push_back(std::move(other));
 }
 
 }  // namespace
@@ -598,17 +566,6 @@ Caps PluginSpec::caps(std::string_view parameter) const {
 
 std::string concurrency_mode(const PluginSpec& detector) {
   return detector.text("concurrencyMode", detector.text("mode", "requests"));
-}
-
-std::unique_ptr<Profile> make_profile(const SchedulingSpec& spec) {
-  auto profile = make_stage(spec.primary, spec);
-  add_admitters(*profile, spec);
-  for (const ProfileSpec& other : spec.by_header) add_other(*profile, other, spec);
-  profile->by_header.header = spec.profile_header;
-  if (spec.screener) add_screener(*profile, *spec.screener);
-  if (spec.prefill) add_stage(*profile, profile->prefill, *spec.prefill, spec.prefill_rule, spec);
-  if (spec.encode) add_stage(*profile, profile->encode, *spec.encode, spec.encode_rule, spec);
-  return profile;
 }
 
 }  // namespace penstock::routing

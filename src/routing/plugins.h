@@ -8,9 +8,15 @@
 namespace penstock::routing {
 
 // Null: not of that kind.
-std::unique_ptr<Filter> make_filter(const PluginSpec& spec, const PredictionSpec& prediction = {});
+std::unique_ptr<Filter> make_filter(const PluginSpec& spec, const PredictionSpec& prediction = {},
+                                    std::span<const CustomMetric> metrics = {});
+std::unique_ptr<Scorer> make_attribute_scorer(const PluginSpec& spec, std::span<const CustomMetric> metrics);
+std::unique_ptr<Filter> make_attribute_filter(const PluginSpec& spec, std::span<const CustomMetric> metrics);
 std::unique_ptr<Scorer> make_scorer(const PluginSpec& spec, const PredictionSpec& prediction = {},
-                                    const MediaSpec& media = {});
+                                    const MediaSpec& media = {}, std::span<const CustomMetric> metrics = {});
+// Whether the plugin scores by what came just before, instead of by what is cached; and the scorer that does.
+bool scores_bursts(const PluginSpec& spec, const std::optional<BurstSpec>& burst);
+std::unique_ptr<Scorer> make_burst_scorer(const PluginSpec& spec, const BurstSpec& burst);
 std::unique_ptr<Scorer> make_media_scorer(const PluginSpec& spec, const MediaSpec& media);
 std::unique_ptr<Filter> make_screener(const PluginSpec& spec);         // rollout.cc
 std::unique_ptr<Filter> make_topology_filter(const PluginSpec& spec);  // topology.cc

@@ -240,7 +240,7 @@ Decision Router::decide(const Features& features, const endpoints::Pool& pool, I
 
 void Router::picked(const Features& features, const Decision& decision, Instant now) const {
   if (decision.prefix != 0) state_->index.uses().add(decision.prefix, now);
-  for (const Scorer* scorer : state_->profile.listeners) scorer->picked(features, decision);
+  for (const Scorer* scorer : state_->profile.listeners) scorer->picked(features, decision, now);
 }
 
 // Who holds how much of the prompt, where the policy or its shadow asks for that.

@@ -12,19 +12,23 @@ HEAD = "apiVersion: inference.networking.x-k8s.io/v1alpha1\nkind: EndpointPicker
 SIM_FLAGS = ("--instant", "--model", "sim-model")
 
 
-def polls_with_adapter(name):
-    """Answers polls as a server with one slot for adapters, in which `name` is ("": nobody)."""
-    metrics = (
-        "vllm:num_requests_running 0\nvllm:num_requests_waiting 0\nvllm:kv_cache_usage_perc 0\n"
-        f'vllm:lora_requests_info{{max_lora="1",running_lora_adapters="{name}",waiting_lora_adapters=""}} 1\n'
-    ).encode()
+def polls_with(gauges):
+    """Answers polls as an idle server with these gauges besides."""
+    metrics = "vllm:num_requests_running 0\nvllm:num_requests_waiting 0\nvllm:kv_cache_usage_perc 0\n" + gauges
 
     def script(request, sock):
-        found = {"/health": b"", "/metrics": metrics}.get(request.path)
+        found = {"/health": b"", "/metrics": metrics.encode()}.get(request.path)
         status, body = (404, b"{}") if found is None else (200, found)
         sock.sendall(answer_bytes(status, body, content_type="text/plain; version=0.0.4"))
 
     return script
+
+
+def polls_with_adapter(name):
+    """Of a server with one slot for adapters, in which `name` is ("": nobody)."""
+    return polls_with(
+        f'vllm:lora_requests_info{{max_lora="1",running_lora_adapters="{name}",waiting_lora_adapters=""}} 1\n'
+    )
 
 
 class EppConfig(E2E):
@@ -162,6 +166,30 @@ schedulingProfiles:
             self.assertEqual(answer.status, 200, answer)
         refused = self.ask(gateway, (("x-stage", "nonsense"),))
         self.assertEqual((refused.status, refused.json()["error"]["code"]), (400, "no_profile"))
+
+    def test_gauges_that_it_names_are_scraped_and_obeyed(self):
+        endpoints = [self.fake() for _ in range(3)]
+        for endpoint, depth in zip(endpoints, (30, 10, 20)):
+            endpoint.poll_script = polls_with(
+                f'my_queue_depth{{tier="gold"}} {depth}\nmy_queue_depth{{tier="silver"}} 0\n'
+            )
+        text = """plugins:
+  - type: core-metrics-extractor
+    parameters:
+      engineConfigs:
+        - {name: vllm, customMetrics: [{attributeKey: depth, metricSpec: "my_queue_depth{tier=gold}"}]}
+  - {type: endpoint-attribute-scorer, parameters: {attributeKey: depth, algorithm: {type: linear_lower_is_better}}}
+  - name: worse
+    type: endpoint-attribute-filter
+    parameters: {attribute: depth, onMissing: Fail, algorithm: {type: topK, topK: {k: 2}}}
+schedulingProfiles:
+  - {name: default, plugins: [{pluginRef: worse}, {pluginRef: endpoint-attribute-scorer}]}
+"""
+        gateway = self.routed_by(text, endpoints)
+        # Of the two with the most in their queues the one with less.
+        wait_for("the gauges are known", lambda: self.ask(gateway).header("x-penstock-endpoint") == endpoints[2].address)
+        for _ in range(5):
+            self.assertEqual(self.endpoint_of(gateway), endpoints[2].address)
 
     def test_adapters_are_asked_where_they_are(self):
         endpoints = [self.fake() for _ in range(3)]

@@ -13,6 +13,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "penstock/discovery/metrics_scanner.h"
 #include "penstock/endpoints/snapshot.h"
 #include "penstock/net/event_loop.h"
 #include "penstock/upstream/client.h"
@@ -29,6 +30,7 @@ struct PollOptions {
   uint32_t probe_failures = 3;  // timeouts in a row that make an endpoint unready (a refused connection: one)
   std::string metrics_path = "/metrics";
   std::string health_path = "/health";
+  CustomGauges custom = {};  // that are looked for at every endpoint
 };
 
 // One endpoint as configuration names it.

@@ -7,8 +7,10 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "penstock/endpoints/endpoint.h"
@@ -21,7 +23,14 @@ enum class Engine : uint8_t { vllm, sglang, trtllm_serve, triton_tensorrt_llm };
 Engine engine_named(std::string_view name);
 bool parse_engine(std::string_view name, Engine* out);
 
-// Which signals a scrape contained.
+// A gauge beside those of the preset: the series of a family that have all of these labels.
+struct CustomGauge {
+  std::string family;
+  std::vector<std::pair<std::string, std::string>> labels;
+};
+using CustomGauges = std::shared_ptr<const std::vector<CustomGauge>>;  // null: none
+
+// Which signals of the preset a scrape contained.
 struct Signals {
   bool waiting = false, running = false, kv_usage = false, loras = false, block_size = false, kv_blocks = false;
   explicit operator bool() const { return waiting || running || kv_usage || loras || block_size || kv_blocks; }
@@ -32,7 +41,7 @@ class MetricsScanner {
   // A wanted line longer than this is dropped; unwanted ones may have any length.
   static constexpr size_t line_bytes_max = 64 * 1024;
 
-  explicit MetricsScanner(Engine engine = Engine::vllm);
+  explicit MetricsScanner(Engine engine = Engine::vllm, CustomGauges custom = nullptr);
 
   // Begins a new scrape.
   void reset();
@@ -62,14 +71,18 @@ class MetricsScanner {
 
   bool may_be_wanted(std::string_view start_of_line) const;
   void line(std::string_view text);
+  bool wanted(std::string_view family) const;
+  void custom_sample(std::string_view family, std::string_view labels, double value);
   void sample(const Rule& rule, std::string_view labels, double value);
   void lora_sample(std::string_view labels, double value);
   void cache_config_sample(std::string_view labels);
 
   const Preset* preset_;
-  std::string carry_;          // start of a wanted line
-  bool skipping_ = false;      // in the middle of an unwanted line
-  std::array<Sum, 6> sums_{};  // by Signal, up to kv_blocks
+  CustomGauges custom_;           // not null
+  std::vector<Sum> custom_sums_;  // one for each
+  std::string carry_;             // start of a wanted line
+  bool skipping_ = false;         // in the middle of an unwanted line
+  std::array<Sum, 6> sums_{};     // by Signal, up to kv_blocks
   bool loras_found_ = false;
   double loras_value_ = 0;  // of the series that won
   std::vector<std::string> running_loras_, waiting_loras_;

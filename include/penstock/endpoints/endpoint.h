@@ -84,6 +84,7 @@ struct EngineMetrics {
   uint64_t kv_blocks = 0;           // capacity; 0: unknown
   std::vector<std::string> running_loras, waiting_loras;
   uint32_t max_loras = 0;
+  std::vector<double> custom;  // of the metrics that a configuration names, in its order; NaN, or too short: unknown
   // EndpointState::load.requests when the scrape was taken: what changed since then is ours (no herding between
   // scrapes).
   int64_t requests_at_scrape = 0;

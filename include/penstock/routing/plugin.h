@@ -48,7 +48,8 @@ enum class ParameterType : uint8_t {
   selector,
   on,   // boolean, and it is always true: false is accepted without effect, `note` says why
   off,  // likewise
-  any,  // whatever it says is accepted without effect: `note` says why
+  any,  // whatever it says is accepted without effect: `note` says why. Without a note: it is read by the plugin's own
+        // reader
 };
 
 struct ParameterInfo {
@@ -138,6 +139,24 @@ struct MediaSpec {
   bool operator==(const MediaSpec&) const = default;
 };
 
+// burst-prefix-cache-producer, and which prefix-cache-scorer looks at it: one that names it.
+struct BurstSpec {
+  static constexpr uint32_t per_replica_max = 4095;
+  std::string producer;                 // its name
+  Duration window = milliseconds(100);  // requests that come so soon after the first belong together
+  uint32_t per_replica = 0;             // so many with the same prompt for each endpoint; 0: any number
+  uint32_t tokens_max = 0;              // prompts that are the same up to here are the same; 0: the whole counts
+  uint32_t begin_tokens = 0;            // so long a beginning in common is worth something, too; 0: none is
+};
+
+// core-metrics-extractor: a gauge of the model servers that scorers and filters may look at, by a name for it.
+struct CustomMetric {
+  std::string attribute;                                    // that name
+  std::string family;                                       // "custom_queue_depth"
+  std::vector<std::pair<std::string, std::string>> labels;  // that a series of it must have
+  bool operator==(const CustomMetric&) const = default;
+};
+
 struct SchedulingSpec {
   ProfileSpec primary;  // the only one, or that of the decode
   std::optional<ProfileSpec> prefill, encode;
@@ -149,6 +168,8 @@ struct SchedulingSpec {
   std::optional<KvEventsSpec> kv_events;
   std::optional<PredictionSpec> prediction;  // nothing: as PredictionSpec says, where a plugin needs any
   MediaSpec media;
+  std::optional<BurstSpec> burst;
+  std::vector<CustomMetric> custom_metrics;  // EngineMetrics::custom
   std::vector<PluginSpec> admitters;
   std::optional<PluginSpec> screener;
 };

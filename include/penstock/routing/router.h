@@ -62,7 +62,7 @@ class Scorer {
   virtual void terms(const Inputs& in, std::span<const Candidate> candidates, std::span<double> values) const {}
   // For scorers that remember, and only called for those that Profile::listeners lists. Any thread.
   // The decision is followed: its endpoint is not null.
-  virtual void picked(const Features& features, const Decision& decision) const {}
+  virtual void picked(const Features& features, const Decision& decision, Instant now) const {}
   // The endpoint has restarted: its caches are empty.
   virtual void caches_lost(const endpoints::EndpointState& endpoint) const {}
 };

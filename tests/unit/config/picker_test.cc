@@ -78,6 +78,16 @@ std::string describe(const EndpointPicker& picker) {
     out += "KV events: topic \"" + spec.kv_events->topic.value_or("") + "\", port " +
            std::to_string(spec.kv_events->port.value_or(0)) + '\n';
   }
+  if (spec.burst) {
+    out += "bursts: " + spec.burst->producer + ", " + number(to_seconds(spec.burst->window)) + " s, " +
+           std::to_string(spec.burst->per_replica) + " each, to " + std::to_string(spec.burst->tokens_max) +
+           " tokens, beginnings of " + std::to_string(spec.burst->begin_tokens) + '\n';
+  }
+  for (const routing::CustomMetric& metric : spec.custom_metrics) {
+    out += "metric " + metric.attribute + ": " + metric.family;
+    for (const auto& [label, value] : metric.labels) out += ' ' + label + '=' + value;
+    out += '\n';
+  }
   if (!(spec.media == routing::MediaSpec{})) out += "media: " + std::to_string(spec.media.items) + " items\n";
   for (const routing::PluginSpec& admitter : spec.admitters) out += "admitter " + admitter.name + '\n';
   if (spec.prediction) {

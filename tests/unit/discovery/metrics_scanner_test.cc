@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include <cmath>
 #include <string>
 
 using namespace penstock;
@@ -198,6 +199,47 @@ TEST_CASE("what a scrape does not contain stays as it was") {
   CHECK(!scanner.scan("", metrics));
   CHECK(!scanner.scan("up 1\n", metrics));
   CHECK(metrics.running == 1);
+}
+
+TEST_CASE("gauges that a configuration names are found beside those of the preset, by family and labels") {
+  const auto gauges = std::make_shared<const std::vector<CustomGauge>>(std::vector<CustomGauge>{
+      {"depth", {{"tier", "gold"}}}, {"depth", {}}, {"vllm:num_requests_waiting", {}}, {"missing", {}}, {"dep", {}}});
+  constexpr std::string_view text =
+      "# depth 77\n"
+      "depth{tier=\"gold\",zone=\"a\"} 3\n"
+      "depth{tier=\"silver\"} 4\n"
+      "depth{tier=\"gold\"} NaN\n"
+      "depth_total{tier=\"gold\"} 100\n"
+      "vllm:num_requests_waiting{engine=\"0\"} 5\n"
+      "dep -2.5";
+  const std::vector<double> expected = {3, 7, 5, NAN, -2.5};
+  const auto check = [&](const EngineMetrics& metrics) {
+    REQUIRE(metrics.custom.size() == expected.size());
+    for (size_t i = 0; i < expected.size(); ++i) {
+      CAPTURE(i);
+      CHECK((std::isnan(expected[i]) ? std::isnan(metrics.custom[i]) : metrics.custom[i] == expected[i]));
+    }
+    CHECK(metrics.waiting == 5);
+  };
+  MetricsScanner scanner(Engine::vllm, gauges);
+  EngineMetrics metrics;
+  CHECK(scanner.scan(text, metrics).waiting);
+  check(metrics);
+  // Cut anywhere.
+  for (size_t cut = 0; cut <= text.size(); ++cut) {
+    CAPTURE(cut);
+    EngineMetrics again;
+    scanner.reset();
+    scanner.feed(text.substr(0, cut));
+    scanner.feed(text.substr(cut));
+    scanner.finish(again);
+    check(again);
+  }
+  // What is missing from a scrape stays as it was, and alone says nothing of the load.
+  EngineMetrics before = metrics;
+  CHECK(!scanner.scan("depth{tier=\"gold\"} 9\n", before));
+  CHECK(before.custom[0] == 9);
+  CHECK(before.custom[4] == -2.5);
 }
 
 TEST_CASE("all forms of a sample line are understood") {

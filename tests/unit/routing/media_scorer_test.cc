@@ -43,7 +43,7 @@ struct Media {
   void picked(std::span<const uint64_t> media, Decision decision) {
     Features features;
     features.media = media;
-    scorer->picked(features, decision);
+    scorer->picked(features, decision, at_ms(0));
   }
   void picked(std::span<const uint64_t> media, size_t i) {
     Decision decision;
@@ -80,7 +80,8 @@ TEST_CASE("mm-embeddings-cache-scorer: another pod in the slot, or one that rest
   CHECK(media.score(all) == Scores{0, 1});
 }
 
-TEST_CASE("mm-embeddings-cache-scorer remembers as many items of each endpoint as its cache has, about, the last used ones") {
+TEST_CASE(
+    "mm-embeddings-cache-scorer remembers as many items of each endpoint as its cache has, about, the last used ones") {
   Media media(2, {.items = 100});
   const auto all = items(210);
   const std::span<const uint64_t> early = std::span(all).first(50), middle = std::span(all).subspan(50, 50),

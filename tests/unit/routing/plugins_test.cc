@@ -57,7 +57,7 @@ struct Bench {
     Decision decision;
     decision.endpoint = &builder.state(i);
     decision.cold = cold;
-    scorer.picked(features, decision);
+    scorer.picked(features, decision, at_ms(0));
   }
   void label(size_t i, std::string key, std::string value) {
     builder.view(i).labels = std::make_shared<objects::Labels>(objects::Labels{{std::move(key), std::move(value)}});

@@ -1,0 +1,98 @@
+// From a SchedulingSpec to a Profile.
+#include "latency.h"
+#include "penstock/base/assert.h"
+#include "plugins.h"
+
+namespace penstock::routing {
+namespace {
+
+// Hears who was picked.
+bool listens(const PluginSpec& plugin, const SchedulingSpec& whole) {
+  const std::string_view type = plugin.info->type;
+  return type == "no-hit-lru-scorer" || type == "mm-embeddings-cache-scorer" || scores_bursts(plugin, whole.burst);
+}
+
+void add_plugin(Profile& profile, const ProfileSpec::Use& use, const SchedulingSpec& whole) {
+  const PredictionSpec prediction = whole.prediction.value_or(PredictionSpec());
+  const PluginSpec& plugin = use.plugin;
+  profile.predicts |= prediction.made && reads_predictions(plugin);
+  profile.uses_prefix |= plugin.info->reads_prefix;
+  if (plugin.info->kind == PluginKind::picker) {
+    profile.picker = make_picker(plugin.info->type, static_cast<size_t>(plugin.number("maxNumOfEndpoints", 1)));
+    return;
+  }
+  profile.gives_session_tokens |= plugin.info->type.starts_with("session-affinity-");
+  if (auto filter = make_filter(plugin, prediction, whole.custom_metrics)) {
+    profile.filters.push_back(std::move(filter));
+    profile.filter_names.push_back(plugin.name);
+  }
+  auto scorer = scores_bursts(plugin, whole.burst) ? make_burst_scorer(plugin, *whole.burst)
+                                                   : make_scorer(plugin, prediction, whole.media, whole.custom_metrics);
+  if (scorer != nullptr) {
+    if (listens(plugin, whole)) profile.listeners.push_back(scorer.get());
+    profile.scorers.push_back({std::move(scorer), use.weight, plugin.name});
+  }
+}
+
+std::unique_ptr<Profile> make_stage(const ProfileSpec& spec, const SchedulingSpec& whole) {
+  auto profile = std::make_unique<Profile>();
+  profile->name = spec.name;
+  for (const ProfileSpec::Use& use : spec.plugins) add_plugin(*profile, use, whole);
+  if (profile->picker == nullptr) profile->picker = make_picker("max-score-picker");
+  profile->prefix = {.from_metrics = whole.prefix.auto_tune, .capacity_blocks = whole.prefix.capacity_blocks};
+  return profile;
+}
+
+// In front of what the profile filters itself.
+void add_screener(Profile& profile, const PluginSpec& screener) {
+  profile.filters.insert(profile.filters.begin(), make_screener(screener));
+  profile.filter_names.insert(profile.filter_names.begin(), screener.name);
+}
+
+// Who has a predictor sees in the metrics what it says, whether or not anything is decided by it.
+void add_admitters(Profile& profile, const SchedulingSpec& spec) {
+  const PredictionSpec prediction = spec.prediction.value_or(PredictionSpec());
+  profile.predicts |= spec.prediction.has_value() && prediction.made;
+  for (const PluginSpec& plugin : spec.admitters) {
+    profile.predicts |= prediction.made && reads_predictions(plugin);
+    profile.admitters.push_back(make_admitter(plugin, prediction));
+    PENSTOCK_ASSERT(profile.admitters.back() != nullptr);
+  }
+  profile.uses_prefix |= profile.predicts;
+}
+
+// What a stage needs to hear and to read, the one that is decided for everybody has to know.
+void add_stage(Profile& profile, Profile::Stage& stage, const ProfileSpec& spec, const StageRule& rule,
+               const SchedulingSpec& whole) {
+  stage.profile = make_stage(spec, whole);
+  if (whole.screener) add_screener(*stage.profile, *whole.screener);
+  stage.rule = rule;
+  profile.uses_prefix |= stage.profile->uses_prefix || rule.when == StageRule::When::uncached;
+  for (const Scorer* listener : stage.profile->listeners) profile.listeners.push_back(listener);
+}
+
+// Likewise of a profile that a header may choose.
+void add_other(Profile& profile, const ProfileSpec& spec, const SchedulingSpec& whole) {
+  auto other = make_stage(spec, whole);
+  if (whole.screener) add_screener(*other, *whole.screener);
+  profile.uses_prefix |= other->uses_prefix || other->predicts;
+  profile.predicts |= other->predicts;
+  profile.gives_session_tokens |= other->gives_session_tokens;
+  profile.listeners.insert(profile.listeners.end(), other->listeners.begin(), other->listeners.end());
+  profile.by_header.others.push_back(std::move(other));
+}
+
+}  // namespace
+
+std::unique_ptr<Profile> make_profile(const SchedulingSpec& spec) {
+  auto profile = make_stage(spec.primary, spec);
+  add_admitters(*profile, spec);
+  for (const ProfileSpec& other : spec.by_header) add_other(*profile, other, spec);
+  profile->by_header.header = spec.profile_header;
+  if (spec.screener) add_screener(*profile, *spec.screener);
+  if (spec.prefill) add_stage(*profile, profile->prefill, *spec.prefill, spec.prefill_rule, spec);
+  if (spec.encode) add_stage(*profile, profile->encode, *spec.encode, spec.encode_rule, spec);
+  return profile;
+}
+
+}  // namespace penstock::routing
