@@ -27,7 +27,7 @@ struct EndpointPicker {
   // utilization detector, no time to live, strict priority of requests over flows, first come, first served.
   admission::FlowOptions flow;
   std::vector<PluginPlace> plugins;
-  int flow_line = 0;   // of the feature gate that turns flow control on; 0: it is off
+  int flow_line = 0;  // of the feature gate that turns flow control on; 0: it is off
   // agent-identity: the fields in which agents say which session a request belongs to; empty: not looked at.
   std::vector<std::string> identity_headers;
   std::string source;  // the file, or where it is embedded
