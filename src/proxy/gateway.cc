@@ -40,7 +40,7 @@ void Gateway::on_bad_head(downstream::Connection& connection, const downstream::
   if (failure.no_memory) context_.observer.limit_hit("memory");
   static_cast<void>(connection.send(error_answer(info.code)));
   ExchangeRecord record;
-  record.started_wall_us = context_.loop.clock().wall_time_us();
+  record.started_wall_us = context_.loop.wall_time_us();
   record.outcome = info.outcome;
   record.status = info.status;
   record.reason = info.name;

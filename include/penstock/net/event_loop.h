@@ -49,6 +49,14 @@ class EventLoop {
     if (waited_) refresh_now();
     return now_;
   }
+  // Of the same moment as now(), in microseconds since 1970: read once a turn, by whoever asks first.
+  int64_t wall_time_us() const {
+    if (const Instant at = now(); at != wall_at_) {
+      wall_us_ = clock_.wall_time_us();
+      wall_at_ = at;
+    }
+    return wall_us_;
+  }
   // Duration::max() is "never".
   void arm(Timer& timer, Duration after) {
     const Instant from = now();
@@ -92,6 +100,8 @@ class EventLoop {
   Ring& ring_;
   Clock& clock_;
   mutable Instant now_;
+  mutable Instant wall_at_ = Instant::max();  // now() when wall_us_ was read
+  mutable int64_t wall_us_ = 0;
   mutable bool waited_ = false;  // the ring may have waited since now_ was read
   bool in_turn_ = false;
   TimerWheel timers_;
