@@ -244,7 +244,7 @@ void give_back_message(Message* message) {
   std::unique_ptr<Message> owned(message);
   if (pool_closed || pool.free.size() >= kPooledMax) return;
   owned->builder.recycle();
-  if (owned->trailers.capacity() > 0) owned->trailers = {};
+  if (!owned->trailers.empty()) owned->trailers = {};
   pool.free.push_back(std::move(owned));
 }
 

@@ -1,7 +1,10 @@
 #include "head_memory.h"
 
+#include <cstring>
+
 #include "bytes.h"
 #include "head_guard.h"
+#include "penstock/base/text.h"
 
 namespace penstock::http {
 
@@ -52,11 +55,10 @@ size_t HeadMemory::recall(std::string_view bytes, Head& head) const {
   if (found.size == 0) return 0;
   copy(kept_, bytes.substr(0, found.size), head);
   head.content_length = found.content_length;
-  const std::string_view whole = head.storage_;
+  const char* const begin = head.storage_.data();
   head.headers_.clear();
   for (const Line& line : lines_) {
-    head.headers_.push_back(
-        {whole.substr(line.name, line.name_size), whole.substr(line.value, line.value_size), line.field});
+    head.headers_.push_back({{begin + line.name, line.name_size}, {begin + line.value, line.value_size}, line.field});
   }
   return found.size;
 }
@@ -65,13 +67,13 @@ HeadMemory::Match HeadMemory::match(std::string_view bytes) const {
   const std::string_view kept = kept_.storage_;
   if (kept.empty() || bytes.size() < kept.size()) return {};
   const auto same = [&](size_t from, size_t to) {
-    return bytes.substr(from, to - from) == kept.substr(from, to - from);
+    return std::memcmp(bytes.data() + from, kept.data() + from, to - from) == 0;
   };
   Match found{.size = kept.size(), .content_length = kept_.content_length};
   size_t at = 0;  // up to here they agree
   for (const Line& line : lines_) {
     if (!may_differ(line)) continue;
-    const std::string_view value = bytes.substr(line.value, line.value_size);
+    const std::string_view value(bytes.data() + line.value, line.value_size);
     if (!same(at, line.value)) return {};
     at = line.value + value.size();
     const bool good = line.field == Field::content_length ? read_length(value, found.content_length) == ParseError::none
@@ -83,7 +85,7 @@ HeadMemory::Match HeadMemory::match(std::string_view bytes) const {
 
 // All but headers(). `bytes` are those of `from`, or as long and with the same views into them.
 void HeadMemory::copy(const Head& from, std::string_view bytes, Head& to) {
-  to.storage_ = bytes;
+  copy_text(to.storage_, bytes);
   const auto here = [&](std::string_view view) {
     if (view.empty()) return std::string_view();
     return std::string_view(to.storage_.data() + (view.data() - from.storage_.data()), view.size());

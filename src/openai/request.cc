@@ -14,6 +14,7 @@
 #include "json_text.h"
 #include "media.h"
 #include "penstock/base/assert.h"
+#include "penstock/base/text.h"
 
 namespace penstock::openai {
 namespace {
@@ -205,7 +206,7 @@ bool Scan::finish() {
                     : max_output_tokens_   ? max_output_tokens_
                                            : max_tokens_;
   for (std::string* next : {&user_, &prompt_cache_key_, &metadata_user_}) {
-    if (out_.session.empty()) out_.session = std::move(*next);
+    if (out_.session.empty() && !next->empty()) out_.session = std::move(*next);
   }
   for (const Range& slot : slots_) {
     if (slot.empty()) continue;
@@ -230,7 +231,7 @@ bool Scan::model(ondemand::value value) {
   if (!short_enough(token, "model")) return false;
   std::string_view decoded;
   if (auto error = value.get_string().get(decoded)) return not_json(error);
-  out_.model = decoded;
+  copy_text(out_.model, decoded);
   out_.model_value = range_of(token);
   return true;
 }

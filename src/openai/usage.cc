@@ -12,6 +12,7 @@
 #include "blocks.h"
 #include "completion_tail.h"
 #include "json_text.h"
+#include "penstock/base/text.h"
 #include "plain_tail.h"
 
 namespace penstock::openai {
@@ -264,7 +265,7 @@ bool read_completion_tail(std::string_view json, std::optional<Usage>& usage, st
   if (tail.empty()) return false;
   if (const auto plain = read_plain_tail(tail)) {
     usage = plain->usage;
-    reason = plain->finish_reason;
+    copy_text(reason, plain->finish_reason);
     return true;
   }
   std::optional<Usage> found_usage;

@@ -95,7 +95,7 @@ bool Exchange::begin(downstream::Connection& client, const http::Head& head) {
   stage_ = Stage::read_body;
   client_ = &client;
   began_ = request_read_ = context_.loop.now();
-  began_wall_us_ = context_.loop.clock().wall_time_us();
+  began_wall_us_ = context_.loop.wall_time_us();
   context_.observer.exchange_started();
   attempts_max_ = context_.options.attempts_max;
   client_ip_ = client.client_ip();
@@ -165,9 +165,6 @@ Exchange::Progress Exchange::read_body() {
 // and say that it is a form (curl -d): there the body speaks for itself.
 Exchange::Progress Exchange::parse() {
   const openai::Api api = head_.method == "POST" ? openai::api_of(head_.target()) : openai::Api::other;
-  inference_ = model_read_ = false;
-  target_model_.clear();
-  request_.clear();
   if (api == openai::Api::other || !has_json()) return Progress::ready;
   const openai::ScanFailure failure = scan(api);
   if (starved_) return refused(ErrorCode::memory_budget_exhausted);
@@ -184,7 +181,7 @@ Exchange::Progress Exchange::parse() {
   inference_ = true;
   model_read_ = !request_.model_value.empty();
   if (!model_read_) return Progress::ready;
-  target_model_ = head_.model_rewrite.empty() ? request_.model : head_.model_rewrite;
+  copy_text(target_model_, head_.model_rewrite.empty() ? request_.model : head_.model_rewrite);
   return Progress::ready;
 }
 
@@ -415,7 +412,7 @@ void Exchange::first_byte_relayed() {
     gateway_.room_made();
   }
   prefill_reservation_.release();
-  answer_head_.clear();
+  empty(answer_head_);
   if (attempt_ == nullptr || attempt_->request_sent()) body_.reset();
   if (attempt_ != nullptr && watch_.event_stream()) attempt_->delay_acks();
 }

@@ -227,10 +227,7 @@ void Exchange::reset() {
   head_.clear();
   request_.clear();
   watch_.reset();
-  for (std::string* text :
-       {&target_model_, &spliced_model_, &explanation_, &answer_head_, &attempt_head_, &client_ip_, &stage_fields_}) {
-    empty(*text);
-  }
+  empty_all(target_model_, spliced_model_, explanation_, answer_head_, attempt_head_, client_ip_, stage_fields_);
   request_head_ = nullptr;
   rule_ = nullptr;
   pool_id_.reset();

@@ -91,7 +91,7 @@ void Exchange::go_elsewhere() {
   prefill_reservation_.release();
   gateway_.room_made();
   fresh_connection_ = false;
-  answer_head_.clear();
+  empty(answer_head_);
   watch_.reset();
   gathered_.reset();
   given_up_ = false;

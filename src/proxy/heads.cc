@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <charconv>
 #include <cmath>
 #include <cstring>
@@ -62,7 +63,8 @@ bool is_for_gateway(Field field) {
 // frames the message, ends at this hop or is written by the gateway alone.
 bool poses_as_ours(const http::Head& head, const http::Header& header) {
   constexpr size_t longest = 64;  // no such field has a longer name
-  if (header.name.size() > longest || header.name.find('_') == std::string_view::npos) return false;
+  if (header.field != Field::other || header.name.size() > longest || header.name.find('_') == std::string_view::npos)
+    return false;
   char dashed[longest];
   std::replace_copy(header.name.begin(), header.name.end(), dashed, '_', '-');
   const std::string_view name(dashed, header.name.size());
@@ -90,30 +92,33 @@ class LineCopier {
   size_t begin_ = 0, end_ = 0;
 };
 
-// The bytes 0 to 255, two digits each.
-constexpr std::array<char, 512> kHex = [] {
-  constexpr char digits[] = "0123456789abcdef";
-  std::array<char, 512> pairs{};
-  for (size_t byte = 0; byte < 256; ++byte) {
-    pairs[2 * byte] = digits[byte >> 4];
-    pairs[2 * byte + 1] = digits[byte & 15];
-  }
-  return pairs;
-}();
+// Eight hexadecimal digits: all at once, a byte for each.
+std::array<char, 8> hex_of(uint32_t bits) {
+  uint64_t digits = bits;
+  digits = (digits | digits << 16) & 0x0000ffff0000ffff;
+  digits = (digits | digits << 8) & 0x00ff00ff00ff00ff;
+  digits = (digits | digits << 4) & 0x0f0f0f0f0f0f0f0f;
+  const uint64_t above_nine = (digits + 0x0606060606060606) >> 4 & 0x0101010101010101;
+  digits += 0x3030303030303030 + above_nine * ('a' - '0' - 10);
+  if constexpr (std::endian::native == std::endian::little) digits = std::byteswap(digits);
+  return std::bit_cast<std::array<char, 8>>(digits);
+}
 
 // A random UUID (RFC 9562, version 4).
 void assign_request_id(std::string& id, Random& random) {
   uint64_t bits[2] = {random.next(), random.next()};
   bits[0] = (bits[0] & ~0xf000ull) | 0x4000ull;
   bits[1] = (bits[1] & ~(0xc0ull << 56)) | (0x80ull << 56);
-  char text[36];
-  char* at = text;
-  for (size_t byte = 0; byte < 16; ++byte) {
-    if (byte == 4 || byte == 6 || byte == 8 || byte == 10) *at++ = '-';
-    std::memcpy(at, kHex.data() + 2 * (bits[byte / 8] >> (56 - 8 * (byte % 8)) & 0xff), 2);
-    at += 2;
-  }
-  id.assign(text, sizeof text);
+  char text[] = "........-....-....-....-............";
+  const auto first = hex_of(static_cast<uint32_t>(bits[0] >> 32)), second = hex_of(static_cast<uint32_t>(bits[0]));
+  const auto third = hex_of(static_cast<uint32_t>(bits[1] >> 32)), last = hex_of(static_cast<uint32_t>(bits[1]));
+  std::memcpy(text, first.data(), 8);
+  std::memcpy(text + 9, second.data(), 4);
+  std::memcpy(text + 14, second.data() + 4, 4);
+  std::memcpy(text + 19, third.data(), 4);
+  std::memcpy(text + 24, third.data() + 4, 4);
+  std::memcpy(text + 28, last.data(), 8);
+  copy_text(id, {text, sizeof text - 1});
 }
 
 // 0 for what is no positive number; from_chars takes "inf" and "nan", too.
@@ -128,7 +133,7 @@ double number_of(std::string_view text) {
 void assign_target(std::string_view target, std::string& path, std::string& host) {
   const size_t scheme = target.starts_with('/') ? std::string_view::npos : target.find("://");
   if (scheme == std::string_view::npos) {
-    path = target;
+    copy_text(path, target);
     return;
   }
   target.remove_prefix(scheme + 3);
@@ -170,17 +175,15 @@ void change_line(std::string& text, size_t first, size_t behind, const objects::
 }  // namespace
 
 void ForwardedHead::clear() {
-  for (std::string* text : {&fields, &method, &path, &rewritten, &request_id, &host, &session, &fairness_id, &objective,
-                            &model_rewrite, &test_endpoints}) {
-    empty(*text);
-  }
+  empty_all(fields, method, path, rewritten, request_id, host, session, fairness_id, objective, model_rewrite,
+            test_endpoints);
   json = explain = false;
   slo_ttft_ms = slo_tpot_ms = 0;
 }
 
 void ForwardedHead::assign(const http::Head& head, std::string_view client_ip, Random& random,
                            std::span<const std::string> identities) {
-  method = head.method_text;
+  copy_text(method, head.method_text);
   assign_target(head.target, path, host);
   json = says_json(head.get(Field::content_type));
   fields.reserve(head.bytes() + 160);
@@ -227,7 +230,7 @@ void ForwardedHead::change(std::span<const objects::HeaderChange> changes) {
 void ForwardedHead::obey(const http::Header& header) {
   const bool wins = header.name.size() > 2 && (header.name[2] == 'l' || header.name[2] == 'L');
   const auto take = [&](std::string& to) {
-    if (to.empty() || wins) to = header.value;
+    if (to.empty() || wins) copy_text(to, header.value);
   };
   const auto take_number = [&](double& to) {
     if (to == 0 || wins) to = number_of(header.value);

@@ -15,8 +15,14 @@ namespace penstock::proxy {
 // Empties a text that will be used again. What a usual request does not need is given back.
 inline void empty(std::string& text) {
   constexpr size_t kept_max = 8 * 1024;
+  if (text.empty()) return;  // as most are; it was emptied here
   if (text.capacity() > kept_max) std::string().swap(text);
   text.clear();
+}
+
+template <typename... Texts>
+void empty_all(Texts&... texts) {
+  (empty(texts), ...);
 }
 
 // What is kept of a request's head: the fields to forward, ready to send, and what the exchange itself needs.

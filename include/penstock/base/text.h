@@ -41,6 +41,15 @@ inline char* put_piece(char* at, std::string_view piece) {
 }
 }  // namespace detail
 
+// What to = text does, which is a call into the C++ library and there into another. For paths where that would count.
+// `text` must not point into `to`.
+inline void copy_text(std::string& to, std::string_view text) {
+  to.resize_and_overwrite(text.size(), [text](char* bytes, size_t) {  // the second may be more than was asked for
+    if (!text.empty()) std::memcpy(bytes, text.data(), text.size());  // its data may be null
+    return text.size();
+  });
+}
+
 // Appends all pieces, literals and what converts to a string_view (no other arrays); `out` grows once. For paths where
 // a call per piece would count. None of them may point into `out`.
 template <typename... Pieces>

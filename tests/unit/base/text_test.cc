@@ -62,6 +62,17 @@ TEST_CASE("IPv6 addresses stand in brackets") {
   CHECK(authority_of("gpu-1.example", 65535) == "gpu-1.example:65535");
 }
 
+TEST_CASE("a copied text replaces what was there, longer or shorter, and may be nothing") {
+  std::string to = "a";
+  for (const size_t size : {3, 15, 16, 24, 31, 33, 500, 2, 40}) {
+    const std::string text(size, 'x');
+    copy_text(to, text);
+    CHECK(to == text);
+  }
+  copy_text(to, {});
+  CHECK(to.empty());
+}
+
 TEST_CASE("pieces are appended in order, empty ones too") {
   std::string out = "a";
   append_all(out, "b", "", std::string_view(), std::string("cd"), std::string_view("ef"));
