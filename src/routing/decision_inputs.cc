@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cstring>
 #include <deque>
 
 #include "decisions.h"
@@ -183,7 +184,7 @@ std::vector<uint64_t> blocks_of(size_t count) {
 bool serves(const EndpointView& view, std::string_view model) {
   if (model.empty() || view.models.empty()) return true;
   for (const std::string_view served : view.models) {
-    if (served == model) return true;
+    if (served.size() == model.size() && std::memcmp(served.data(), model.data(), model.size()) == 0) return true;
   }
   return false;
 }

@@ -48,7 +48,7 @@ double capacity_of(const EngineMetrics& metrics) {
 }
 
 // Prompt tokens that the candidate would have to compute. At least one always is.
-double uncached_tokens(const Inputs& in, const Candidate& candidate) {
+inline double uncached_tokens(const Inputs& in, const Candidate& candidate) {
   const Pace& pace = candidate.endpoint->state->pace;
   const double trust = (pace.cached_tokens.load(relaxed) + trust_weight_tokens) /
                        (pace.believed_tokens.load(relaxed) + trust_weight_tokens);
@@ -70,7 +70,8 @@ struct Pool {
   double foreign = 0;                    // of an endpoint
   double stall = 0;                      // seconds for each second of prefill and decoding sequence
   double capacity = 0;                   // tokens; 0: unknown
-  double decoding = 0, held = 0;         // our sequences past their first token, and tokens, of an endpoint
+  double held = 0;                       // tokens of ours, of an endpoint
+  double decoding_per_held = 0;          // our sequences past their first token, for each of these tokens
   double least_uncached = 0;             // tokens, at the candidate that holds most of the prompt
   double copy_share = 1;                 // of what is uncached beyond that: what this request is charged
 };
@@ -148,8 +149,8 @@ Pool describe(const Inputs& in, const Sums& sums, const ExpectedCostOptions& opt
     }
     pool.decode_none_held = std::max(0.0, pool.decode - pool.decode_slope * sums.x / sums.n);
   }
-  pool.decoding = sums.decoding / std::max(sums.candidates, 1.0);
   pool.held = sums.held / std::max(sums.candidates, 1.0);
+  if (sums.held > 0) pool.decoding_per_held = sums.decoding / sums.held;
   pool.stall = std::min(options.stall_weight, stall_max * sums.candidates / std::max(sums.decoding, 1.0));
   if (sums.fresh > 0) pool.foreign = sums.foreign / sums.fresh;
   if (sums.longest != nullptr) pool.least_uncached = uncached_tokens(in, *sums.longest);
@@ -165,7 +166,7 @@ double charged_tokens(const Pool& pool, double uncached) {
   return uncached - (1 - pool.copy_share) * copied;
 }
 
-double slowness(const Pool& pool, const Pace& pace) {
+inline double slowness(const Pool& pool, const Pace& pace) {
   const double expected = pool.prefill * pace.prefill_tokens.load(relaxed) + pool.each * pace.prefills.load(relaxed);
   const double factor = (pace.prefill_seconds.load(relaxed) + own_weight_seconds) / (expected + own_weight_seconds);
   return std::clamp(factor, 1 / own_factor_max, own_factor_max);
@@ -198,14 +199,14 @@ double room_price(const EngineMetrics& metrics, bool scraped, const Load& load, 
   if (capacity <= 0) return 0;
   // A gauge does not show yet what is still to be computed; without one, all that we hold there counts.
   const double used = scraped ? metrics.kv_usage * capacity + load.waiting_tokens : std::min(load.kv_tokens, capacity);
-  const double over = (used + uncached + pool.output) / capacity - (1 - reserve);
-  return over > 0 ? over * pool.output * pool.decode : 0;
+  const double over = used + uncached + pool.output - (1 - reserve) * capacity;
+  return over > 0 ? over / capacity * pool.output * pool.decode : 0;
 }
 
 // Our decoding sequences there: half as they are counted, half as the tokens held there would make them. By count alone
 // few long sequences would look like room: long prompts would gather where long prompts are, and short ones elsewhere.
 double decoding_weight(const Load& load, const Pool& pool) {
-  const double held = pool.held > 0 ? load.kv_tokens / pool.held * pool.decoding : load.decoding;
+  const double held = pool.held > 0 ? load.kv_tokens * pool.decoding_per_held : load.decoding;
   return (load.decoding + held) / 2;
 }
 

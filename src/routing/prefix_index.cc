@@ -174,6 +174,9 @@ struct PrefixIndex::Table {
   void prefetch_to_write(uint64_t hash) const { __builtin_prefetch(line(hash, 0), 1); }
 
   uint64_t touch(uint64_t hash, uint64_t weight, uint32_t slot, const View& own, Recorded& done);
+  uint64_t touch_or_place(uint64_t hash, uint64_t weight, uint32_t slot, const View& own, Recorded& done);
+  static uint64_t renew(uint64_t* place, uint64_t word, uint64_t wanted, uint64_t weight, const View& own,
+                        Recorded& done);
   size_t place_in(const uint64_t* line, bool last) const;
   bool erase(uint64_t* word, uint64_t expected);
   bool forget_in(uint64_t hash, size_t step, uint32_t slot, int64_t& erased);
@@ -370,28 +373,56 @@ size_t PrefixIndex::Table::advance(uint64_t hash, uint32_t from, uint32_t to, si
 
 void PrefixIndex::record(std::span<const uint64_t> chain, uint32_t slot) {
   if (slot >= endpoint_slots_max || chain.empty()) return;
-  const Sampled entries(chain.first(std::min<size_t>(chain.size(), ahead_max)), table_->sampling);
-  EndpointSlot& endpoint = table_->slots[slot];
+  Table& table = *table_;
+  const Sampled entries(chain.first(std::min<size_t>(chain.size(), ahead_max)), table.sampling);
+  EndpointSlot& endpoint = table.slots[slot];
   const View own = endpoint.view();
   // Tail first: model servers evict the tail of a chain before its head, and the head is what all matches need.
   Recorded done;
   uint64_t ages = 0;
   for (size_t i = entries.size(); i-- > 0;) {
-    if (i >= prefetch_distance) table_->prefetch_to_write(entries[i - prefetch_distance]);
-    ages += table_->touch(entries[i], entries.weight(i), slot, own, done);
+    if (i >= prefetch_distance) table.prefetch_to_write(entries[i - prefetch_distance]);
+    ages += table.touch(entries[i], entries.weight(i), slot, own, done);
   }
   // A new block pushes every other one step towards eviction. One that was held already, at age a, pushes only the
   // blocks younger than it: a/span of them. The counter moves by the mean push.
-  if (done.filled > 0) table_->used.fetch_add(done.filled, std::memory_order_relaxed);
+  if (done.filled > 0) table.used.fetch_add(done.filled, std::memory_order_relaxed);
   const uint64_t pushed = done.fresh + ages / std::max<uint64_t>(own.span, 1);
   if (pushed == 0) return;
   endpoint.counter.fetch_add(pushed, std::memory_order_relaxed);
-  table_->sweep(endpoint, pushed);
+  table.sweep(endpoint, pushed);
 }
 
 // Stamps the entry, which speaks for `weight` blocks, as the newest of the endpoint. Returns the ages that these had;
 // 0, and so many more that are fresh, if they were not held.
-uint64_t PrefixIndex::Table::touch(uint64_t hash, uint64_t weight, uint32_t slot, const View& own, Recorded& done) {
+inline uint64_t PrefixIndex::Table::touch(uint64_t hash, uint64_t weight, uint32_t slot, const View& own,
+                                          Recorded& done) {
+  // What is recorded has mostly been recorded before, and stands in the first line.
+  const uint64_t wanted = make_word(hash, slot, 0);
+  uint64_t* const words_of_line = line(hash, 0);
+#pragma GCC unroll 8
+  for (size_t i = 0; i < words_per_line; ++i) {
+    const uint64_t word = load(words_of_line + i);
+    if (same_tag_and_slot(word ^ wanted) && word != 0) return renew(words_of_line + i, word, wanted, weight, own, done);
+  }
+  Recorded then = done;  // a copy: `done` itself stays in registers
+  const uint64_t ages = touch_or_place(hash, weight, slot, own, then);
+  done = then;
+  return ages;
+}
+
+// `word`, at `place`, is the one that is wanted, alive or void.
+inline uint64_t PrefixIndex::Table::renew(uint64_t* place, uint64_t word, uint64_t wanted, uint64_t weight,
+                                          const View& own, Recorded& done) {
+  const uint64_t age = age_of(word, own.counter);
+  const bool held = age < own.span;
+  done.fresh += held ? 0 : weight;
+  store(place, wanted | ((own.counter + done.fresh) & stamp_mask));
+  return held ? age * weight : 0;
+}
+
+[[gnu::noinline]] uint64_t PrefixIndex::Table::touch_or_place(uint64_t hash, uint64_t weight, uint32_t slot,
+                                                              const View& own, Recorded& done) {
   const uint64_t wanted = make_word(hash, slot, 0);
   size_t next = first_line(slot / group_slots);
   const size_t end = next + group_lines;
@@ -403,12 +434,7 @@ uint64_t PrefixIndex::Table::touch(uint64_t hash, uint64_t weight, uint32_t slot
       const uint64_t word = load(words_of_line + i);
       if (!same_tag(word ^ wanted) || word == 0) continue;
       ++of_block;
-      if (!same_tag_and_slot(word ^ wanted)) continue;
-      const uint64_t age = age_of(word, own.counter);
-      const bool held = age < own.span;
-      done.fresh += held ? 0 : weight;
-      store(words_of_line + i, make_word(hash, slot, own.counter + done.fresh));
-      return held ? age * weight : 0;
+      if (same_tag_and_slot(word ^ wanted)) return renew(words_of_line + i, word, wanted, weight, own, done);
     }
     const bool last = next == end;
     const size_t place = of_block < spill_at || last ? place_in(words_of_line, last) : words_per_line;

@@ -27,6 +27,7 @@ double PrefixUses::count(uint64_t prefix, Instant now) const {
   if (cell >> (time_bits + count_bits) != tag_of(prefix)) return 0;
   uint64_t units = (time_of(now) - (cell >> count_bits)) & time_mask;
   if (units > time_mask / 2) units = 0;  // another shard's turn began later than ours
+  if (units == 0) return std::floor(static_cast<double>(cell & count_mask)) / fractions;
   const double age = to_seconds(Duration(static_cast<int64_t>(units << unit_bits)));
   return std::floor(static_cast<double>(cell & count_mask) * std::exp(-age / memory_seconds)) / fractions;
 }
