@@ -41,7 +41,7 @@ void Connection::begin(const Request& request, ResponseSink& sink, bool reused) 
   codec_.parser.expect_response_to(request.method);
   // The sink hears of nothing before the next turn: its caller holds the handle then.
   if (reused) {
-    cancel_deadline();  // the one of its idleness
+    due_ = {};  // no longer idle
     phase_ = Phase::exchange;
     return send_soon();
   }
@@ -49,7 +49,7 @@ void Connection::begin(const Request& request, ResponseSink& sink, bool reused) 
   // This connection is worth more than those that rest, whose descriptors are free once the ring is done with them.
   client_.drop_all_idle();
   awaits_descriptor_ = true;
-  client_.loop().arm(deadline_, kDescriptorWait);
+  wait_for(kDescriptorWait);
 }
 
 // False: there is no descriptor left.
@@ -57,7 +57,7 @@ bool Connection::connect() {
   const auto connecting = client_.loop().ring().connect(target_.address, *this);
   if (!connecting.ok()) return false;
   socket_ = *connecting;
-  if (request_.connect_timeout > Duration{0}) client_.loop().arm(deadline_, request_.connect_timeout);
+  if (request_.connect_timeout > Duration{0}) wait_for(request_.connect_timeout);
   return true;
 }
 
@@ -96,8 +96,7 @@ void Connection::send_request() {
     if (sent < 0) {
       // The endpoint may have answered (413, say) before it closed: what it said is still to be read.
       send_broken_ = true;
-      cancel_deadline();
-      return client_.loop().arm(deadline_, kReadAfterBrokenSend);
+      return wait_for(kReadAfterBrokenSend);
     }
     size_t left = static_cast<size_t>(sent);
     while (sent_piece_ < request_.pieces.size() && left >= request_.pieces[sent_piece_].size() - sent_in_piece_) {
@@ -109,7 +108,7 @@ void Connection::send_request() {
     if (sent_piece_ < request_.pieces.size()) {
       send_blocked_ = true;  // on_writable goes on
       if (!received_ && request_.first_byte_timeout > Duration{0}) {
-        client_.loop().arm(deadline_, request_.first_byte_timeout);  // for each piece that it takes
+        wait_for(request_.first_byte_timeout);  // for each piece that it takes
       }
       return;
     }
@@ -176,8 +175,7 @@ void Connection::complete() {
     if (std::exchange(acks_delayed_, false)) client_.loop().ring().delay_acks(socket_, false);
     phase_ = Phase::idle;
     client_.keep(*this);
-    chunk_deadline_ = {};
-    client_.loop().arm(deadline_, client_.options().idle_timeout);
+    wait_for(client_.options().idle_timeout);
   }
   sink.on_response_end();
 }
@@ -199,7 +197,8 @@ void Connection::on_error(int error) {
 }
 
 void Connection::on_deadline() {
-  if (chunk_deadline_ > client_.loop().now()) return client_.loop().arm_at(deadline_, chunk_deadline_);
+  if (due_ == Instant{}) return;
+  if (due_ > client_.loop().now()) return client_.loop().arm_at(deadline_, due_);
   if (phase_ == Phase::idle) return end(/*reset=*/false);
   if (phase_ == Phase::connecting && !socket_) {
     if (std::exchange(awaits_descriptor_, false) && connect()) return;
@@ -213,25 +212,32 @@ void Connection::on_deadline() {
 
 // The request is sent: from now on the head has so long. What has come of it may also not pause for too long.
 void Connection::arm_head() {
-  cancel_deadline();
   head_deadline_ = client_.loop().now() + request_.first_byte_timeout;
   if (received_) arm_chunk_idle();
-  else client_.loop().arm_at(deadline_, head_deadline_);
+  else wait_until(head_deadline_);
 }
 
-// With each chunk the deadline moves, but not the timer: moving it would touch its neighbours in the wheel, which are
-// other streams. When it fires too early it is armed again for the rest.
 void Connection::arm_chunk_idle() {
   const bool idle = request_.chunk_idle_timeout > Duration{0}, head = head_deadline_ != Instant{};
   if (!idle && !head) return cancel_deadline();
-  const bool armed = chunk_deadline_ != Instant{} && deadline_.armed();
-  chunk_deadline_ = idle ? client_.loop().now() + request_.chunk_idle_timeout : head_deadline_;
-  if (head) chunk_deadline_ = std::min(chunk_deadline_, head_deadline_);
-  if (!armed) client_.loop().arm_at(deadline_, chunk_deadline_);
+  const Instant due = idle ? client_.loop().now() + request_.chunk_idle_timeout : head_deadline_;
+  wait_until(head ? std::min(due, head_deadline_) : due);
+}
+
+void Connection::wait_for(Duration time) {
+  const Instant now = client_.loop().now();
+  wait_until(time < Instant::max() - now ? now + time : Instant::max());
+}
+
+// With each request and each chunk the deadline moves, but a timer that fires before it stays: moving it would touch
+// its neighbours in the wheel, which are other connections. When it fires too early it is armed again for the rest.
+void Connection::wait_until(Instant due) {
+  due_ = due;
+  if (!deadline_.armed() || deadline_.deadline() > due) client_.loop().arm_at(deadline_, due);
 }
 
 void Connection::cancel_deadline() {
-  chunk_deadline_ = {};
+  due_ = {};
   deadline_.cancel();
 }
 

@@ -121,6 +121,8 @@ class Connection final : public net::SocketEvents,
   void end(bool reset);
   void arm_head();
   void arm_chunk_idle();
+  void wait_for(Duration time);
+  void wait_until(Instant due);
   void cancel_deadline();
 
   Client& client_;
@@ -128,8 +130,8 @@ class Connection final : public net::SocketEvents,
   Codec codec_;
   ResponseSink* sink_ = nullptr;
   net::Timer deadline_;
-  Instant chunk_deadline_{};  // zero, or when the next chunk must be there: the timer fires at it or earlier
-  Instant head_deadline_{};   // zero, or when the head of the answer must be there as a whole
+  Instant due_{};            // zero, or when the wait is over: the timer fires at it or earlier
+  Instant head_deadline_{};  // zero, or when the head of the answer must be there as a whole
   Target target_;
   Request request_;
   size_t sent_piece_ = 0, sent_in_piece_ = 0;  // how far request_.pieces has gone out
