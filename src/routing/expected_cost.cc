@@ -6,6 +6,7 @@
 
 #include "load_estimate.h"
 #include "pace.h"
+#include "penstock/routing/prefix_uses.h"
 
 namespace penstock::routing {
 namespace {
@@ -73,7 +74,7 @@ struct Pool {
   double held = 0;                       // tokens of ours, of an endpoint
   double decoding_per_held = 0;          // our sequences past their first token, for each of these tokens
   double least_uncached = 0;             // tokens, at the candidate that holds most of the prompt
-  double copy_share = 1;                 // of what is uncached beyond that: what this request is charged
+  double holders = 0, uses = 0;          // how many hold as much; requests lately that found no more anywhere
 };
 
 // Sums over the candidates of what each has taught.
@@ -154,16 +155,22 @@ Pool describe(const Inputs& in, const Sums& sums, const ExpectedCostOptions& opt
   pool.stall = std::min(options.stall_weight, stall_max * sums.candidates / std::max(sums.decoding, 1.0));
   if (sums.fresh > 0) pool.foreign = sums.foreign / sums.fresh;
   if (sums.longest != nullptr) pool.least_uncached = uncached_tokens(in, *sums.longest);
-  pool.copy_share = std::min(1.0, (sums.holders + 1) / (in.prefix_uses + 1));
+  pool.holders = sums.holders;
+  pool.uses = in.prefix_uses;
   if (sums.sized > 0) pool.capacity = sums.capacity / sums.sized;
   return pool;
 }
 
 // Of the uncached tokens, those that this request is charged. To compute here what others hold makes a copy, which
-// serves the later requests with the same prefix as well: each of them, by their number lately, bears its share.
+// serves the later requests with the same prefix as well: each of them, by their number lately, bears its share. What
+// takes long to copy finds fewer of them: the requests of a crowd about one long document are mostly there before it is
+// computed even once.
 double charged_tokens(const Pool& pool, double uncached) {
   const double copied = std::max(0.0, uncached - pool.least_uncached);
-  return uncached - (1 - pool.copy_share) * copied;
+  if (copied <= 0 || pool.uses <= 0) return uncached;
+  const double later = pool.uses * std::exp(-copied * pool.prefill / PrefixUses::memory_seconds);
+  const double share = std::min(1.0, (pool.holders + 1) / (later + 1));
+  return uncached - (1 - share) * copied;
 }
 
 inline double slowness(const Pool& pool, const Pace& pace) {
@@ -253,7 +260,7 @@ Terms terms_of(const Inputs& in, const Candidate& candidate, const Pool& pool, c
   Terms terms;
   terms.backlog = load.waiting_requests() * each + load.waiting_tokens * token + unseen_wait;
   terms.foreign = foreign_waiting * mean;
-  terms.prefill = each + charged * token;
+  terms.prefill = each + (1 + options.later_weight) * charged * token;
   terms.stall = pool.stall * charged * token * decoding;
   terms.decode =
       options.decode_weight * pool.output * pool.decode_slope * load.kv_tokens + request_seconds * load.requests;

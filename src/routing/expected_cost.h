@@ -10,6 +10,7 @@
 namespace penstock::routing {
 
 struct ExpectedCostOptions {
+  double later_weight = 0.25;  // of our prefill once more: for so long it keeps requests waiting that come later
   double stall_weight = 0.2;   // of the time that our prefill stalls each decoding sequence
   double decode_weight = 0.1;  // of the time that the tokens held add to our decode steps
   double kv_reserve = 0.1;     // share of the KV cache whose use is priced

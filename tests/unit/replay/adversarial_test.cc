@@ -173,3 +173,17 @@ TEST_CASE("a prefix that becomes popular little by little") {
     check_spread(trace, setup);
   }
 }
+
+// Whoever asks while the document is still being computed waits for it about as long as another computation would take.
+TEST_CASE("long documents that several ask about at a time") {
+  const Trace trace = trace_of(500, 1.5, [](Random& random, uint64_t i) {
+    const uint64_t document = i / 8 + random.below(3);
+    return shared_then_own(1 + document, 80 + document * 37 % 120, i, 1);
+  });
+  Setup setup;
+  REQUIRE(find_engine("h200-32b", &setup.engine));
+  const Outcome ours = outcome_of(trace, setup, "expected-cost"), theirs = outcome_of(trace, setup, "epp-default");
+  say("expected-cost", ours);
+  say("epp-default", theirs);
+  CHECK(ours.ttft_mean < 1.1 * theirs.ttft_mean);
+}

@@ -54,13 +54,13 @@ struct Bench {
 
 }  // namespace
 
-TEST_CASE("a queue costs as much as the prefill that it saves") {
+TEST_CASE("a queue costs as much as the prefill that it saves, and that counts a quarter more") {
   Bench bench(2);
   bench.teach();
   bench.matched = {50, 0};  // saves 800 tokens
-  bench.load(0).prefill_tokens = 700;
+  bench.load(0).prefill_tokens = 990;
   CHECK(bench.scores()[0] == 1);
-  bench.load(0).prefill_tokens = 900;
+  bench.load(0).prefill_tokens = 1010;
   CHECK(bench.scores()[1] == 1);
 }
 
@@ -68,24 +68,36 @@ TEST_CASE("a copy of a prefix that many use costs the one that makes it a share"
   Bench bench(3);
   bench.teach();
   bench.matched = {80, 80, 20};  // a copy of 960 tokens
-  bench.load(0).prefill_tokens = bench.load(1).prefill_tokens = 500;
+  bench.load(0).prefill_tokens = bench.load(1).prefill_tokens = 710;
   CHECK(bench.scores()[2] == 0);
-  bench.prefix_uses = 5;  // by two holders: a third would have a third of (5 + 1) uses, and this is one of them
+  // By two holders. 4.13 of them come once the copy is there, after 0.96 s: a third holder would have a third of
+  // (4.13 + 1) uses, and this is one of them. 562 tokens are charged, 1.25 times.
+  bench.prefix_uses = 5;
   CHECK(bench.scores()[2] == 1);
-  bench.load(0).prefill_tokens = bench.load(1).prefill_tokens = 470;  // 480 are charged
+  bench.load(0).prefill_tokens = bench.load(1).prefill_tokens = 695;
   CHECK(bench.scores()[2] == 0);
-  // What nobody holds is charged whole: here 1,280 tokens, beside a copy of 320 of which a third is charged.
+  // What nobody holds is charged whole: here 1,280 tokens, beside a copy of 320 of which 112 are charged.
   bench.matched = {20, 0, 0};
   bench.load(1).prefill_tokens = 0;
   bench.load(2).prefill_tokens = 1;
-  bench.load(0).prefill_tokens = 100;
+  bench.load(0).prefill_tokens = 135;
   CHECK(bench.scores()[0] == 1);
-  bench.load(0).prefill_tokens = 110;
+  bench.load(0).prefill_tokens = 145;
   CHECK(bench.scores()[1] == 1);
   // Where the engines turn out not to cache there is nothing to copy.
   for (auto& state : bench.builder.states) state.pace.believed_tokens = 1e12;
   bench.load(0).prefill_tokens = 0;
   bench.load(1).prefill_tokens = bench.load(2).prefill_tokens = 10;
+  CHECK(bench.scores()[0] == 1);
+}
+
+TEST_CASE("a copy that takes long is charged whole: its users are there before it is") {
+  Bench bench(2);
+  bench.teach();
+  bench.features.prompt_tokens = 20'000;
+  bench.matched = {1200, 0};  // a copy of 19,200 tokens, 19.2 s
+  bench.prefix_uses = 10;
+  bench.load(0).prefill_tokens = 19'000;  // the first computation, for which this one can as well wait
   CHECK(bench.scores()[0] == 1);
 }
 
@@ -143,7 +155,7 @@ TEST_CASE("an endpoint that computes long prompts is not taken for a faster one"
   for (const auto& view : bench.builder.pool.endpoints) candidates.push_back({&view});
   std::vector<double> costs(2);
   REQUIRE(ExpectedCostScorer().costs({bench.features, at_ms(1), bench.random}, candidates, costs));
-  CHECK(costs[0] == doctest::Approx(0.01 + 0.16));
+  CHECK(costs[0] == doctest::Approx(0.01 + 1.25 * 0.16));
   CHECK(costs[1] == doctest::Approx(costs[0]));
 }
 
@@ -228,7 +240,7 @@ TEST_CASE("before anything is learnt, too, a queue costs as much as the prefill 
   auto scores = bench.scores();
   CHECK(scores[1] == 1);
   CHECK(scores[0] > scores[2]);
-  bench.load(0).prefill_tokens = bench.load(1).prefill_tokens = 1500;
+  bench.load(0).prefill_tokens = bench.load(1).prefill_tokens = 1900;
   CHECK(bench.scores()[2] == 1);
 }
 

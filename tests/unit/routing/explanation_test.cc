@@ -156,11 +156,11 @@ TEST_CASE("the expected cost shows its terms, in seconds, and what they add up t
   CHECK(why.terms == std::vector<std::string>{"backlog_s", "foreign_s", "prefill_s", "stall_s", "decode_s", "room_s"});
   REQUIRE(why.rows.size() == 2);
   CHECK(why.rows[0].terms[0] == 0);
-  CHECK(why.rows[0].terms[2] == doctest::Approx(1.6));
+  CHECK(why.rows[0].terms[2] == doctest::Approx(1.25 * 1.6));
   CHECK(why.rows[1].terms[0] == doctest::Approx(0.7));
   CHECK(
       why.to_header().starts_with("profile: expected-cost; b total=1 expected-cost-scorer*1=1 matched=0 waiting=0 kv=0 "
-                                  "in-flight=0 backlog_s=0 foreign_s=0 prefill_s=1.6 stall_s=0"));
+                                  "in-flight=0 backlog_s=0 foreign_s=0 prefill_s=2 stall_s=0"));
 }
 
 TEST_CASE("of pools too large nothing is recorded, and an explanation that is used again forgets") {
