@@ -3,6 +3,8 @@
 #include <CLI/CLI.hpp>
 
 #include <algorithm>
+#include <charconv>
+#include <optional>
 
 #include "replay_picker.h"
 
@@ -38,6 +40,48 @@ Examples:
   penstock replay --trace trace.jsonl --policy expected-cost --policy epp-default --speed 1.6 --seeds 5 --compare
   penstock replay --trace trace.jsonl --policy epp.yaml --policy expected-cost+hold --compare
   curl -s http://127.0.0.1:9090/debug/decisions > page.json; penstock replay --decisions page.json --policy lmetric)";
+}
+
+bool possible(double speed) {
+  return speed >= 1e-3 && speed <= 1e3;
+}
+
+// SECONDS:ENGINE:SPEED; nothing where it is not that.
+std::optional<replay::SpeedChange> speed_change_in(const std::string& text, uint32_t engines) {
+  const char* next = text.data();
+  const char* const end = next + text.size();
+  const auto number = [&next, end](auto& out, bool last) {
+    const auto [stop, error] = std::from_chars(next, end, out);
+    if (error != std::errc() || (stop == end) != last || (!last && *stop != ':')) return false;
+    next = last ? stop : stop + 1;
+    return true;
+  };
+  double at = 0, speed = 0;
+  uint32_t endpoint = 0;
+  if (!number(at, false) || !number(endpoint, false) || !number(speed, true)) return std::nullopt;
+  if (!(at >= 0 && at <= 1e9) || endpoint >= engines || !possible(speed)) return std::nullopt;
+  return replay::SpeedChange{Instant(from_seconds(at)), endpoint, speed};
+}
+
+// How fast which engines are, and when that changes. "" or what is wrong.
+std::string settle_speeds(const ReplayFlags& flags, replay::Setup& setup) {
+  if (flags.slow_engines > setup.endpoints) return "--slow-engines must not be more than --engines";
+  if (flags.slow_engines > 0) setup.engine_speeds.assign(flags.slow_engines, 0.5);
+  if (setup.engine_speeds.size() > setup.endpoints) return "--engine-speeds: there are fewer engines";
+  if (!std::all_of(setup.engine_speeds.begin(), setup.engine_speeds.end(), possible)) {
+    return "--engine-speeds: want numbers from 0.001 to 1000";
+  }
+  for (const std::string& text : flags.speed_changes) {
+    const auto change = speed_change_in(text, setup.endpoints);
+    if (!change) {
+      return "--change-speed: \"" + text +
+             "\"; want SECONDS:ENGINE:SPEED such as 300:0:0.5, engines from 0, speed 0.001 to 1000";
+    }
+    setup.speed_changes.push_back(*change);
+  }
+  const auto earlier = [](const auto& a, const auto& b) { return a.at < b.at; };
+  std::stable_sort(setup.speed_changes.begin(), setup.speed_changes.end(), earlier);
+  return "";
 }
 
 void define_load(CLI::App& app, ReplayFlags& flags) {
@@ -78,8 +122,20 @@ void define_fleet(CLI::App& app, ReplayFlags& flags) {
       ->check(CLI::Range(1, 1024))
       ->capture_default_str()
       ->group(group);
-  app.add_option("--slow-engines", setup.slow_endpoints, "How many of them take twice as long for everything")
+  app.add_option("--slow-engines", flags.slow_engines, "How many of them take twice as long for everything")
       ->capture_default_str()
+      ->group(group);
+  app.add_option("--engine-speeds", setup.engine_speeds,
+                 "Of the first ones, such as 1,1,0.5; 0.5 takes twice as long for everything (all others: 1)")
+      ->delimiter(',')
+      ->type_name("LIST")
+      ->excludes("--slow-engines")
+      ->group(group);
+  app.add_option("--change-speed", flags.speed_changes,
+                 "From SECONDS of the replay on, engine 0, 1, ... has this speed; repeat for more")
+      ->type_name("SECONDS:ENGINE:SPEED")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
       ->group(group);
   app.add_option("--engine", flags.engine, "Kind of engine")
       ->check(CLI::IsMember(names_of(replay::engine_names())))
@@ -175,7 +231,7 @@ std::string settle_replay(ReplayFlags& flags) {
     out.setup.slo_ttft_ms = flags.slo_ttft_s * 1000;
     out.setup.slo_tpot_ms = flags.slo_tpot_ms;
   }
-  if (out.setup.slow_endpoints > out.setup.endpoints) return "--slow-engines must not be more than --engines";
+  if (std::string wrong = settle_speeds(flags, out.setup); !wrong.empty()) return wrong;
   for (const std::string& name : out.policies) {
     if (replay::known_contestant(name)) continue;
     if (names_file(name)) continue;

@@ -214,6 +214,11 @@ void Engine::publish(Sequence& sequence) {
   }
 }
 
+void Engine::set_speed(double speed) {
+  PENSTOCK_ASSERT(speed > 0);
+  speed_ = speed;
+}
+
 void Engine::set_block_events(BlockEvents* events) {
   block_events_ = options_.prefix_caching ? events : nullptr;
   cache_.set_events(block_events_);
@@ -243,7 +248,7 @@ Duration Engine::step_duration() const {
   if (options_.prefill_tokens_per_s > 0) {
     duration += from_seconds(prefill_tokens / options_.prefill_tokens_per_s);
   }
-  return duration;
+  return speed_ == 1 ? duration : from_seconds(to_seconds(duration) / speed_);
 }
 
 // ---- a step ends: tokens come out ----

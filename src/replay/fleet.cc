@@ -3,25 +3,13 @@
 #include <algorithm>
 
 namespace penstock::replay {
-namespace {
-
-engine::EngineOptions slowed(engine::EngineOptions options) {
-  options.prefill_tokens_per_s /= 2;
-  options.decode_ms *= 2;
-  options.decode_ms_per_seq *= 2;
-  options.decode_ms_per_1k_tokens *= 2;
-  options.step_overhead_ms *= 2;
-  return options;
-}
-
-}  // namespace
 
 Fleet::Fleet(const Setup& setup, bool index_unbounded, Random& random)
-    : interval_(setup.scrape), index_unbounded_(index_unbounded) {
+    : interval_(setup.scrape), changes_(setup.speed_changes), index_unbounded_(index_unbounded) {
   pool_.name = "replay";
   for (uint32_t i = 0; i < setup.endpoints; ++i) {
-    engines_.push_back(
-        std::make_unique<engine::Engine>(i < setup.slow_endpoints ? slowed(setup.engine) : setup.engine));
+    engines_.push_back(std::make_unique<engine::Engine>(setup.engine));
+    if (i < setup.engine_speeds.size()) engines_.back()->set_speed(setup.engine_speeds[i]);
     const std::string name = "engine-" + std::to_string(i);
     pool_.endpoints.emplace_back().state = &registry_.find_or_add(name, "http://" + name, name, name);
     due_.push_back(Instant::max());
@@ -42,6 +30,12 @@ std::optional<Fleet::Event> Fleet::next() const {
 
 bool Fleet::busy() const {
   return std::any_of(due_.begin(), due_.end(), [](Instant at) { return at != Instant::max(); });
+}
+
+void Fleet::change_speeds(Instant now) {
+  for (; !changes_.empty() && changes_.front().at <= now; changes_ = changes_.subspan(1)) {
+    engines_[changes_.front().endpoint]->set_speed(changes_.front().speed);
+  }
 }
 
 void Fleet::scrape(size_t i, Instant now) {

@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "penstock/base/random.h"
@@ -32,12 +33,15 @@ class Fleet {
   bool busy() const;
   // The engine has new work, or has done some.
   void refresh(size_t i) { due_[i] = engines_[i]->next_event().value_or(Instant::max()); }
+  // Speeds that change up to `now`. To be called before anything else that happens then.
+  void change_speeds(Instant now);
   void scrape(size_t i, Instant now);
   void scrape_all(Instant now);
   bool scrapes_itself() const { return interval_ > Duration::zero(); }
 
  private:
   Duration interval_;
+  std::span<const SpeedChange> changes_;  // still to come
   bool index_unbounded_;
   endpoints::EndpointRegistry registry_;
   std::vector<std::unique_ptr<engine::Engine>> engines_;

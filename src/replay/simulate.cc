@@ -164,6 +164,7 @@ RunResult Simulation::run() {
 }
 
 void Simulation::advance(const Fleet::Event& event) {
+  fleet_.change_speeds(event.at);
   if (event.scrape) {
     fleet_.scrape(event.endpoint, event.at);
     if (flow_.requests() == 0) return;
@@ -191,6 +192,7 @@ void Simulation::arrive(const Arrival& arrival) {
     return;
   }
   now_ = arrival.at;
+  fleet_.change_speeds(now_);
   if (!fleet_.scrapes_itself()) fleet_.scrape_all(now_);
   Journey& journey = new_journey();
   journey.request = arrival.request;

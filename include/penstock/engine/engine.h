@@ -122,6 +122,8 @@ class Engine {
 
   // Null: nobody.
   void set_block_events(BlockEvents* events);
+  // Steps that begin from now on take 1 / `speed` of the time that the options say. 1 at the start.
+  void set_speed(double speed);
   // Forgets all that is cached. False, and nothing changed, while sequences run.
   bool reset_cache() { return cache_.clear(); }
 
@@ -157,6 +159,7 @@ class Engine {
   KvCache cache_;
   EngineStats stats_;
   BlockEvents* block_events_ = nullptr;
+  double speed_ = 1;
   std::deque<Sequence*> waiting_;   // in order of arrival; preempted ones at the front
   std::vector<Sequence*> running_;  // in order of admission
   std::vector<uint32_t> lora_running_, lora_waiting_;

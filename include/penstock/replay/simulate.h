@@ -15,10 +15,18 @@
 
 namespace penstock::replay {
 
+// From then on an engine takes 1 / `speed` of the time that Setup::engine says, for everything.
+struct SpeedChange {
+  Instant at;  // since the start of the replay
+  uint32_t endpoint = 0;
+  double speed = 1;
+};
+
 struct Setup {
   engine::EngineOptions engine;
   uint32_t endpoints = 8;
-  uint32_t slow_endpoints = 0;                   // the first so many take twice as long for everything
+  std::vector<double> engine_speeds;             // of the first ones; 1 of the others
+  std::vector<SpeedChange> speed_changes;        // in order of time
   double speed = 1;                              // requests come this many times as fast as recorded
   Duration scrape = milliseconds(50);            // between two looks at an endpoint's metrics; 0: they are always exact
   double streaming = 1;                          // share of the requests that stream

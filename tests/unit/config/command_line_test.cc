@@ -238,3 +238,31 @@ TEST_CASE("replay: flags become options; an engine's figures may be replaced; mi
   CHECK(run({"replay", "--trace", "a", "--policy", "coin"}).error.find("coin") != std::string::npos);
   CHECK(run({"replay", "--trace", "a", "--slow-engines", "9"}).exit_code == exit_bad_usage);
 }
+
+TEST_CASE("replay: engines of unequal speed, and speeds that change") {
+  const auto with = [](std::vector<const char*> more) {
+    more.insert(more.begin(), {"replay", "--trace", "a", "--engines", "3"});
+    return run(more);
+  };
+  CHECK(with({"--slow-engines", "2"}).replay.setup.engine_speeds == std::vector<double>{0.5, 0.5});
+  const Command command =
+      with({"--engine-speeds", "1,0.25", "--change-speed", "60.5:2:1", "--change-speed", "30:2:0.5"});
+  REQUIRE(command.kind == Command::Kind::replay);
+  CHECK(command.replay.setup.engine_speeds == std::vector<double>{1, 0.25});
+  const auto& changes = command.replay.setup.speed_changes;
+  REQUIRE(changes.size() == 2);
+  CHECK(changes[0].at == Instant(seconds(30)));
+  CHECK(changes[0].endpoint == 2);
+  CHECK(changes[0].speed == 0.5);
+  CHECK(changes[1].at == Instant(milliseconds(60'500)));
+  for (const char* bad : {"1,1,1,1", "0", "-1", "nan", "fast", "2000", ""}) {
+    CAPTURE(bad);
+    CHECK(with({"--engine-speeds", bad}).exit_code == exit_bad_usage);
+  }
+  CHECK(with({"--engine-speeds", "1", "--slow-engines", "1"}).exit_code == exit_bad_usage);
+  for (const char* bad : {"30", "30:1", "30:3:1", "30:-1:1", "-1:0:1", "30:0:0", "30:0:nan", "30:0:1x", "30:0:1:1",
+                          "30::1", "1e300:0:1", ""}) {
+    CAPTURE(bad);
+    CHECK(with({"--change-speed", bad}).exit_code == exit_bad_usage);
+  }
+}

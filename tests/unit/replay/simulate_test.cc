@@ -82,6 +82,25 @@ TEST_CASE("speed divides the time between arrivals; bursts come at once; what no
   CHECK(simulate(trace, setup, make_contestant("least-load"), 1).length < seconds(10));
 }
 
+TEST_CASE("an engine of half the speed takes twice as long; one whose speed changes, from then on") {
+  const Trace trace = conversations(2, 1, seconds(10));
+  Setup setup = small_setup();
+  setup.endpoints = 1;
+  const RunResult usual = simulate(trace, setup, make_contestant("random"), 1);
+  setup.engine_speeds = {0.5};
+  const RunResult half = simulate(trace, setup, make_contestant("random"), 1);
+  setup.engine_speeds = {};
+  setup.speed_changes = {{Instant(seconds(5)), 0, 0.5}};
+  const RunResult later = simulate(trace, setup, make_contestant("random"), 1);
+  for (const RunResult* run : {&usual, &half, &later}) REQUIRE(run->served.size() == 2);
+  for (size_t i = 0; i < 2; ++i) {
+    CHECK(half.served[i].ttft == doctest::Approx(2 * usual.served[i].ttft));
+    CHECK(half.served[i].tpot == doctest::Approx(2 * usual.served[i].tpot));
+    CHECK(later.served[i].ttft == doctest::Approx((i == 0 ? 1 : 2) * usual.served[i].ttft));
+    CHECK(later.served[i].tpot == doctest::Approx((i == 0 ? 1 : 2) * usual.served[i].tpot));
+  }
+}
+
 TEST_CASE("a late scrape hurts the policy that lives by gauges more than the one with its own accounts") {
   const Trace trace = conversations(60, 3, milliseconds(60));
   Setup setup = small_setup();
