@@ -23,6 +23,12 @@ constexpr std::string_view no_ranges =
 constexpr std::string_view no_roles = "has no effect in a replay: labels of engines are not known there";
 constexpr std::string_view no_test_header =
     "has no effect in a replay: the header test-epp-endpoint-selection is not known there";
+constexpr std::string_view no_header =
+    "has no effect in a replay: headers of requests are not known there, so all engines score the same";
+constexpr std::string_view no_named_profile =
+    "has no effect in a replay: headers of requests are not known there, so its default profile decides";
+constexpr std::string_view no_media_known =
+    "has no effect in a replay: images, audio and video are not known there, so all engines score the same";
 // What recorded decisions tell, and traces do not.
 constexpr std::string_view no_adapters =
     "has no effect in a replay: a trace names no adapters, so all engines score the same";
@@ -63,6 +69,8 @@ constexpr Rule rules[] = {
     {"decode-filter", no_labels, Rule::Of::both},
     {"context-length-aware", no_ranges, Rule::Of::both},
     {"header-based-testing-filter", no_test_header, Rule::Of::left_out},
+    {"header-label-affinity-scorer", no_header, Rule::Of::both},
+    {"mm-embeddings-cache-scorer", no_media_known, Rule::Of::both},
     {"lora-affinity-scorer", no_adapters},
     {"session-affinity-scorer", no_sessions},
     {"session-affinity-filter", no_sessions},
@@ -101,6 +109,7 @@ class Replayed {
     });
     spec_.prefill.reset();  // what would run of them is a problem by now
     spec_.encode.reset();
+    spec_.by_header.clear();
     replay::ConfiguredContestant out{.name = name, .scheduling = std::move(spec_), .flow = {}};
     if (picker_.flow.enabled) {
       out.flow = picker_.flow;
@@ -114,6 +123,7 @@ class Replayed {
     const PluginKind kind = routing::find_plugin_type(place.type)->kind;
     const auto& uses = spec_.primary.plugins;
     const auto use = std::find_if(uses.begin(), uses.end(), [&](const auto& u) { return u.plugin.name == place.name; });
+    if (place.type == "header-profile-handler") note(place.line, place.key, no_named_profile);
     if (kind == PluginKind::profile_handler) return look_at_stages(place);
     if (use == uses.end() && kind != PluginKind::admitter && kind != PluginKind::built_in) return;
     look_at_parameters(place, kind == PluginKind::picker && use->plugin.number("maxNumOfEndpoints", 1) > 1);
