@@ -23,6 +23,8 @@ constexpr std::string_view no_ranges =
 constexpr std::string_view no_roles = "has no effect in a replay: labels of engines are not known there";
 constexpr std::string_view no_test_header =
     "has no effect in a replay: the header test-epp-endpoint-selection is not known there";
+constexpr std::string_view no_gauges =
+    "has no effect in a replay: the gauge that it names is not known there, so all engines pass and score the same";
 constexpr std::string_view no_header =
     "has no effect in a replay: headers of requests are not known there, so all engines score the same";
 constexpr std::string_view no_named_profile =
@@ -46,6 +48,9 @@ constexpr std::string_view no_media =
 constexpr std::string_view no_failures = "beyond the first choice has no effect in a replay: nothing fails there";
 constexpr std::string_view one_flow =
     "flowControl sees one flow in a replay: every request of a trace has priority 0 and no fairness id";
+constexpr std::string_view no_ceiling =
+    "flowControl cannot be replayed: every request of a trace has priority 0, and its usage limit lets none of those "
+    "go";
 constexpr std::string_view no_stages =
     "cannot be replayed: simulated engines compute a prompt where they answer it. To compare its profiles, give each a "
     "file of its own with single-profile-handler";
@@ -68,9 +73,14 @@ constexpr Rule rules[] = {
     {"encode-filter", no_labels, Rule::Of::left_out},
     {"decode-filter", no_labels, Rule::Of::both},
     {"context-length-aware", no_ranges, Rule::Of::both},
+    {"topology-affinity-filter", no_labels, Rule::Of::left_out},
+    {"topology-affinity-scorer", no_ranges, Rule::Of::both},
+    {"disaggregatedset-rollout-screener", no_labels, Rule::Of::left_out},
     {"header-based-testing-filter", no_test_header, Rule::Of::left_out},
     {"header-label-affinity-scorer", no_header, Rule::Of::both},
     {"mm-embeddings-cache-scorer", no_media_known, Rule::Of::both},
+    {"endpoint-attribute-filter", no_gauges, Rule::Of::left_out},
+    {"endpoint-attribute-scorer", no_gauges, Rule::Of::both},
     {"lora-affinity-scorer", no_adapters},
     {"session-affinity-scorer", no_sessions},
     {"session-affinity-filter", no_sessions},
@@ -110,9 +120,15 @@ class Replayed {
     spec_.prefill.reset();  // what would run of them is a problem by now
     spec_.encode.reset();
     spec_.by_header.clear();
+    spec_.screener.reset();
     replay::ConfiguredContestant out{.name = name, .scheduling = std::move(spec_), .flow = {}};
     if (picker_.flow.enabled) {
-      out.flow = picker_.flow;
+      const admission::FlowOptions& flow = picker_.flow;
+      const bool shut = flow.usage.ceiling(0, flow.rank_of(0)) <= 0;
+      if (shut && !decisions_) {
+        problems_.push_back({picker_.source, picker_.flow_line, "featureGates", std::string(no_ceiling)});
+      }
+      out.flow = flow;
       note(picker_.flow_line, "featureGates", decisions_ ? nobody_waits : one_flow);
     }
     return out;
@@ -125,7 +141,8 @@ class Replayed {
     const auto use = std::find_if(uses.begin(), uses.end(), [&](const auto& u) { return u.plugin.name == place.name; });
     if (place.type == "header-profile-handler") note(place.line, place.key, no_named_profile);
     if (kind == PluginKind::profile_handler) return look_at_stages(place);
-    if (use == uses.end() && kind != PluginKind::admitter && kind != PluginKind::built_in) return;
+    const bool for_all = kind == PluginKind::admitter || kind == PluginKind::built_in || kind == PluginKind::screener;
+    if (use == uses.end() && !for_all) return;
     look_at_parameters(place, kind == PluginKind::picker && use->plugin.number("maxNumOfEndpoints", 1) > 1);
     const Rule* const rule = find_rule(place.type);
     if (rule == nullptr || (asks_ && rule->note == no_latency)) return;

@@ -17,6 +17,7 @@ namespace penstock::replay {
 namespace {
 
 constexpr std::string_view model = "replayed";
+constexpr int priority = 0;                    // of every request
 constexpr uint32_t output_tokens_guess = 256;  // reserved for an answer, as the product does
 constexpr size_t index_entries = size_t{1} << 22;
 
@@ -84,6 +85,7 @@ class Simulation final : engine::SequenceEvents {
   bool held(Journey& journey);
   void release_held();
   void expire(Instant now);
+  void refuse_waiting();
   void refuse(Journey& journey, size_t& reason);
   void route(Journey& journey);
   routing::Features features_of(const Journey& journey);
@@ -149,7 +151,12 @@ RunResult Simulation::run() {
     // full.
     idle_looks = busy ? 0 : idle_looks + 1;
     const auto event = fleet_.next();
-    PENSTOCK_ASSERT((more || event) && idle_looks <= 2 * fleet_.size());
+    if (!event || idle_looks > 2 * fleet_.size()) {
+      if (!more) {  // a ceiling of its flow control lets nobody go, however idle the fleet is
+        refuse_waiting();
+        break;
+      }
+    }
     const bool event_first = event && (!more || event->at <= arrivals_[arrived].at);
     expire(event_first ? event->at : arrivals_[arrived].at);
     if (event_first) {
@@ -209,12 +216,15 @@ bool Simulation::held(Journey& journey) {
   journey.prompt = {journey.chain, chains_.block_tokens, features.prompt_tokens};
   const routing::Work work = scales_.of(journey.prompt, model, fleet_.pool(), now_);
   journey.demand = {.model = model, .uncached_tokens = work.uncached_tokens};
-  if (flow_.requests() == 0 && detector_.room(fleet_.pool(), journey.demand, now_).requests > 0) return false;
+  const double ceiling = flow_options_.usage.ceiling(priority, flow_options_.rank_of(priority));
+  const admission::Room room = detector_.room(fleet_.pool(), journey.demand, now_, 1, ceiling);
+  if (flow_.requests() == 0 && room.requests > 0) return false;
   journey.work = work.prefill;
   journey.slo_ttft_ms = setup_.slo_ttft_ms;
   journey.bytes = journey.prompt_bytes + journey.chain.size() * sizeof(uint64_t);
-  const bool limited = flow_options_.ttl > Duration::zero();
-  journey.deadline = limited ? now_ + flow_options_.ttl : Instant::max();
+  const Duration ttl = flow_options_.ttl_of(priority);
+  const bool limited = ttl > Duration::zero();
+  journey.deadline = limited ? now_ + ttl : Instant::max();
   if (!flow_.offer(journey)) {
     refuse(journey, result_.refused.queue_full);
     return true;
@@ -229,6 +239,14 @@ void Simulation::expire(Instant now) {
   for (; !deadlines_.empty() && deadlines_.front().at <= now; deadlines_.pop_front()) {
     Journey& journey = *deadlines_.front().journey;
     if (!journey.waiting() || journey.request != deadlines_.front().request) continue;
+    flow_.remove(journey);
+    refuse(journey, result_.refused.waited);
+  }
+}
+
+void Simulation::refuse_waiting() {
+  for (Journey& journey : journeys_) {
+    if (!journey.waiting()) continue;
     flow_.remove(journey);
     refuse(journey, result_.refused.waited);
   }

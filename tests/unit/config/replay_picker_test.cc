@@ -143,6 +143,20 @@ TEST_CASE("flow control of a configuration holds requests, refuses those beyond 
   }
 }
 
+TEST_CASE("a ceiling that shuts requests out is a problem; if it were none, all would be refused in the end") {
+  CHECK(with("shut.yaml").error.find("shut.yaml:4: featureGates: flowControl cannot be replayed: ") !=
+        std::string::npos);
+  for (const Duration scrape : {Duration::zero(), Duration(milliseconds(50))}) {
+    Command shut = with("patient.yaml");
+    shut.replay.configured.front().flow->usage.kind = admission::UsageLimit::listed;
+    shut.replay.setup.scrape = scrape;
+    const RunResult result = run(shut);
+    CHECK(result.served.empty());
+    CHECK(result.refused.waited == trace().requests.size());
+    CHECK(replay::figures_of(result, {})[static_cast<size_t>(replay::Figure::in_slo)] == 0);
+  }
+}
+
 TEST_CASE("when filters leave nobody a request is refused, also one that waited") {
   for (const char* const suffix : {"", "+hold"}) {
     Command command = with(std::string("capped.yaml") + suffix);
