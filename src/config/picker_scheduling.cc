@@ -418,12 +418,14 @@ class Scheduling {
   // ---- what stands before all profiles ----
 
   void read_screener(SchedulingSpec& out) {
-    const DeclaredPlugin *first = nullptr, *extractor = nullptr;
+    const DeclaredPlugin *first = nullptr, *extractor = nullptr, *source = nullptr;
     for (const DeclaredPlugin& plugin : plugins_) {
       const PluginKind kind = plugin.spec.info->kind;
       if (kind == PluginKind::screener) only_one(plugin, first, "screener");
+      if (plugin.spec.info->type == "p2p-source-producer") only_one(plugin, source, "p2p-source-producer");
       if (plugin.spec.info->type == "topology-extractor") only_one(plugin, extractor, "topology-extractor");
     }
+    if (source != nullptr) out.kv_source_tokens = static_cast<uint32_t>(source->spec.number("minCachedTokenDelta", 1));
     if (first == nullptr) return;
     if (first->spec.text("revisionGating.mode") == "disabled") {
       return in_.note(first->node, first->key + ".parameters.revisionGating.mode",

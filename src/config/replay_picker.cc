@@ -57,6 +57,7 @@ constexpr std::string_view no_stages =
 // Of decisions that are made again.
 constexpr std::string_view only_the_endpoint =
     "has no effect in a replay of decisions: only who decodes is decided again";
+constexpr std::string_view no_transfer = "has no effect: simulated engines do not fetch KV blocks from each other";
 constexpr std::string_view nobody_waits = "flowControl has no effect in a replay of decisions: nobody waits there";
 constexpr std::string_view matched_then =
     "have no effect in a replay of decisions: what was matched of a prompt is recorded, as the gateway matched it";
@@ -91,6 +92,7 @@ constexpr Rule rules[] = {
     {"slo-headroom-tier-filter", no_latency},
     {"precise-prefix-cache-scorer", no_token_ids},
     {"precise-prefix-cache-producer", no_token_ids},
+    {"p2p-source-producer", no_transfer, Rule::Of::both},
 };
 
 const Rule* find_rule(std::string_view type) {

@@ -50,6 +50,7 @@ constexpr Name kNames[] = {
     {"x-encoder-hosts-ports", Field::x_encoder_hosts_ports},
     {"x-data-parallel-host-port", Field::x_data_parallel_host_port},
     {"x-llm-d-model-name-rewrite", Field::x_gateway_model_name_rewrite},
+    {"x-kv-cache-source-host-port", Field::x_kv_cache_source_host_port},
     {"x-llm-d-inference-objective", Field::x_gateway_inference_objective},
     {"test-epp-endpoint-selection", Field::test_epp_endpoint_selection},
     {"x-gateway-model-name-rewrite", Field::x_gateway_model_name_rewrite},

@@ -269,25 +269,6 @@ void Exchange::reserve(const routing::Decision& decision, const routing::Feature
   if (elsewhere) context_.index.record(wanted.blocks, decision.prefill->slot);
 }
 
-// What else the decision says: where to go if this endpoint fails, and who does what for it.
-void Exchange::plan(const routing::Decision& decision) {
-  if (!decision.next.empty()) {
-    planned_count_ = static_cast<uint32_t>(std::min(decision.next.size(), planned_.size()));
-    std::copy_n(decision.next.begin(), planned_count_, planned_.begin());
-  }
-  stage_fields_.clear();
-  if (decision.prefill != nullptr) {
-    append_all(stage_fields_, "x-prefiller-host-port: ", decision.prefill->address, "\r\n");
-  }
-  if (decision.encode.empty()) return;
-  stage_fields_ += "x-encoder-hosts-ports: ";
-  for (const endpoints::EndpointState* const encoder : decision.encode) {
-    if (encoder != decision.encode.front()) stage_fields_ += ',';
-    stage_fields_ += encoder->address;
-  }
-  stage_fields_ += "\r\n";
-}
-
 // ---- connect and send ----
 
 void Exchange::build_attempt() {

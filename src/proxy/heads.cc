@@ -48,6 +48,7 @@ bool is_for_gateway(Field field) {
     case Field::x_prefiller_host_port:
     case Field::x_encoder_hosts_ports:
     case Field::x_data_parallel_host_port:
+    case Field::x_kv_cache_source_host_port:
     case Field::x_slo_ttft_ms:
     case Field::x_slo_tpot_ms:
     case Field::x_penstock_explain:

@@ -65,6 +65,7 @@ void add_admitters(Profile& profile, const SchedulingSpec& spec) {
 void add_stage(Profile& profile, Profile::Stage& stage, const ProfileSpec& spec, const StageRule& rule,
                const SchedulingSpec& whole) {
   stage.profile = make_stage(spec, whole);
+  stage.profile->uses_prefix |= whole.kv_source_tokens > 0;
   if (whole.screener) add_screener(*stage.profile, *whole.screener);
   stage.rule = rule;
   profile.uses_prefix |= stage.profile->uses_prefix || rule.when == StageRule::When::uncached;
@@ -87,6 +88,8 @@ void add_other(Profile& profile, const ProfileSpec& spec, const SchedulingSpec& 
 std::unique_ptr<Profile> make_profile(const SchedulingSpec& spec) {
   auto profile = make_stage(spec.primary, spec);
   add_admitters(*profile, spec);
+  profile->kv_source_tokens = spec.kv_source_tokens;
+  profile->uses_prefix |= spec.kv_source_tokens > 0;
   for (const ProfileSpec& other : spec.by_header) add_other(*profile, other, spec);
   profile->by_header.header = spec.profile_header;
   if (spec.screener) add_screener(*profile, *spec.screener);

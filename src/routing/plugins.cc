@@ -235,6 +235,10 @@ constexpr P header_label_parameters[] = {
     {"stampResponseHeader", off, 0, 0, {}, false, "answers are not marked"},
 };
 constexpr P decider_parameters[] = {{"nonCachedTokens", integer, 0, many}, match_source};
+constexpr std::string_view who_computes = "who computes the prompt is known";
+constexpr P p2p_parameters[] = {{"minCachedTokenDelta", integer, 1, many},
+                                {"prefillProfileName", text, 1, 253, {}, false, who_computes},
+                                match_source};
 constexpr P headers_parameters[] = {{"prefillProfile", text, 1, 253}, {"encodeProfile", text, 1, 253}};
 constexpr P late_binding_parameters[] = {{"holdSeconds", number, 0, hour}, {"kvThreshold", number, 0, 1}};
 constexpr P least_work_parameters[] = {{"agingSeconds", number, 1e-3, hour}};
@@ -413,6 +417,8 @@ constexpr PluginInfo types[] = {
     {"priority-holdback-policy", flow, holdback_parameters},
     {"soft-reflective-ceiling-policy", flow},
     {"agent-identity", flow, identity_parameters},
+    {"p2p-source-producer", built_in, p2p_parameters,
+     "the endpoint that is told of another one is that which computes"},
     {"disagg-headers-handler", built_in, headers_parameters, "the profile handler sets the headers"},
     {"approx-prefix-cache-producer", built_in, prefix_parameters, "prompts are hashed once for all that ask"},
     {"precise-prefix-cache-producer", built_in, precise_parameters, "what endpoints tell counts for all that ask"},
@@ -442,7 +448,6 @@ constexpr PluginInfo types[] = {
      unsupported,
      {},
      "ranks are reached at ports of their own: list them as targetPorts, and use single-profile-handler"},
-    {"p2p-source-producer", unsupported, {}, "what it tells is for a sidecar of the model server"},
     {"dcgm-data-source", unsupported, {}, own_gauges},
     {"dcgm-extractor", unsupported, {}, own_gauges},
     {"file-discovery",

@@ -6,6 +6,7 @@
 
 #include "decisions.h"
 #include "expected_cost.h"
+#include "kv_source.h"
 #include "load_estimate.h"
 #include "penstock/base/assert.h"
 
@@ -112,6 +113,7 @@ struct Router::State {
   // Of the shadow policy: all candidates, those that it considers, their scores.
   std::vector<Candidate> offered, shadowed;
   std::vector<double> shadow_scores;
+  KvSource kv_source;  // where Profile::kv_source_tokens
 
   void gather_ready(const Features& features, const endpoints::Pool& pool, Instant now,
                     std::span<EndpointState* const> tried, Explanation* why, bool* any_usable);
@@ -149,7 +151,7 @@ uint32_t tuned_block_tokens(const endpoints::Pool& pool, uint32_t otherwise) {
 
 Router::Router(const Profile& profile, PrefixIndex& index, uint64_t seed, const RouterOptions& options)
     : state_(std::make_unique<State>(
-          State{profile, &profile, index, Random(seed), options, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}})) {
+          State{profile, &profile, index, Random(seed), options, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}})) {
   PENSTOCK_ASSERT(profile.picker != nullptr);
 }
 
@@ -208,6 +210,7 @@ Decision Router::decide(const Features& features, const endpoints::Pool& pool, I
 
   const Inputs in{features, now, state.random, state.options.metrics_stale_after, uses};
   state.predict_and_offer(in, timer);
+  if (state.profile.kv_source_tokens > 0) state.kv_source = find_kv_source(in, state.candidates);
   Random shadow_random = state.random;
   if (tried.empty() && features.planned.empty()) decision.why_none = state.refusal(in);
   if (decision.why_none != NoEndpoint::none) return decision;
@@ -234,6 +237,11 @@ Decision Router::decide(const Features& features, const endpoints::Pool& pool, I
   if (why != nullptr) explain_choice(decision, *why);
   if (state.profile.prefill.profile != nullptr || state.profile.encode.profile != nullptr) {
     state.run_stages(in, pool, decision, why);
+  }
+  if (state.profile.kv_source_tokens > 0) {
+    decision.kv_source = kv_source_of(decision, state.kv_source, state.profile.kv_source_tokens, features);
+    if (decision.kv_source != nullptr && why != nullptr)
+      why->stages.emplace_back("kv-source", decision.kv_source->name);
   }
   return decision;
 }

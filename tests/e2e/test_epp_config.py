@@ -268,6 +268,24 @@ schedulingProfiles:
             self.assertEqual(sum(found.values()), 3, found)
             self.assertEqual({decision: value for (_, decision), value in found.items()}, {"prefill-decode": 1, "decode-only": 2})
 
+    def test_who_computes_a_prompt_is_told_who_holds_it(self):
+        text = """plugins:
+  - {type: header-based-testing-filter}
+  - {type: p2p-source-producer, parameters: {minCachedTokenDelta: 64}}
+schedulingProfiles:
+  - {name: default, plugins: [{pluginRef: header-based-testing-filter}]}
+"""
+        first, second = self.fake(), self.fake()
+        gateway = self.routed_by(text, [first, second])
+        gateway.wait_pods(2)
+        prompt = "A prompt that is long enough to be fetched from elsewhere. " * 8
+        field = "x-kv-cache-source-host-port"
+        for server in (first, second, second):
+            answer = self.ask(gateway, [("test-epp-endpoint-selection", server.address), (field, "192.0.2.1:1")], prompt=prompt)
+            self.assertEqual(answer.status, 200, answer)
+        posted = [[r.header_all(field) for r in server.requests if r.method == "POST"] for server in (first, second)]
+        self.assertEqual(posted, [[[]], [[first.address], []]])
+
     def test_while_a_set_is_rolled_out_one_revision_serves_a_request(self):
         text = """plugins:
   - type: disaggregatedset-rollout-screener

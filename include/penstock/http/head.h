@@ -46,6 +46,7 @@ enum class Field : uint8_t {
   x_prefiller_host_port,
   x_encoder_hosts_ports,
   x_data_parallel_host_port,
+  x_kv_cache_source_host_port,
   x_slo_ttft_ms,
   x_slo_tpot_ms,
   x_penstock_explain,

@@ -172,6 +172,7 @@ struct SchedulingSpec {
   std::vector<CustomMetric> custom_metrics;  // EngineMetrics::custom
   std::vector<PluginSpec> admitters;
   std::optional<PluginSpec> screener;
+  uint32_t kv_source_tokens = 0;  // p2p-source-producer: minCachedTokenDelta; 0: there is none
 };
 std::unique_ptr<Profile> make_profile(const SchedulingSpec& spec);
 

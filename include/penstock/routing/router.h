@@ -144,6 +144,8 @@ struct Profile {
   bool gives_session_tokens = false;  // answers carry one (session_token.h)
   Prefix prefix = {};
   Stage prefill = {}, encode = {};
+  // So many more prompt tokens must another endpoint hold for Decision::kv_source; 0: nobody asks.
+  uint32_t kv_source_tokens = 0;
   ByHeader by_header = {};
 
   // Who decides: this one or one of the others; null: the request asks for one that there is not.
@@ -227,6 +229,8 @@ struct Decision {
   uint32_t prefill_matched_blocks = 0;
   std::span<endpoints::EndpointState* const> encode = {};  // valid as `next`
   std::optional<Split> split;                              // where the profile has such stages
+  // Where whoever computes the prompt may fetch what it lacks of it; null: nowhere (Profile::kv_source_tokens).
+  endpoints::EndpointState* kv_source = nullptr;
 };
 
 struct RouterOptions {

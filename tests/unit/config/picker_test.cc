@@ -89,6 +89,7 @@ std::string describe(const EndpointPicker& picker) {
     out += '\n';
   }
   if (!(spec.media == routing::MediaSpec{})) out += "media: " + std::to_string(spec.media.items) + " items\n";
+  if (spec.kv_source_tokens > 0) out += "KV source: " + std::to_string(spec.kv_source_tokens) + " tokens\n";
   for (const routing::PluginSpec& admitter : spec.admitters) out += "admitter " + admitter.name + '\n';
   if (spec.prediction) {
     out += std::string("predictions: ") + (spec.prediction->made ? "made, " : "not made, ") +

@@ -233,7 +233,7 @@ TEST_CASE("a file is told from a name; problems have file, line and key") {
   CHECK(missing.error.find("/nowhere/epp.yaml: cannot be read") != std::string::npos);
   const Command bad = parse({"--policy", source_file("tests/golden/config/picker/bad-newer.yaml")});
   CHECK(bad.exit_code == exit_bad_config);
-  CHECK(bad.error.find("bad-newer.yaml:5: plugins[0].type: ") != std::string::npos);
+  CHECK(bad.error.find("bad-newer.yaml:6: plugins[1].type: ") != std::string::npos);
   CHECK(with("limits.yaml+hold").error.find("limits.yaml:4: featureGates: flowControl is on here") !=
         std::string::npos);
   const std::string file = source_file("tests/golden/config/replay/default.yaml");

@@ -82,6 +82,7 @@ TEST_CASE("every field that has a name is found by it") {
                                "x-prefiller-host-port",
                                "x-encoder-hosts-ports",
                                "x-data-parallel-host-port",
+                               "x-kv-cache-source-host-port",
                                "x-slo-ttft-ms",
                                "x-slo-tpot-ms",
                                "x-penstock-explain",

@@ -124,7 +124,8 @@ TEST_CASE("fields for the gateway are obeyed and not forwarded") {
       "x-gateway-inference-objective: batch\r\nx-gateway-inference-fairness-id: tenant\r\nx-session-token: s\r\n"
       "x-gateway-model-name-rewrite: other\r\nx-slo-ttft-ms: 250\r\nx-slo-tpot-ms: bad\r\nx-penstock-explain: 1\r\n"
       "x-request-id: i\r\nContent-Type: text/plain\r\ntest-epp-endpoint-selection: 10.0.0.1,::1\r\n"
-      "x-prefiller-host-port: a:1\r\nx-encoder-hosts-ports: a:1,b:1\r\nx-data-parallel-host-port: a:1\r\n");
+      "x-prefiller-host-port: a:1\r\nx-encoder-hosts-ports: a:1,b:1\r\nx-data-parallel-host-port: a:1\r\n"
+      "X-KV-Cache-Source-Host-Port: a:1\r\nx_kv_cache_source_host_port: a:1\r\n");
   CHECK(head.test_endpoints == "10.0.0.1,::1");
   CHECK(head.objective == "batch");
   CHECK(head.fairness_id == "tenant");

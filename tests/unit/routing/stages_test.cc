@@ -1,6 +1,8 @@
 // Profiles made from an EndpointPickerConfig: filters, several choices, and the stages beside the decode.
 #include <doctest/doctest.h>
 
+#include <map>
+
 #include "penstock/routing/plugin.h"
 #include "tests/unit/routing/plugin_spec.h"
 #include "tests/unit/routing/pool_builder.h"
@@ -79,6 +81,62 @@ TEST_CASE("explanations show the names of plugins") {
   Explanation why;
   CHECK(router.decide({}, builder.pool, at_ms(0), {}, &why).score == 2.25);
   CHECK(why.scorers == std::vector<std::string>{"queue-scorer*2", "by-queue*0.5"});
+}
+
+TEST_CASE("who computes the prompt is told who holds so much more of it, the likelier the shorter its queue") {
+  PoolBuilder builder(4);
+  PrefixIndex index(1 << 10);
+  const std::vector<uint64_t> blocks = prompt_of(10);
+  Features features;
+  features.blocks = blocks;
+  features.block_tokens = 16;
+  features.prompt_tokens = 170;
+  SchedulingSpec spec;
+  spec.primary.plugins = {use("queue-scorer")};
+  for (size_t i = 1; i < 4; ++i) builder.view(i).metrics.waiting = i == 2 ? 9 : 1;
+  const auto source = [&](uint32_t tokens) {
+    spec.kv_source_tokens = tokens;
+    const auto profile = make_profile(spec);
+    Router router(*profile, index, 1);
+    std::map<const endpoints::EndpointState*, int> times;
+    for (int i = 0; i < 1000; ++i) ++times[router.decide(features, builder.pool, at_ms(0), {}).kv_source];
+    return times;
+  };
+  CHECK(source(1)[nullptr] == 1000);
+  index.record(std::span(blocks).first(9), 3);
+  index.record(blocks, 1);
+  CHECK(source(160)[&builder.state(1)] == 1000);
+  CHECK(source(161)[nullptr] == 1000);
+  CHECK(source(0)[nullptr] == 1000);
+  index.record(blocks, 2);
+  auto times = source(1);
+  CHECK(times[&builder.state(1)] == doctest::Approx(1000 * 10 / 12).epsilon(0.1));
+  CHECK(times[&builder.state(2)] == doctest::Approx(1000 * 2 / 12).epsilon(0.2));
+  index.record(std::span(blocks).first(6), 0);  // which computes the prompt
+  CHECK(source(65)[nullptr] == 1000);
+  CHECK(source(64)[nullptr] == 0);
+  index.record(blocks, 0);
+  CHECK(source(1)[nullptr] == 1000);
+}
+
+TEST_CASE("where the prompt is computed elsewhere, that one is told") {
+  Disaggregated bench({.when = StageRule::When::always});
+  SchedulingSpec spec;
+  spec.primary = {"decode", {use("decode-filter")}};
+  spec.prefill = ProfileSpec{"prefill", {use("prefill-filter"), use("queue-scorer")}};
+  spec.prefill_rule.when = StageRule::When::always;
+  spec.kv_source_tokens = 1;
+  const auto profile = make_profile(spec);
+  Router router(*profile, bench.index, 1);
+  bench.builder.view(3).metrics.waiting = 5;
+  bench.index.record(bench.blocks, 0);
+  bench.index.record(bench.blocks, 1);
+  const Decision decision = router.decide(bench.features, bench.builder.pool, at_ms(0), {});
+  REQUIRE(decision.prefill == &bench.builder.state(2));
+  REQUIRE(decision.kv_source != nullptr);
+  CHECK(decision.kv_source->slot < 2);
+  bench.index.record(bench.blocks, 2);
+  CHECK(router.decide(bench.features, bench.builder.pool, at_ms(0), {}).kv_source == nullptr);
 }
 
 TEST_CASE("several choices: what is next stands in the decision, and a later one follows it") {
