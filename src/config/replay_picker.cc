@@ -57,7 +57,8 @@ constexpr std::string_view no_stages =
 // Of decisions that are made again.
 constexpr std::string_view only_the_endpoint =
     "has no effect in a replay of decisions: only who decodes is decided again";
-constexpr std::string_view no_transfer = "has no effect: simulated engines do not fetch KV blocks from each other";
+constexpr std::string_view no_transfer =
+    "has no effect in a replay: simulated engines do not fetch KV blocks from each other";
 constexpr std::string_view nobody_waits = "flowControl has no effect in a replay of decisions: nobody waits there";
 constexpr std::string_view matched_then =
     "have no effect in a replay of decisions: what was matched of a prompt is recorded, as the gateway matched it";

@@ -150,8 +150,8 @@ uint32_t tuned_block_tokens(const endpoints::Pool& pool, uint32_t otherwise) {
 }
 
 Router::Router(const Profile& profile, PrefixIndex& index, uint64_t seed, const RouterOptions& options)
-    : state_(std::make_unique<State>(
-          State{profile, &profile, index, Random(seed), options, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}})) {
+    : state_(std::make_unique<State>(State{
+          profile, &profile, index, Random(seed), options, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}})) {
   PENSTOCK_ASSERT(profile.picker != nullptr);
 }
 
