@@ -208,6 +208,7 @@ bool Scan::finish() {
   for (std::string* next : {&user_, &prompt_cache_key_, &metadata_user_}) {
     if (out_.session.empty() && !next->empty()) out_.session = std::move(*next);
   }
+  if (!out_.multimodal) out_.media.clear();  // documents of text
   for (const Range& slot : slots_) {
     if (slot.empty()) continue;
     out_.prompt.push_back(slot);

@@ -101,6 +101,7 @@ bool worth_parsing(std::string_view data) {
 
 struct Seen {
   bool error = false, usage = false, choices = false, reason = false;
+  bool client_error = false;  // the error is laid to the request
   uint32_t error_code = 0;
 };
 
@@ -161,6 +162,9 @@ class Reader {
       seen_.error = seen_.error || kind(value) == '{' || kind(value) == '"';
       return each_field(value, [this](std::string_view name, ondemand::value field) {
         if (name == "code") read_number(field, [this](uint32_t number) { seen_.error_code = number; });
+        const std::string_view token = name == "type" ? field.raw_json_token() : "";
+        seen_.client_error |=
+            token.starts_with("\"invalid_request_error\"") || token.starts_with("\"BadRequestError\"");
         return true;
       });
     } else if (top && key == "code") {
@@ -346,7 +350,8 @@ AnswerObserver::Kind AnswerObserver::on_event(std::string_view name, std::string
   }
   if (meaning == Name::failed || reader.seen().error) {
     const uint32_t code = reader.seen().error_code;
-    server_failed_ = server_failed_ || code < 400 || code >= 500;
+    const bool clients = reader.seen().client_error || (code >= 400 && code < 500);
+    server_failed_ = server_failed_ || !clients;
     server_busy_ = server_busy_ || code == 503;
     return Kind::error;
   }

@@ -2,9 +2,9 @@
 // advance() lists the stages of the journey in order; everything else is one of these stages, an event that lets the
 // journey go on, or one of the ways in which it ends. finish() runs exactly once and alone tells the observer.
 // Where to find what: exchange_pool.cc has the choice of rule, pool and the model's name, exchange_admit.cc the wait
-// for room, exchange_prompt.cc what routing is told of the prompt, exchange_reframe.cc the answers whose framing
-// changes, exchange_ends.cc the ends, and exchange.cc all that is left. Thread: its shard's. Owned and reused by the
-// shard's Gateway.
+// for room, exchange_prompt.cc what routing is told of the prompt and what it plans, exchange_reframe.cc the answers
+// whose framing changes, exchange_retry.cc attempts that fail, exchange_ends.cc the ends, and exchange.cc all that is
+// left. Thread: its shard's. Owned and reused by the shard's Gateway.
 #pragma once
 
 #include <array>

@@ -49,8 +49,10 @@ void Exchange::end_with(std::string& answer, uint16_t status, std::string_view b
 // The endpoint failed after the client has begun to receive.
 void Exchange::break_stream(AttemptFailure failure, bool whole_chunks) {
   const bool ours = failure == AttemptFailure::total_timeout || failure == AttemptFailure::attempt_timeout;
-  if (!ours) penalise(routing::FailureKind::soft);  // it was no limit of ours
-  context_.observer.attempt_failed(failure, false);
+  if (!given_up_) {                                   // else this attempt has been counted
+    if (!ours) penalise(routing::FailureKind::soft);  // it was no limit of ours
+    context_.observer.attempt_failed(failure, false);
+  }
   reason_ = to_string(failure);
   break_off(ErrorCode::stream_broken, whole_chunks);
 }
@@ -91,7 +93,7 @@ void Exchange::on_gone(downstream::Gone why) {
   client_ = nullptr;
   // Where clients stop most streams early, no endpoint would come to an end.
   const bool left = why == downstream::Gone::closed || why == downstream::Gone::reset;
-  if (left && answer_started_ && status_ < 500) {
+  if (left && answer_started_ && status_ < 500 && !given_up()) {
     routing::report_success(*endpoint_, context_.loop.now(), context_.options.ejection);
   }
   reason_ = why == downstream::Gone::write_timeout ? "write_timeout"

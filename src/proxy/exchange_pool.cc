@@ -123,7 +123,11 @@ Exchange::Progress Exchange::follow(const objects::RouteFilters& filters) {
 Exchange::Progress Exchange::follow_backend(const objects::RouteBackend& backend) {
   const Progress progress = follow(backend.filters);
   const bool moved = backend.filters.path.op != objects::PathChange::Op::keep;
-  return progress == Progress::ready && moved ? parse() : progress;
+  if (progress != Progress::ready || !moved) return progress;
+  inference_ = model_read_ = false;
+  target_model_.clear();
+  request_.clear();
+  return parse();
 }
 
 const endpoints::Pool* Exchange::pick_pool(const endpoints::Snapshot& snapshot, const objects::RouteBackend* backend,

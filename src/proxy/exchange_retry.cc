@@ -39,6 +39,7 @@ void Exchange::on_response_failed(upstream::Failure failure, bool received, bool
 // What the answer says of itself: that the server has failed, or that its engine, which is being stopped, has ended the
 // request before its time.
 std::optional<AttemptFailure> Exchange::given_up() const {
+  if (!inference_) return std::nullopt;  // what passes unread may mean something else by it
   if (watch_.answer().server_busy()) return AttemptFailure::status_503;  // its head had to be sent before it knew
   if (watch_.answer().server_failed()) return AttemptFailure::error_event;
   if (watch_.answer().finish_reason() == "abort") return AttemptFailure::aborted;

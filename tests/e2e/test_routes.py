@@ -1,6 +1,7 @@
 """HTTPRoutes in manifests: what filters, limits and mistakes in them do to requests, and what operators are told."""
 
 import gzip
+import json
 import os
 import re
 import signal
@@ -286,6 +287,14 @@ class Routes(E2E):
             request = self.ends[name].requests[-1]
             self.assertEqual((request.header("x-rule"), request.header("x-canary"), request.path), ("r", canary, path))
         self.assertEqual(self.get("/moved").header("location"), "http://beta.example.com/moved")
+
+    def test_a_backend_that_moves_a_request_to_an_unknown_path_makes_it_unread(self):
+        moved = to_pool("a", f", filters: [{rewrite('path: {type: ReplaceFullPath, replaceFullPath: /custom/run}')}]")
+        self.start(rule("/v1", to=moved))
+        self.assertEqual(self.post("/v1/completions", completion()).status, 200)
+        request = self.ends["a"].requests[-1]
+        self.assertEqual((request.path, json.loads(request.body)), ("/custom/run", completion()))
+        self.assertEqual(self.gw.metrics().series("inference_objective_request_total"), [])
 
     def test_the_list_of_models_under_a_rule_with_filters(self):
         beta = to_pool("a", f", filters: [{set_header('Response', 'x-backend', 'b')}, {rewrite(prefix('/v1'))}]")

@@ -42,7 +42,8 @@ class AnswerObserver {
   // The last usage seen (continuous_usage_stats sends many: only the last counts).
   const std::optional<Usage>& usage() const { return usage_; }
   std::string_view finish_reason() const { return finish_reason_; }  // "" while unknown
-  // A stream said that the server failed: an error event, other than one with a `code` of 400 to 499.
+  // A stream said that the server failed: an error event, other than one with a `code` of 400 to 499, or with a type
+  // that lays it to the request (invalid_request_error, BadRequestError).
   bool server_failed() const { return server_failed_; }
   bool server_busy() const { return server_busy_; }  // and that with the code 503: another one may have room
   bool saw_done() const { return done_; }            // an event of kind `done` came

@@ -124,6 +124,8 @@ TEST_CASE("an error in a stream is the server's unless its code is a client's") 
   CHECK(blames_server("response.failed", R"({"type":"response.failed","response":{"status":"failed"}})"));
   CHECK_FALSE(blames_server("", R"({"error":{"message":"too long","type":"BadRequestError","code":400}})"));
   CHECK_FALSE(blames_server("", R"({"object":"error","message":"old shape","code":499})"));
+  CHECK_FALSE(blames_server("", R"({"error":{"type":"invalid_request_error","code":"context_length_exceeded"}})"));
+  CHECK_FALSE(blames_server("", R"({"error":{"message":"x","type":"BadRequestError","code":"400"}})"));
   AnswerObserver busy;
   CHECK(busy.on_event("", R"({"error": {"message": "busy", "type": "Service Unavailable", "code": 503}})") ==
         Kind::error);
