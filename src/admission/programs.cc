@@ -34,6 +34,11 @@ Programs::Ticket Programs::started(Key key, Instant now) {
   }
   slot->started.fetch_add(1, std::memory_order_relaxed);
   slot->in_flight.fetch_add(1, std::memory_order_relaxed);
+  if (slot->key.load(std::memory_order_relaxed) != key) {  // another program has just got the place
+    slot->started.fetch_sub(1, std::memory_order_relaxed);
+    slot->in_flight.fetch_sub(1, std::memory_order_relaxed);
+    return {};
+  }
   slot->last.store(now.time_since_epoch().count(), std::memory_order_relaxed);
   return {.key = key, .slot = static_cast<uint32_t>(slot - slots_.get())};
 }

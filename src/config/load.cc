@@ -377,7 +377,7 @@ void note_what_shadows_cannot(LoadResult& result, const Places& places) {
   const EndpointPicker& picker = *result.options.shadow_picker;
   const routing::SchedulingSpec& spec = picker.scheduling;
   const bool more = picker.flow.enabled || spec.kv_events || spec.prefill || spec.encode || !spec.admitters.empty() ||
-                    !(spec.prefix == routing::PrefixSpec());
+                    spec.kv_source_tokens > 0 || !(spec.prefix == routing::PrefixSpec());
   if (!more) return;
   const auto embedded = places.given.find(std::string(shadow_keys.embedded));
   const bool here = embedded != places.given.end() && embedded->second.line > 0;
@@ -388,9 +388,23 @@ void note_what_shadows_cannot(LoadResult& result, const Places& places) {
                               "disaggregated, and prompts are cut and matched as for the policy that is obeyed"});
 }
 
+// Endpoints are asked for the gauges of the policy that is obeyed, and plugins know them by their number in its list.
+void check_shadow_metrics(LoadResult& result) {
+  const auto& obeyed = result.options.endpoint_picker;
+  const EndpointPicker& shadow = *result.options.shadow_picker;
+  const auto& asked = shadow.scheduling.custom_metrics;
+  if (asked.empty() || (obeyed != nullptr && obeyed->scheduling.custom_metrics == asked)) return;
+  result.problems.push_back(
+      {shadow.source, 0, "plugins",
+       "a shadow's customMetrics must be those of the EndpointPickerConfig that is obeyed, in the "
+       "same order: only these are scraped"});
+}
+
 void read_picker_files(LoadResult& result, const Places& places, const std::string& config_file) {
   for (const PickerKeys& keys : picker_keys) read_picker_file(keys, result, places, config_file);
-  if (result.options.shadow_picker != nullptr) note_what_shadows_cannot(result, places);
+  if (result.options.shadow_picker == nullptr) return;
+  check_shadow_metrics(result);
+  note_what_shadows_cannot(result, places);
 }
 
 // The objects themselves: their problems are problems of the configuration, which is taken whole or not at all.

@@ -57,7 +57,7 @@ class FlowReader {
                    [&](const auto& name, const auto& key, const auto& value) { read_entry(name, key, value, *out); });
     std::stable_sort(out->bands.begin(), out->bands.end(),
                      [](const PriorityBand& a, const PriorityBand& b) { return a.priority > b.priority; });
-    if (out->usage.kind == admission::UsageLimit::listed) note_shut_bands(section, *out);
+    note_ceilings(section, *out);
   }
 
   // Declared policies that nothing names.
@@ -105,13 +105,25 @@ class FlowReader {
     }
   }
 
-  void note_shut_bands(const YAML::Node& section, const FlowOptions& out) {
+  // Whoever has no ceiling waits until its time to live is over, or for ever; and where priorities are compared, those
+  // that no band names are known only while they wait.
+  void note_ceilings(const YAML::Node& section, const FlowOptions& out) {
+    using admission::UsageLimit;
+    if (out.usage.kind == UsageLimit::same) return;
+    const std::string key = "flowControl.usageLimitPolicyPluginRef";
+    const YAML::Node at = section["usageLimitPolicyPluginRef"];
+    std::vector<int> priorities = {0};
     for (const PriorityBand& band : out.bands) {
-      if (out.usage.ceiling(band.priority, {}) > 0) continue;
-      in_.note(section["priorityBands"], "flowControl.priorityBands",
-               "of priority " + std::to_string(band.priority) + " no request ever goes: it has no ceiling in " +
-                   section["usageLimitPolicyPluginRef"].Scalar());
+      if (band.priority != 0) priorities.push_back(band.priority);
     }
+    for (const int priority : priorities) {
+      if (out.usage.ceiling(priority, out.rank_of(priority)) > 0) continue;
+      in_.note(at, key,
+               "of priority " + std::to_string(priority) + " no request ever goes: it has no ceiling in " +
+                   at.Scalar() + (priority == 0 ? "; requests that name no objective have it" : ""));
+    }
+    if (out.usage.kind == UsageLimit::listed || out.bands.size() >= 2) return;
+    in_.note(at, key, "has an effect only while a higher priority waits: fewer than two priorityBands are given");
   }
 
   void read_numbered_band(const YAML::Node& node, const std::string& key, FlowOptions& out) {

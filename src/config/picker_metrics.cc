@@ -47,8 +47,9 @@ class MetricsReader {
 
   std::vector<CustomMetric> read() {
     for (const DeclaredPlugin& plugin : plugins_) {
-      if (plugin.spec.info->type != "core-metrics-extractor" || !plugin.node["parameters"]) continue;
-      const YAML::Node engines = plugin.node["parameters"]["engineConfigs"];
+      const YAML::Node parameters = plugin.node["parameters"];
+      if (plugin.spec.info->type != "core-metrics-extractor" || !parameters || !parameters.IsMap()) continue;
+      const YAML::Node engines = parameters["engineConfigs"];
       if (engines) read_engines(engines, plugin.key + ".parameters.engineConfigs");
     }
     for (const DeclaredPlugin& plugin : plugins_) {

@@ -48,6 +48,7 @@ class Scheduling {
     out.custom_metrics = read_custom_metrics(in_, plugins_);
     assign(out);
     note_peerless(out.primary);
+    for (const ProfileSpec& other : out.by_header) note_peerless(other);
     return out;
   }
 
@@ -430,6 +431,10 @@ class Scheduling {
     if (first->spec.text("revisionGating.mode") == "disabled") {
       return in_.note(first->node, first->key + ".parameters.revisionGating.mode",
                       "disabled: the screener has no effect, and endpoints of different revisions work together");
+    }
+    if (source != nullptr) {
+      in_.problem(source->node, source->key,
+                  "does not work beside " + first->key + ": blocks of a model of another revision would be fetched");
     }
     routing::PluginSpec screener = first->spec;
     if (routing::rollout_roles(screener).empty()) {

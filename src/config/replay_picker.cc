@@ -142,7 +142,8 @@ class Replayed {
     const PluginKind kind = routing::find_plugin_type(place.type)->kind;
     const auto& uses = spec_.primary.plugins;
     const auto use = std::find_if(uses.begin(), uses.end(), [&](const auto& u) { return u.plugin.name == place.name; });
-    if (place.type == "header-profile-handler") note(place.line, place.key, no_named_profile);
+    if (place.type == "header-profile-handler" || place.type == "header-phase-profile-handler")
+      note(place.line, place.key, no_named_profile);
     if (kind == PluginKind::profile_handler) return look_at_stages(place);
     const bool for_all = kind == PluginKind::admitter || kind == PluginKind::built_in || kind == PluginKind::screener;
     if (use == uses.end() && !for_all) return;

@@ -351,7 +351,7 @@ Signals MetricsScanner::finish(endpoints::EngineMetrics& out) {
 
   const auto sum = [this](Signal signal) { return sums_[static_cast<size_t>(signal)]; };
   const auto mean = [](const Sum& s) { return s.total / s.series; };
-  out.custom.resize(custom_->size(), NAN);
+  out.custom.assign(custom_->size(), NAN);
   for (size_t i = 0; i < custom_->size(); ++i) {
     if (custom_sums_[i].series > 0) out.custom[i] = custom_sums_[i].total;
   }

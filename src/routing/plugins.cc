@@ -348,7 +348,6 @@ constexpr std::string_view generate_unread =
     "requests to paths of OpenAI's API are read as ever; those to /generate pass unread: they are routed by load "
     "alone, "
     "and never wait";
-constexpr std::string_view no_topology = "endpoints are told apart by their labels only: use label-selector-filter";
 constexpr std::string_view superseded = "it never was in a release; use latency-scorer or predicted-latency-scorer";
 constexpr std::string_view watched = "the gateway watches the cluster itself";
 constexpr std::string_view parsed = "every path is read as what it is";

@@ -253,6 +253,19 @@ TEST_CASE("that of a shadow may be embedded or given as text, too") {
 
   const std::string head = "apiVersion: llm-d.ai/v1\nkind: EndpointPickerConfig\n";
   const std::string flag = "--shadow-epp-config-text";
+  const auto gauge = [](const char* name) {
+    return std::string(
+               "plugins: [{type: core-metrics-extractor, parameters: {engineConfigs: [{name: vllm, "
+               "customMetrics: [{attributeKey: a, metricSpec: ") +
+           name + "}]}]}}, {type: queue-scorer}]\n";
+  };
+  const auto both_ask = [&](const char* shadows) {
+    const LoadResult result = load({.flags = {{"--epp-config-text", "routing.endpoint_picker", head + gauge("depth")},
+                                              {flag, key, head + gauge(shadows)}}});
+    return result.problems.empty() ? "" : to_string(result.problems[0]);
+  };
+  CHECK(both_ask("depth") == "");
+  CHECK(both_ask("other").starts_with(flag + ": plugins: a shadow's customMetrics must be those of"));
   const LoadResult text = load({.flags = {{flag, key, head + "plugins: [{type: queue-scorer}]\n"}}});
   REQUIRE(text.ok());
   CHECK(text.options.shadow_picker->source == flag);
