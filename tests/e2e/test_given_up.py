@@ -99,6 +99,19 @@ class BeforeTheFirstByte(GivenUp):
     def test_a_stream_whose_error_comes_together_with_its_text(self):
         self.check_another_answers(stream(TEXT, failed(502)), "error_event", stream=True)
 
+    def test_an_error_that_is_the_requests_or_of_a_path_that_passes_unread_is_relayed(self):
+        ours = b'data: {"error": {"type": "invalid_request_error", "code": "context_length_exceeded"}}\n\n'
+        other = b'data: {"jsonrpc": "2.0", "id": 1, "error": {"code": -32602, "message": "x"}}\n\n'
+        for path, event in (("/v1/completions", ours), ("/mcp", other)):
+            with self.subTest(path):
+                fakes = self.fakes(stream(event), count=2)
+                gateway = self.serve(fakes)
+                answer = self.client(gateway).post(path, completion(stream=True))
+                self.assertEqual((answer.status, self.asked(fakes)), (200, 1))
+                self.assertIn(event[6:].strip(), answer.body)
+                gateway.wait_outcomes({"ok": 1})
+                self.assertEqual(self.failures(gateway, "error_event"), (0, 0))
+
     def test_streams_of_busy_servers_are_tried_again_within_the_budget(self):
         """A server at its own limit of requests says so in a stream, too: 503 in the first event."""
         fakes = self.fakes(stream(failed(503)), count=2)
