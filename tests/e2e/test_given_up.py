@@ -8,6 +8,7 @@ import threading
 
 import harness
 from harness import E2E, answer_bytes, chat, completion, in_threads, request_bytes, wait_for
+from test_routes import REWRITE
 
 # Takes turns, and never loses patience. Nothing here may depend on a budget.
 EVEN = "routing: {policy: round-robin}\nejection: {consecutive_failures: 1000}\nretry: {budget_percent: 0, budget_min: 0}\n"
@@ -17,28 +18,6 @@ CHOICE = b'{"id":"cmpl-1","object":"text_completion","model":"m","choices":[{"in
 CUT_SHORT = CHOICE % b'"abort"'
 TEXT, LAST, DONE = (b"data: %s\n\n" % data for data in (CHOICE % b"null", CUT_SHORT, b"[DONE]"))
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
-# A pool of two, whose model base is called chat.
-ALIAS = """
-apiVersion: inference.networking.k8s.io/v1
-kind: InferencePool
-metadata: {name: a}
-spec:
-  selector: {matchLabels: {app: a}}
-  targetPorts: [{number: %d}, {number: %d}]
-  endpointPickerRef: {name: epp, port: {number: 9002}}
----
-apiVersion: v1
-kind: Pod
-metadata: {name: a-0, uid: a, labels: {app: a}}
-status: {phase: Running, podIP: 127.0.0.1, conditions: [{type: Ready, status: "True"}]}
----
-apiVersion: llm-d.ai/v1alpha2
-kind: InferenceModelRewrite
-metadata: {name: alias}
-spec:
-  poolRef: {name: a}
-  rules: [{matches: [{model: {value: chat}}], targets: [{modelRewrite: base}]}]
-"""
 
 
 def failed(code):
@@ -204,7 +183,7 @@ class BeforeTheFirstByte(GivenUp):
                 [fake], sim = self.fakes(bad), self.sim("--instant", "--model", "base")
                 folder = self.directory()
                 with open(os.path.join(folder, "objects.yaml"), "w", encoding="utf-8") as file:
-                    file.write(ALIAS % (fake.port, sim.port))
+                    file.write(harness.pool_manifest(fake.port, sim.port, name="a") + REWRITE)
                 gateway = self.gateway([], EVEN, flags=("--manifests", folder), shards=1)
                 gateway.wait_pods(2)
                 for _ in range(2):

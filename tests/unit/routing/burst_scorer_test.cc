@@ -11,13 +11,6 @@ namespace {
 
 using Scores = std::vector<double>;
 
-std::vector<uint64_t> prompt(size_t blocks, uint64_t seed) {
-  Random random(seed);
-  std::vector<uint64_t> chain(blocks);
-  for (uint64_t& block : chain) block = random.next();
-  return chain;
-}
-
 struct Bursts {
   PoolBuilder builder;
   std::unique_ptr<Scorer> scorer;
@@ -50,7 +43,7 @@ struct Bursts {
 
 TEST_CASE("bursts: the same prompt goes where the first of it went, as long as the window lasts") {
   Bursts bursts(3);
-  const auto one = prompt(20, 1), other = prompt(20, 2);
+  const auto one = hashes(20, 1), other = hashes(20, 2);
   CHECK(bursts.score(one, 5000) == Scores{0, 0, 0});
   bursts.pick(one, 1, 5000);
   CHECK(bursts.score(one, 5000) == Scores{0, 1, 0});
@@ -68,7 +61,7 @@ TEST_CASE("bursts: the same prompt goes where the first of it went, as long as t
 
 TEST_CASE("bursts: an endpoint that got as many as it may gets no more") {
   Bursts bursts(3, {.per_replica = 2});
-  const auto one = prompt(20, 1);
+  const auto one = hashes(20, 1);
   bursts.pick(one, 0, 10);
   CHECK(bursts.score(one, 11) == Scores{1, 0, 0});
   bursts.pick(one, 0, 11);
@@ -79,9 +72,9 @@ TEST_CASE("bursts: an endpoint that got as many as it may gets no more") {
 
 TEST_CASE("bursts: a long beginning in common counts, where it does not make the endpoint busier than the others") {
   Bursts bursts(2, {.begin_tokens = 8 * 16});
-  auto one = prompt(20, 1), like = prompt(20, 2);
+  auto one = hashes(20, 1), like = hashes(20, 2);
   std::copy(one.begin(), one.begin() + 8, like.begin());
-  auto unlike = prompt(20, 3);
+  auto unlike = hashes(20, 3);
   std::copy(one.begin(), one.begin() + 7, unlike.begin());
   bursts.pick(one, 1, 10);
   CHECK(bursts.score(like, 11) == Scores{0, 1});
@@ -114,7 +107,7 @@ TEST_CASE("a prefix-cache-scorer scores bursts when it names their producer, and
   PoolBuilder builder(8);
   PrefixIndex index(1024);
   Router router(*profile, index, 1);
-  const auto one = prompt(20, 1);
+  const auto one = hashes(20, 1);
   Features features;
   features.blocks = one;
   const Decision first = router.decide(features, builder.pool, at_ms(5), {});

@@ -14,13 +14,6 @@ namespace {
 
 using Scores = std::vector<double>;
 
-std::vector<uint64_t> items(size_t count, uint64_t seed = 3) {
-  Random random(seed);
-  std::vector<uint64_t> out(count);
-  for (uint64_t& item : out) item = random.next();
-  return out;
-}
-
 struct Media {
   PoolBuilder builder;
   std::unique_ptr<Scorer> scorer;
@@ -56,20 +49,20 @@ struct Media {
 
 TEST_CASE("mm-embeddings-cache-scorer: the share of the request's media that an endpoint got before") {
   Media media(3);
-  const auto all = items(4);
+  const auto all = hashes(4);
   CHECK(media.score({}) == Scores{0, 0, 0});
   CHECK(media.score(all) == Scores{0, 0, 0});
   media.picked(all, 1);
   media.picked(std::span(all).first(1), 2);
   CHECK(media.score(all) == Scores{0, 1, 0.25});
   CHECK(media.score(std::span(all).last(1)) == Scores{0, 1, 0});
-  CHECK(media.score(items(4, 99)) == Scores{0, 0, 0});
+  CHECK(media.score(hashes(4, 99)) == Scores{0, 0, 0});
   CHECK(media.score({}) == Scores{0, 0, 0});
 }
 
 TEST_CASE("mm-embeddings-cache-scorer: another pod in the slot, or one that restarted, has nothing encoded") {
   Media media(2);
-  const auto all = items(2);
+  const auto all = hashes(2);
   media.picked(all, 0);
   media.picked(all, 1);
   media.scorer->caches_lost(media.builder.state(0));
@@ -83,7 +76,7 @@ TEST_CASE("mm-embeddings-cache-scorer: another pod in the slot, or one that rest
 TEST_CASE(
     "mm-embeddings-cache-scorer remembers as many items of each endpoint as its cache has, about, the last used ones") {
   Media media(2, {.items = 100});
-  const auto all = items(210);
+  const auto all = hashes(210);
   const std::span<const uint64_t> early = std::span(all).first(50), middle = std::span(all).subspan(50, 50),
                                   late = std::span(all).subspan(100, 50), last = std::span(all).last(60);
   media.picked(early, 0);
@@ -101,7 +94,7 @@ TEST_CASE(
 
 TEST_CASE("mm-embeddings-cache-scorer remembers who encodes: the encode stage, else who computes the prompt") {
   Media media(4);
-  const auto all = items(3);
+  const auto all = hashes(3);
   Decision decision;
   decision.endpoint = &media.builder.state(0);
   decision.prefill = &media.builder.state(1);
@@ -131,7 +124,7 @@ TEST_CASE("a router sends media back to where they were encoded, by stage") {
   Router router(*profile, index, 1);
   Features features;
   features.multimodal = true;
-  const auto all = items(16);
+  const auto all = hashes(16);
   std::vector<const endpoints::EndpointState*> first;
   for (size_t i = 0; i < all.size(); ++i) {
     features.media = std::span(all).subspan(i, 1);

@@ -3,13 +3,23 @@
 
 #include <deque>
 #include <string>
+#include <vector>
 
+#include "penstock/base/random.h"
 #include "penstock/endpoints/snapshot.h"
 
 namespace penstock::routing::test {
 
 inline Instant at_ms(int64_t ms) {
   return Instant(milliseconds(ms));
+}
+
+// So many hashes, others for another seed.
+inline std::vector<uint64_t> hashes(size_t count, uint64_t seed = 3) {
+  Random random(seed);
+  std::vector<uint64_t> out(count);
+  for (uint64_t& hash : out) hash = random.next();
+  return out;
 }
 
 // So many prompts have been measured there, of as many tokens and seconds each.
