@@ -149,6 +149,7 @@ class Exchange final : public net::Disposable,
   // As the head says, or as the body looks that the head gives another name.
   bool has_json() const { return head_.json ? !body_.empty() : looks_like_json(body_.view()); }
   openai::ScanFailure scan(openai::Api api);
+  void forget_parsed();
   void scan_unknown();
   bool reads_model(const endpoints::Pool& pool);
   std::string_view session() const;

@@ -217,6 +217,13 @@ void Exchange::report(Outcome outcome, Instant now) {
   context_.observer.finished(record);
 }
 
+// What parse() found.
+void Exchange::forget_parsed() {
+  inference_ = model_read_ = false;
+  empty(target_model_);
+  request_.clear();
+}
+
 // Back to the state of a new exchange; what memory stays is small.
 void Exchange::reset() {
   stage_ = Stage::free;
@@ -227,9 +234,9 @@ void Exchange::reset() {
   prefill_reservation_.release();
   body_.reset();
   head_.clear();
-  request_.clear();
+  forget_parsed();
   watch_.reset();
-  empty_all(target_model_, spliced_model_, explanation_, answer_head_, attempt_head_, client_ip_, stage_fields_);
+  empty_all(spliced_model_, explanation_, answer_head_, attempt_head_, client_ip_, stage_fields_);
   request_head_ = nullptr;
   rule_ = nullptr;
   pool_id_.reset();
@@ -237,7 +244,7 @@ void Exchange::reset() {
   answer_changes_ = {};
   gathered_.reset();
   priority_ = 0;
-  head_request_ = request_complete_ = inference_ = fresh_connection_ = model_read_ = model_listed_ = starved_ = false;
+  head_request_ = request_complete_ = fresh_connection_ = model_listed_ = starved_ = false;
   answer_started_ = answer_keep_alive_ = running_ = restoring_ = given_up_ = false;
   endpoint_ = nullptr;
   attempts_ = tried_count_ = planned_count_ = prompt_tokens_ = matched_blocks_ = prompt_blocks_ = prompt_block_tokens_ =

@@ -124,9 +124,7 @@ Exchange::Progress Exchange::follow_backend(const objects::RouteBackend& backend
   const Progress progress = follow(backend.filters);
   const bool moved = backend.filters.path.op != objects::PathChange::Op::keep;
   if (progress != Progress::ready || !moved) return progress;
-  inference_ = model_read_ = false;
-  target_model_.clear();
-  request_.clear();
+  forget_parsed();
   return parse();
 }
 

@@ -25,8 +25,10 @@ class Groups {
     const uint64_t cell = cells_[hash % cells_.size()].load(relaxed);
     if (cell == 0 || cell >> tag_shift != hash >> tag_shift) return false;
     const uint64_t age = (stamp_of(now) - (cell >> stamp_shift)) & stamp_mask;
-    if (age > stamp_mask - ahead_max_ms) return decode(cell, now, out);  // another shard's turn began later than ours
-    return milliseconds(age) < window && decode(cell, now - milliseconds(age), out);
+    const bool ahead = age > stamp_mask - ahead_max_ms;  // another shard's turn began later than ours
+    *out = {static_cast<uint32_t>(cell >> slot_shift & slot_mask),
+            static_cast<uint32_t>(cell & BurstSpec::per_replica_max), ahead ? now : now - milliseconds(age)};
+    return ahead || milliseconds(age) < window;
   }
   void put(uint64_t hash, const Group& group) {
     const uint64_t stamp = stamp_of(group.since);
@@ -44,11 +46,6 @@ class Groups {
   static constexpr uint64_t stamp_mask = (uint64_t{1} << 20) - 1, slot_mask = PrefixIndex::endpoint_slots_max - 1;
 
   static uint64_t stamp_of(Instant now) { return static_cast<uint64_t>(to_ms(now.time_since_epoch())) & stamp_mask; }
-  static bool decode(uint64_t cell, Instant since, Group* out) {
-    *out = {static_cast<uint32_t>(cell >> slot_shift & slot_mask),
-            static_cast<uint32_t>(cell & BurstSpec::per_replica_max), since};
-    return true;
-  }
 
   std::array<std::atomic<uint64_t>, size_t{1} << 14> cells_{};
 };
