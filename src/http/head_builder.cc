@@ -9,6 +9,7 @@
 
 #include "bytes.h"
 #include "penstock/base/assert.h"
+#include "penstock/base/containers.h"
 
 namespace penstock::http {
 
@@ -69,8 +70,7 @@ struct HeadBuilder::Engine {
 HeadBuilder::HeadBuilder() {
   static_assert(sizeof(Engine) <= engine_size && alignof(Engine) <= 8 && std::is_trivially_destructible_v<Engine>);
   new (engine_.data()) Engine(head_);
-  head_.storage_.reserve(kStorageReserve);
-  head_.headers_.reserve(kHeadersReserve);
+  reserve();
 }
 HeadBuilder::~HeadBuilder() = default;
 
@@ -102,16 +102,22 @@ void HeadBuilder::clear() {
   head_.clear();
 }
 
+void HeadBuilder::drop_head() {
+  clear();
+  free_memory(head_.storage_);
+  free_memory(head_.headers_);
+}
+
 void HeadBuilder::recycle() {
   clear();
-  if (head_.storage_.capacity() > kStorageKept) {
-    head_.storage_ = {};
-    head_.storage_.reserve(kStorageReserve);
-  }
-  if (head_.headers_.capacity() > kHeadersKept) {
-    head_.headers_ = {};
-    head_.headers_.reserve(kHeadersReserve);
-  }
+  if (head_.storage_.capacity() > kStorageKept) free_memory(head_.storage_);
+  if (head_.headers_.capacity() > kHeadersKept) free_memory(head_.headers_);
+  reserve();
+}
+
+void HeadBuilder::reserve() {
+  head_.storage_.reserve(kStorageReserve);
+  head_.headers_.reserve(kHeadersReserve);
 }
 
 void HeadBuilder::interpret(const Known& known) {
@@ -244,7 +250,7 @@ void give_back_message(Message* message) {
   std::unique_ptr<Message> owned(message);
   if (pool_closed || pool.free.size() >= kPooledMax) return;
   owned->builder.recycle();
-  if (!owned->trailers.empty()) owned->trailers = {};
+  if (!owned->trailers.empty()) free_memory(owned->trailers);
   pool.free.push_back(std::move(owned));
 }
 

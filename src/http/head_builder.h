@@ -36,12 +36,15 @@ class HeadBuilder {
   };
   bool body(std::string_view bytes, Expected expected);
   void clear();
-  // clear(), and gives back the memory of an unusually large head.
+  // Frees the head's memory. body() goes on as before.
+  void drop_head();
+  // clear(), and back to the usual memory after an unusually large head or drop_head().
   void recycle();
 
  private:
   struct Engine;  // llhttp and its callbacks
   void interpret(const Known& known);
+  void reserve();
 
   Engine& engine();
 

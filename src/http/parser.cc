@@ -6,6 +6,7 @@
 #include "penstock/http/parser.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "chunk_guard.h"
 #include "head_builder.h"
@@ -76,7 +77,7 @@ struct Parser::State {
   uint8_t empty_lines = 0, interim = 0;
   bool after_cr = false;    // of an empty line
   bool again = false;       // a message has ended here
-  bool head_known = false;  // on_head was called
+  bool head_known = false;  // on_head was called, and the head is still there
   bool keep_alive = false;
   bool stop = false;  // feed() returns before the next event
 };
@@ -312,6 +313,11 @@ void Parser::expect_response_to(Method method) {
 
 void Parser::pause() {
   state_->stop = true;
+}
+
+void Parser::drop_head() {
+  if (!std::exchange(state_->head_known, false)) return;
+  state_->message->builder.drop_head();
 }
 
 void Parser::reset() {

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "bytes.h"
+#include "penstock/base/containers.h"
 
 namespace penstock::http {
 
@@ -19,7 +20,7 @@ const char* find(const char* begin, const char* end, char c) {
 
 void release(std::string& text) {
   text.clear();
-  if (text.capacity() > kKept) text = {};
+  if (text.capacity() > kKept) free_memory(text);
 }
 
 // Whether `bytes` are one event of one line, as model servers send them: "data: ...", its line end and an empty line.
@@ -133,7 +134,9 @@ void SseScanner::dispatch() {
 }
 
 void SseScanner::reset() {
-  carry_ = data_ = name_ = {};
+  release(carry_);
+  release(data_);
+  release(name_);
   single_ = {};
   has_data_ = in_event_ = after_cr_ = crlf_seen_ = truncated_line_ = false;
   first_line_ = true;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "penstock/base/containers.h"
 #include "penstock/routing/prefix_hash.h"
 
 namespace penstock::kvevents {
@@ -96,7 +97,7 @@ void BlockMap::remove(std::span<const uint64_t> hashes) {
 
 void BlockMap::forget() {
   index_.count_evicted(blocks_.size());
-  if (!blocks_.empty()) blocks_ = {};  // to clear it would touch all its buckets, also for the next one
+  if (!blocks_.empty()) free_memory(blocks_);  // to clear it would touch all its buckets, also for the next one
   refreshed_ = 0;
   index_.forget_all(slot_, rank_);
   block_tokens_ = 0;

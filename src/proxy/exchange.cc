@@ -4,6 +4,7 @@
 
 #include "failures.h"
 #include "penstock/base/assert.h"
+#include "penstock/base/containers.h"
 #include "penstock/base/text.h"
 #include "penstock/openai/splice.h"
 #include "penstock/routing/session_token.h"
@@ -24,8 +25,7 @@ Exchange::Exchange(Gateway& gateway, Context& context)
       total_deadline_(net::Timer::of<&Exchange::on_total_deadline>(this)),
       body_(context.budget, net::BodyBuffer::Use::begins),
       hold_deadline_(net::Timer::of<&Exchange::on_hold_deadline>(this)),
-      attempt_deadline_(net::Timer::of<&Exchange::on_attempt_deadline>(this)),
-      gathered_(context.budget) {}
+      attempt_deadline_(net::Timer::of<&Exchange::on_attempt_deadline>(this)) {}
 
 Exchange::~Exchange() {
   PENSTOCK_ASSERT(stage_ == Stage::free);
@@ -335,8 +335,8 @@ void Exchange::on_response_head(http::Head& head) {
   restoring_ = restores_model(head);
   if (restoring_) begin_restoring(head);
   answer_keep_alive_ = client_->can_keep_alive() && framing_ != Framing::until_close;
-  session_token_.clear();
-  if (context_.gives_session_tokens) routing::append_session_token(session_token_, endpoint_->name);
+  std::string session_token;
+  if (context_.gives_session_tokens) routing::append_session_token(session_token, endpoint_->name);
   append_answer_head(answer_head_, head,
                      {.framing = framing_,
                       .keep_alive = answer_keep_alive_,
@@ -344,7 +344,7 @@ void Exchange::on_response_head(http::Head& head) {
                       .endpoint = endpoint_->name,
                       .request_id = head_.request_id,
                       .explanation = explanation_,
-                      .session_token = session_token_});
+                      .session_token = session_token});
   if (!answer_changes_.empty()) change_answer_head(answer_head_, answer_changes_);
   watch_.begin(head, inference_);
 }
@@ -394,8 +394,12 @@ void Exchange::first_byte_relayed() {
   }
   prefill_reservation_.release();
   empty(answer_head_);
-  if (attempt_ == nullptr || attempt_->request_sent()) body_.reset();
-  if (attempt_ != nullptr && watch_.event_stream()) attempt_->delay_acks();
+  const bool sent = attempt_ == nullptr || attempt_->request_sent();
+  if (sent) body_.reset();
+  if (attempt_ == nullptr || !watch_.event_stream()) return;
+  attempt_->delay_acks();
+  free_memory(answer_head_);  // of thousands of streams it would be much that none of them needs again
+  if (sent) free_memory(attempt_head_);
 }
 
 void Exchange::on_drained() {

@@ -33,6 +33,14 @@ struct HeldExchange final : Held {
   std::vector<uint64_t> chain;  // of `prompt`
 };
 
+// An answer in which the client's name for the model is restored.
+struct RestoredAnswer {
+  explicit RestoredAnswer(MemoryBudget& budget) : gathered(budget) {}
+  openai::ModelRestorer restorer;
+  net::BodyBuffer gathered;  // Framing::whole: the body so far
+  uint64_t announced = 0;    // its bytes, when the head says so
+};
+
 class Exchange final : public net::Disposable,
                        public downstream::RequestHandler,
                        public ListNode<AttemptTag>,
@@ -213,8 +221,7 @@ class Exchange final : public net::Disposable,
 
   // The attempts.
   std::string attempt_head_, spliced_model_;
-  std::string stage_fields_;   // who prefills and encodes, for the endpoint; "" when it does all itself
-  std::string session_token_;  // for the client
+  std::string stage_fields_;  // who prefills and encodes, for the endpoint; "" when it does all itself
   upstream::Request attempt_request_;
   routing::Reservation reservation_;
   routing::Reservation prefill_reservation_;      // where the prompt is computed, when not on `endpoint_`
@@ -232,10 +239,7 @@ class Exchange final : public net::Disposable,
   std::string explanation_;
   ErrorCode last_failure_ = ErrorCode::no_endpoint;
 
-  // An answer in which the client's name for the model is restored.
-  openai::ModelRestorer restorer_;
-  net::BodyBuffer gathered_;  // Framing::whole: the body so far
-  uint64_t announced_answer_ = 0;
+  std::unique_ptr<RestoredAnswer> restored_;  // from the first answer in which the model's name is restored
 
   // For the record.
   std::string_view reason_;

@@ -242,7 +242,7 @@ void Exchange::reset() {
   pool_id_.reset();
   route_table_.reset();
   answer_changes_ = {};
-  gathered_.reset();
+  if (restored_ != nullptr) restored_->gathered.reset();
   priority_ = 0;
   head_request_ = request_complete_ = fresh_connection_ = model_listed_ = starved_ = false;
   answer_started_ = answer_keep_alive_ = running_ = restoring_ = given_up_ = false;
@@ -250,7 +250,7 @@ void Exchange::reset() {
   attempts_ = tried_count_ = planned_count_ = prompt_tokens_ = matched_blocks_ = prompt_blocks_ = prompt_block_tokens_ =
       0;
   predicted_ = {};
-  announced_body_ = announced_answer_ = request_bytes_ = response_bytes_ = 0;
+  announced_body_ = request_bytes_ = response_bytes_ = 0;
   last_failure_ = ErrorCode::no_endpoint;
   framing_ = Framing::same;
   status_ = 0;

@@ -3,6 +3,7 @@
 #include <charconv>
 
 #include "exchange.h"
+#include "penstock/base/containers.h"
 
 namespace penstock::proxy {
 
@@ -31,8 +32,10 @@ bool Exchange::restores_model(const http::Head& answer) const {
 
 void Exchange::begin_restoring(const http::Head& answer) {
   const bool events = is_events(answer);
-  restorer_.begin(events ? openai::ModelRestorer::Shape::events : openai::ModelRestorer::Shape::json, request_.model);
-  announced_answer_ = answer.content_length;
+  if (restored_ == nullptr) restored_ = std::make_unique<RestoredAnswer>(context_.budget);
+  restored_->restorer.begin(events ? openai::ModelRestorer::Shape::events : openai::ModelRestorer::Shape::json,
+                            request_.model);
+  restored_->announced = answer.content_length;
   if (!events && answer.has_content_length && answer.content_length <= gathered_bytes_max) {
     framing_ = Framing::whole;
   } else {
@@ -43,7 +46,7 @@ void Exchange::begin_restoring(const http::Head& answer) {
 void Exchange::relay_reframed(std::string_view decoded) {
   if (restoring_) {
     context_.piece.clear();
-    restorer_.feed(decoded, context_.piece);
+    restored_->restorer.feed(decoded, context_.piece);
     decoded = context_.piece;
     if (decoded.empty()) return;  // nothing but the server's name; and an empty chunk would end the answer
   }
@@ -63,21 +66,22 @@ bool Exchange::relay_chunk(std::string_view bytes, std::string_view after) {
 }
 
 void Exchange::gather(std::string_view decoded) {
-  if (gathered_.append(decoded, announced_answer_)) return;
+  if (restored_->gathered.append(decoded, restored_->announced)) return;
   context_.observer.limit_hit("memory");
   refuse(ErrorCode::memory_budget_exhausted);
 }
 
 bool Exchange::relay_whole() {
-  watch_.feed(gathered_.view(), context_.loop.now());
+  net::BodyBuffer& gathered = restored_->gathered;
+  watch_.feed(gathered.view(), context_.loop.now());
   if (leave_given_up()) return false;
   std::string& piece = context_.piece;
   piece.clear();
-  restorer_.feed(gathered_.view(), piece);
-  gathered_.reset();
+  restored_->restorer.feed(gathered.view(), piece);
+  gathered.reset();
   append_length(answer_head_, piece.size());
   const bool going_on = relay({}, piece, {});
-  if (piece.capacity() > piece_bytes_kept) piece = {};
+  if (piece.capacity() > piece_bytes_kept) free_memory(piece);
   return going_on;
 }
 

@@ -94,7 +94,7 @@ void Exchange::go_elsewhere() {
   fresh_connection_ = false;
   empty(answer_head_);
   watch_.reset();
-  gathered_.reset();
+  if (restored_ != nullptr) restored_->gathered.reset();
   given_up_ = false;
   response_bytes_ = 0;
   stage_ = Stage::route;

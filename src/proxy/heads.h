@@ -6,6 +6,7 @@
 #include <string>
 #include <string_view>
 
+#include "penstock/base/containers.h"
 #include "penstock/base/random.h"
 #include "penstock/http/head.h"
 #include "penstock/objects/types.h"
@@ -16,7 +17,7 @@ namespace penstock::proxy {
 inline void empty(std::string& text) {
   constexpr size_t kept_max = 8 * 1024;
   if (text.empty()) return;  // as most are; it was emptied here
-  if (text.capacity() > kept_max) std::string().swap(text);
+  if (text.capacity() > kept_max) free_memory(text);
   text.clear();
 }
 

@@ -153,6 +153,7 @@ void Connection::Codec::on_head(http::Head& head) {
   owner.head_ended_ = true;
   owner.head_deadline_ = {};
   owner.sink_->on_response_head(head);
+  if (owner.phase_ == Phase::exchange && head.chunked) owner.codec_.parser.drop_head();  // mostly a stream
 }
 
 void Connection::Codec::on_body(std::string_view bytes) {

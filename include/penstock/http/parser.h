@@ -39,7 +39,7 @@ struct ParserLimits {
 // call Parser::pause(), after which feed() returns at the end of the current event.
 class ParserEvents {
  public:
-  // The head is complete. It stays valid until on_message_end or Parser::reset().
+  // The head is complete. It stays valid until on_message_end, Parser::drop_head() or Parser::reset().
   virtual void on_head(Head& head) = 0;
   // A piece of decoded body (chunk framing removed), a view into the bytes being fed.
   virtual void on_body(std::string_view bytes) = 0;
@@ -75,6 +75,8 @@ class Parser {
   // Responses only: says how the request was, before the response arrives (HEAD: no body).
   void expect_response_to(Method method);
   void pause();
+  // Frees the memory of the head, which the caller has read: its body may take long. Nothing without a complete head.
+  void drop_head();
   // Forgets the message in progress and any error; memory is given back.
   void reset();
 
@@ -83,7 +85,7 @@ class Parser {
   bool in_head() const;
   // The body runs until the connection closes (response without length).
   bool body_until_close() const;
-  const Head* head() const;   // of the message in progress, once complete
+  const Head* head() const;   // of the message in progress, once complete and unless it was dropped
   size_t held_bytes() const;  // of the head and trailers of the message in progress
 
  private:

@@ -101,6 +101,23 @@ TEST_CASE("a reset from inside any event ends the feed and forgets the message")
   }
 }
 
+TEST_CASE("a message whose head was dropped goes on to its end, and the next one is read") {
+  Recorder r(Parser::Kind::response);
+  r.in_head = [&] { r.parser.drop_head(); };
+  const std::string_view answer =
+      "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-Sum: 1\r\n\r\n";
+  for (int i = 0; i < 3; ++i) {
+    CAPTURE(i);
+    r.log.clear();
+    for (const char& c : answer) REQUIRE(r.parser.feed({&c, 1}).error == ParseError::none);
+    CHECK(r.parser.head() == nullptr);
+    CHECK(r.log == "head body body body end ");
+  }
+  CHECK(r.body == "abcabcabc");
+  r.parser.drop_head();  // nothing to drop
+  CHECK(r.parser.idle());
+}
+
 TEST_CASE("the head stays as it was until the message has ended, trailers or not") {
   Recorder r(Parser::Kind::request);
   const Head* head = nullptr;
