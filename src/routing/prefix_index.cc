@@ -53,6 +53,9 @@ constexpr size_t end_of_lines(uint32_t group) {
   return first_line(group + 1);
 }
 
+// Blocks younger than this share of the endpoint's capacity need no new stamp.
+constexpr uint64_t young_share = 64;
+
 constexpr size_t prefetch_distance = 16;
 // Entries from one look at a chain to the next, and how many such looks are prefetched.
 constexpr uint32_t stride = 32;
@@ -107,7 +110,8 @@ class Sampled {
 // What a reader needs to judge words of one endpoint, read once per call.
 struct View {
   uint64_t counter;
-  uint64_t span;  // words of this age and more are void
+  uint64_t span;   // words of this age and more are void
+  uint64_t young;  // words younger than this need no new stamp yet; at most `span`
   bool live(uint64_t word) const { return age_of(word, counter) < span; }
 };
 
@@ -148,7 +152,8 @@ struct alignas(64) EndpointSlot {
   View view() const {
     const uint64_t since = base.load(std::memory_order_relaxed);
     const uint64_t now = std::max(since, counter.load(std::memory_order_relaxed));
-    return {now, std::min(capacity.load(std::memory_order_relaxed), now - since)};
+    const uint64_t most = capacity.load(std::memory_order_relaxed), span = std::min(most, now - since);
+    return {now, span, std::min(most / young_share, span)};
   }
 };
 
@@ -173,6 +178,7 @@ struct PrefixIndex::Table {
   void prefetch(uint64_t hash) const { __builtin_prefetch(line(hash, 0)); }
   void prefetch_to_write(uint64_t hash) const { __builtin_prefetch(line(hash, 0), 1); }
 
+  bool young(uint64_t hash, uint32_t slot, const View& own) const;
   uint64_t touch(uint64_t hash, uint64_t weight, uint32_t slot, const View& own, Recorded& done);
   uint64_t touch_or_place(uint64_t hash, uint64_t weight, uint32_t slot, const View& own, Recorded& done);
   static uint64_t renew(uint64_t* place, uint64_t word, uint64_t wanted, uint64_t weight, const View& own,
@@ -377,6 +383,7 @@ void PrefixIndex::record(std::span<const uint64_t> chain, uint32_t slot) {
   const Sampled entries(chain.first(std::min<size_t>(chain.size(), ahead_max)), table.sampling);
   EndpointSlot& endpoint = table.slots[slot];
   const View own = endpoint.view();
+  if (table.young(entries[entries.size() - 1], slot, own)) return;
   // Tail first: model servers evict the tail of a chain before its head, and the head is what all matches need.
   Recorded done;
   uint64_t ages = 0;
@@ -391,6 +398,24 @@ void PrefixIndex::record(std::span<const uint64_t> chain, uint32_t slot) {
   if (pushed == 0) return;
   endpoint.counter.fetch_add(pushed, std::memory_order_relaxed);
   table.sweep(endpoint, pushed);
+}
+
+// Whether the endpoint recorded the block a short while ago. All that stands before it was stamped then or later: to
+// record it again would change next to nothing. Looked for where it mostly stands: false says nothing.
+bool PrefixIndex::Table::young(uint64_t hash, uint32_t slot, const View& own) const {
+  const uint64_t wanted = make_word(hash, slot, 0);
+  unsigned of_block = 0;
+  for (const size_t step : {size_t{0}, first_line(slot / group_slots)}) {
+    const uint64_t* const words_of_line = line(hash, step);
+    for (size_t i = 0; i < words_per_line; ++i) {
+      const uint64_t word = load(words_of_line + i);
+      if (!same_tag(word ^ wanted) || word == 0) continue;
+      if (same_tag_and_slot(word ^ wanted)) return age_of(word, own.counter) < own.young;
+      ++of_block;
+    }
+    if (of_block < follow_at) break;
+  }
+  return false;
 }
 
 // Stamps the entry, which speaks for `weight` blocks, as the newest of the endpoint. Returns the ages that these had;
