@@ -114,6 +114,14 @@ struct Router::State {
   std::vector<Candidate> offered, shadowed;
   std::vector<double> shadow_scores;
   KvSource kv_source;  // where Profile::kv_source_tokens
+  // The pool that the index was last told of.
+  struct Bound {
+    uint32_t pool = 0;
+    uint64_t version = 0;
+    uint32_t block_tokens = 0;
+    bool operator==(const Bound&) const = default;
+  };
+  Bound bound;
 
   void gather_ready(const Features& features, const endpoints::Pool& pool, Instant now,
                     std::span<EndpointState* const> tried, Explanation* why, bool* any_usable);
@@ -123,13 +131,14 @@ struct Router::State {
                     std::span<EndpointState* const> tried, Explanation* why);
   void panic(Explanation* why);
   void thin_recovering(Instant now, Explanation* why);
-  void match_prefix(const Features& features, PluginTimer timer);
+  void bind_pool(const endpoints::Pool& pool, uint32_t block_tokens);
+  void match_prefix(const Features& features, const endpoints::Pool& pool, PluginTimer timer);
   void match_told(const Features& features);
   void predict_all(const Inputs& in, PluginTimer timer);
   void predict_and_offer(const Inputs& in, PluginTimer timer);
   NoEndpoint refusal(const Inputs& in) const;
   uint64_t longest_prefix(const Features& features) const;
-  void look_up_prefix(const Features& features, PluginTimer timer, Decision& decision);
+  void look_up_prefix(const Features& features, const endpoints::Pool& pool, PluginTimer timer, Decision& decision);
   void note_choices(Decision& decision);
   bool keep_planned(std::span<EndpointState* const> planned);
   bool filter(const Profile& by, const Inputs& in, PluginTimer timer, Explanation* why);
@@ -150,8 +159,8 @@ uint32_t tuned_block_tokens(const endpoints::Pool& pool, uint32_t otherwise) {
 }
 
 Router::Router(const Profile& profile, PrefixIndex& index, uint64_t seed, const RouterOptions& options)
-    : state_(std::make_unique<State>(State{
-          profile, &profile, index, Random(seed), options, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}})) {
+    : state_(std::make_unique<State>(State{profile, &profile, index, Random(seed), options, {}, {}, {}, {}, {},
+                                           {},      {},       {},    {},           {},      {}, {}, {}, {}, {}})) {
   PENSTOCK_ASSERT(profile.picker != nullptr);
 }
 
@@ -204,7 +213,7 @@ Decision Router::decide(const Features& features, const endpoints::Pool& pool, I
   decision.why_none = state.gather(features, pool, now, tried, why);
   if (state.candidates.empty()) return decision;
   const PluginTimer timer(state.options, why);
-  state.look_up_prefix(features, timer, decision);
+  state.look_up_prefix(features, pool, timer, decision);
   const double uses = decision.prefix != 0 ? state.index.uses().count(decision.prefix, now) : 0;
   if (why != nullptr) record_matches(state.candidates, uses, pool, why->inputs);
 
@@ -252,10 +261,11 @@ void Router::picked(const Features& features, const Decision& decision, Instant 
 }
 
 // Who holds how much of the prompt, where the policy or its shadow asks for that.
-void Router::State::look_up_prefix(const Features& features, PluginTimer timer, Decision& decision) {
+void Router::State::look_up_prefix(const Features& features, const endpoints::Pool& pool, PluginTimer timer,
+                                   Decision& decision) {
   told_longest.reset();
   if (!profile.uses_prefix && (options.shadow == nullptr || !options.shadow->uses_prefix)) return;
-  if (!features.blocks.empty()) match_prefix(features, timer);
+  if (!features.blocks.empty()) match_prefix(features, pool, timer);
   decision.told_blocks = told_longest;
   decision.prefix = longest_prefix(features);
 }
@@ -369,7 +379,7 @@ bool Router::State::run_stage(const Profile::Stage& stage, const Inputs& in, con
   gather(in.features, pool, in.now, {}, nullptr);
   if (candidates.empty()) return false;
   const Profile& by = *stage.profile;
-  if (by.uses_prefix && !in.features.blocks.empty()) match_prefix(in.features, timer);
+  if (by.uses_prefix && !in.features.blocks.empty()) match_prefix(in.features, pool, timer);
   if (by.predicts) predict_all(in, timer);
   if (!filter(by, in, timer, nullptr)) return false;
   score_all(by, in, candidates, scores, timer);
@@ -478,17 +488,24 @@ void Router::State::thin_recovering(Instant now, Explanation* why) {
   candidates.resize(kept, Candidate{nullptr});
 }
 
-void Router::State::match_prefix(const Features& features, PluginTimer timer) {
-  slots.clear();
-  for (const Candidate& candidate : candidates) {
-    const EndpointState& endpoint = *candidate.endpoint->state;
-    const endpoints::EngineMetrics& metrics = candidate.endpoint->metrics;
+// Tells the index whose slots these are and how much they hold: once for each snapshot of a pool.
+void Router::State::bind_pool(const endpoints::Pool& pool, uint32_t block_tokens) {
+  const Bound now{pool.id, pool.version, block_tokens};
+  if (pool.version != 0 && now == bound) return;
+  bound = now;
+  for (const EndpointView& view : pool.endpoints) {
+    const EndpointState& endpoint = *view.state;
     index.bind(endpoint.slot, endpoint.incarnation);
-    uint64_t capacity = metrics.kv_blocks * metrics.block_size / std::max(features.block_tokens, 1u);
+    uint64_t capacity = view.metrics.kv_blocks * view.metrics.block_size / std::max(block_tokens, 1u);
     if (capacity == 0 || !profile.prefix.from_metrics) capacity = profile.prefix.capacity_blocks;
     if (capacity != 0) index.set_capacity(endpoint.slot, capacity);
-    slots.push_back(endpoint.slot);
   }
+}
+
+void Router::State::match_prefix(const Features& features, const endpoints::Pool& pool, PluginTimer timer) {
+  bind_pool(pool, features.block_tokens);
+  slots.clear();
+  for (const Candidate& candidate : candidates) slots.push_back(candidate.endpoint->state->slot);
   matched.resize(slots.size());
   index.match(features.blocks, slots, matched);
   for (size_t i = 0; i < candidates.size(); ++i) candidates[i].matched_blocks = matched[i];

@@ -17,8 +17,9 @@
 namespace penstock::endpoints {
 
 struct Pool {
-  uint32_t id = 0;   // the same from snapshot to snapshot; never given to another pool
-  std::string name;  // label `name` of the inference_pool_* metrics
+  uint32_t id = 0;       // the same from snapshot to snapshot; never given to another pool
+  uint64_t version = 0;  // of the snapshot; 0: not published, it may change
+  std::string name;      // label `name` of the inference_pool_* metrics
   std::vector<EndpointView> endpoints;
   std::shared_ptr<const objects::Rewrites> rewrites;      // null: none
   std::shared_ptr<const objects::Objectives> objectives;  // null: none
