@@ -19,7 +19,11 @@ void SnapshotPublisher::publish(std::unique_ptr<Snapshot> next) {
   PENSTOCK_ASSERT(next != nullptr);
   const uint64_t version = current_version_.load(std::memory_order_relaxed) + 1;
   next->version = version;
-  for (Pool& pool : next->pools) pool.version = version;
+  for (Pool& pool : next->pools) {
+    pool.version = version;
+    pool.models_alike = std::ranges::all_of(
+        pool.endpoints, [&](const EndpointView& view) { return view.models == pool.endpoints.front().models; });
+  }
   if (owned_current_) retired_.push_back(std::move(owned_current_));
   owned_current_ = std::move(next);
   // Sequentially consistent, as the announcement in acquire() is: either reclaim() below sees a reader's announcement,

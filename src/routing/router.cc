@@ -48,19 +48,31 @@ bool contains(std::span<EndpointState* const> list, const EndpointState* state) 
   return false;
 }
 
-// But for its readiness.
-Excluded judge_usable(const EndpointView& view, const Features& features, Instant now,
-                      std::span<EndpointState* const> tried) {
-  if (!serves(view, features.model)) return Excluded::other_model;
-  if (contains(tried, view.state)) return Excluded::tried;
-  return ejected(*view.state, now) ? Excluded::ejected : Excluded::no;
-}
+// Which endpoints of a pool may be asked.
+class Judge {
+ public:
+  Judge(const Features& features, const endpoints::Pool& pool, Instant now, std::span<EndpointState* const> tried)
+      : features_(features), now_(now), tried_(tried) {
+    if (pool.models_alike && !pool.endpoints.empty()) serves_ = serves(pool.endpoints.front(), features.model);
+  }
+  Excluded all(const EndpointView& view) const {
+    if (view.readiness == Readiness::not_ready) return Excluded::not_ready;
+    if (view.readiness == Readiness::draining) return Excluded::draining;
+    return usable(view);
+  }
+  // But for its readiness.
+  Excluded usable(const EndpointView& view) const {
+    if (!(serves_.has_value() ? *serves_ : serves(view, features_.model))) return Excluded::other_model;
+    if (contains(tried_, view.state)) return Excluded::tried;
+    return ejected(*view.state, now_) ? Excluded::ejected : Excluded::no;
+  }
 
-Excluded judge(const EndpointView& view, const Features& features, Instant now, std::span<EndpointState* const> tried) {
-  if (view.readiness == Readiness::not_ready) return Excluded::not_ready;
-  if (view.readiness == Readiness::draining) return Excluded::draining;
-  return judge_usable(view, features, now, tried);
-}
+ private:
+  const Features& features_;
+  Instant now_;
+  std::span<EndpointState* const> tried_;
+  std::optional<bool> serves_;  // of all of them
+};
 
 // It is not excluded after all.
 void readmit(Explanation* why, const EndpointView& view) {
@@ -435,8 +447,9 @@ NoEndpoint Router::State::gather(const Features& features, const endpoints::Pool
 
 void Router::State::gather_ready(const Features& features, const endpoints::Pool& pool, Instant now,
                                  std::span<EndpointState* const> tried, Explanation* why, bool* any_usable) {
+  const Judge judge(features, pool, now, tried);
   for (const EndpointView& view : pool.endpoints) {
-    const Excluded excluded = judge(view, features, now, tried);
+    const Excluded excluded = judge.all(view);
     if (excluded == Excluded::no) {
       candidates.push_back({&view});
       continue;
@@ -450,9 +463,10 @@ void Router::State::gather_ready(const Features& features, const endpoints::Pool
 // No ready endpoint is left to try: those that drain but still serve are better than an error.
 void Router::State::gather_last_resort(const Features& features, const endpoints::Pool& pool, Instant now,
                                        std::span<EndpointState* const> tried, Explanation* why) {
+  const Judge judge(features, pool, now, tried);
   for (const EndpointView& view : pool.endpoints) {
     if (!view.last_resort || view.readiness != Readiness::draining) continue;
-    if (judge_usable(view, features, now, tried) != Excluded::no) continue;
+    if (judge.usable(view) != Excluded::no) continue;
     candidates.push_back({&view});
     readmit(why, view);
   }
@@ -474,7 +488,8 @@ void Router::State::thin_recovering(Instant now, Explanation* why) {
   size_t kept = 0;
   for (size_t i = 0; i < candidates.size(); ++i) {
     const EndpointState& endpoint = *candidates[i].endpoint->state;
-    const double share = slow_start_share(endpoint, now, options.slow_start);
+    const bool recovering = endpoint.health.recovered_at_ns.load(std::memory_order_relaxed) != 0;
+    const double share = recovering ? slow_start_share(endpoint, now, options.slow_start) : 1;
     if (share < 1 && !random.chance(share) && endpoint.load.requests.load(std::memory_order_relaxed) > 0) continue;
     if (kept != i) std::swap(candidates[kept], candidates[i]);
     ++kept;

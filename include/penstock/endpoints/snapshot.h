@@ -17,9 +17,11 @@
 namespace penstock::endpoints {
 
 struct Pool {
-  uint32_t id = 0;       // the same from snapshot to snapshot; never given to another pool
-  uint64_t version = 0;  // of the snapshot; 0: not published, it may change
-  std::string name;      // label `name` of the inference_pool_* metrics
+  uint32_t id = 0;  // the same from snapshot to snapshot; never given to another pool
+  // Set when the snapshot is published.
+  uint64_t version = 0;       // its number; 0: not published, it may change
+  bool models_alike = false;  // all endpoints list the same models
+  std::string name;           // label `name` of the inference_pool_* metrics
   std::vector<EndpointView> endpoints;
   std::shared_ptr<const objects::Rewrites> rewrites;      // null: none
   std::shared_ptr<const objects::Objectives> objectives;  // null: none

@@ -56,6 +56,20 @@ TEST_CASE("published snapshots are numbered from one") {
   CHECK(publisher.current()->pools[0].name == "second");
 }
 
+TEST_CASE("a published pool knows its version, and whether its endpoints list the same models") {
+  SnapshotPublisher publisher(1);
+  const auto publish = [&](std::vector<std::vector<std::string>> models) {
+    auto snapshot = snapshot_named("p");
+    for (auto& listed : models) snapshot->pools[0].endpoints.emplace_back().models = std::move(listed);
+    publisher.publish(std::move(snapshot));
+    return publisher.current()->pools[0];
+  };
+  CHECK(publish({{"a", "b"}, {"a", "b"}}).models_alike);
+  CHECK_FALSE(publish({{"a"}, {"b"}}).models_alike);
+  CHECK_FALSE(publish({{"a"}, {}}).models_alike);
+  CHECK(publish({}).version == 4);
+}
+
 TEST_CASE("a snapshot lives until the shard that uses it moves on") {
   SnapshotPublisher publisher(2);
   publisher.publish(snapshot_named("first"));

@@ -100,6 +100,34 @@ TEST_CASE("only ready endpoints that serve the model, are not ejected and were n
   }
 }
 
+TEST_CASE("of a pool whose endpoints list the same models one is asked for all") {
+  Bench bench;
+  PoolBuilder builder(2);
+  for (size_t i = 0; i < 2; ++i) builder.view(i).models = {"m", "n"};
+  builder.pool.models_alike = true;
+  Features features;
+  features.model = "n";
+  CHECK(bench.router.decide(features, builder.pool, at_ms(0), {}).candidates == 2);
+  features.model = "other";
+  CHECK(bench.router.decide(features, builder.pool, at_ms(0), {}).why_none == NoEndpoint::none_ready);
+}
+
+TEST_CASE("a published pool binds its slots once for each version: a new incarnation starts empty") {
+  Bench bench;
+  PoolBuilder builder(1);
+  builder.pool.version = 1;
+  const std::vector<uint64_t> chain = hashes(8);
+  Features features;
+  features.blocks = chain;
+  features.block_tokens = 16;
+  CHECK(bench.router.decide(features, builder.pool, at_ms(0), {}).matched_blocks == 0);
+  bench.index.record(chain, 0);
+  CHECK(bench.router.decide(features, builder.pool, at_ms(0), {}).matched_blocks == 8);
+  builder.state(0).incarnation = 7;
+  builder.pool.version = 2;
+  CHECK(bench.router.decide(features, builder.pool, at_ms(0), {}).matched_blocks == 0);
+}
+
 TEST_CASE("when no ready endpoint is left, those that drain but still serve are used") {
   Bench bench;
   PoolBuilder builder(4);
