@@ -101,7 +101,7 @@ const Key keys_in_order[] = {
     {.name = "timeouts.client_body", .type = Type::duration, .field = PENSTOCK_FIELD(timeouts.client_body), .least = 1e-3, .most = day,
      .zero = "none", .doc = "Longest pause between two reads of a request body (408)."},
     {.name = "timeouts.client_idle", .type = Type::duration, .field = PENSTOCK_FIELD(timeouts.client_idle), .least = 1e-3, .most = day,
-     .zero = "none", .doc = "How long a client's connection may wait for its next request. Then it closes."},
+     .zero = "none", .doc = "How long a client's connection may wait for its next request once its last answer has been sent. Then it closes."},
     {.name = "timeouts.client_write", .type = Type::duration, .field = PENSTOCK_FIELD(timeouts.client_write), .least = 1e-3, .most = day,
      .zero = "none", .doc = "How long a client may go without taking a byte of the answer that waits for it. Then its connection closes and the endpoint's work is cancelled."},
     {.name = "timeouts.connect", .type = Type::duration, .field = PENSTOCK_FIELD(timeouts.connect), .least = 1e-3, .most = hour,

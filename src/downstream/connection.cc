@@ -221,10 +221,16 @@ void Connection::next_request() {
   phase_ = Phase::idle;
   request_complete_ = false;
   idle_since_ = loop().now();
-  const ServerOptions& options = server_.options();
-  loop().arm(deadline_, server_.draining_ ? options.parting_silence : options.idle_timeout);
+  if (queued() == 0 || server_.draining_) await_request();
+  else if (!blocked()) deadline_.cancel();  // the turn's end sends the rest: on_flushed() or on_blocked()
   let_go();
   if (!consuming_) consume_stash();  // else whoever has called consume() goes on by itself
+}
+
+// A client that still reads its answer is not idle: until all of that has gone out, watch_writing() has the timer.
+void Connection::await_request() {
+  const ServerOptions& options = server_.options();
+  loop().arm(deadline_, server_.draining_ ? options.parting_silence : options.idle_timeout);
 }
 
 // The last answer of this connection is written. FIN follows it; then what the client still sends is discarded for
@@ -251,6 +257,7 @@ void Connection::on_blocked() {
 }
 
 void Connection::on_flushed() {
+  if (phase_ == Phase::idle) return await_request();
   if (phase_ != Phase::lingering) return;
   if (half_closed_) return end();
   loop().arm(deadline_, server_.linger_time());

@@ -137,6 +137,7 @@ class Connection final : public net::Connection, public net::Disposable, public 
   void let_go();
   void request_failed(const RequestFailure& failure);
   void next_request();
+  void await_request();
   void nothing_more_comes();
   void linger();
   void was_silent();              // for as long as a drain allows
