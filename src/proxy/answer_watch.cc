@@ -36,7 +36,10 @@ void AnswerWatch::feed(std::string_view decoded, Instant now) {
 }
 
 void AnswerWatch::on_sse_event(std::string_view name, std::string_view data) {
-  if (answer_.on_event(name, data) == openai::AnswerObserver::Kind::done) return;
+  using Kind = openai::AnswerObserver::Kind;
+  const Kind kind = answer_.on_event(name, data);
+  if (kind == Kind::done) return;
+  error_ = kind == Kind::error;
   if (chunks_++ > 0) observer_.inter_token(now_ - last_chunk_);
   last_chunk_ = now_;
 }
@@ -53,7 +56,7 @@ void AnswerWatch::reset() {
   answer_.reset();
   json_.reset();
   chunks_ = 0;
-  cut_ = false;
+  error_ = cut_ = false;
 }
 
 }  // namespace penstock::proxy

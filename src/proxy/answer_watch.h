@@ -27,6 +27,8 @@ class AnswerWatch final : private http::SseEvents {
   bool event_stream() const { return mode_ == Mode::events; }
   // A stream stands exactly behind a whole event: another could follow.
   bool between_events() const { return mode_ == Mode::events && sse_.at_boundary(); }
+  // The last that a stream said is an error event of the server's, with nothing behind it but its end.
+  bool ended_in_error() const { return error_; }
   uint32_t chunks() const { return chunks_; }  // events with data, without the final [DONE]
   const openai::AnswerObserver& answer() const { return answer_; }
 
@@ -42,7 +44,8 @@ class AnswerWatch final : private http::SseEvents {
   Instant now_{}, last_chunk_{};
   uint64_t announced_ = 0;  // the answer's length, when it says so
   uint32_t chunks_ = 0;
-  bool cut_ = false;  // only the end of the JSON answer is kept
+  bool error_ = false;  // see ended_in_error()
+  bool cut_ = false;    // only the end of the JSON answer is kept
 };
 
 }  // namespace penstock::proxy

@@ -58,11 +58,12 @@ void Exchange::break_stream(AttemptFailure failure, bool whole_chunks) {
 }
 
 // All that is left is to make sure that the client cannot take the torso for a whole answer. A stream at an event
-// boundary also gets an error event, which OpenAI clients raise.
+// boundary also gets an error event, which OpenAI clients raise, unless the server has sent one itself.
 void Exchange::break_off(ErrorCode why, bool whole_chunks) {
   const bool until_close = framing_ == Framing::until_close;
   const bool can_insert = framing_ == Framing::same ? whole_chunks : framing_ != Framing::none;
-  const bool told = can_insert && watch_.between_events() && client_->send(error_event(why));
+  const bool tellable = can_insert && watch_.between_events();
+  const bool told = tellable && (watch_.ended_in_error() || client_->send(error_event(why)));
   downstream::Connection& client = *client_;
   client_ = nullptr;
   finish(info_of(why).outcome);

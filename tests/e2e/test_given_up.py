@@ -7,7 +7,7 @@ import signal
 import threading
 
 import harness
-from harness import E2E, answer_bytes, chat, completion, in_threads, request_bytes, wait_for
+from harness import E2E, ConnectionEnded, answer_bytes, chat, completion, in_threads, request_bytes, wait_for
 from test_routes import REWRITE
 
 # Takes turns, and never loses patience. Nothing here may depend on a budget.
@@ -219,6 +219,39 @@ class AfterIt(GivenUp):
                 self.assertEqual(answer.body, TEXT + last + DONE)
                 gateway.wait_outcomes({"endpoint_error": 1})
                 self.assertEqual(self.failures(gateway, reason), (1, 0))
+
+    def broken_behind(self, *last, version="HTTP/1.1"):
+        """What a client gets of a stream that breaks behind these events."""
+        begun = threading.Event()
+
+        def script(_, sock):
+            sock.sendall(HEAD + chunks(TEXT))
+            begun.wait(harness.PATIENCE)
+            sock.sendall(chunks(*last))
+            return False
+
+        gateway = self.serve([self.fake(script)])
+        client = self.client(gateway)
+        client.send(request_bytes("POST", "/v1/completions", completion(stream=True), version=version))
+        answer = client.read_head()
+        begun.set()
+        try:
+            client._read_body(answer, "POST")
+        except ConnectionEnded as ended:
+            self.assertFalse(ended.reset)
+        gateway.wait_outcomes({"stream_broken": 1})
+        return answer.body
+
+    def test_a_stream_that_breaks_behind_the_servers_error_gets_no_second_one(self):
+        for last in ((failed(500),), (failed(400),), (failed(500), DONE)):
+            for version in ("HTTP/1.1", "HTTP/1.0"):
+                with self.subTest(last=last, version=version):
+                    self.assertEqual(self.broken_behind(*last, version=version), TEXT + b"".join(last))
+
+    def test_an_error_with_more_behind_it_was_not_the_end(self):
+        body = self.broken_behind(failed(500), TEXT)
+        self.assertTrue(body.startswith(TEXT + failed(500) + TEXT + b"data: {"), body)
+        self.assertIn(b'"stream_broken"', body)
 
 
 if __name__ == "__main__":
