@@ -193,8 +193,6 @@ const char* to_string(AttemptFailure failure) {
       return "status_503";
     case AttemptFailure::status_504:
       return "status_504";
-    case AttemptFailure::send_failed:
-      return "send_failed";
     case AttemptFailure::idle_timeout:
       return "idle_timeout";
     case AttemptFailure::total_timeout:

@@ -47,7 +47,6 @@ enum class AttemptFailure : uint8_t {
   status_502,
   status_503,
   status_504,
-  send_failed,
   idle_timeout,
   total_timeout,
   attempt_timeout,  // a route's limit for one attempt
@@ -58,7 +57,7 @@ enum class AttemptFailure : uint8_t {
   error_event,   // its stream says that the server failed
   aborted,       // its answer says that the engine gave the request up: finish_reason "abort"
 };
-constexpr size_t attempt_failure_count = 22;
+constexpr size_t attempt_failure_count = 21;
 const char* to_string(AttemptFailure failure);
 
 enum class Stage : uint8_t { read, route, connect, first_byte, relay, hold };  // gateway time per stage
