@@ -28,7 +28,7 @@ Exchange::Exchange(Gateway& gateway, Context& context)
       attempt_deadline_(net::Timer::of<&Exchange::on_attempt_deadline>(this)) {}
 
 Exchange::~Exchange() {
-  PENSTOCK_ASSERT(stage_ == Stage::free);
+  PENSTOCK_ASSERT(step_ == Step::free);
 }
 
 // The journey, as straight-line code:
@@ -46,43 +46,43 @@ Exchange::~Exchange() {
 //   relay(answer, client)
 //   finish(outcome)
 //
-// Cancellation: on_gone() may come at any stage; it cancels the attempt and finishes.
+// Cancellation: on_gone() may come at any step; it cancels the attempt and finishes.
 void Exchange::advance() {
   Progress progress = Progress::ready;
   while (progress == Progress::ready) {
-    switch (stage_) {
-      case Stage::read_body:
+    switch (step_) {
+      case Step::read_body:
         progress = read_body();
-        if (progress == Progress::ready) stage_ = Stage::choose_rule;
+        if (progress == Progress::ready) step_ = Step::choose_rule;
         break;
-      case Stage::choose_rule:
+      case Step::choose_rule:
         progress = choose_rule();
-        if (progress == Progress::ready) stage_ = Stage::parse;
+        if (progress == Progress::ready) step_ = Step::parse;
         break;
-      case Stage::parse:
+      case Step::parse:
         progress = parse();
-        if (progress == Progress::ready) stage_ = Stage::choose_pool;
+        if (progress == Progress::ready) step_ = Step::choose_pool;
         break;
-      case Stage::choose_pool:
+      case Step::choose_pool:
         progress = choose_pool();
-        if (progress == Progress::ready) stage_ = Stage::admit;
+        if (progress == Progress::ready) step_ = Step::admit;
         break;
-      case Stage::admit:
+      case Step::admit:
         progress = admit();
-        if (progress == Progress::ready) stage_ = Stage::route;
+        if (progress == Progress::ready) step_ = Step::route;
         break;
-      case Stage::route:
+      case Step::route:
         progress = route();
-        if (progress == Progress::ready) stage_ = Stage::connect;
+        if (progress == Progress::ready) step_ = Step::connect;
         break;
-      case Stage::connect:
+      case Step::connect:
         progress = connect();
-        if (progress == Progress::ready) stage_ = Stage::await_answer;
+        if (progress == Progress::ready) step_ = Step::await_answer;
         break;
-      case Stage::await_answer:  // on_response_head and what follows
-      case Stage::relay:         // on_response_raw ... on_response_end
+      case Step::await_answer:  // on_response_head and what follows
+      case Step::relay:         // on_response_raw ... on_response_end
         return;
-      case Stage::free:
+      case Step::free:
         PENSTOCK_ASSERT(false);
     }
   }
@@ -91,8 +91,8 @@ void Exchange::advance() {
 // ---- read head ----
 
 bool Exchange::begin(downstream::Connection& client, const http::Head& head) {
-  PENSTOCK_ASSERT(stage_ == Stage::free);
-  stage_ = Stage::read_body;
+  PENSTOCK_ASSERT(step_ == Step::free);
+  step_ = Step::read_body;
   client_ = &client;
   began_ = request_read_ = context_.loop.now();
   began_wall_us_ = context_.loop.wall_time_us();
@@ -328,7 +328,7 @@ void Exchange::on_response_head(http::Head& head) {
   } else if (head.status >= 500) {
     penalise(routing::FailureKind::soft);
   }
-  stage_ = Stage::relay;
+  step_ = Step::relay;
   first_byte_ = context_.loop.now();
   status_ = head.status;
   framing_ = framing_for(head, head_request_, client_->client_minor_version());

@@ -1,5 +1,5 @@
 // Exchange: one client request and all that happens to it, from its head to the last byte of its answer.
-// advance() lists the stages of the journey in order; everything else is one of these stages, an event that lets the
+// advance() lists the steps of the journey in order; everything else is one of these steps, an event that lets the
 // journey go on, or one of the ways in which it ends. finish() runs exactly once and alone tells the observer.
 // Where to find what: exchange_pool.cc has the choice of rule, pool and the model's name, exchange_admit.cc the wait
 // for room, exchange_prompt.cc what routing is told of the prompt and what it plans, exchange_reframe.cc the answers
@@ -57,7 +57,7 @@ class Exchange final : public net::Disposable,
   void on_silent(uint32_t slot, uint32_t incarnation);
 
  private:
-  enum class Stage : uint8_t {
+  enum class Step : uint8_t {
     free,
     read_body,
     choose_rule,
@@ -70,7 +70,7 @@ class Exchange final : public net::Disposable,
     relay
   };
   enum class Progress : uint8_t {
-    ready,    // the stage is done: on to the next
+    ready,    // the step is done: on to the next
     pending,  // an event will call advance() again
     ended,    // the exchange has ended: `this` must not be touched any more
   };
@@ -177,7 +177,7 @@ class Exchange final : public net::Disposable,
 
   Gateway& gateway_;
   Context& context_;
-  Stage stage_ = Stage::free;
+  Step step_ = Step::free;
   downstream::Connection* client_ = nullptr;  // null once it is gone or answered
   upstream::Connection* attempt_ = nullptr;   // null while no attempt is under way
 

@@ -1,4 +1,4 @@
-// A stage of an exchange: may it go on now, must it wait for room, or is it turned away?
+// A step of an exchange: may it go on now, must it wait for room, or is it turned away?
 #include <utility>
 
 #include "exchange.h"

@@ -148,7 +148,7 @@ void Exchange::refuse(ErrorCode code, std::string_view message, std::string_view
 }
 
 void Exchange::finish(Outcome outcome) {
-  PENSTOCK_ASSERT(stage_ != Stage::free && client_ == nullptr);
+  PENSTOCK_ASSERT(step_ != Step::free && client_ == nullptr);
   const Instant now = context_.loop.now();
   if (attempt_ != nullptr) attempt_->cancel();
   attempt_ = nullptr;
@@ -173,13 +173,13 @@ void Exchange::report(Outcome outcome, Instant now) {
   record.started_wall_us = began_wall_us_;
   record.total = now - began_;
   if (answer_started_) record.time_to_first_token = first_byte_ - began_;
-  record.stage[static_cast<size_t>(proxy::Stage::read)] = request_read_ - began_;
-  record.stage[static_cast<size_t>(proxy::Stage::route)] = route_cost_;
-  record.stage[static_cast<size_t>(proxy::Stage::connect)] = connect_time_;
-  record.stage[static_cast<size_t>(proxy::Stage::hold)] = hold_time_;
+  record.stage[static_cast<size_t>(Stage::read)] = request_read_ - began_;
+  record.stage[static_cast<size_t>(Stage::route)] = route_cost_;
+  record.stage[static_cast<size_t>(Stage::connect)] = connect_time_;
+  record.stage[static_cast<size_t>(Stage::hold)] = hold_time_;
   if (answer_started_) {
-    record.stage[static_cast<size_t>(proxy::Stage::first_byte)] = first_byte_ - attempt_sent_;
-    record.stage[static_cast<size_t>(proxy::Stage::relay)] = now - first_byte_;
+    record.stage[static_cast<size_t>(Stage::first_byte)] = first_byte_ - attempt_sent_;
+    record.stage[static_cast<size_t>(Stage::relay)] = now - first_byte_;
   }
   record.outcome = outcome;
   record.status = status_;
@@ -227,7 +227,7 @@ void Exchange::forget_parsed() {
 
 // Back to the state of a new exchange; what memory stays is small.
 void Exchange::reset() {
-  stage_ = Stage::free;
+  step_ = Step::free;
   ListNode<AttemptTag>::unlink();
   total_deadline_.cancel();
   attempt_deadline_.cancel();

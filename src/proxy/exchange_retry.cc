@@ -25,7 +25,7 @@ void Exchange::on_response_failed(upstream::Failure failure, bool received, bool
     // fresh connection, is no second attempt.
     context_.observer.attempt_failed(AttemptFailure::reuse_race, true);
     fresh_connection_ = true;
-    stage_ = Stage::connect;
+    step_ = Step::connect;
     return advance();
   }
   const AttemptFailure reason = attempt_failure_of(failure, answer_started_);
@@ -97,7 +97,7 @@ void Exchange::go_elsewhere() {
   if (restored_ != nullptr) restored_->gathered.reset();
   given_up_ = false;
   response_bytes_ = 0;
-  stage_ = Stage::route;
+  step_ = Step::route;
   advance();
 }
 
