@@ -79,9 +79,10 @@ void EndpointPoller::begin_anew(bool slow_start) {
   lose_caches();
 }
 
+// When it is ready for the first time, there is nothing yet that could be void.
 void EndpointPoller::lose_caches() {
   died_ = false;
-  directory_.events_.on_caches_lost(*view_.state);
+  if (std::exchange(was_ready_, true)) directory_.events_.on_caches_lost(*view_.state);
 }
 
 void EndpointPoller::start_slowly() {

@@ -68,7 +68,8 @@ class EndpointPoller final : public upstream::ResponseSink {
   uint64_t round_ = 0;
   std::optional<endpoints::Readiness> said_, heard_;  // by the API server, over all its places; heard_: in this round
   Alive alive_ = Alive::unknown;
-  bool died_ = false;  // was seen dead since its caches were last given up
+  bool was_ready_ = false;  // something may be believed of its caches
+  bool died_ = false;       // was seen dead since its caches were last given up
   MetricsScanner scanner_;
   upstream::Connection* attempt_ = nullptr;
   net::Timer deadline_;  // of the task: an answer must not only go on, but end

@@ -154,7 +154,7 @@ TEST_CASE("what is known of a server outlives a moment in which it is not ready,
   const auto say = [&](Readiness readiness) { b.set({Bench::pool("p", {b.spec("a", 1, readiness)})}); };
   say(Readiness::ready);
   b.run(milliseconds(300));
-  b.events.lost.clear();
+  CHECK(b.events.lost.empty());  // it had none before
   say(Readiness::not_ready);
   const size_t scrapes = server->asked["/metrics"], probes = server->asked["/health"];
   b.run(seconds(5));
@@ -320,6 +320,14 @@ TEST_CASE("static endpoints are ready when they answer; a name that does not res
   b.directory.set_endpoints("default", {specs[0]});
   CHECK(b.view().state == state);
   CHECK(b.view().readiness == Readiness::ready);
+  CHECK(b.events.lost.empty());
+  server.healthy = false;
+  b.run(seconds(5));
+  CHECK(b.view().readiness == Readiness::not_ready);
+  server.healthy = true;
+  b.run(seconds(5));
+  CHECK(b.view().readiness == Readiness::ready);
+  CHECK(b.events.lost == std::vector<std::string>{"a"});  // it may be another process
 }
 
 TEST_CASE("an answer that trickles is none: who waits for the first probes does not wait for it") {
