@@ -108,6 +108,8 @@ struct Shard::Parts {
                 .router = router,
                 .hash_prompts = shard.shared_.profile.uses_prefix ||
                                 (shard.shared_.shadow != nullptr && shard.shared_.shadow->uses_prefix),
+                .hash_media = shard.shared_.profile.uses_media ||
+                              (shard.shared_.shadow != nullptr && shard.shared_.shadow->uses_media),
                 .gives_session_tokens = shard.shared_.profile.gives_session_tokens,
                 .index = shard.shared_.index,
                 .tokens = shard.shared_.tokens,

@@ -30,8 +30,8 @@ constexpr size_t param_bytes_max = 256;  // a longer name of a field is not told
 // One scan of one body. Every step answers false after it has recorded a failure; nothing goes on after that.
 class Scan {
  public:
-  Scan(Api api, std::string_view body, Request& out)
-      : api_(api), body_(body), end_(body.data() + body.size()), out_(out) {}
+  Scan(Api api, std::string_view body, bool hash_media, Request& out)
+      : api_(api), body_(body), end_(body.data() + body.size()), hash_media_(hash_media), out_(out) {}
 
   // `json` is the body without a byte order mark.
   ScanFailure run(ondemand::parser& parser, std::string_view json) {
@@ -94,6 +94,7 @@ class Scan {
   const Api api_;
   const std::string_view body_;
   const char* const end_;  // of the body
+  const bool hash_media_;
   Request& out_;
   ondemand::document document_;
   ScanFailure failure_;
@@ -452,7 +453,7 @@ bool Scan::element(ondemand::value value, int depth) {
     const std::string_view token = token_of(held);
     const bool holds_media = is_media_key(key);
     if (holds_media || (key == "type" && is_string(token) && is_media_type(unquoted(token)))) out_.multimodal = true;
-    if (holds_media || (key == "source" && api_ == Api::messages)) return media(held, depth + 1);
+    if (hash_media_ && (holds_media || (key == "source" && api_ == Api::messages))) return media(held, depth + 1);
     return skip(held, depth + 1);
   });
 }
@@ -561,7 +562,8 @@ struct RequestScanner::State {
   ondemand::parser parser;
 };
 
-RequestScanner::RequestScanner(MemoryBudget* budget) : budget_(budget), state_(std::make_unique<State>()) {}
+RequestScanner::RequestScanner(MemoryBudget* budget, bool hash_media)
+    : budget_(budget), hash_media_(hash_media), state_(std::make_unique<State>()) {}
 RequestScanner::~RequestScanner() = default;
 
 ScanFailure RequestScanner::scan(Api api, std::string_view body, Request& out) {
@@ -575,7 +577,7 @@ ScanFailure RequestScanner::scan(Api api, std::string_view body, Request& out) {
     const size_t capacity = std::bit_ceil(std::max(json.size(), capacity_min));
     if (state_->parser.allocate(capacity)) return no_memory();
   }
-  return Scan(api, body, out).run(state_->parser, json);
+  return Scan(api, body, hash_media_, out).run(state_->parser, json);
 }
 
 // With a parser of its own, which allocates exactly what this body needs.
@@ -585,7 +587,7 @@ ScanFailure RequestScanner::scan_large(Api api, std::string_view body, std::stri
   ScanFailure failure;
   {
     ondemand::parser parser;
-    failure = Scan(api, body, out).run(parser, json);
+    failure = Scan(api, body, hash_media_, out).run(parser, json);
   }
   if (budget_ != nullptr) budget_->give_back(scratch);
   return failure;

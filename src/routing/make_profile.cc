@@ -6,10 +6,13 @@
 namespace penstock::routing {
 namespace {
 
+bool reads_media(const PluginSpec& plugin) {
+  return plugin.info->type == "mm-embeddings-cache-scorer";
+}
+
 // Hears who was picked.
 bool listens(const PluginSpec& plugin, const SchedulingSpec& whole) {
-  const std::string_view type = plugin.info->type;
-  return type == "no-hit-lru-scorer" || type == "mm-embeddings-cache-scorer" || scores_bursts(plugin, whole.burst);
+  return plugin.info->type == "no-hit-lru-scorer" || reads_media(plugin) || scores_bursts(plugin, whole.burst);
 }
 
 void add_plugin(Profile& profile, const ProfileSpec::Use& use, const SchedulingSpec& whole) {
@@ -17,6 +20,7 @@ void add_plugin(Profile& profile, const ProfileSpec::Use& use, const SchedulingS
   const PluginSpec& plugin = use.plugin;
   profile.predicts |= prediction.made && reads_predictions(plugin);
   profile.uses_prefix |= plugin.info->reads_prefix;
+  profile.uses_media |= reads_media(plugin);
   if (plugin.info->kind == PluginKind::picker) {
     profile.picker = make_picker(plugin.info->type, static_cast<size_t>(plugin.number("maxNumOfEndpoints", 1)));
     return;
@@ -69,6 +73,7 @@ void add_stage(Profile& profile, Profile::Stage& stage, const ProfileSpec& spec,
   if (whole.screener) add_screener(*stage.profile, *whole.screener);
   stage.rule = rule;
   profile.uses_prefix |= stage.profile->uses_prefix || rule.when == StageRule::When::uncached;
+  profile.uses_media |= stage.profile->uses_media;
   for (const Scorer* listener : stage.profile->listeners) profile.listeners.push_back(listener);
 }
 
@@ -77,6 +82,7 @@ void add_other(Profile& profile, const ProfileSpec& spec, const SchedulingSpec& 
   auto other = make_stage(spec, whole);
   if (whole.screener) add_screener(*other, *whole.screener);
   profile.uses_prefix |= other->uses_prefix || other->predicts;
+  profile.uses_media |= other->uses_media;
   profile.predicts |= other->predicts;
   profile.gives_session_tokens |= other->gives_session_tokens;
   profile.listeners.insert(profile.listeners.end(), other->listeners.begin(), other->listeners.end());

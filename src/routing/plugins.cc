@@ -330,7 +330,7 @@ constexpr P attribute_filter_parameters[] = {
     {"algorithm.percentile.higherIsBetter", boolean},
 };
 constexpr std::string_view one_media_memory =
-    "the media of every request are hashed, and mm-embeddings-cache-scorer remembers who got them";
+    "where mm-embeddings-cache-scorer runs, the media of every request are hashed, and it remembers who got them";
 constexpr P media_scorer_parameters[] = {{"producerName", text, 1, 253, {}, false, one_media_memory}};
 constexpr P media_parameters[] = {
     {"cacheSizeInMBPerServer", integer, 1, many},

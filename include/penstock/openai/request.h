@@ -48,7 +48,8 @@ struct Request {
   bool has_tools = false;
   bool multimodal = false;  // image, audio or video content
   // Hashes of the images, audio and video of messages or items, each once, in their order: of a URL or inline data as
-  // it stands in the body. Of a request with more of them only the first media_max.
+  // it stands in the body. Of a request with more of them only the first media_max; none where the scanner does not
+  // hash them.
   static constexpr size_t media_max = 64;
   std::vector<uint64_t> media;
   std::string cache_salt;
@@ -89,7 +90,8 @@ struct ScanFailure {
 class RequestScanner {
  public:
   // What scanning a large body needs beside it is taken from `budget` for as long as it lasts; null: nobody counts.
-  explicit RequestScanner(MemoryBudget* budget = nullptr);
+  // `hash_media` false: nobody looks at Request::media, and it stays empty.
+  explicit RequestScanner(MemoryBudget* budget = nullptr, bool hash_media = true);
   ~RequestScanner();
   // Nesting beyond this is refused (Python's parser gives up near 1000, and a chat needs about 10).
   static constexpr int nesting_max = 512;
@@ -108,6 +110,7 @@ class RequestScanner {
   static ScanFailure no_memory();
 
   MemoryBudget* budget_;
+  const bool hash_media_;
   std::unique_ptr<State> state_;
 };
 

@@ -48,6 +48,7 @@ struct Context {
   upstream::Client& client;
   routing::Router& router;
   bool hash_prompts;                  // the policy looks at prefixes
+  bool hash_media = true;             // the policy looks at images, audio and video
   bool gives_session_tokens = false;  // answers say how to come back to their endpoint
   routing::PrefixIndex& index;
   routing::TokenEstimator& tokens;
@@ -63,7 +64,7 @@ struct Context {
   // Model servers tell what they hold (RouterOptions::told): prompts of token ids are hashed for that, too.
   bool hash_told = false;
   HoldQueue* hold = nullptr;  // of the process; null: no request ever waits, or is shed
-  openai::RequestScanner scanner{&budget};
+  openai::RequestScanner scanner{&budget, hash_media};
   routing::LeastWork least_work{index};
   std::vector<uint64_t> chain{};           // scratch: hashes of the prompt being routed
   std::vector<uint64_t> told_chain{};      // scratch: Features::told_blocks of it

@@ -138,6 +138,7 @@ struct Profile {
   std::vector<WeightedScorer> scorers;
   std::unique_ptr<Picker> picker;
   bool uses_prefix = false;  // a part of it reads matched_blocks
+  bool uses_media = false;   // a part of it reads Features::media
   bool predicts = false;     // a part of it reads Candidate::predicted
   std::vector<const Scorer*> listeners = {};
   std::vector<std::unique_ptr<Admitter>> admitters = {};

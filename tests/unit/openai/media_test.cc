@@ -91,5 +91,23 @@ TEST_CASE("gathering media allocates nothing once warm, and nothing is left for 
   CHECK(request.media.empty());
 }
 
+TEST_CASE("where nobody looks at media they are not hashed, and all else is read as ever") {
+  RequestScanner hashing, plain(nullptr, false);
+  Request hashed, request;
+  const std::string parts[] = {image("a") + ',' + R"({"type":"input_audio","input_audio":{"data":"QUJD"}})",
+                               R"({"type":"image_url","image_url":{"url":"a","detail":[}})"};
+  for (const std::string& part : parts) {
+    const PaddedBody body(chat(part));
+    const ScanFailure failure = plain.scan(Api::chat_completions, body.view(), request);
+    const ScanFailure expected = hashing.scan(Api::chat_completions, body.view(), hashed);
+    CHECK(failure.error == expected.error);
+    CHECK(failure.message == expected.message);
+    CHECK(request.multimodal);
+    CHECK(request.prompt_bytes == hashed.prompt_bytes);
+    CHECK(!hashed.media.empty());
+    CHECK(request.media.empty());
+  }
+}
+
 }  // namespace
 }  // namespace penstock::openai

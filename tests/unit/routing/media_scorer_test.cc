@@ -121,6 +121,7 @@ TEST_CASE("a router sends media back to where they were encoded, by stage") {
   spec.encode = ProfileSpec{"encode", {use("encode-filter"), use("mm-embeddings-cache-scorer")}};
   spec.encode_rule.when = StageRule::When::multimodal;
   const auto profile = make_profile(spec);
+  CHECK(profile->uses_media);
   Router router(*profile, index, 1);
   Features features;
   features.multimodal = true;
@@ -138,4 +139,26 @@ TEST_CASE("a router sends media back to where they were encoded, by stage") {
     features.media = std::span(all).subspan(i, 1);
     CHECK(router.decide(features, builder.pool, at_ms(0), {}).encode[0] == first[i]);
   }
+}
+
+TEST_CASE("a profile says whether any part of it looks at media") {
+  const auto use = [](std::string_view type) {
+    return ProfileSpec::Use{{.name = std::string(type), .info = find_plugin_type(type)}};
+  };
+  const ProfileSpec plain{"plain", {use("queue-scorer")}}, media{"media", {use("mm-embeddings-cache-scorer")}};
+  const auto uses = [](const SchedulingSpec& spec) { return make_profile(spec)->uses_media; };
+  SchedulingSpec spec;
+  spec.primary = plain;
+  CHECK(!uses(spec));
+  spec.by_header = {plain};
+  CHECK(!uses(spec));
+  spec.by_header = {plain, media};
+  CHECK(uses(spec));
+  SchedulingSpec primary, staged;
+  primary.primary = media;
+  CHECK(uses(primary));
+  staged.primary = plain;
+  staged.prefill = media;
+  CHECK(uses(staged));
+  CHECK(!make_profile(Policy::expected_cost)->uses_media);
 }
