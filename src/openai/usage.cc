@@ -380,4 +380,10 @@ void AnswerObserver::on_tail(std::string_view tail) {
   scratch().shrink();
 }
 
+bool says_full(std::string_view error_body) {
+  AnswerObserver observer;
+  observer.on_event("", error_body);
+  return observer.server_busy();
+}
+
 }  // namespace penstock::openai

@@ -211,6 +211,8 @@ const char* to_string(AttemptFailure failure) {
       return "error_event";
     case AttemptFailure::aborted:
       return "aborted";
+    case AttemptFailure::server_full:
+      return "server_full";
   }
   return "bad_response";
 }

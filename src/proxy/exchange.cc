@@ -323,9 +323,11 @@ void Exchange::on_connected() {
 // ---- the answer ----
 
 void Exchange::on_response_head(http::Head& head) {
-  if (const auto failure = worth_another(head.status)) {
+  const std::optional<AttemptFailure> failure = worth_another(head);
+  reads_refusal_ = failure == AttemptFailure::status_503 && can_read_refusal(head);  // leave_refusal() decides
+  if (failure && !reads_refusal_) {
     if (try_again(*failure)) return;
-  } else if (head.status >= 500) {
+  } else if (!failure && head.status >= 500) {
     penalise(routing::FailureKind::soft);
   }
   step_ = Step::relay;
@@ -334,6 +336,7 @@ void Exchange::on_response_head(http::Head& head) {
   framing_ = framing_for(head, head_request_, client_->client_minor_version());
   restoring_ = restores_model(head);
   if (restoring_) begin_restoring(head);
+  else if (reads_refusal_) begin_gathering(head);
   answer_keep_alive_ = client_->can_keep_alive() && framing_ != Framing::until_close;
   std::string session_token;
   if (context_.gives_session_tokens) routing::append_session_token(session_token, endpoint_->name);
@@ -414,7 +417,7 @@ void Exchange::on_response_end() {
   const std::optional<AttemptFailure> failure = given_up();
   if (failure && !given_up_) {  // in the middle of it
     context_.observer.attempt_failed(*failure, false);
-    if (*failure != AttemptFailure::aborted) penalise(routing::FailureKind::soft);
+    if (blames_endpoint(*failure)) penalise(routing::FailureKind::soft);
   }
   if (failure) reason_ = to_string(*failure);
   // Not before: an endpoint whose streams all break has sent as many good heads.

@@ -33,9 +33,10 @@ struct HeldExchange final : Held {
   std::vector<uint64_t> chain;  // of `prompt`
 };
 
-// An answer in which the client's name for the model is restored.
-struct RestoredAnswer {
-  explicit RestoredAnswer(MemoryBudget& budget) : gathered(budget) {}
+// What only an answer needs that is read or changed as a whole, or in which the client's name for the model is
+// restored.
+struct ReframedAnswer {
+  explicit ReframedAnswer(MemoryBudget& budget) : gathered(budget) {}
   openai::ModelRestorer restorer;
   net::BodyBuffer gathered;  // Framing::whole: the body so far
   uint64_t announced = 0;    // its bytes, when the head says so
@@ -123,15 +124,19 @@ class Exchange final : public net::Disposable,
   void build_attempt();
   bool model_renamed() const { return model_read_ && target_model_ != request_.model; }
   bool restores_model(const http::Head& answer) const;
+  bool can_read_refusal(const http::Head& answer) const;
+  void begin_gathering(const http::Head& answer);
+  ReframedAnswer& reframed();
   void begin_restoring(const http::Head& answer);
   void relay_reframed(std::string_view decoded);
   bool relay_chunk(std::string_view bytes, std::string_view after);
   void gather(std::string_view decoded);
   bool relay_whole();
   bool relay_end();
-  std::optional<AttemptFailure> worth_another(uint16_t status) const;
+  std::optional<AttemptFailure> worth_another(const http::Head& answer) const;
   std::optional<AttemptFailure> given_up() const;
   bool leave_given_up();
+  bool leave_refusal();
   bool try_again(AttemptFailure failure);
   bool claim_retry(AttemptFailure failure);
   void go_elsewhere();
@@ -185,8 +190,9 @@ class Exchange final : public net::Disposable,
   Framing framing_ = Framing::same;
   bool answer_started_ = false;  // a byte of the answer has gone to the client
   bool answer_keep_alive_ = false, running_ = false;
-  bool restoring_ = false;  // the answer calls the model otherwise than the client does
-  bool given_up_ = false;   // the endpoint said so in its answer, which was counted, and goes to the client
+  bool restoring_ = false;      // the answer calls the model otherwise than the client does
+  bool given_up_ = false;       // the endpoint said so in its answer, which was counted, and goes to the client
+  bool reads_refusal_ = false;  // it refused with 503, and whether it is only full stands in the body
   uint16_t status_ = 0;
   uint64_t response_bytes_ = 0;
   AnswerWatch watch_;
@@ -239,7 +245,7 @@ class Exchange final : public net::Disposable,
   std::string explanation_;
   ErrorCode last_failure_ = ErrorCode::no_endpoint;
 
-  std::unique_ptr<RestoredAnswer> restored_;  // from the first answer in which the model's name is restored
+  std::unique_ptr<ReframedAnswer> reframed_;  // from the first answer that needs it
 
   // For the record.
   std::string_view reason_;

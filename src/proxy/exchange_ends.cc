@@ -243,7 +243,7 @@ void Exchange::reset() {
   pool_id_.reset();
   route_table_.reset();
   answer_changes_ = {};
-  if (restored_ != nullptr) restored_->gathered.reset();
+  if (reframed_ != nullptr) reframed_->gathered.reset();
   priority_ = 0;
   head_request_ = request_complete_ = fresh_connection_ = model_listed_ = starved_ = false;
   answer_started_ = answer_keep_alive_ = running_ = restoring_ = given_up_ = false;

@@ -11,6 +11,7 @@ namespace {
 
 // JSON answers up to this are gathered, so that they keep a Content-Length; longer ones are sent in chunks.
 constexpr uint64_t gathered_bytes_max = 1024 * 1024;
+constexpr uint64_t refusal_bytes_max = 4 * 1024;
 constexpr size_t piece_bytes_kept = 64 * 1024;  // of the scratch memory
 
 bool is_events(const http::Head& answer) {
@@ -30,14 +31,28 @@ bool Exchange::restores_model(const http::Head& answer) const {
   return false;
 }
 
+ReframedAnswer& Exchange::reframed() {
+  if (reframed_ == nullptr) reframed_ = std::make_unique<ReframedAnswer>(context_.budget);
+  return *reframed_;
+}
+
+// A 503 whose body may say that the server is only full.
+bool Exchange::can_read_refusal(const http::Head& answer) const {
+  return inference_ && !head_request_ && is_json(answer) && !has_content_encoding(answer) &&
+         answer.content_length > 0 && answer.content_length <= refusal_bytes_max;
+}
+
+void Exchange::begin_gathering(const http::Head& answer) {
+  reframed().announced = answer.content_length;
+  framing_ = Framing::whole;
+}
+
 void Exchange::begin_restoring(const http::Head& answer) {
   const bool events = is_events(answer);
-  if (restored_ == nullptr) restored_ = std::make_unique<RestoredAnswer>(context_.budget);
-  restored_->restorer.begin(events ? openai::ModelRestorer::Shape::events : openai::ModelRestorer::Shape::json,
+  reframed().restorer.begin(events ? openai::ModelRestorer::Shape::events : openai::ModelRestorer::Shape::json,
                             request_.model);
-  restored_->announced = answer.content_length;
   if (!events && answer.has_content_length && answer.content_length <= gathered_bytes_max) {
-    framing_ = Framing::whole;
+    begin_gathering(answer);
   } else {
     framing_ = client_->client_minor_version() == 0 ? Framing::until_close : Framing::chunked;
   }
@@ -46,7 +61,7 @@ void Exchange::begin_restoring(const http::Head& answer) {
 void Exchange::relay_reframed(std::string_view decoded) {
   if (restoring_) {
     context_.piece.clear();
-    restored_->restorer.feed(decoded, context_.piece);
+    reframed_->restorer.feed(decoded, context_.piece);
     decoded = context_.piece;
     if (decoded.empty()) return;  // nothing but the server's name; and an empty chunk would end the answer
   }
@@ -66,18 +81,19 @@ bool Exchange::relay_chunk(std::string_view bytes, std::string_view after) {
 }
 
 void Exchange::gather(std::string_view decoded) {
-  if (restored_->gathered.append(decoded, restored_->announced)) return;
+  if (reframed_->gathered.append(decoded, reframed_->announced)) return;
   context_.observer.limit_hit("memory");
   refuse(ErrorCode::memory_budget_exhausted);
 }
 
 bool Exchange::relay_whole() {
-  net::BodyBuffer& gathered = restored_->gathered;
+  net::BodyBuffer& gathered = reframed_->gathered;
   watch_.feed(gathered.view(), context_.loop.now());
-  if (leave_given_up()) return false;
+  if (reads_refusal_ ? leave_refusal() : leave_given_up()) return false;
   std::string& piece = context_.piece;
   piece.clear();
-  restored_->restorer.feed(gathered.view(), piece);
+  if (restoring_) reframed_->restorer.feed(gathered.view(), piece);
+  else piece = gathered.view();
   gathered.reset();
   append_length(answer_head_, piece.size());
   const bool going_on = relay({}, piece, {});

@@ -7,9 +7,11 @@ namespace penstock::proxy {
 
 // A server whose engine has died answers all that it had with 500. Another one may do better, but a request that fails
 // there, too, is to blame itself.
-std::optional<AttemptFailure> Exchange::worth_another(uint16_t status) const {
+std::optional<AttemptFailure> Exchange::worth_another(const http::Head& answer) const {
+  const uint16_t status = answer.status;
   if (status == 500 && inference_ && attempts_ == 1) return AttemptFailure::status_500;
   if (status == 502) return AttemptFailure::status_502;
+  if (status == 503 && !answer.get(http::Field::retry_after).empty()) return AttemptFailure::server_full;
   if (status == 503) return AttemptFailure::status_503;
   if (status == 504) return AttemptFailure::status_504;
   return std::nullopt;
@@ -40,7 +42,7 @@ void Exchange::on_response_failed(upstream::Failure failure, bool received, bool
 // request before its time.
 std::optional<AttemptFailure> Exchange::given_up() const {
   if (!inference_) return std::nullopt;  // what passes unread may mean something else by it
-  if (watch_.answer().server_busy()) return AttemptFailure::status_503;  // its head had to be sent before it knew
+  if (watch_.answer().server_busy()) return AttemptFailure::server_full;  // its head had to be sent before it knew
   if (watch_.answer().server_failed()) return AttemptFailure::error_event;
   if (watch_.answer().finish_reason() == "abort") return AttemptFailure::aborted;
   return std::nullopt;
@@ -53,6 +55,12 @@ bool Exchange::leave_given_up() {
   if (try_again(*failure)) return true;
   given_up_ = true;
   return false;
+}
+
+// The whole of a 503 is here, and nothing of it has reached the client. As leave_given_up().
+bool Exchange::leave_refusal() {
+  return try_again(openai::says_full(reframed_->gathered.view()) ? AttemptFailure::server_full
+                                                                 : AttemptFailure::status_503);
 }
 
 void Exchange::penalise(routing::FailureKind kind) {
@@ -73,7 +81,8 @@ bool Exchange::anybody_left() {
 // Marks the endpoint as tried, and takes what another one costs of the retry budget. False, and nothing is taken:
 // attempts or budget are used up, or nobody else is left.
 // The budget is for pools that fail under their load. An endpoint that died has left its requests to the others in any
-// case: the first retry of each is free, however many there are at once.
+// case, and one that is full has done nothing for them: the first retry of each is free, however many there are at
+// once.
 bool Exchange::claim_retry(AttemptFailure failure) {
   // It may fail twice: by its status, which was good enough for want of another endpoint, and then before its body.
   if (tried_count_ == 0 || tried_[tried_count_ - 1] != endpoint_) {
@@ -94,7 +103,7 @@ void Exchange::go_elsewhere() {
   fresh_connection_ = false;
   empty(answer_head_);
   watch_.reset();
-  if (restored_ != nullptr) restored_->gathered.reset();
+  if (reframed_ != nullptr) reframed_->gathered.reset();
   given_up_ = false;
   response_bytes_ = 0;
   step_ = Step::route;
@@ -104,11 +113,7 @@ void Exchange::go_elsewhere() {
 // An attempt failed before the first body byte: moves to the next-best endpoint if attempts and budget allow.
 // False: it may not, and nothing of the attempt was undone but its penalty. True: the exchange goes on or has ended.
 bool Exchange::try_again(AttemptFailure failure) {
-  // Another endpoint may have an idle connection for us; a route's own limit says little about an endpoint; and an
-  // engine that is told to stop, or to give up what it has, is not sick.
-  const bool its_fault = failure != AttemptFailure::no_socket && failure != AttemptFailure::attempt_timeout &&
-                         failure != AttemptFailure::aborted;
-  if (its_fault) penalise(kind_of(failure));
+  if (blames_endpoint(failure)) penalise(kind_of(failure));
   last_failure_ = error_of(failure);
   const bool again = claim_retry(failure);
   context_.observer.attempt_failed(failure, again);

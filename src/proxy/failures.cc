@@ -46,6 +46,7 @@ ErrorCode error_of(AttemptFailure failure) {
     case AttemptFailure::status_504:
     case AttemptFailure::error_event:
     case AttemptFailure::aborted:
+    case AttemptFailure::server_full:
       return ErrorCode::endpoints_unavailable;
     default:
       return ErrorCode::endpoint_closed;
@@ -80,6 +81,18 @@ routing::FailureKind kind_of(AttemptFailure failure) {
   }
 }
 
+bool blames_endpoint(AttemptFailure failure) {
+  switch (failure) {
+    case AttemptFailure::no_socket:        // another endpoint may have an idle connection for us
+    case AttemptFailure::attempt_timeout:  // a route's own limit says little about an endpoint
+    case AttemptFailure::aborted:          // an engine that is told to stop, or to give up what it has, is not sick
+    case AttemptFailure::server_full:
+      return false;
+    default:
+      return true;
+  }
+}
+
 bool left_by(AttemptFailure failure) {
   switch (failure) {
     case AttemptFailure::connect_refused:
@@ -89,6 +102,7 @@ bool left_by(AttemptFailure failure) {
     case AttemptFailure::status_500:
     case AttemptFailure::error_event:
     case AttemptFailure::aborted:
+    case AttemptFailure::server_full:
       return true;
     default:
       return false;

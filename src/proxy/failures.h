@@ -18,7 +18,10 @@ ErrorCode error_of(routing::NoEndpoint why);
 // Hard: the endpoint itself is in trouble at once; soft: it may be this request's fault.
 routing::FailureKind kind_of(AttemptFailure failure);
 
-// Whether the endpoint does no more work for the request: it is gone, or says that its engine is.
+// Whether it counts toward the endpoint's ejection.
+bool blames_endpoint(AttemptFailure failure);
+
+// Whether the endpoint does no more work for the request: it is gone, says that its engine is, or did not begin.
 bool left_by(AttemptFailure failure);
 
 }  // namespace penstock::proxy

@@ -27,7 +27,7 @@ void append_number(std::string& out, uint64_t value, int base = 10) {
 void append_error_body(std::string& out, uint16_t status, std::string_view message, std::string_view param) {
   const std::string_view type = status == 404   ? "NotFoundError"
                                 : status == 429 ? "TooManyRequestsError"
-                                : status == 503 ? "ServiceUnavailableError"
+                                : status == 503 ? "Service Unavailable"
                                 : status >= 500 ? "InternalServerError"
                                                 : "BadRequestError";
   out += "{\"error\":{\"message\":";

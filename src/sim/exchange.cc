@@ -213,7 +213,7 @@ void Exchange::change_loras(const Request& request) {
 // ---- inference: from the body to the engine ----
 
 void Exchange::start_inference(Request& request) {
-  if (!accept_model(request) || !accept_lengths(request)) return;
+  if (!accept_model(request) || !accept_lengths(request) || !accept_load(request)) return;
   shape_answer(request);
   submit(request);
   if (fault_.kind == Fault::Kind::slow_header) {
@@ -252,6 +252,14 @@ bool Exchange::accept_lengths(const Request& request) {
     return false;
   }
   return true;
+}
+
+bool Exchange::accept_load(const Request& request) {
+  const size_t limit = server_.options().max_num_queued_reqs;
+  const size_t wanted = request.prompt_count * (generates(route_.api) ? request.n : 1);
+  if (limit == 0 || server_.engine().running() + server_.engine().waiting() + wanted <= limit) return true;
+  reply_error(503, "The server has as many requests as it may have.");
+  return false;
 }
 
 void Exchange::shape_answer(const Request& request) {

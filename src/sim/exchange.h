@@ -62,6 +62,7 @@ class Exchange final : public downstream::RequestHandler, public SequenceEvents,
   void start_inference(Request& request);
   bool accept_model(const Request& request);
   bool accept_lengths(const Request& request);
+  bool accept_load(const Request& request);
   void shape_answer(const Request& request);
   void submit(Request& request);
   Choice& add_choice();

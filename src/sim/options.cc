@@ -134,6 +134,10 @@ void add_engine_options(CLI::App& app, Options& out, Raw& raw) {
       ->check(CLI::Range(1, 1 << 24))
       ->capture_default_str()
       ->group(group);
+  app.add_option("--max-num-queued-reqs", out.max_num_queued_reqs,
+                 "Sequences that may run or wait; requests beyond are refused with 503. 0: any number")
+      ->capture_default_str()
+      ->group(group);
   app.add_option("--max-model-len", out.max_model_len, "Longest prompt and answer; 0: what the KV cache holds")
       ->capture_default_str()
       ->group(group);

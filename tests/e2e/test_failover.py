@@ -240,9 +240,9 @@ class Faults(E2E):
         self.assertEqual(metrics.sum("penstock_attempts_total"), failed + count * len(streaming))
 
     def test_errors_that_are_worth_another_try(self):
-        for status in (502, 503, 504):
+        for status, reason in ((502, "status_502"), (503, "server_full"), (504, "status_504")):
             with self.subTest(status):
-                self.check(f"status={status}", [f"status_{status}"])
+                self.check(f"status={status}", [reason])
 
     def test_a_reset_before_the_first_body_byte(self):
         self.check("reset-after=0", ["reset_before_response"])

@@ -13,7 +13,12 @@ from test_routes import REWRITE
 # Takes turns, and never loses patience. Nothing here may depend on a budget.
 EVEN = "routing: {policy: round-robin}\nejection: {consecutive_failures: 1000}\nretry: {budget_percent: 0, budget_min: 0}\n"
 
+# Takes turns, and ejects after three failures in a row.
+PATIENT = "routing: {policy: round-robin}\nejection: {base_penalty: 60s}\nretry: {budget_percent: 0, budget_min: 20}\n"
+
 DEAD = b'{"error":{"message":"The engine has died.","type":"InternalServerError","param":null,"code":500}}'
+FULL_BODY = b'{"error":{"message":"Busy.","type":"Service Unavailable","param":null,"code":503}}'
+FULL = answer_bytes(503, FULL_BODY)
 CHOICE = b'{"id":"cmpl-1","object":"text_completion","model":"m","choices":[{"index":0,"text":" a","finish_reason":%s}]}'
 CUT_SHORT = CHOICE % b'"abort"'
 TEXT, LAST, DONE = (b"data: %s\n\n" % data for data in (CHOICE % b"null", CUT_SHORT, b"[DONE]"))
@@ -91,17 +96,75 @@ class BeforeTheFirstByte(GivenUp):
                 gateway.wait_outcomes({"ok": 1})
                 self.assertEqual(self.failures(gateway, "error_event"), (0, 0))
 
-    def test_streams_of_busy_servers_are_tried_again_within_the_budget(self):
-        """A server at its own limit of requests says so in a stream, too: 503 in the first event."""
-        fakes = self.fakes(stream(failed(503)), count=2)
+    def test_full_servers(self):
+        """In each way in which one may say so: in the head, in the body, or, where that was too late, in a stream."""
+        for bad in (FULL, answer_bytes(503, b"later", [("retry-after", "1")], "text/plain")):
+            self.check_another_answers(bad, "server_full")
+        self.check_another_answers(stream(failed(503)), "server_full", stream=True)
+
+    def test_only_the_first_retry_after_full_servers_is_free(self):
+        fakes = self.fakes(FULL, count=3)
         gateway = self.gateway(fakes, EVEN.replace("budget_min: 0", "budget_min: 2"), shards=1)
-        gateway.wait_pods(2)
+        gateway.wait_pods(3)
         client = self.client(gateway)
         for _ in range(6):
-            self.assertIn(b'"code": 503', client.post("/v1/completions", completion(stream=True)).body)
-        self.assertEqual(self.asked(fakes), 6 + 2)
+            answer = client.post("/v1/completions", completion())
+            self.assertEqual((answer.status, answer.json()["error"]["code"]), (503, 503))
+        self.assertEqual(self.asked(fakes), 6 + 6 + 2)
         gateway.wait_outcomes({"endpoint_error": 6})
-        self.assertEqual(self.failures(gateway, "status_503"), (8, 2))
+        self.assertEqual(self.failures(gateway, "server_full"), (14, 8))
+
+    def test_the_words_of_a_full_server_that_is_the_only_one_are_relayed(self):
+        """Also where its head and its body come apart, and where the client's name for the model is put back."""
+
+        def script(_, sock):
+            for piece in (FULL[: -len(FULL_BODY)], FULL_BODY):
+                sock.sendall(piece)
+            return True
+
+        for named, model in (("", "m"), (REWRITE, "chat")):
+            with self.subTest(model):
+                fake, folder = self.fake(script), self.directory()
+                with open(os.path.join(folder, "objects.yaml"), "w", encoding="utf-8") as file:
+                    file.write(harness.pool_manifest(fake.port, name="a") + named)
+                gateway = self.gateway([], EVEN, flags=("--manifests", folder), shards=1)
+                gateway.wait_pods(1)
+                answer = self.client(gateway).post("/v1/completions", completion(model=model))
+                self.assertEqual((answer.status, answer.body), (503, FULL_BODY))
+                self.assertEqual(answer.header("content-length"), str(len(FULL_BODY)))
+                gateway.wait_outcomes({"endpoint_error": 1})
+                self.assertEqual(self.failures(gateway, "server_full"), (1, 0))
+
+    def test_a_full_server_is_not_ejected_and_one_that_only_says_503_is(self):
+        scaling = answer_bytes(503, b'{"error":"The model is being scaled."}')
+        for refusal, ejections in ((FULL, 0), (scaling, 1)):
+            with self.subTest(ejections=ejections):
+                [fake], sim = self.fakes(refusal), self.sim("--instant")
+                gateway = self.gateway([fake, sim], PATIENT, shards=1)
+                gateway.wait_pods(2)
+                client = self.client(gateway)
+                for _ in range(12):
+                    self.assertEqual(client.post("/v1/completions", completion(max_tokens=1)).status, 200)
+                self.assertTrue(self.asked([fake]) == 3 if ejections else self.asked([fake]) > 3, fake.requests)
+                self.assertEqual(gateway.value("penstock_endpoint_ejections_total", endpoint=fake.address), ejections)
+
+    def test_a_server_at_its_limit_of_requests(self):
+        full, other = self.sim("--decode-ms", "20", "--max-num-queued-reqs", "1"), self.sim("--instant")
+        gateway = self.gateway([full, other], PATIENT, shards=1)
+        gateway.wait_pods(2)
+        asking = threading.Thread(target=lambda: self.client(full).post("/v1/completions", completion(max_tokens=1000)))
+        asking.start()
+        wait_for("it is full", lambda: full.gauge("vllm:num_requests_running") == 1)
+        client = self.client(gateway)
+        for _ in range(12):
+            answer = client.post("/v1/completions", completion(max_tokens=1))
+            self.assertEqual((answer.status, answer.header("x-penstock-endpoint")), (200, other.address))
+        refused, retries = self.failures(gateway, "server_full")
+        self.assertGreater(refused, 3)
+        self.assertEqual(retries, refused)
+        self.assertEqual(gateway.value("penstock_endpoint_ejections_total", endpoint=full.address), 0)
+        full.kill()
+        asking.join()
 
     def test_an_answer_that_was_cut_short(self):
         self.check_another_answers(answer_bytes(200, CUT_SHORT), "aborted")

@@ -54,4 +54,8 @@ class AnswerObserver {
   bool done_ = false, server_failed_ = false, server_busy_ = false;
 };
 
+// The body of a 503: the server is well, but full. It has an error object with the number 503 as its code, as vLLM
+// answers at its --max-num-queued-reqs and --max-num-queued-tokens.
+bool says_full(std::string_view error_body);
+
 }  // namespace penstock::openai

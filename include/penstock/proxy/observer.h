@@ -56,8 +56,9 @@ enum class AttemptFailure : uint8_t {
   probe_failed,  // it answered no health probe while the request waited there
   error_event,   // its stream says that the server failed
   aborted,       // its answer says that the engine gave the request up: finish_reason "abort"
+  server_full,   // it is well, but takes no more: 503 with Retry-After, or with an error object that has the code 503
 };
-constexpr size_t attempt_failure_count = 21;
+constexpr size_t attempt_failure_count = 22;
 const char* to_string(AttemptFailure failure);
 
 enum class Stage : uint8_t { read, route, connect, first_byte, relay, hold };  // gateway time per stage

@@ -138,6 +138,18 @@ TEST_CASE("an error in a stream is the server's unless its code is a client's") 
   CHECK_FALSE(text.server_failed());
 }
 
+TEST_CASE("a 503 says in its body that the server is full by an error object with that number") {
+  CHECK(says_full(R"({"error":{"message":"busy","type":"Service Unavailable","param":null,"code":503}})"));
+  CHECK(says_full(R"({ "error" : { "code" : 503 } })"));
+  for (const std::string_view other :
+       {"", "busy", "503", R"({"error":"scaling"})", R"({"error":{"message":"x","code":500}})",
+        R"({"error":{"message":"x","code":"no_endpoint"}})", R"({"message":"code 503","code":503})",
+        R"({"error":{"code":503)", R"({"error":{"message":""code":503"}})", R"([{"error":{"code":503}}])"}) {
+    CAPTURE(other);
+    CHECK_FALSE(says_full(other));
+  }
+}
+
 TEST_CASE("the events of the responses API are known by name") {
   AnswerObserver observer;
   CHECK(observer.on_event("response.created", R"({"response":{"status":"in_progress","usage":null}})") == Kind::other);

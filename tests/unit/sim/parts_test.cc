@@ -140,7 +140,7 @@ TEST_CASE("Errors have the type that belongs to their status, and escape what th
   CHECK(body == R"({"error":{"message":"no \"such\" model","type":"NotFoundError","param":"model","code":404}})");
   body.clear();
   append_error_body(body, 503, "busy", "");
-  CHECK(body == R"({"error":{"message":"busy","type":"ServiceUnavailableError","param":null,"code":503}})");
+  CHECK(body == R"({"error":{"message":"busy","type":"Service Unavailable","param":null,"code":503}})");
 }
 
 // ---- pages ----
