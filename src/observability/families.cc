@@ -2,6 +2,7 @@
 
 #include <prometheus/text_serializer.h>
 
+#include <algorithm>
 #include <charconv>
 #include <limits>
 #include <sstream>
@@ -84,6 +85,16 @@ Families::Family Families::make(std::string_view name, std::string help, prometh
   family.help = std::move(help);
   family.type = type;
   return Family(family);
+}
+
+void Families::repeat(std::string_view name, std::string_view again, const std::function<void(Labels&)>& change) {
+  const auto found = std::find_if(families_.begin(), families_.end(),
+                                  [&](const prometheus::MetricFamily& family) { return family.name == name; });
+  if (found == families_.end()) return;
+  prometheus::MetricFamily copy = *found;
+  copy.name = again;
+  for (prometheus::ClientMetric& metric : copy.metric) change(metric.label);
+  families_.push_back(std::move(copy));
 }
 
 void Families::write(std::string& out) {

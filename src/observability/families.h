@@ -3,6 +3,7 @@
 
 #include <prometheus/metric_family.h>
 
+#include <functional>
 #include <initializer_list>
 #include <span>
 #include <string>
@@ -58,6 +59,10 @@ class Families {
   Family histogram(std::string_view name, std::string help) {
     return make(name, std::move(help), prometheus::MetricType::Histogram);
   }
+
+  // The family of this name once more, under another name; `change` gets the labels of each series. Nothing happens
+  // when there is none.
+  void repeat(std::string_view name, std::string_view again, const std::function<void(Labels&)>& change);
 
   // Appends the text of all families that have series.
   void write(std::string& out);

@@ -16,6 +16,7 @@ void export_metrics(std::string& out, const ExportInput& input) {
   add_kube_metrics(families, input);
   add_kv_events_metrics(families, input);
   add_process_metrics(families, input);
+  add_newer_names(families);
   families.write(out);
 }
 

@@ -11,6 +11,7 @@ from harness import E2E, Client, answer_bytes, chat, completion, request_bytes, 
 
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
 GOLDEN = os.path.join(ROOT, "tests", "golden", "metrics", "epp_metrics.txt")
+NEWER_NAMES = os.path.join(ROOT, "tests", "golden", "metrics", "epp_newer_names.txt")
 # They appear with the Kubernetes objects that they count: see test_kubernetes_api.py.
 NEED_OBJECTS = {"inference_extension_model_rewrite_decisions_total", "penstock_object_problems"}
 # These with a profile that disaggregates: see test_epp_config.py.
@@ -184,7 +185,11 @@ class Counts(E2E):
                     buckets = metrics.series(name + "_bucket", **series[0][0])
                     found = [float(labels["le"]) for labels, _ in buckets if labels["le"] != "+Inf"]
                     self.assertEqual(found, [float(bound) for bound in bounds.split()])
-        known = {row[0].strip() for row in rows}
+        with open(NEWER_NAMES, encoding="utf-8") as file:
+            newer = {line.split("|")[1].strip(): line.split("|")[0].strip() for line in file if not line.startswith("#")}
+        known = {row[0].strip() for row in rows} | set(newer)
+        for name, older in newer.items():
+            self.assertEqual(metrics.types.get(name), metrics.types.get(older), name)
         ours = {name for name in metrics.types if not name.startswith("penstock_")}
         self.assertEqual(ours - known, set())
 

@@ -116,10 +116,43 @@ TEST_CASE("each metric of the Endpoint Picker has its name, type, labels and buc
   for (const auto& family : families) {
     const std::string& name = family.first;
     const Seen& seen = family.second;
+    if (name.starts_with("llm_d_epp_")) continue;  // below
     INFO(name);
     CHECK((listed.contains(name) || name.starts_with("penstock_")));
     CHECK(seen.help.starts_with("[ALPHA] ") == listed.contains(name));
   }
+}
+
+TEST_CASE("each metric of the Endpoint Picker is there under its newer name, too") {
+  Gateway gateway;
+  gateway.live();
+  auto families = parse(page_of(gateway));
+  std::istringstream list(read_whole(source_file("tests/golden/metrics/epp_newer_names.txt")));
+  size_t renamed = 0;
+  for (std::string line; std::getline(list, line);) {
+    if (line.starts_with('#')) continue;
+    std::vector<std::string> columns = split(line, '|');
+    columns.resize(3);
+    INFO(columns[1]);
+    REQUIRE(families.contains(columns[0]));
+    REQUIRE(families.contains(columns[1]));
+    const Seen &older = families.at(columns[0]), &newer = families.at(columns[1]);
+    CHECK(newer.type == older.type);
+    CHECK(newer.help == older.help);
+    CHECK(newer.bounds == older.bounds);
+    std::set<std::string> labels;
+    for (const std::string& label : split(columns[2], ' ')) labels.insert(label);
+    CHECK(newer.labels == std::set<std::set<std::string>>{labels});
+    families.erase(columns[1]);
+    ++renamed;
+  }
+  CHECK(renamed == 34);
+  for (const auto& family : families) CHECK_FALSE(family.first.starts_with("llm_d_epp_"));
+  const std::string page = page_of(gateway);
+  CHECK(line_of(page, "llm_d_epp_per_endpoint_queue_size{").contains(R"(model_server_endpoint="pod-)"));
+  CHECK(line_of(page, "llm_d_epp_flow_control_pool_saturation{").contains(R"(stage="effective")"));
+  CHECK(line_of(page, "llm_d_epp_prefix_indexer_size{") ==
+        R"(llm_d_epp_prefix_indexer_size{plugin_type="approx-prefix-cache-producer"} 1234)");
 }
 
 TEST_CASE("ready pods follow the snapshot at once, and averages leave out what is not ready, unknown or stale") {
