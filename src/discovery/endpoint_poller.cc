@@ -27,6 +27,29 @@ void keep_created(const std::vector<endpoints::ServedModel>& known, std::vector<
   }
 }
 
+// Why a probe failed, for the log.
+std::string_view text_of(upstream::Failure failure) {
+  switch (failure) {
+    case upstream::Failure::connect_refused:
+      return "connection refused";
+    case upstream::Failure::connect_timeout:
+      return "no connection in time";
+    case upstream::Failure::connect_failed:
+      return "cannot connect";
+    case upstream::Failure::no_socket:
+      return "no descriptor left in the gateway";
+    case upstream::Failure::reset:
+    case upstream::Failure::closed:
+      return "connection ended before the answer did";
+    case upstream::Failure::first_byte_timeout:
+    case upstream::Failure::idle_timeout:
+      return "no answer in time";
+    case upstream::Failure::bad_response:
+      return "the answer is not HTTP";
+  }
+  return "no answer";
+}
+
 }  // namespace
 
 EndpointPoller::EndpointPoller(Directory& directory, const std::string& engine, endpoints::EndpointState& state,
@@ -215,7 +238,7 @@ void EndpointPoller::on_response_end() {
     // Any answer but a server error shows a living server: not every engine has the health path.
     case Task::health:
       failures_in_a_row_ = 0;
-      status_code_ < 500 ? alive() : not_alive(/*certain=*/true);
+      status_code_ < 500 ? alive() : not_alive(/*certain=*/true, "status " + std::to_string(status_code_));
       break;
     case Task::none:
       PENSTOCK_ASSERT(false);
@@ -236,7 +259,7 @@ void EndpointPoller::on_response_failed(upstream::Failure failure, bool received
   if (task == Task::metrics) ++status_.scrape_errors;
   if (task == Task::health && wanted()) ++status_.probe_errors;  // a server that is starting is no error
   const bool certain = failure == upstream::Failure::connect_refused || failure == upstream::Failure::connect_failed;
-  not_alive(certain);
+  not_alive(certain, text_of(failure));
   // Who has answered with errors is not alive either; one probe without an answer does not make it silent.
   const bool silent = certain || failures_in_a_row_ >= directory_.options_.probe_failures;
   const bool waited_for = view_.state->load.requests.load(std::memory_order_relaxed) > 0;
@@ -284,14 +307,14 @@ void EndpointPoller::alive() {
   set_alive(Alive::yes);
 }
 
-void EndpointPoller::not_alive(bool certain) {
+void EndpointPoller::not_alive(bool certain, std::string_view reason) {
   probed_ = true;
   if (!certain && ++failures_in_a_row_ < directory_.options_.probe_failures) return;
   view_.state->health.probe_failed.store(true, std::memory_order_relaxed);
-  set_alive(Alive::no);
+  set_alive(Alive::no, reason);
 }
 
-void EndpointPoller::set_alive(Alive alive) {
+void EndpointPoller::set_alive(Alive alive, std::string_view reason) {
   if (alive_ == alive) return;
   const bool expected = said_ == Readiness::ready && alive_ == Alive::unknown && alive == Alive::yes;
   const bool returns = alive_ == Alive::no;
@@ -301,8 +324,12 @@ void EndpointPoller::set_alive(Alive alive) {
   if (expected || !wanted()) return;  // as the API server said, or it says no anyway: nobody sees a difference
   if (alive == Alive::yes) lose_caches();
   if (said_ && returns) start_slowly();
-  log::info(alive == Alive::yes ? "endpoint is ready" : "endpoint is not ready",
-            {{"endpoint", view_.state->name}, {"url", view_.state->url}});
+  if (alive == Alive::yes) {
+    log::info("endpoint is ready", {{"endpoint", view_.state->name}, {"url", view_.state->url}});
+  } else {
+    log::warn("endpoint is not ready",
+              {{"endpoint", view_.state->name}, {"url", view_.state->url}, {"reason", reason}});
+  }
   directory_.changed(/*at_once=*/true);
 }
 

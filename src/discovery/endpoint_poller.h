@@ -4,6 +4,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 
 #include "penstock/discovery/directory.h"
 #include "penstock/discovery/metrics_scanner.h"
@@ -51,8 +52,9 @@ class EndpointPoller final : public upstream::ResponseSink {
   void metrics_done();
   void models_done();
   void alive();
-  void not_alive(bool certain);
-  void set_alive(Alive alive);
+  // `certain`: one such probe is enough. `reason` is for the log: why the probe failed.
+  void not_alive(bool certain, std::string_view reason);
+  void set_alive(Alive alive, std::string_view reason = {});
   bool wanted() const { return !said_ || said_ == endpoints::Readiness::ready; }  // for requests
   void begin_anew(bool slow_start);
   void stop_polling();

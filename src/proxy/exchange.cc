@@ -328,7 +328,7 @@ void Exchange::on_response_head(http::Head& head) {
   if (failure && !reads_refusal_) {
     if (try_again(*failure)) return;
   } else if (!failure && head.status >= 500) {
-    penalise(routing::FailureKind::soft);
+    penalise(routing::FailureKind::soft, "status_" + std::to_string(head.status));
   }
   step_ = Step::relay;
   first_byte_ = context_.loop.now();
@@ -417,7 +417,7 @@ void Exchange::on_response_end() {
   const std::optional<AttemptFailure> failure = given_up();
   if (failure && !given_up_) {  // in the middle of it
     context_.observer.attempt_failed(*failure, false);
-    if (blames_endpoint(*failure)) penalise(routing::FailureKind::soft);
+    if (blames_endpoint(*failure)) penalise(routing::FailureKind::soft, to_string(*failure));
   }
   if (failure) reason_ = to_string(*failure);
   // Not before: an endpoint whose streams all break has sent as many good heads.

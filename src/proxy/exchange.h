@@ -140,7 +140,7 @@ class Exchange final : public net::Disposable,
   bool try_again(AttemptFailure failure);
   bool claim_retry(AttemptFailure failure);
   void go_elsewhere();
-  void penalise(routing::FailureKind kind);
+  void penalise(routing::FailureKind kind, std::string_view reason);  // the reason: for the log
   bool relay(std::string_view before, std::string_view body, std::string_view after);
   void first_byte_relayed();
   void break_stream(AttemptFailure failure, bool whole_chunks);

@@ -49,8 +49,8 @@ void Exchange::end_with(std::string& answer, uint16_t status, std::string_view b
 // The endpoint failed after the client has begun to receive.
 void Exchange::break_stream(AttemptFailure failure, bool whole_chunks) {
   const bool ours = failure == AttemptFailure::total_timeout || failure == AttemptFailure::attempt_timeout;
-  if (!given_up_) {                                   // else this attempt has been counted
-    if (!ours) penalise(routing::FailureKind::soft);  // it was no limit of ours
+  if (!given_up_) {                                                       // else this attempt has been counted
+    if (!ours) penalise(routing::FailureKind::soft, to_string(failure));  // it was no limit of ours
     context_.observer.attempt_failed(failure, false);
   }
   reason_ = to_string(failure);

@@ -2,6 +2,7 @@
 #include "exchange.h"
 #include "failures.h"
 #include "penstock/base/assert.h"
+#include "penstock/base/log.h"
 
 namespace penstock::proxy {
 
@@ -63,9 +64,14 @@ bool Exchange::leave_refusal() {
                                                                  : AttemptFailure::status_503);
 }
 
-void Exchange::penalise(routing::FailureKind kind) {
-  const bool ejected = routing::report_failure(*endpoint_, kind, context_.loop.now(), context_.options.ejection);
-  if (!ejected) return;
+void Exchange::penalise(routing::FailureKind kind, std::string_view reason) {
+  const Instant now = context_.loop.now();
+  if (!routing::report_failure(*endpoint_, kind, now, context_.options.ejection)) return;
+  const int64_t until_ns = endpoint_->health.ejected_until_ns.load(std::memory_order_relaxed);
+  log::warn("endpoint is ejected", {{"endpoint", endpoint_->name},
+                                    {"url", endpoint_->url},
+                                    {"last_failure", reason},
+                                    {"for_ms", (until_ns - now.time_since_epoch().count()) / 1'000'000}});
   context_.client.drop_idle(endpoint_->slot);
   context_.observer.endpoint_ejected(*endpoint_);
 }
@@ -113,7 +119,7 @@ void Exchange::go_elsewhere() {
 // An attempt failed before the first body byte: moves to the next-best endpoint if attempts and budget allow.
 // False: it may not, and nothing of the attempt was undone but its penalty. True: the exchange goes on or has ended.
 bool Exchange::try_again(AttemptFailure failure) {
-  if (blames_endpoint(failure)) penalise(kind_of(failure));
+  if (blames_endpoint(failure)) penalise(kind_of(failure), to_string(failure));
   last_failure_ = error_of(failure);
   const bool again = claim_retry(failure);
   context_.observer.attempt_failed(failure, again);

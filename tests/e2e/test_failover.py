@@ -1,5 +1,6 @@
 """Endpoints that die, refuse, stall or lie: what clients see of it, and what is counted."""
 
+import re
 import json
 import select
 import signal
@@ -144,6 +145,7 @@ class Death(E2E):
         gateway.wait_pods(2)
         sims[0].kill()
         gateway.wait_pods(1, harness.SOON)  # health_interval is 1 s
+        wait_for("the log says why", lambda: f"url=http://{sims[0].address} reason=\"connection refused\"" in gateway.log())
         sims[0] = self.sim("--instant", port=sims[0].port)
         gateway.wait_pods(2, harness.SOON)
 
@@ -210,6 +212,7 @@ class Death(E2E):
         client.send(request_bytes("POST", "/v1/completions", completion()))
         wait_for("it is at the server", lambda: gateway.value("penstock_endpoint_requests_in_flight") == 1)
         gateway.wait_pods(0)
+        wait_for("the log says why", lambda: 'reason="no answer in time"' in gateway.log())
         failures = gateway.value("penstock_probe_errors_total")
         wait_for("more probes fail", lambda: gateway.value("penstock_probe_errors_total") > failures + 1)
         sim.signal(signal.SIGCONT)
@@ -435,6 +438,8 @@ class Exhausted(E2E):
         self.assertEqual(metrics.value("penstock_endpoint_ejections_total", endpoint=bad.address), 1)
         self.assertEqual(metrics.value("penstock_endpoint_ejected", endpoint=bad.address), 1)
         self.assertEqual(metrics.value("penstock_endpoint_ejected", endpoint=good.address), 0)
+        said = f"warning endpoint is ejected endpoint={bad.address} .* last_failure=status_500 for_ms=3000"
+        wait_for("the log says so", lambda: re.search(said, gateway.log()))
         self.assertEqual([client.post("/v1/completions", completion()).status for _ in range(6)], [200] * 6)
         bad.script = None
         wait_for(
