@@ -125,16 +125,44 @@ Waiter* FlowController::next(const endpoints::Pool* pool, Instant now, uint32_t 
   return nullptr;
 }
 
-// Counted among those that are told of and those that wait. A reflective ceiling that is reached opens now and then,
-// the more rarely the fuller the pool is.
-double FlowController::ceiling_of(int priority, Band& band, const endpoints::Pool* pool, Instant now) {
-  if (options_.usage.kind == UsageLimit::same) return 1;
+// Of each band the heads of its flows are asked for, of each model one.
+Sheddable* FlowController::to_cut(Sheddables& running, const endpoints::Pool& pool, Instant now, uint32_t on_their_way,
+                                  int* for_priority) {
+  if (!options_.enabled || !options_.evicts || running.empty() || !running.settled(detector_, pool, now))
+    return nullptr;
+  for (const auto& [priority, band] : bands_) {
+    if (priority <= running.lowest_priority()) return nullptr;
+    const double ceiling = options_.usage.ceiling(priority, rank_of(priority));
+    if (ceiling <= 0) continue;  // no room is for it
+    full_.clear();
+    for (const auto& [id, flow] : band.flows) {
+      const Waiter& head = **flow.waiters.begin();
+      if (is_full(head)) continue;
+      full_.push_back(head.demand.model);
+      Sheddable* const one = running.choose({&pool, &detector_, head.demand, priority, ceiling, on_their_way}, now);
+      if (one == nullptr) continue;
+      *for_priority = priority;
+      return one;
+    }
+  }
+  return nullptr;
+}
+
+// Among those that are told of and those that wait.
+Rank FlowController::rank_of(int priority) const {
   Rank rank = options_.rank_of(priority);
   for (const auto& [other, waiting] : bands_) {
     const bool told = std::any_of(options_.bands.begin(), options_.bands.end(),
                                   [other = other](const PriorityBand& one) { return one.priority == other; });
     if (!told) rank.meet(priority, other);
   }
+  return rank;
+}
+
+// A reflective ceiling that is reached opens now and then, the more rarely the fuller the pool is.
+double FlowController::ceiling_of(int priority, Band& band, const endpoints::Pool* pool, Instant now) {
+  if (options_.usage.kind == UsageLimit::same) return 1;
+  const Rank rank = rank_of(priority);
   const double ceiling = options_.usage.ceiling(priority, rank);
   if (options_.usage.kind != UsageLimit::reflective || pool == nullptr || rank.above == 0) return ceiling;
   const double saturation = detector_.saturation(*pool, now);

@@ -14,6 +14,9 @@ using endpoints::EngineMetrics;
 // Of an answer's length, room for so many tokens is asked for ahead; what comes later finds what others have left.
 constexpr double answer_tokens_ahead = 500;
 
+// An engine may take so long to give up a request whose client has left.
+constexpr Duration abort_time = milliseconds(200);
+
 double in_flight(const EndpointView& endpoint) {
   return static_cast<double>(std::max<int64_t>(endpoint.state->load.requests.load(std::memory_order_relaxed), 0));
 }
@@ -22,8 +25,18 @@ double tokens_in_flight(const EndpointView& endpoint) {
   return static_cast<double>(std::max<int64_t>(endpoint.state->load.kv_tokens.load(std::memory_order_relaxed), 0));
 }
 
+const Relief& of(const EndpointView& endpoint, const Reliefs& reliefs) {
+  constexpr static Relief none;
+  return endpoint.state->slot < reliefs.size() ? reliefs[endpoint.state->slot] : none;
+}
+
+// What would be left of a gauge to which every request that runs there adds the same.
+double left_of(double gauge, const EngineMetrics& metrics, const Relief& relief) {
+  return relief.requests > 0 ? gauge * (1 - relief.requests / std::max(metrics.running, relief.requests)) : gauge;
+}
+
 // The share of its KV cache that would be taken with the request, over the limit. 0: not known.
-double kv_fullness(const EndpointView& endpoint, const Demand& demand, bool known, double limit) {
+double kv_fullness(const EndpointView& endpoint, const Demand& demand, bool known, double limit, const Relief& relief) {
   const EngineMetrics& metrics = endpoint.metrics;
   const auto capacity = static_cast<double>(metrics.kv_blocks * metrics.block_size);
   if (capacity <= 0 || limit <= 0) return 0;
@@ -31,8 +44,9 @@ double kv_fullness(const EndpointView& endpoint, const Demand& demand, bool know
   double answer = std::min(routing::answer_tokens(*endpoint.state), answer_tokens_ahead);
   if (demand.max_tokens > 0) answer = std::min(answer, static_cast<double>(demand.max_tokens));
   // The gauge does not show yet what is still to be computed; without one, all that we hold there counts.
-  const double taken =
-      known ? metrics.kv_usage * capacity + routing::tokens_to_compute(load) : tokens_in_flight(endpoint);
+  const double taken = known ? left_of(metrics.kv_usage, metrics, relief) * capacity +
+                                   routing::tokens_to_compute(load) - relief.prefill_tokens
+                             : tokens_in_flight(endpoint) - relief.kv_tokens;
   return (taken + demand.uncached_tokens + answer) / (limit * capacity);
 }
 
@@ -51,47 +65,53 @@ bool queues(const EndpointView& endpoint) {
 }  // namespace
 
 // An endpoint with nothing to do is never full: whatever it is that we believe of it, nobody would come to correct it.
-double SaturationDetector::late_binding(const EndpointView& endpoint, const Demand& demand, Instant now) const {
+double SaturationDetector::late_binding(const EndpointView& endpoint, const Demand& demand, Instant now,
+                                        const Relief& relief) const {
   const EngineMetrics& metrics = endpoint.metrics;
   const bool known = endpoints::fresh(metrics, now, options_.metrics_stale_after);
-  const bool idle = in_flight(endpoint) == 0 && !(known && metrics.waiting + metrics.running > 0);
+  const bool idle =
+      in_flight(endpoint) <= relief.requests && !(known && metrics.waiting + metrics.running > relief.requests);
   if (idle || options_.hold <= Duration::zero()) return 0;
   const routing::Backlog backlog = routing::backlog_of(endpoint, now, options_.metrics_stale_after);
   const bool confirmed = backlog.confirmed && known && queues(endpoint);
-  const double before = confirmed ? backlog.seconds / to_seconds(options_.hold) : 0;
-  return std::max(before, kv_fullness(endpoint, demand, known, options_.kv_limit));
+  const double spared = routing::prefill_seconds(*endpoint.state, relief.prefill_tokens);
+  const double before = confirmed ? (backlog.seconds - spared) / to_seconds(options_.hold) : 0;
+  return std::max(before, kv_fullness(endpoint, demand, known, options_.kv_limit, relief));
 }
 
 // Unknown metrics must not look idle, nor stop all traffic: what we have in flight there counts as waiting.
-double SaturationDetector::utilization(const EndpointView& endpoint, Instant now) const {
-  if (!endpoints::fresh(endpoint.metrics, now, options_.metrics_stale_after)) {
-    return in_flight(endpoint) / options_.queue_depth;
+double SaturationDetector::utilization(const EndpointView& endpoint, Instant now, const Relief& relief) const {
+  const EngineMetrics& metrics = endpoint.metrics;
+  if (!endpoints::fresh(metrics, now, options_.metrics_stale_after)) {
+    return (in_flight(endpoint) - relief.requests) / options_.queue_depth;
   }
-  return std::max(endpoint.waiting_now() / options_.queue_depth, endpoint.metrics.kv_usage / options_.kv_usage_max);
+  return std::max((endpoint.waiting_now() - relief.requests) / options_.queue_depth,
+                  left_of(metrics.kv_usage, metrics, relief) / options_.kv_usage_max);
 }
 
-double SaturationDetector::fullness(const EndpointView& endpoint, const Demand& demand, Instant now) const {
+double SaturationDetector::fullness(const EndpointView& endpoint, const Demand& demand, Instant now,
+                                    const Relief& relief) const {
   switch (options_.detector) {
     case Detector::late_binding:
-      return late_binding(endpoint, demand, now);
+      return late_binding(endpoint, demand, now, relief);
     case Detector::utilization:
-      return utilization(endpoint, now);
+      return utilization(endpoint, now, relief);
     case Detector::concurrency:
-      return options_.by_tokens ? tokens_in_flight(endpoint) / options_.tokens
-                                : in_flight(endpoint) / options_.concurrency;
+      return options_.by_tokens ? (tokens_in_flight(endpoint) - relief.kv_tokens) / options_.tokens
+                                : (in_flight(endpoint) - relief.requests) / options_.concurrency;
   }
   return 0;
 }
 
 Room SaturationDetector::room(const endpoints::Pool& pool, const Demand& demand, Instant now, uint32_t enough,
-                              double ceiling) const {
+                              double ceiling, const Reliefs& reliefs) const {
   Room room;
   double sum = 0;
   uint32_t count = 0;
   for (const EndpointView& endpoint : pool.endpoints) {
     if (!routing::usable(endpoint, demand.model, now)) continue;
     room.any_endpoint = true;
-    const double full = fullness(endpoint, demand, now);
+    const double full = fullness(endpoint, demand, now, of(endpoint, reliefs));
     ++count;
     sum += full;
     if (options_.detector == Detector::late_binding && full < ceiling && ++room.requests >= enough) return room;
@@ -103,6 +123,29 @@ Room SaturationDetector::room(const endpoints::Pool& pool, const Demand& demand,
   const double left = (count * options_.usage_limit * ceiling - sum) * (counted ? options_.concurrency : 1);
   if (left > 0) room.requests = static_cast<uint32_t>(std::min(std::ceil(left - 1e-9), static_cast<double>(enough)));
   return room;
+}
+
+const endpoints::EndpointState* SaturationDetector::nearest_room(const endpoints::Pool& pool, const Demand& demand,
+                                                                 Instant now, double ceiling,
+                                                                 const Reliefs& reliefs) const {
+  if (options_.detector != Detector::late_binding) return nullptr;
+  const endpoints::EndpointState* nearest = nullptr;
+  double least = INFINITY;
+  for (const EndpointView& endpoint : pool.endpoints) {
+    if (of(endpoint, reliefs).requests == 0 || !routing::usable(endpoint, demand.model, now)) continue;
+    const double full = fullness(endpoint, demand, now);
+    if (full < ceiling || full >= least || fullness(endpoint, demand, now, of(endpoint, reliefs)) >= ceiling) continue;
+    nearest = endpoint.state;
+    least = full;
+  }
+  return nearest;
+}
+
+// What we count ourselves shows it at once. A scrape does when the engine had the time to give the request up.
+bool SaturationDetector::shows(const EndpointView& endpoint, Instant left, Instant now) const {
+  const EngineMetrics& metrics = endpoint.metrics;
+  return options_.detector == Detector::concurrency || metrics.scraped_at >= left + abort_time ||
+         !endpoints::fresh(metrics, now, options_.metrics_stale_after);
 }
 
 double SaturationDetector::saturation(const endpoints::Pool& pool, Instant now) const {

@@ -22,6 +22,7 @@
 #include "penstock/admission/options.h"
 #include "penstock/admission/programs.h"
 #include "penstock/admission/saturation.h"
+#include "penstock/admission/sheddables.h"
 #include "penstock/base/intrusive_list.h"
 #include "penstock/routing/least_work.h"
 
@@ -100,6 +101,11 @@ class FlowController {
   // reserved their load yet: each is taken to need the room of one. Without a pool (null: it is gone) and with flow
   // control off everyone may go: the router knows what to say.
   Waiter* next(const endpoints::Pool* pool, Instant now, uint32_t on_their_way);
+  // When nobody may go: who of those that run is to be cut off for one that waits, the first in order for whom that
+  // makes room; `for_priority` is its priority. Null: nobody, or not yet: the last one that was cut off must have had
+  // its effect.
+  Sheddable* to_cut(Sheddables& running, const endpoints::Pool& pool, Instant now, uint32_t on_their_way,
+                    int* for_priority);
   // It does not wait any more: it timed out, or its client left.
   void remove(Waiter& waiter);
 
@@ -124,6 +130,7 @@ class FlowController {
 
   int64_t key_of(const Waiter& waiter, Ordering ordering) const;
   void insert(Waiter& waiter, Band& band);
+  Rank rank_of(int priority) const;
   double ceiling_of(int priority, Band& band, const endpoints::Pool* pool, Instant now);
   Waiter* next_of(Band& band, const Look& look);
   Waiter* next_by_turns(Band& band, const Look& look);

@@ -138,6 +138,9 @@ struct FlowOptions {
   std::optional<BandOptions> negative_band;  // EPC: flowControl.defaultNegativePriorityBand
   std::vector<PriorityBand> bands;           // EPC: flowControl.priorityBands
 
+  // Requests of negative priority that run are cut off where that makes room for one of higher priority that waits.
+  bool evicts = false;  // flow_control.eviction   EPC: flowControl.enableEviction (llm-d)
+
   UsageLimits usage;  // EPC: flowControl.usageLimitPolicyPluginRef
   ProgramOptions programs;
 

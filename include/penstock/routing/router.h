@@ -300,6 +300,9 @@ class Reservation {
   void finished(Instant now, uint32_t output_tokens);
   void release();
   endpoints::EndpointState* endpoint() const { return endpoint_; }
+  int64_t kv_tokens() const { return kv_tokens_; }
+  // Until a first token that will be seen; 0 when it was, or will not be.
+  int64_t seen_prefill_tokens() const { return unseen_ ? 0 : prefill_tokens_; }
 
  private:
   endpoints::EndpointState* endpoint_ = nullptr;
