@@ -86,10 +86,7 @@ class FlowReader {
       if (plugin != nullptr) out.detector.usage_limit = plugin->spec.number("threshold", 1);
       if (out.usage.kind == admission::UsageLimit::by_rank) read_holdback(in_, value, key, plugin, &out.usage);
     } else if (name == "enableEviction") {
-      bool evicts = false;
-      if (in_.read_bool(value, key, &evicts) && evicts) {
-        in_.note(value, key, "has no effect: requests that run are never evicted, only those that wait");
-      }
+      in_.read_bool(value, key, &out.evicts);
     } else if (name == "defaultPriorityBand") {
       PriorityBand other{.priority = 0, .options = out.band};
       read_band(value, key, /*numbered=*/false, &other);

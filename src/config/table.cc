@@ -203,6 +203,8 @@ const Key keys_in_order[] = {
      .doc = "How long a request may wait for room (503)."},
     {.name = "flow_control.no_endpoint_ttl", .type = Type::duration, .field = PENSTOCK_FIELD(flow.no_endpoint_ttl), .least = 1e-3, .most = day, .zero = "none",
      .doc = "How long a request may wait for a pool that has no endpoint at all, such as one scaled to zero (503)."},
+    {.name = "flow_control.eviction", .type = Type::boolean, .field = PENSTOCK_FIELD(flow.evicts),
+     .doc = "Cut off running requests of negative priority where that makes room for one of higher priority that waits (429, or an error event where the answer had begun)."},
     {.name = "flow_control.requests", .type = Type::integer, .field = PENSTOCK_FIELD(flow.requests_max), .most = 1e8, .zero = "no limit",
      .doc = "Requests that may wait for one pool (429)."},
     {.name = "flow_control.bytes", .type = Type::size, .field = PENSTOCK_FIELD(flow.bytes_max), .most = 1024 * GiB, .zero = "no limit",

@@ -41,6 +41,18 @@ void FlowStats::cycle(Duration cost) {
   cycles_.record(to_seconds(cost));
 }
 
+void FlowStats::evicting(std::string_view pool, int priority) {
+  const std::lock_guard lock(mutex_);
+  ++evictions_[std::string(pool)].begun[priority];
+}
+
+void FlowStats::evicted(std::string_view pool, Duration took) {
+  const std::lock_guard lock(mutex_);
+  Evictions& evictions = evictions_[std::string(pool)];
+  ++evictions.ended;
+  evictions.took.record(to_seconds(took));
+}
+
 FlowStats::Held FlowStats::held_in(std::string_view pool) const {
   const std::lock_guard lock(mutex_);
   Held held;

@@ -61,6 +61,30 @@ void add_waiting_now(Families& families, const FlowStats& stats) {
         &FlowStats::Series::bytes);
 }
 
+// As llm-d names them, whose they are alone. Nobody who is cut off fails to end: there is no other outcome.
+void add_evictions(Families& families, const FlowStats& stats) {
+  auto begun =
+      families.counter("llm_d_epp_flow_control_revocations_issued_total",
+                       "[ALPHA] Running requests cut off, by the priority of the request that waited for room.");
+  stats.evictions([&](const std::string& pool, const FlowStats::Evictions& evictions) {
+    for (const auto& [priority, count] : evictions.begun) {
+      begun.add(static_cast<double>(count), {{"priority", std::to_string(priority)}, {"inference_pool", pool}});
+    }
+  });
+  auto ended = families.counter("llm_d_epp_flow_control_revocations_total",
+                                "[ALPHA] Running requests cut off that have ended and left their room.");
+  stats.evictions([&](const std::string& pool, const FlowStats::Evictions& evictions) {
+    ended.add(static_cast<double>(evictions.ended), {{"outcome", "confirmed"}, {"inference_pool", pool}});
+  });
+  auto took = families.histogram("llm_d_epp_flow_control_revocation_confirmation_seconds",
+                                 "[ALPHA] Time from the decision to cut a running request off to its end.");
+  stats.evictions([&](const std::string& pool, const FlowStats::Evictions& evictions) {
+    HistogramSum sum;
+    sum.add(evictions.took);
+    took.add(sum, {{"inference_pool", pool}});
+  });
+}
+
 }  // namespace
 
 void add_flow_metrics(Families& families, const ExportInput& input) {
@@ -75,6 +99,7 @@ void add_flow_metrics(Families& families, const ExportInput& input) {
                    "[ALPHA] Time of a look for waiting requests that may go.")
         .add(cycles);
     add_waiting_now(families, stats);
+    add_evictions(families, stats);
   }
   if (input.snapshot == nullptr) return;
   const admission::SaturationDetector detector(input.detector);

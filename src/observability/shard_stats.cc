@@ -39,6 +39,7 @@ EppError epp_error_of(Outcome outcome) {
     case Outcome::timed_out_client:
       return EppError::bad_request;
     case Outcome::overloaded:
+    case Outcome::evicted:
       return EppError::resource_exhausted;
     case Outcome::no_endpoint:
     case Outcome::draining:

@@ -77,6 +77,8 @@ constexpr ErrorInfo table[error_code_count] = {
      "rejected-saturated"},
     {no_profile, "no_profile", 400, kInvalid, Outcome::client_error, 0,
      "The request's header names a scheduling profile that is not configured."},
+    {evicted, "evicted", 429, kRate, Outcome::evicted, 1,
+     "The request was cut off: it is of negative priority, and one of higher priority needs its room.", "evicted"},
 };
 
 constexpr bool table_is_in_order() {
@@ -161,6 +163,8 @@ const char* to_string(Outcome outcome) {
       return "timed_out_client";
     case Outcome::draining:
       return "draining";
+    case Outcome::evicted:
+      return "evicted";
     case Outcome::internal_error:
       return "internal_error";
   }

@@ -227,6 +227,7 @@ Exchange::Progress Exchange::route() {
     predicted_ = decision.predicted;
     predicted_at_ = now;
     reserve(decision, wanted, now);
+    if (priority_ < 0) may_be_evicted();
     plan(decision);
     context_.router.picked(wanted, decision, now);
     if (const auto& shadow = decision.shadow; shadow.has_value()) {
@@ -393,6 +394,7 @@ void Exchange::first_byte_relayed() {
   if (status_ < 400) {
     reservation_.first_token(first_byte_);
     prefill_reservation_.first_token(first_byte_);
+    if (sheddable_ != nullptr) sheddable_->prefilled();
     gateway_.room_made();
   }
   prefill_reservation_.release();

@@ -33,6 +33,12 @@ struct HeldExchange final : Held {
   std::vector<uint64_t> chain;  // of `prompt`
 };
 
+// What it knows one by that runs and may be cut off for others.
+struct RunningExchange final : Running {
+  RunningExchange(Exchange& of, int priority) : Running(priority), exchange(of) {}
+  Exchange& exchange;
+};
+
 // What only an answer needs that is read or changed as a whole, or in which the client's name for the model is
 // restored.
 struct ReframedAnswer {
@@ -54,6 +60,8 @@ class Exchange final : public net::Disposable,
   [[nodiscard]] bool begin(downstream::Connection& client, const http::Head& head);
   // Of one that is held: it may go now.
   void on_room();
+  // Of one that runs: its room is needed for one of higher priority.
+  void on_evicted() { cut_off(ErrorCode::evicted); }
   // Of one whose answer has not begun: nobody answers at this endpoint.
   void on_silent(uint32_t slot, uint32_t incarnation);
 
@@ -86,6 +94,7 @@ class Exchange final : public net::Disposable,
   Progress wait_for_room(const endpoints::Pool& pool, Duration time_to_live);
   void on_hold_deadline();
   void leave_queue(HoldOutcome outcome);
+  void may_be_evicted();
   std::string_view fairness_id() const;
   void count_program(Instant now);
   void charge_program(const std::optional<openai::Usage>& usage, uint64_t answer_tokens, Instant now);
@@ -145,6 +154,7 @@ class Exchange final : public net::Disposable,
   void first_byte_relayed();
   void break_stream(AttemptFailure failure, bool whole_chunks);
   void break_off(ErrorCode why, bool whole_chunks);
+  void cut_off(ErrorCode why);
   std::string error_event(ErrorCode why) const;
   void on_total_deadline();
   void on_attempt_deadline();
@@ -223,7 +233,8 @@ class Exchange final : public net::Disposable,
   // While it is held.
   std::unique_ptr<HeldExchange> held_;
   net::Timer hold_deadline_;
-  admission::Programs::Ticket program_;  // from the first endpoint that it goes to
+  admission::Programs::Ticket program_;         // from the first endpoint that it goes to
+  std::unique_ptr<RunningExchange> sheddable_;  // likewise, of negative priority and where flow control evicts
 
   // The attempts.
   std::string attempt_head_, spliced_model_;

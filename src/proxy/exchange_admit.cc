@@ -100,6 +100,18 @@ void Exchange::charge_program(const std::optional<openai::Usage>& usage, uint64_
   context_.hold->programs()->finished(std::exchange(program_, {}), cost, now);
 }
 
+// Its load is reserved. What travels unread passes flow control, and is no load that it could take back.
+void Exchange::may_be_evicted() {
+  const admission::FlowOptions& flow = context_.options.flow;
+  if (!flow.enabled || !flow.evicts || !inference_ || context_.hold == nullptr) return;
+  if (sheddable_ == nullptr) sheddable_ = std::make_unique<RunningExchange>(*this, priority_);
+  context_.hold->runs(*sheddable_, gateway_, *pool_id_,
+                      {.slot = endpoint_->slot,
+                       .incarnation = endpoint_->incarnation,
+                       .prefill_tokens = static_cast<uint32_t>(reservation_.seen_prefill_tokens()),
+                       .kv_tokens = static_cast<uint32_t>(reservation_.kv_tokens())});
+}
+
 // Room was found for it: admit() goes on.
 void Exchange::on_room() {
   advance();

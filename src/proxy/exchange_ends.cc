@@ -74,9 +74,14 @@ void Exchange::break_off(ErrorCode why, bool whole_chunks) {
 
 // The process ends: the connection is cut in the next turn.
 void Exchange::on_ending() {
-  if (!answer_started_) return refuse(ErrorCode::shutting_down);
-  reason_ = info_of(ErrorCode::shutting_down).name;
-  break_off(ErrorCode::shutting_down, attempt_->between_chunks());
+  cut_off(ErrorCode::shutting_down);
+}
+
+// Nobody's fault, and no attempt has failed: the gateway gives the request up.
+void Exchange::cut_off(ErrorCode why) {
+  if (!answer_started_) return refuse(why);
+  reason_ = info_of(why).name;
+  break_off(why, attempt_->between_chunks());
 }
 
 std::string Exchange::error_event(ErrorCode why) const {
@@ -164,6 +169,8 @@ void Exchange::finish(Outcome outcome) {
   if (outcome == Outcome::ok) reservation_.finished(now, static_cast<uint32_t>(tokens));
   report(outcome, now);
   reset();
+  if (sheddable_ != nullptr) context_.hold->ended(*sheddable_, now);
+  sheddable_.reset();
   gateway_.room_made();
   gateway_.release(*this);
 }

@@ -70,10 +70,12 @@ void Gateway::room_made() {
 }
 
 void Gateway::wake() {
-  context_.loop.post([this] { take_granted(); });
+  context_.loop.post([this] { take_told(); });
 }
 
-void Gateway::take_granted() {
+// Those that are cut off first, for what they leave is for others.
+void Gateway::take_told() {
+  while (Running* const cut = context_.hold->take_cut(*this)) static_cast<RunningExchange*>(cut)->exchange.on_evicted();
   while (Held* const held = context_.hold->take(*this)) static_cast<HeldExchange*>(held)->exchange.on_room();
 }
 

@@ -29,7 +29,7 @@ HoldQueue::HoldQueue(const admission::FlowOptions& options, net::Clock& clock, H
 }
 
 HoldQueue::~HoldQueue() {
-  PENSTOCK_ASSERT(queues_.empty());
+  PENSTOCK_ASSERT(queues_.empty() && running_.empty());
 }
 
 bool HoldQueue::offer(Held& held, HoldHome& home, uint32_t pool_id) {
@@ -61,6 +61,7 @@ void HoldQueue::room_made(const endpoints::Snapshot& snapshot, Instant now) {
     const auto pool = std::find_if(snapshot.pools.begin(), snapshot.pools.end(),
                                    [id = id](const endpoints::Pool& one) { return one.id == id; });
     let_go(*queue, pool == snapshot.pools.end() ? nullptr : &*pool, now);
+    if (options_.evicts && pool != snapshot.pools.end()) evict(*queue, *pool, now);
   }
   if (observer_ != nullptr) observer_->cycle(clock_.now() - before);
 }
@@ -74,6 +75,44 @@ void HoldQueue::let_go(Queue& queue, const endpoints::Pool* pool, Instant now) {
     held.home_->granted_.push_back(held);
     if (first) held.home_->wake();
   }
+}
+
+// Nobody may go any more. One is cut off for those who wait, if that helps.
+void HoldQueue::evict(Queue& queue, const endpoints::Pool& pool, Instant now) {
+  const auto found = running_.find(pool.id);
+  if (found == running_.end()) return;
+  int for_priority = 0;
+  admission::Sheddable* const chosen =
+      queue.flow.to_cut(found->second.all, pool, now, queue.on_their_way, &for_priority);
+  if (chosen == nullptr) return;
+  found->second.all.cut(*chosen, now);
+  found->second.pool = pool.name;
+  auto& running = static_cast<Running&>(*chosen);
+  const bool first = running.home_->cut_.empty();
+  running.home_->cut_.push_back(running);
+  if (first) running.home_->wake();
+  if (observer_ != nullptr) observer_->evicting(pool.name, for_priority);
+}
+
+void HoldQueue::runs(Running& running, HoldHome& home, uint32_t pool_id, const admission::Sheddable::Cost& cost) {
+  const std::lock_guard lock(mutex_);
+  running.home_ = &home;
+  running.pool_id_ = pool_id;
+  running_[pool_id].all.put(running, cost);
+}
+
+Running* HoldQueue::take_cut(HoldHome& home) {
+  const std::lock_guard lock(mutex_);
+  return closed() ? nullptr : home.cut_.pop_front();
+}
+
+void HoldQueue::ended(Running& running, Instant now) {
+  const std::lock_guard lock(mutex_);
+  const auto of = running_.find(running.pool_id_);
+  static_cast<ListNode<CutTag>&>(running).unlink();
+  const std::optional<Duration> took = of->second.all.remove(running, now);
+  if (took.has_value() && observer_ != nullptr) observer_->evicted(of->second.pool, *took);
+  if (of->second.all.empty()) running_.erase(of);
 }
 
 Held* HoldQueue::take(HoldHome& home) {

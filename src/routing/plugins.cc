@@ -344,6 +344,7 @@ constexpr std::string_view predicts = "latency is predicted by the model of the 
 constexpr std::string_view own_gauges = "of model servers only the gauges are read that scorers here look at";
 constexpr std::string_view one_cluster = "the endpoints of a pool are model servers of one cluster";
 constexpr std::string_view no_grpc = "gRPC is not spoken here";
+constexpr std::string_view evicts_so = "who is evicted is always chosen so";
 constexpr std::string_view generate_unread =
     "requests to paths of OpenAI's API are read as ever; those to /generate pass unread: they are routed by load "
     "alone, "
@@ -440,6 +441,8 @@ constexpr PluginInfo types[] = {
     {"vllmhttp-parser", built_in, {}, generate_unread},
     {"sglanghttp-parser", built_in, {}, generate_unread},
     {"models-responder", built_in, {}, "/v1/models is answered for the pool"},
+    {"eviction-sheddable-filter", built_in, {}, evicts_so},
+    {"eviction-priority-then-time-ordering", built_in, {}, evicts_so},
     {"slo-scorer", unsupported, {}, superseded},
     {"slo-request-tracker", unsupported, {}, superseded},
     {"slo-aware-profile-handler", unsupported, {}, superseded},
@@ -463,8 +466,6 @@ constexpr PluginInfo types[] = {
     {"sglanggrpc-parser", unsupported, {}, no_grpc},
     {"vertexai-parser", unsupported, {}, no_grpc},
     {"request-attribute-reporter", unsupported, {}, "nobody stands behind the gateway to report to"},
-    {"eviction-sheddable-filter", unsupported, {}, "running requests are never evicted"},
-    {"eviction-priority-then-time-ordering", unsupported, {}, "running requests are never evicted"},
 };
 
 struct Alias {

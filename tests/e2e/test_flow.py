@@ -30,7 +30,7 @@ QUEUE_SIZE = "inference_extension_flow_control_queue_size"
 QUEUE_TIME = "inference_extension_flow_control_request_queue_duration_seconds_count"
 
 
-class Flow(E2E):
+class FlowCase(E2E):
     def start(self, config, *sim_flags, objectives=None, **options):
         self.sim_ = self.sim("--decode-ms", "10", *sim_flags)
         if objectives is None:
@@ -60,6 +60,8 @@ class Flow(E2E):
     def wait_held(self, count):
         wait_for(f"{count} requests are held", lambda: self.held() == count)
 
+
+class Flow(FlowCase):
     def test_requests_wait_and_then_succeed(self):
         self.start(ONE_EACH + "}")
         busy = self.occupy()
@@ -289,6 +291,142 @@ class Flow(E2E):
         self.wait_held(1)
         self.sim_ = self.sim("--instant", port=port)
         self.assertEqual(client.read_response().status, 200)
+
+
+# With eviction, as our own configuration and as an EndpointPickerConfig says it.
+EVICTS = ONE_EACH + ", eviction: true}"
+EVICTS_AS_PICKER = ONE_EACH_TWO_WAIT.replace("{maxRequests: 2}", "{enableEviction: true, priorityBands: [{priority: -1}]}")
+PRIORITIES = {"batch": -1, "spare": -2, "high": 10}
+REVOCATIONS = "llm_d_epp_flow_control_revocations_"
+FOREVER = 100_000  # tokens: it ends when somebody ends it
+
+
+class Eviction(FlowCase):
+    """Requests of negative priority that run make room for others."""
+
+    def run_one(self, name, tokens=FOREVER, stream=True):
+        """A request that runs: of a stream the head is there."""
+        running = self.sim_.gauge("vllm:num_requests_running")
+        headers = [("x-llm-d-inference-objective", name)] if name else []
+        client = self.begin(completion(f"runs {name}", max_tokens=tokens, stream=stream), headers)
+        wait_for("it runs", lambda: self.sim_.gauge("vllm:num_requests_running") == running + 1)
+        if stream:
+            self.assertEqual(client.read_head().status, 200)
+        return client
+
+    def wait_free(self):
+        wait_for("nothing runs", lambda: self.sim_.gauge("vllm:num_requests_running") == 0)
+
+    def error_at_end_of(self, client):
+        """Of a stream that was cut off: the error that its last event tells."""
+        rest, _ = client.read_until_end()
+        self.assertFalse(rest.endswith(b"0\r\n\r\n"), "a torso that passes for a whole answer")
+        last = [line for line in rest.split(b"\n") if line.startswith(b"data: ")][-1]
+        return json.loads(last[len("data: "):])["error"]
+
+    def counts(self):
+        metrics = self.gw.metrics()
+        return metrics.sum(REVOCATIONS + "issued_total"), metrics.sum(REVOCATIONS + "total")
+
+    def test_one_that_has_no_answer_yet_is_told_why_and_the_other_one_runs(self):
+        for config in (EVICTS, EVICTS_AS_PICKER):
+            with self.subTest(config=config):
+                path = self.directory() + "/access.log"
+                log = f"\naccess_log: {{format: json, path: {path}}}\n"
+                self.start(config + log, objectives=PRIORITIES, access_log=True)
+                batch = self.run_one("batch", stream=False)
+                answer = self.begin(completion("matters", max_tokens=2)).read_response()
+                self.assertEqual(answer.status, 200)
+                answer = batch.read_response()
+                self.assertEqual((answer.status, answer.header(DROPPED)), (429, "evicted"))
+                self.assertEqual(answer.header("retry-after"), "1")
+                self.assertEqual(answer.json()["error"]["code"], "evicted")
+                self.wait_free()
+                self.gw.wait_outcomes({"ok": 1, "evicted": 1})
+                self.assertEqual(self.counts(), (1, 1))
+                pool = {"inference_pool": "pool"}
+                metrics = self.gw.metrics()
+                self.assertEqual(metrics.series(REVOCATIONS + "issued_total"), [({"priority": "0", **pool}, 1)])
+                self.assertEqual(metrics.series(REVOCATIONS + "total"), [({"outcome": "confirmed", **pool}, 1)])
+                took = self.gw.value("llm_d_epp_flow_control_revocation_confirmation_seconds_count")
+                self.assertEqual(took, 1)
+                with open(path) as lines:
+                    log = [json.loads(line) for line in lines]
+                evicted = [line for line in log if line["outcome"] == "evicted"]
+                self.assertEqual([(line["status"], line["reason"]) for line in evicted], [(429, "evicted")])
+                # The connection is as good as before.
+                batch.send(request_bytes("POST", "/v1/completions", completion(max_tokens=2)))
+                self.assertEqual(batch.read_response().status, 200)
+
+    def test_a_stream_ends_with_an_error_event(self):
+        self.start(EVICTS, objectives=PRIORITIES)
+        batch = self.run_one("batch")
+        self.assertEqual(self.begin(completion("matters", max_tokens=2)).read_response().status, 200)
+        error = self.error_at_end_of(batch)
+        self.assertEqual((error["code"], error["type"]), ("evicted", "rate_limit_error"))
+        self.wait_free()
+        self.gw.wait_outcomes({"ok": 1, "evicted": 1})
+
+    def test_off_and_for_others_nobody_is_evicted(self):
+        for config, running in ((EVICTS.replace("true}", "false}"), "batch"), (EVICTS, ""), (EVICTS, "high")):
+            with self.subTest(config=config, running=running):
+                self.start(config, objectives=PRIORITIES)
+                client = self.run_one(running)
+                waiting = self.begin(completion("waits", max_tokens=2), [("x-llm-d-inference-objective", "high")])
+                self.wait_held(1)
+                self.assertEqual(self.sim_.gauge("vllm:num_requests_running"), 1)
+                self.assertEqual(self.counts(), (0, 0))
+                client.close()
+                self.assertEqual(waiting.read_response().status, 200)
+                self.gw.wait_outcomes({"ok": 1, "client_gone": 1})
+
+    def test_the_lowest_goes_first_then_the_newest_one_for_each_that_waits(self):
+        self.start(EVICTS.replace("concurrency: 1", "concurrency: 4"), objectives=PRIORITIES, shards=4)
+        first, _, spare, last = (self.run_one(name) for name in ("batch", "", "spare", "batch"))
+        for evictions, client in enumerate((spare, last, first), start=1):
+            self.occupy()  # it runs
+            self.assertEqual(self.error_at_end_of(client)["code"], "evicted")
+            self.assertEqual(self.counts(), (evictions, evictions))
+        # Of those that are left none may go.
+        self.begin(completion("waits"))
+        self.wait_held(1)
+        self.gw.wait_outcomes({"evicted": 3})
+        self.assertEqual(self.counts(), (3, 3))
+
+    def test_as_many_are_evicted_as_come(self):
+        self.start(EVICTS.replace("concurrency: 1", "concurrency: 8"), objectives=PRIORITIES, shards=4)
+        batch = [self.run_one("batch") for _ in range(8)]
+        waiting = [self.begin(completion(f"matters {i}", max_tokens=FOREVER, stream=True)) for i in range(5)]
+        for client in waiting:
+            self.assertEqual(client.read_head().status, 200)
+        self.gw.wait_outcomes({"evicted": 5})
+        self.assertEqual(self.counts(), (5, 5))
+        self.assertEqual(self.sim_.gauge("vllm:num_requests_running"), 8)
+        for client in batch[3:]:
+            self.assertEqual(self.error_at_end_of(client)["code"], "evicted")
+
+    def test_by_the_prefill_before_it(self):
+        # As when a server is saturated by the work reserved there: the prefill that fills it is the other one's.
+        metrics = "metrics: {interval: 1m, idle_interval: 1m}\n"
+        config = metrics + "flow_control: {enabled: true, eviction: true}\nrouting: {policy: expected-cost}"
+        self.start(config, "--prefill-tokens-per-s", "1600", objectives=PRIORITIES)
+        wait_for("it was asked", lambda: self.gw.status_page()["pools"][0]["endpoints"][0]["metrics"])
+        big = completion("0 " + "word " * 10_000, max_tokens=2, stream=True)
+        batch = self.begin(big, [("x-llm-d-inference-objective", "batch")])
+        wait_for("it computes", lambda: self.sim_.gauge("vllm:num_requests_running") == 1)
+        self.assertEqual(self.begin(completion("matters", max_tokens=2)).read_response().status, 200)
+        answer = batch.read_response()
+        self.assertEqual((answer.status, answer.header(DROPPED)), (429, "evicted"))
+        self.gw.wait_outcomes({"ok": 1, "evicted": 1})
+
+    def test_one_of_lower_priority_that_waits_evicts_nobody_of_its_own(self):
+        self.start(EVICTS_AS_PICKER, objectives=PRIORITIES)
+        batch = self.run_one("batch")
+        waiting = self.begin(completion("waits", max_tokens=2), [("x-llm-d-inference-objective", "batch")])
+        self.wait_held(1)
+        self.assertEqual(self.counts(), (0, 0))
+        batch.close()
+        self.assertEqual(waiting.read_response().status, 200)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ proxy::Options one_request_each() {
 }
 
 struct Totals {
-  uint64_t held = 0, full = 0, timed_out = 0, whole = 0, gone = 0;
+  uint64_t held = 0, full = 0, timed_out = 0, whole = 0, gone = 0, evicted = 0;
 };
 
 void run_seed(uint64_t seed, Totals& totals) {
@@ -30,6 +30,8 @@ void run_seed(uint64_t seed, Totals& totals) {
   if (random.chance(0.5)) options.flow.ttl = milliseconds(static_cast<int64_t>(1 + random.below(500)));
   if (random.chance(0.2)) options.flow.no_endpoint_ttl = seconds(1);
   if (random.chance(0.2)) options.flow.detector.detector = admission::Detector::late_binding;
+  options.flow.evicts = random.chance(0.5);
+  options.flow.band_given = random.chance(0.5);  // so that those of negative priority wait, too
   World world(seed, SimFaults::swarm(seed), 1 + seed % 3, options);
   world.endpoint_faults = EndpointFaults::swarm(world.random);
   const uint32_t clients = 3 + static_cast<uint32_t>(world.random.below(8));
@@ -48,6 +50,7 @@ void run_seed(uint64_t seed, Totals& totals) {
   totals.timed_out += world.observer.queue_timeouts;
   totals.whole += world.whole_answers;
   totals.gone += world.observer.outcomes[static_cast<size_t>(proxy::Outcome::client_gone)];
+  totals.evicted += world.observer.outcomes[static_cast<size_t>(proxy::Outcome::evicted)];
   world.finish_and_check();
 }
 
@@ -64,6 +67,7 @@ TEST_CASE("Held requests end once, the queue empties, nothing is left, whatever 
   CHECK(totals.timed_out > seeds / 20);
   CHECK(totals.whole > seeds);
   CHECK(totals.gone > seeds / 20);
+  CHECK(totals.evicted > seeds / 40);
 }
 
 TEST_CASE("Without faults and limits, whoever waits is served") {

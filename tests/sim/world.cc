@@ -36,6 +36,7 @@ std::string request_bytes(uint32_t id, bool last) {
   std::string head = "POST /v1/completions HTTP/1.1\r\nHost: sim\r\nContent-Type: application/json\r\n";
   if (random.chance(0.3)) head += "x-gateway-model-name-rewrite: " + std::string(other_model) + "\r\n";
   if (id % 3 != 0) head += "x-gateway-inference-fairness-id: tenant-" + std::to_string(id % 3) + "\r\n";
+  if (id % 4 == 1) head += "x-gateway-inference-objective: batch\r\n";
   if (last) head += "Connection: close\r\n";
   if (random.chance(0.5)) return head + "Content-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body;
   head += "Transfer-Encoding: chunked\r\n\r\n";

@@ -34,6 +34,10 @@ SimShard::SimShard(SimNetwork& network, const std::vector<net::Address>& endpoin
   sim_.loop().set_turn_hook([this] { reader_.end_turn(); });
   auto snapshot = std::make_unique<endpoints::Snapshot>();
   snapshot->pools.push_back({.name = "sim"});
+  if (options.flow.evicts) {
+    const std::vector<std::pair<std::string, int32_t>> objectives = {{"batch", -1}};
+    snapshot->pools.front().objectives = std::make_shared<objects::Objectives>(objectives);
+  }
   for (const net::Address& at : endpoint_addresses) {
     const std::string address = at.to_string();
     snapshot->pools.front().endpoints.push_back({.state = state_of(address, address)});

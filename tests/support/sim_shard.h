@@ -29,7 +29,8 @@ class SimShard {
     context_.endpoint_unreachable = std::move(hook);
   }
 
-  // With options.flow.enabled: the queue of held requests.
+  // With options.flow.enabled: the queue of held requests. With options.flow.evicts the objective "batch" is of
+  // priority -1.
   proxy::HoldQueue& hold() { return hold_; }
 
   // No new connections; held requests are answered.

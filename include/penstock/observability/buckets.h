@@ -26,6 +26,7 @@ inline constexpr double epp_normalized_seconds[] = {.001, .002, .005, .01, .02, 
 inline constexpr double epp_decision_seconds[] = {.0001, .0002, .0005, .001, .002, .005, .01, .02, .05, .1};
 inline constexpr double epp_flow_queue_seconds[] = {
     .0001, .0005, .001, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60};
+inline constexpr double epp_eviction_seconds[] = {.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10};  // llm-d's
 inline constexpr double epp_input_tokens[] = {
     1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32778, 65536, 131072, 262144, 524288, 1048576};
 inline constexpr double epp_output_tokens[] = {1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192};

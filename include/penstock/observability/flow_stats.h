@@ -26,6 +26,8 @@ class FlowStats final : public proxy::HoldObserver {
   void offered(const proxy::HeldLabels& labels, uint64_t bytes, bool in, Duration cost) override;
   void left(const proxy::HeldLabels& labels, uint64_t bytes, proxy::HoldOutcome outcome, Duration waited) override;
   void cycle(Duration cost) override;
+  void evicting(std::string_view pool, int priority) override;
+  void evicted(std::string_view pool, Duration took) override;
 
   // ---- for the exporter; references are valid during the visit ----
   struct Series {
@@ -46,6 +48,17 @@ class FlowStats final : public proxy::HoldObserver {
     const std::lock_guard lock(mutex_);
     visit(cycles_);
   }
+  // Of one pool: requests that were cut off, by the priority of those for whom, and how long it took until they ended.
+  struct Evictions {
+    std::map<int, uint64_t> begun;
+    uint64_t ended = 0;
+    Histogram<epp_eviction_seconds> took;
+  };
+  template <typename Visit>
+  void evictions(const Visit& visit) const {
+    const std::lock_guard lock(mutex_);
+    for (const auto& [pool, evictions] : evictions_) visit(pool, evictions);
+  }
   struct Held {
     int64_t requests = 0, bytes = 0;
   };
@@ -58,6 +71,7 @@ class FlowStats final : public proxy::HoldObserver {
 
   mutable std::mutex mutex_;
   std::map<std::string, Series, std::less<>> series_;
+  std::map<std::string, Evictions, std::less<>> evictions_;
   Histogram<epp_decision_seconds> cycles_;
   std::string key_;  // scratch
 };

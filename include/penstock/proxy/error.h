@@ -46,8 +46,9 @@ enum class ErrorCode : uint8_t {
   no_endpoint_fits,
   too_slow,
   no_profile,
+  evicted,
 };
-constexpr size_t error_code_count = 33;
+constexpr size_t error_code_count = 34;
 
 struct ErrorInfo {
   ErrorCode code;
@@ -57,7 +58,7 @@ struct ErrorInfo {
   Outcome outcome;
   uint32_t retry_after_s;    // 0: no Retry-After
   std::string_view message;  // the default sentence
-  // Of requests that no endpoint was asked to answer: x-llm-d-request-dropped-reason. "": no such header
+  // Of requests that were turned away, or cut off, for want of room: x-llm-d-request-dropped-reason. "": no such header
   std::string_view dropped_reason = {};
 };
 const ErrorInfo& info_of(ErrorCode code);

@@ -95,7 +95,7 @@ class Gateway final : public downstream::Service, private HoldHome {
   void release(Exchange& exchange);
   // HoldHome
   void wake() override;
-  void take_granted();
+  void take_told();
   // Load has shrunk: somebody who waits may go, on whatever shard. One atomic load while nobody does, and nothing at
   // all with flow control off: who waited when that was said has been let go.
   void room_made();

@@ -11,6 +11,10 @@
 // saw a first token or an end, and the control thread with each new snapshot. What is let go is told to its shard
 // (HoldHome::wake), which routes it there; until it has reserved its load it counts as on its way.
 //
+// Where FlowOptions::evicts, it also knows the requests of negative priority that run, on whatever shard
+// (admission::Sheddables): the lock is taken when one is sent and when it ends. A look that lets nobody go may choose
+// one of them, whose shard is told in the same way and cuts it off.
+//
 // Threads: any, but for what is said to be a home's own.
 #pragma once
 
@@ -20,6 +24,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <string>
 #include <string_view>
 
 #include "penstock/admission/flow_controller.h"
@@ -48,6 +53,9 @@ class HoldObserver {
   virtual void offered(const HeldLabels& labels, uint64_t bytes, bool in, Duration cost) = 0;
   virtual void left(const HeldLabels& labels, uint64_t bytes, HoldOutcome outcome, Duration waited) = 0;
   virtual void cycle(Duration cost) = 0;  // one look for requests that may go
+  // A request that runs is cut off for one of `priority` that waits; it has ended, so much later.
+  virtual void evicting(std::string_view pool, int priority) {}
+  virtual void evicted(std::string_view pool, Duration took) {}
 };
 
 struct GrantedTag {};
@@ -65,10 +73,24 @@ class Held : public admission::Waiter, public ListNode<GrantedTag> {
   uint32_t pool_id_ = 0;
 };
 
-// A shard, as the queue knows it. All the requests that it offered have left when it is destroyed.
+struct CutTag {};
+
+// One request that runs and may be cut off: a part of its exchange, which says ended() before it goes.
+class Running : public admission::Sheddable, public ListNode<CutTag> {
+ public:
+  using Sheddable::Sheddable;
+
+ private:
+  friend class HoldQueue;
+  class HoldHome* home_ = nullptr;
+  uint32_t pool_id_ = 0;
+};
+
+// A shard, as the queue knows it. All the requests that it offered have left when it is destroyed, and those that it
+// said run have ended.
 class HoldHome {
  public:
-  // Under the queue's lock, on any thread: take() has something now.
+  // Under the queue's lock, on any thread: take() or take_cut() has something now.
   virtual void wake() = 0;
 
  protected:
@@ -77,6 +99,7 @@ class HoldHome {
  private:
   friend class HoldQueue;
   IntrusiveList<Held, GrantedTag> granted_;
+  IntrusiveList<Running, CutTag> cut_;
 };
 
 class HoldQueue {
@@ -103,6 +126,15 @@ class HoldQueue {
   Held* take(HoldHome& home);
   // It has reserved its load (dispatched), or has ended, wherever it stood. Then call room_made().
   void leave(Held& held, HoldOutcome outcome, Instant now);
+
+  // ---- requests of negative priority that run, where FlowOptions::evicts ----
+  // It has reserved its load, for the first time or on another endpoint.
+  void runs(Running& running, HoldHome& home, uint32_t pool_id, const admission::Sheddable::Cost& cost);
+  // The home's own thread: the next of its requests to cut off; null: none.
+  Running* take_cut(HoldHome& home);
+  // It has ended and released its load. Then call room_made().
+  void ended(Running& running, Instant now);
+
   // Control thread. Then call room_made(): more may be allowed to go.
   void set_options(const admission::FlowOptions& options);
   // The process ends, before any shard cuts what it has: the room which that makes is nobody's. From now on nobody
@@ -122,7 +154,13 @@ class HoldQueue {
     uint32_t on_their_way = 0;  // let go, not routed yet
   };
 
+  struct RunningOf {
+    admission::Sheddables all;
+    std::string pool;  // its name, from the first eviction on
+  };
+
   void let_go(Queue& queue, const endpoints::Pool* pool, Instant now);
+  void evict(Queue& queue, const endpoints::Pool& pool, Instant now);
   void drop_if_empty(uint32_t pool_id);
 
   net::Clock& clock_;
@@ -134,6 +172,7 @@ class HoldQueue {
   std::mutex mutex_;
   admission::FlowOptions options_;                     // under mutex_
   std::map<uint32_t, std::unique_ptr<Queue>> queues_;  // by pool, while it has any; under mutex_
+  std::map<uint32_t, RunningOf> running_;              // likewise
 };
 
 }  // namespace penstock::proxy

@@ -28,9 +28,10 @@ enum class Outcome : uint8_t {
   stream_broken,     // the endpoint failed after the first body byte
   timed_out_client,  // the client was too slow to send (408) or to read
   draining,          // cut by the end of the drain limit
+  evicted,           // cut off for a request of higher priority (429, or in the middle of the answer)
   internal_error,
 };
-constexpr size_t outcome_count = 11;
+constexpr size_t outcome_count = 12;
 const char* to_string(Outcome outcome);
 
 // Why an attempt failed. Metric label `reason` and log value.

@@ -36,6 +36,10 @@ class Observer final : public HoldObserver {
   void offered(const HeldLabels&, uint64_t, bool in, Duration) override { ++(in ? came : refused); }
   void left(const HeldLabels&, uint64_t, HoldOutcome outcome, Duration) override { ++outcomes[outcome]; }
   void cycle(Duration) override { ++cycles; }
+  void evicting(std::string_view, int priority) override { cut_for.push_back(priority); }
+  void evicted(std::string_view, Duration) override { ++evicted_count; }
+  std::vector<int> cut_for;
+  int evicted_count = 0;
   int came = 0, refused = 0, cycles = 0;
   std::map<HoldOutcome, int> outcomes;
 };
@@ -189,6 +193,104 @@ TEST_CASE("closed: nobody goes or comes in any more, whoever is in it leaves, an
   CHECK(shard.wakes == 1);
 }
 
+// ---- eviction ----
+
+namespace {
+
+admission::FlowOptions one_each_evicts() {
+  admission::FlowOptions options = one_each();
+  options.evicts = true;
+  return options;
+}
+
+// One of negative priority that runs.
+struct Batch {
+  Batch(Bench& of, HoldHome& home, size_t endpoint = 0, int priority = -1)
+      : bench(of), reserved(of.builder.state(endpoint), 10, 10, 10, of.now), running(priority) {
+    bench.queue.runs(running, home, 0,
+                     {.slot = of.builder.state(endpoint).slot, .incarnation = of.builder.state(endpoint).incarnation});
+  }
+  void end() {
+    reserved.release();
+    bench.queue.ended(running, bench.now);
+    bench.look();
+  }
+  Bench& bench;
+  routing::Reservation reserved;
+  Running running;
+};
+
+}  // namespace
+
+TEST_CASE("one that runs on another shard is cut off for one that waits, and no other one until it has ended") {
+  Bench bench(2, one_each_evicts());
+  Shard mine, other;
+  Batch a(bench, other, 0), b(bench, other, 1);
+  Held &first = bench.held(), &second = bench.held("default-flow", 4);
+  CHECK(bench.queue.take_cut(other) == nullptr);
+  CHECK(bench.queue.offer(first, mine, 0));
+  for (int looks = 0; looks < 3; ++looks) bench.look();
+  CHECK(other.wakes == 1);
+  CHECK(bench.queue.take_cut(mine) == nullptr);
+  CHECK(bench.queue.take_cut(other) == &b.running);
+  CHECK(bench.queue.offer(second, mine, 0));
+  for (int looks = 0; looks < 3; ++looks) bench.look();
+  CHECK(bench.queue.take_cut(other) == nullptr);
+  b.end();  // and a is next, for the one that is left
+  CHECK(bench.queue.take(mine) == &second);
+  CHECK(bench.queue.take_cut(other) == &a.running);
+  a.end();
+  CHECK(bench.queue.take(mine) == &first);
+  for (Held* held : {&first, &second}) bench.queue.leave(*held, HoldOutcome::dispatched, bench.now);
+  CHECK(bench.observer.cut_for == std::vector<int>{0, 0});
+  CHECK(bench.observer.evicted_count == 2);
+}
+
+TEST_CASE("one that ends by itself before its shard has looked is told nothing, and made the room") {
+  Bench bench(1, one_each_evicts());
+  Shard shard;
+  Batch batch(bench, shard);
+  Held& held = bench.held();
+  CHECK(bench.queue.offer(held, shard, 0));
+  bench.look();
+  batch.end();
+  CHECK(bench.queue.take_cut(shard) == nullptr);
+  CHECK(bench.queue.take(shard) == &held);
+  bench.queue.leave(held, HoldOutcome::dispatched, bench.now);
+  CHECK(bench.observer.evicted_count == 1);
+}
+
+TEST_CASE("nobody is cut off for one of the pool next door, when it is off, or when the queue has closed") {
+  Bench bench(1, one_each_evicts());
+  Shard shard;
+  Batch batch(bench, shard);
+  Held& held = bench.held();
+  SUBCASE("another pool") {
+    bench.snapshot.pools.push_back(bench.builder.pool);
+    bench.snapshot.pools.back().id = 7;
+    CHECK(bench.queue.offer(held, shard, 7));
+    bench.look();
+    CHECK(bench.queue.take_cut(shard) == nullptr);
+  }
+  SUBCASE("turned off") {
+    bench.queue.set_options(one_each());
+    CHECK(bench.queue.offer(held, shard, 0));
+    bench.look();
+    CHECK(bench.queue.take_cut(shard) == nullptr);
+    bench.queue.set_options(one_each_evicts());
+    bench.look();
+    CHECK(bench.queue.take_cut(shard) == &batch.running);
+  }
+  SUBCASE("closed") {
+    CHECK(bench.queue.offer(held, shard, 0));
+    bench.look();
+    bench.queue.close();
+    CHECK(bench.queue.take_cut(shard) == nullptr);
+  }
+  batch.end();
+  bench.queue.leave(held, HoldOutcome::evicted_other, bench.now);
+}
+
 // Threads as shards: each request waits for the one endpoint, works for a moment, makes room. A grant that gets lost
 // would leave the others waiting for ever; a grant too many would be seen as two at work.
 TEST_CASE("many threads: everyone gets through, two are never at work") {
@@ -221,6 +323,45 @@ TEST_CASE("many threads: everyone gets through, two are never at work") {
   CHECK(served == thread_count * rounds);
   CHECK_FALSE(overlap);
   CHECK_FALSE(bench.queue.anybody());
+}
+
+// All but one thread run what nobody ends but an eviction; the last one needs their room again and again.
+TEST_CASE("many threads: whoever waits gets through, by as many evictions") {
+  constexpr int batch_threads = 3, rounds = 500;
+  admission::FlowOptions options = one_each_evicts();
+  options.detector.concurrency = batch_threads;
+  Bench bench(1, options);
+  std::atomic<int> at_work{0}, cut{0};
+  std::atomic<bool> over{false};
+  const auto run_batches = [&] {
+    Shard shard;
+    while (!over) {
+      Batch batch(bench, shard);
+      ++at_work;
+      bool mine = false;
+      while (!over && !(mine = bench.queue.take_cut(shard) != nullptr)) std::this_thread::yield();
+      cut += mine;
+      --at_work;
+      batch.end();
+    }
+  };
+  std::vector<std::thread> threads;
+  for (int i = 0; i < batch_threads; ++i) threads.emplace_back(run_batches);
+  Shard shard;
+  Held held;
+  held.fairness_id = "default-flow";
+  held.deadline = Instant::max();
+  for (int i = 0; i < rounds; ++i) {
+    while (at_work < batch_threads) std::this_thread::yield();
+    REQUIRE(bench.queue.offer(held, shard, 0));
+    bench.look();
+    while (bench.queue.take(shard) == nullptr) std::this_thread::yield();
+    bench.queue.leave(held, HoldOutcome::dispatched, bench.now);
+  }
+  over = true;
+  for (std::thread& thread : threads) thread.join();
+  CHECK(cut == rounds);
+  CHECK(bench.observer.evicted_count == rounds);
 }
 
 // Whatever the threads are at when it closes: nobody is let go after that, and all of them get out.
