@@ -284,7 +284,8 @@ void SimNetwork::fail_socket(const SocketPtr& socket, int error) {
   socket->error = error;
   socket->error_while_paused = random_.chance(faults_.error_while_paused);
   if (random_.chance(faults_.reset_loses_data)) {
-    socket->inbox.clear();
+    // Behind a FIN everything has arrived, and Linux lets it be read to its end, which no reset makes look earlier.
+    if (!socket->fin_arrived) socket->inbox.clear();
     socket->outgoing.clear();
   }
   if (socket->ring != nullptr) socket->ring->note(socket);
