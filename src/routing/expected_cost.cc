@@ -21,12 +21,12 @@ constexpr auto relaxed = std::memory_order_relaxed;
 // where no first token is ever seen: the prior for prefill then has to do.
 constexpr double learnt_tokens_min = 4096;
 constexpr double learnt_answers_min = 20;
-// How much slower an endpoint is than the pool: its prefills against what the pool's line says of the same prompts. The
-// pool counts as this many seconds more of them, and the factor is bounded: estimates that are free to feed on
-// themselves end with all traffic on one endpoint.
-constexpr double own_weight_seconds = 1;
+// How much slower an endpoint is than the pool: its prefills and its answers against what the pool's lines say of the
+// same. The pool counts as this many seconds more of them, and the factor is bounded: estimates that are free to feed
+// on themselves end with all traffic on one endpoint.
+constexpr double own_weight_seconds = 2;
 constexpr double own_factor_max = 2;
-// The same for the pace of its answers: the pool counts as this many more of them.
+// The same for the pace of its answers alone: the pool counts as this many more of them.
 constexpr double own_weight_answers = 20;
 // On average the stalled decodes count at most this many times as much as the prefill itself. In large batches they
 // would else outweigh all: long prompts gather where few decode, and few can decode where long prompts gather.
@@ -68,6 +68,7 @@ struct Pool {
   double decode = decode_seconds_prior;  // seconds per output token
   double decode_slope = 0;               // seconds more for each token held
   double decode_none_held = 0;           // seconds per output token where none is held; 0: not learnt
+  double answer_weight = 0;              // of times per output token: makes all of them as much as all prefills
   double foreign = 0;                    // of an endpoint
   double stall = 0;                      // seconds for each second of prefill and decoding sequence
   double capacity = 0;                   // tokens; 0: unknown
@@ -149,6 +150,7 @@ Pool describe(const Inputs& in, const Sums& sums, const ExpectedCostOptions& opt
       pool.decode_slope = std::clamp((sums.n * sums.xy - sums.x * sums.y) / spread, 0.0, most);
     }
     pool.decode_none_held = std::max(0.0, pool.decode - pool.decode_slope * sums.x / sums.n);
+    if (prefill_learnt && sums.y > 0) pool.answer_weight = sums.prefill_seconds / sums.y;
   }
   pool.held = sums.held / std::max(sums.candidates, 1.0);
   if (sums.held > 0) pool.decoding_per_held = sums.decoding / sums.held;
@@ -173,9 +175,18 @@ double charged_tokens(const Pool& pool, double uncached) {
   return uncached - (1 - share) * copied;
 }
 
+// The sum of an endpoint's times per output token, as the pool's line has it.
+inline double expected_answers(const Pool& pool, const Pace& pace) {
+  return pool.decode_none_held * pace.decodes.load(relaxed) + pool.decode_slope * pace.decode_x.load(relaxed);
+}
+
+// By prefills and answers together: prefills alone make an endpoint look slow that was given longer prompts, answers
+// alone one where they were stalled more often. What both say is its speed.
 inline double slowness(const Pool& pool, const Pace& pace) {
-  const double expected = pool.prefill * pace.prefill_tokens.load(relaxed) + pool.each * pace.prefills.load(relaxed);
-  const double factor = (pace.prefill_seconds.load(relaxed) + own_weight_seconds) / (expected + own_weight_seconds);
+  const double seen = pace.prefill_seconds.load(relaxed) + pool.answer_weight * pace.decode_y.load(relaxed);
+  const double expected = pool.prefill * pace.prefill_tokens.load(relaxed) + pool.each * pace.prefills.load(relaxed) +
+                          pool.answer_weight * expected_answers(pool, pace);
+  const double factor = (seen + own_weight_seconds) / (expected + own_weight_seconds);
   return std::clamp(factor, 1 / own_factor_max, own_factor_max);
 }
 
@@ -262,8 +273,8 @@ Terms terms_of(const Inputs& in, const Candidate& candidate, const Pool& pool, c
   terms.foreign = foreign_waiting * mean;
   terms.prefill = each + (1 + options.later_weight) * charged * token;
   terms.stall = pool.stall * charged * token * decoding;
-  terms.decode =
-      options.decode_weight * pool.output * pool.decode_slope * load.kv_tokens + request_seconds * load.requests;
+  terms.decode = options.decode_weight * pool.output * pool.decode_slope * factor * load.kv_tokens +
+                 request_seconds * load.requests;
   terms.room = room_price(metrics, scraped, load, pool, uncached, options.kv_reserve);
   return terms;
 }
@@ -280,10 +291,9 @@ double pace_of(const Inputs& in, const Candidate& candidate, const Pool& pool) {
   const endpoints::EndpointState& state = *candidate.endpoint->state;
   if (pool.decode_none_held <= 0 && pool.decode_slope <= 0) return 0;
   const double own = own_weight_answers * pool.decode;
-  const double expected =
-      pool.decode_none_held * state.pace.decodes.load(relaxed) + pool.decode_slope * state.pace.decode_x.load(relaxed);
   const double factor =
-      std::clamp((state.pace.decode_y.load(relaxed) + own) / (expected + own), 1 / own_factor_max, own_factor_max);
+      std::clamp((state.pace.decode_y.load(relaxed) + own) / (expected_answers(pool, state.pace) + own),
+                 1 / own_factor_max, own_factor_max);
   const double held = count(state.load.kv_tokens) + in.features.prompt_tokens + pool.output;
   return factor * (pool.decode_none_held + pool.decode_slope * held);
 }

@@ -3,6 +3,8 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
+
 #include "src/routing/pace.h"
 #include "tests/unit/routing/pool_builder.h"
 
@@ -230,6 +232,47 @@ TEST_CASE("an endpoint that computes more slowly costs more, within bounds") {
   bench.builder.state(0).pace.prefill_seconds = 5000;
   bench.matched = {80, 0};
   CHECK(bench.scores()[0] == 1);
+}
+
+TEST_CASE("an endpoint that answers more slowly costs more, where it prefills no faster than the others") {
+  Bench bench(2);
+  bench.teach();
+  bench.builder.state(0).pace.decode_y = 1.5;
+  CHECK(bench.scores() == std::vector<double>{0, 1});
+  // Its first tokens came the sooner: it had longer answers, or more stalls, but it is no slower.
+  bench.builder.state(0).pace.prefill_seconds = 30;
+  CHECK(bench.scores()[0] == 1);
+}
+
+TEST_CASE("what a slower endpoint holds costs as much more as it is slower") {
+  Bench bench(2);
+  for (size_t i = 0; i < 2; ++i) {
+    endpoints::Pace& pace = bench.builder.state(i).pace;
+    const double slower = i == 0 ? 1.2 : 0.8;
+    measured_prefills(bench.builder.state(i), 1000, 1000, slower);
+    // Answers of 100 tokens: 10 ms for each token of them, and 10 ms more for each 10,000 tokens held.
+    pace.answers = pace.decodes = 1000;
+    pace.output_tokens = 100'000;
+    for (const double held : {10'000., 30'000.}) {
+      const double seconds = slower * (0.01 + 1e-6 * held);
+      pace.decode_x = pace.decode_x + 500 * held;
+      pace.decode_xx = pace.decode_xx + 500 * held * held;
+      pace.decode_y = pace.decode_y + 500 * seconds;
+      pace.decode_xy = pace.decode_xy + 500 * held * seconds;
+    }
+    bench.load(i).kv_tokens = 20'000;
+  }
+  std::vector<Candidate> candidates;
+  for (const auto& view : bench.builder.pool.endpoints) candidates.push_back({&view});
+  const ExpectedCostScorer scorer;
+  std::vector<double> terms(2 * scorer.term_names().size());
+  scorer.terms({bench.features, at_ms(1), bench.random}, candidates, terms);
+  const auto at = std::ranges::find(scorer.term_names(), "decode_s");
+  REQUIRE(at != scorer.term_names().end());
+  const auto i = static_cast<size_t>(at - scorer.term_names().begin());
+  // A tenth of 100 tokens' 20 ms.
+  CHECK(terms[i] == doctest::Approx(0.2 * 1.2).epsilon(0.01));
+  CHECK(terms[terms.size() / 2 + i] == doctest::Approx(0.2 * 0.8).epsilon(0.01));
 }
 
 TEST_CASE("before anything is learnt, too, a queue costs as much as the prefill that it saves") {
