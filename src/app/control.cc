@@ -476,6 +476,7 @@ observability::ExportInput Control::gather() const {
   input.problems = input.cluster.has_value() ? std::move(input.cluster->problems) : sources_->problems();
   input.metrics_stale_after = metrics_stale_after(options_);
   input.flow = &flow_stats_;
+  input.programs = hold_.programs();
   input.detector = flow_options(options_).detector;
   input.memory = &budget_;
   input.prefix_index_size = index_.size();

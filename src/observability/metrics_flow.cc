@@ -85,6 +85,41 @@ void add_evictions(Families& families, const FlowStats& stats) {
   });
 }
 
+// How equal the values are: 1 when all are, 1 / n when one of n has everything (R. Jain).
+double fairness_of(const std::map<std::string, double>& values) {
+  double sum = 0, squares = 0;
+  for (const auto& [id, value] : values) {
+    sum += value;
+    squares += value * value;
+  }
+  return squares > 0 ? sum * sum / (static_cast<double>(values.size()) * squares) : 1;
+}
+
+// Of the programs that ever had to wait, as long as each has a label of its own.
+void add_programs(Families& families, const FlowStats& stats, const admission::Programs& programs, Instant now) {
+  std::map<std::string, HistogramSum> waited;
+  stats.each([&](const FlowStats::Series& series) {
+    waited[series.fairness_id].add(series.waited[static_cast<size_t>(HoldOutcome::dispatched)]);
+  });
+  std::map<std::string, double> means;
+  auto service = families.gauge("llm_d_epp_program_aware_attained_service_tokens",
+                                "[ALPHA] Tokens that the program has had, faded; of those that ever had to wait.");
+  for (const auto& [id, sum] : waited) {
+    const auto times = sum.to_metric();
+    if (times.sample_count > 0) means[id] = times.sample_sum / static_cast<double>(times.sample_count) * 1e3;
+    if (id != "other") service.add(programs.service(admission::Programs::key_of(id), now), {{"program_id", id}});
+  }
+  auto wait =
+      families.gauge("llm_d_epp_program_aware_avg_wait_time_milliseconds",
+                     "[ALPHA] Mean time that requests of the program have waited for room, of those that had to.");
+  for (const auto& [id, mean] : means) wait.add(mean, {{"program_id", id}});
+  if (means.empty()) return;
+  families
+      .gauge("llm_d_epp_program_aware_jains_fairness_index",
+             "[ALPHA] How equal these means of the programs are: 1 for all the same, 1 / n at worst.")
+      .add(fairness_of(means));
+}
+
 }  // namespace
 
 void add_flow_metrics(Families& families, const ExportInput& input) {
@@ -100,6 +135,7 @@ void add_flow_metrics(Families& families, const ExportInput& input) {
         .add(cycles);
     add_waiting_now(families, stats);
     add_evictions(families, stats);
+    if (input.programs != nullptr) add_programs(families, stats, *input.programs, input.now);
   }
   if (input.snapshot == nullptr) return;
   const admission::SaturationDetector detector(input.detector);

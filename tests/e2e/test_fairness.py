@@ -58,6 +58,10 @@ class Fairness(E2E):
         busy.close()
         self.assertEqual(second.read_head().status, 200)
         self.assertEqual(self.queue(), {"greedy": 2})
+        metrics, aware = self.gw.metrics(), "llm_d_epp_program_aware_"
+        self.assertGreater(metrics.value(aware + "attained_service_tokens", program_id="greedy"), 100)
+        self.assertGreater(metrics.value(aware + "avg_wait_time_milliseconds", program_id="modest"), 0)
+        self.assertEqual(metrics.value(aware + "jains_fairness_index"), 1)  # of the one that has waited and gone
         second.close()
         self.assertEqual(first[0].read_head().status, 200)
         for client in first:

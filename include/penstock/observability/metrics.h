@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "penstock/admission/programs.h"
 #include "penstock/base/memory_budget.h"
 #include "penstock/discovery/cluster.h"
 #include "penstock/discovery/directory.h"
@@ -59,7 +60,8 @@ struct ExportInput {
   std::vector<objects::Notice> problems;            // what stands against Kubernetes objects, of a cluster or in files
   std::optional<KvEventsInput> kv_events;           // nothing: they are not listened to
   const FlowStats* flow = nullptr;
-  admission::DetectorOptions detector;  // of flow control
+  const admission::Programs* programs = nullptr;  // null: no fairness policy goes by them
+  admission::DetectorOptions detector;            // of flow control
   const MemoryBudget* memory = nullptr;
   size_t prefix_index_size = 0, prefix_index_entries = 0;
   size_t prefix_index_bytes = 0, prefix_index_bytes_most = 0;  // with that of KV events

@@ -145,6 +145,7 @@ class HoldQueue {
   // What programs have had; null: no band of the options that this was made with goes by it. Any thread, without the
   // lock.
   admission::Programs* programs() { return programs_ ? &*programs_ : nullptr; }
+  const admission::Programs* programs() const { return programs_ ? &*programs_ : nullptr; }
 
  private:
   struct Queue {

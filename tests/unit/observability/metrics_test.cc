@@ -1,5 +1,6 @@
 #include "penstock/observability/metrics.h"
 
+#include <cmath>
 #include <map>
 #include <set>
 
@@ -153,6 +154,36 @@ TEST_CASE("each metric of the Endpoint Picker is there under its newer name, too
   CHECK(line_of(page, "llm_d_epp_flow_control_pool_saturation{").contains(R"(stage="effective")"));
   CHECK(line_of(page, "llm_d_epp_prefix_indexer_size{") ==
         R"(llm_d_epp_prefix_indexer_size{plugin_type="approx-prefix-cache-producer"} 1234)");
+}
+
+TEST_CASE("programs are there with the fairness policy that goes by them: how long they waited, and what they had") {
+  Gateway gateway;
+  gateway.live();
+  CHECK_FALSE(page_of(gateway).contains("program_aware"));
+  admission::Programs programs({});
+  gateway.input.programs = &programs;
+  const auto wait = [&](std::string_view id, int ms, proxy::HoldOutcome outcome) {
+    const proxy::HeldLabels labels{.fairness_id = id, .pool = "default", .model = "m", .target_model = "m"};
+    gateway.flow.offered(labels, 1, true, {});
+    gateway.flow.left(labels, 1, outcome, milliseconds(ms));
+  };
+  wait("b", 200, proxy::HoldOutcome::dispatched);
+  wait("b", 400, proxy::HoldOutcome::dispatched);
+  wait("b", 90'000, proxy::HoldOutcome::evicted_ttl);
+  wait("c", 90'000, proxy::HoldOutcome::evicted_ttl);
+  const Instant now = gateway.input.now;
+  programs.finished(programs.started(admission::Programs::key_of("b"), now), 1000, now);
+  const std::string page = page_of(gateway);
+  const auto value = [&](const std::string& series) {
+    const std::string line = line_of(page, "llm_d_epp_program_aware_" + series);
+    return line.empty() ? "none" : line.substr(line.rfind(' ') + 1);
+  };
+  CHECK(std::abs(std::stod(value("avg_wait_time_milliseconds{program_id=\"b\"}")) - 300) < 1e-6);
+  CHECK(value("avg_wait_time_milliseconds{program_id=\"c\"}") == "none");
+  CHECK(value("attained_service_tokens{program_id=\"b\"}") == "1000");
+  CHECK(value("attained_service_tokens{program_id=\"c\"}") == "0");
+  // Who waited at first did so for 700 ms: (300 + 700)^2 / (2 * (300^2 + 700^2)).
+  CHECK(std::abs(std::stod(value("jains_fairness_index ")) - 1e6 / 1.16e6) < 1e-6);
 }
 
 TEST_CASE("ready pods follow the snapshot at once, and averages leave out what is not ready, unknown or stale") {
