@@ -52,12 +52,14 @@ double kv_fullness(const EndpointView& endpoint, const Demand& demand, bool know
 
 // Whether the engine has more than it works on, by its own word: it said so when it was last asked, or was sent more
 // since than it was at work on then, which it may not have begun. Prefill that we believe to be before a request proves
-// no queue: an engine that computes prompts side by side, or takes the same time for each, has none.
+// no queue: an engine that computes prompts side by side, or takes the same time for each, has none. What does not
+// stream may be long past its prefill, so it is no sign of such an engine.
 bool queues(const EndpointView& endpoint) {
   if (endpoint.metrics.waiting >= 1) return true;
   const endpoints::LoadCounters& load = endpoint.state->load;
   const int64_t requests = load.requests.load(std::memory_order_relaxed);
-  const int64_t in_prefill = requests - load.decoding.load(std::memory_order_relaxed);
+  const int64_t in_prefill =
+      requests - load.decoding.load(std::memory_order_relaxed) - load.unseen.load(std::memory_order_relaxed);
   const int64_t sent = requests - endpoint.metrics.requests_at_scrape;
   return sent >= std::max<int64_t>(in_prefill - sent, 1);
 }

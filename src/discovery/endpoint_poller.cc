@@ -194,6 +194,7 @@ void EndpointPoller::start(Task task, const std::string& path) {
   body_.clear();
   scanner_.reset();
   requests_at_start_ = view_.state->load.requests.load(std::memory_order_relaxed);
+  decoding_at_start_ = view_.state->load.decoding.load(std::memory_order_relaxed);
   request_.clear();
   http::HeadWriter head(request_);
   head.request_line("GET", path);
@@ -269,18 +270,29 @@ void EndpointPoller::on_response_failed(upstream::Failure failure, bool received
 void EndpointPoller::metrics_done() {
   ++status_.scrapes;
   probed_ = true;
-  if (status_code_ != 200 || !scanner_.finish(view_.metrics)) {
+  const Signals found = status_code_ == 200 ? scanner_.finish(view_.metrics) : Signals{};
+  if (!found) {
     ++status_.scrape_errors;
     return;
   }
   const Instant now = directory_.loop_.now();
   view_.metrics.known = true;
   view_.metrics.scraped_at = now;
-  view_.metrics.requests_at_scrape = requests_at_start_;
+  view_.metrics.requests_at_scrape = requests_at_start_ - not_counted(found);
   status_.last_success = now;
   status_.ever = true;
   failures_in_a_row_ = 0;
   directory_.changed(/*at_once=*/false);
+}
+
+// How many of the requests that we had there when the scrape began are missing in what the engine counts. Engines count
+// once in a step, and a step of prefill takes long: what came during it is as unknown to them as what is sent later. A
+// request with a first token is not missing: it was counted, and may be over while its answer is still on its way.
+int64_t EndpointPoller::not_counted(const Signals& found) const {
+  if (!found.waiting || !found.running) return 0;
+  const int64_t in_prefill = std::max<int64_t>(requests_at_start_ - decoding_at_start_, 0);
+  const double missing = static_cast<double>(requests_at_start_) - view_.metrics.waiting - view_.metrics.running;
+  return missing > 0 ? static_cast<int64_t>(std::min(missing, static_cast<double>(in_prefill))) : 0;
 }
 
 void EndpointPoller::models_done() {

@@ -50,6 +50,7 @@ class EndpointPoller final : public upstream::ResponseSink {
   void on_deadline();
 
   void metrics_done();
+  int64_t not_counted(const Signals& found) const;
   void models_done();
   void alive();
   // `certain`: one such probe is enough. `reason` is for the log: why the probe failed.
@@ -79,7 +80,7 @@ class EndpointPoller final : public upstream::ResponseSink {
   bool retried_ = false;  // after a reuse race
   uint16_t status_code_ = 0;
   std::string request_, body_;
-  int64_t requests_at_start_ = 0;
+  int64_t requests_at_start_ = 0, decoding_at_start_ = 0;  // ours there when the task began
   Instant next_metrics_{}, next_health_{}, next_models_{};
   uint32_t failures_in_a_row_ = 0;
   bool probed_ = false;

@@ -108,6 +108,18 @@ TEST_CASE("late binding: prefill that the engine works on side by side is no que
   CHECK(room());
 }
 
+TEST_CASE("late binding: requests that do not stream are no sign of prefill side by side") {
+  PoolBuilder builder(1);
+  const SaturationDetector detector(options(Detector::late_binding));
+  std::vector<routing::Reservation> begun;
+  for (int i = 0; i < 8; ++i) begun.push_back(reserve(builder, 0, 100, /*streaming=*/false));  // decoding for long
+  begun.push_back(reserve(builder, 0, 100'000));
+  builder.view(0).metrics.requests_at_scrape = 9;
+  CHECK(detector.room(builder.pool, {}, now).requests == 1);
+  auto next = reserve(builder, 0, 100'000);
+  CHECK(detector.room(builder.pool, {}, now).requests == 0);
+}
+
 TEST_CASE("late binding: requests of other gateways that wait in the engine count, idle engines never") {
   PoolBuilder builder(1);
   const SaturationDetector detector(options(Detector::late_binding));

@@ -34,7 +34,7 @@ struct ModelServer {
     const std::string path = text.substr(4, text.find(' ', 4) - 4);
     ++asked[path];
     std::string body;
-    if (path == "/metrics") body = "vllm:num_requests_waiting 3\n";
+    if (path == "/metrics") body = metrics;
     if (path == "/v1/models") body = R"({"object":"list","data":[{"id":"m"}]})";
     peer.send(std::string("HTTP/1.1 ") + (healthy ? "200 OK" : "503 Service Unavailable") +
               "\r\ncontent-length: " + std::to_string(body.size()) + "\r\n\r\n" + body);
@@ -53,6 +53,7 @@ struct ModelServer {
   SimNetwork& network;
   SimServer server;
   std::map<std::string, size_t> asked;
+  std::string metrics = "vllm:num_requests_waiting 3\n";
   bool healthy = true;
   bool trickles = false;  // answers a byte at a time, without end
 };
@@ -239,6 +240,31 @@ TEST_CASE("an endpoint with requests is silent while no probe is answered, not w
   b.run(seconds(4));
   CHECK(b.events.silent.size() == said);  // it answers, whatever Kubernetes says
   requests = 0;
+}
+
+TEST_CASE("requests that the engine has not counted yet are as good as sent after the scrape") {
+  Bench b;
+  ModelServer server(b.network, 1);
+  b.set({Bench::pool("p", {b.spec("a", 1)})});
+  b.run(milliseconds(100));
+  endpoints::LoadCounters& load = b.view(0).state->load;
+  load.requests = 10;
+  load.decoding = 3;
+  const auto scraped = [&](const std::string& metrics) {
+    server.metrics = metrics;
+    b.run(seconds(2));
+    return b.view(0).metrics.requests_at_scrape;
+  };
+  // It is in a long step that began with four.
+  CHECK(scraped("vllm:num_requests_waiting 0\nvllm:num_requests_running 4\n") == 4);
+  CHECK(b.view(0).waiting_now() == 6);
+  // Those with a first token were counted: they are over, and their answers are on their way.
+  load.decoding = 8;
+  CHECK(scraped("vllm:num_requests_waiting 0\nvllm:num_requests_running 4\n") == 8);
+  CHECK(scraped("vllm:num_requests_waiting 3\nvllm:num_requests_running 20\n") == 10);  // others have some, too
+  CHECK(scraped("vllm:num_requests_waiting 3\n") == 10);                                // not known how many run
+  load.requests = 0;
+  load.decoding = 0;
 }
 
 TEST_CASE("an endpoint that answered with errors is silent after as many probes as any other") {
