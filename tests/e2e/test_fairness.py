@@ -50,8 +50,10 @@ class Fairness(E2E):
         self.serve([modest], 5)
         busy = self.begin([])
         busy.read_head()
-        first = [self.begin([greedy]) for _ in range(2)]
-        self.wait_held(2)
+        first = []
+        for count in (1, 2):  # one after the other: they may come to two shards
+            first.append(self.begin([greedy]))
+            self.wait_held(count)
         second = self.begin([modest])
         self.wait_held(3)
         self.assertEqual(self.queue(), {"greedy": 2, "modest": 1})
