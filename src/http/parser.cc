@@ -18,6 +18,17 @@ namespace penstock::http {
 namespace {
 constexpr uint8_t kEmptyLinesMax = 4;  // before a request line: RFC 9112, section 2.2
 constexpr uint8_t kInterimMax = 16;    // 1xx heads before the final one
+
+// The section without the fields that end at this hop (RFC 9110, section 7.6.1).
+std::string trailers_to_relay(const Head& head, std::string_view section) {
+  std::string out;
+  while (!section.empty()) {
+    const std::string_view line = section.substr(0, section.find('\n') + 1), name = line.substr(0, line.find(':'));
+    if (!is_hop_by_hop(head, {.name = name, .value = {}, .field = field_of(name)})) out += line;
+    section.remove_prefix(line.size());
+  }
+  return out;
+}
 }  // namespace
 
 const char* to_string(ParseError error) {
@@ -56,6 +67,10 @@ struct Parser::State {
   bool choose_body(const Head& head);
   size_t take_length(std::string_view bytes);
   size_t take_chunks(std::string_view bytes);
+  // Of the trailer section that these bytes go on with, or begin.
+  bool has_fields(std::string_view bytes) const {
+    return (message->trailers.empty() ? bytes : std::string_view(message->trailers)).front() != '\r';
+  }
   size_t take_trailers(std::string_view bytes);
   void end_message();
   void fail(ParseError reason);
@@ -92,7 +107,8 @@ Parser::FeedResult Parser::feed(std::string_view bytes) {
   using Phase = State::Phase;
   State& s = *state_;
   s.stop = false;
-  size_t used = 0, head = 0;
+  size_t used = 0, head = 0, trailers = 0;
+  bool with_fields = false;
   while (!s.stop) {
     const std::string_view rest = bytes.substr(used);
     if (s.phase == Phase::ending) {
@@ -120,14 +136,16 @@ Parser::FeedResult Parser::feed(std::string_view bytes) {
         used += s.take_chunks(rest);
         break;
       case Phase::trailers:
-        used += s.take_trailers(rest);
+        with_fields = s.has_fields(rest);
+        trailers = s.take_trailers(rest);
+        used += trailers;
         break;
       case Phase::ending:
       case Phase::failed:
         break;
     }
   }
-  return {used, s.error, head};
+  return {used, s.error, head, with_fields ? trailers : 0};
 }
 
 // Between messages. Leaves the phase when the first byte of a head is there.
@@ -262,6 +280,8 @@ size_t Parser::State::take_trailers(std::string_view bytes) {
     fail(message->guard.error());
   } else if (!message->builder.body(message->trailers, {.last = true})) {
     fail(ParseError::malformed);
+  } else if (kind == Kind::response && message->trailers.front() != '\r') {
+    events.on_trailers(trailers_to_relay(message->builder.head(), message->trailers));
   }
   return phase == Phase::failed ? 0 : taken.consumed;
 }

@@ -37,6 +37,7 @@ void Connection::begin(const Request& request, ResponseSink& sink, bool reused) 
   reused_ = reused;
   received_ = head_ended_ = message_ended_ = keep_alive_ = send_blocked_ = send_broken_ = false;
   sent_piece_ = sent_in_piece_ = 0;
+  trailers_.clear();
   head_deadline_ = {};
   codec_.parser.expect_response_to(request.method);
   // The sink hears of nothing before the next turn: its caller holds the handle then.
@@ -134,9 +135,10 @@ void Connection::on_bytes(std::span<char> bytes) {
 void Connection::receive(std::string_view bytes) {
   while (!bytes.empty() && phase_ == Phase::exchange) {
     const auto fed = codec_.parser.feed(bytes);
-    const std::string_view raw = bytes.substr(fed.head_bytes, fed.consumed - fed.head_bytes);
+    const std::string_view raw = bytes.substr(fed.head_bytes, fed.consumed - fed.head_bytes - fed.trailer_bytes);
     bytes.remove_prefix(fed.consumed);
     if (!raw.empty() && phase_ == Phase::exchange) sink_->on_response_raw(raw);
+    if (!trailers_.empty() && phase_ == Phase::exchange) sink_->on_response_raw(trailers_);
     if (phase_ != Phase::exchange) return;
     if (fed.error != http::ParseError::none) return fail(Failure::bad_response);
     if (message_ended_) {
@@ -153,11 +155,17 @@ void Connection::Codec::on_head(http::Head& head) {
   owner.head_ended_ = true;
   owner.head_deadline_ = {};
   owner.sink_->on_response_head(head);
-  if (owner.phase_ == Phase::exchange && head.chunked) owner.codec_.parser.drop_head();  // mostly a stream
+  if (owner.phase_ != Phase::exchange) return;
+  // Mostly a stream. Where Connection lists fields, they are still to be looked for in the trailers.
+  if (head.chunked && !head.connection_names_fields()) owner.codec_.parser.drop_head();
 }
 
 void Connection::Codec::on_body(std::string_view bytes) {
   if (owner.phase_ == Phase::exchange) owner.sink_->on_response_data(bytes);
+}
+
+void Connection::Codec::on_trailers(std::string_view section) {
+  owner.trailers_ = section;
 }
 
 void Connection::Codec::on_message_end(bool keep_alive) {

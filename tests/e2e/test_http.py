@@ -256,6 +256,31 @@ class Answers(WithEndpoint):
         self.assertEqual((answer.raw, answer.trailers), (body, [("X-Checksum", "42")]))
         self.assertEqual(client.request("GET", "/").body, b"hello")
 
+    def test_trailers_of_an_answer_that_end_at_this_hop_go_no_further(self):
+        hop = b"Connection: close\r\nkeep-alive: x\r\nTE: x\r\nTrailer: x\r\nUpgrade: x\r\nProxy-Authenticate: x\r\nMine: 1\r\n"
+        body = b"5\r\nhello\r\n0\r\nX-Checksum: 42\r\n" + hop + b"X-Last: 1\r\n\r\n"
+        head = b"HTTP/1.1 200 OK\r\nconnection: mine\r\ntransfer-encoding: chunked\r\n\r\n"
+        for cut in (0, 1, 40, len(body) - 1):
+
+            def script(_, sock, cut=cut):
+                sock.sendall(head + body[: len(body) - cut])
+                sock.sendall(body[len(body) - cut :])
+                return True
+
+            self.endpoint.script = script
+            client = self.connect()
+            for _ in range(2):  # the connection goes on
+                answer = client.request("GET", "/")
+                self.assertEqual(answer.body, b"hello")
+                self.assertEqual(answer.trailers, [("X-Checksum", "42"), ("X-Last", "1")])
+
+    def test_trailers_of_an_answer_that_speak_of_framing_break_it(self):
+        for line in (b"Content-Length: 5", b"transfer-encoding: chunked", b"Host: a"):
+            self.serve(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX: y\r\n" + line + b"\r\n\r\n")
+            with self.assertRaises(harness.ConnectionEnded) as caught:
+                self.connect().request("GET", "/")
+            self.assertNotIn(b"X: y", caught.exception.response.raw)
+
     def test_an_answer_may_come_byte_by_byte(self):
         def script(_, sock):
             for byte in b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n" + chunked("drop", "by drop"):

@@ -86,6 +86,8 @@ class Head {
   bool has(Field field) const;
   // True when the Connection header lists this name (such fields are hop-by-hop).
   bool named_by_connection(std::string_view name) const;
+  // It may list others than `close` and `keep-alive`.
+  bool connection_names_fields() const { return connection_names_fields_; }
   // The lines of headers() [first, last), each with its line end, as received.
   std::string_view lines(size_t first, size_t last) const;
   size_t bytes() const { return storage_.size(); }  // size of the head on the wire, roughly

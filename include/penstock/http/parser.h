@@ -43,6 +43,9 @@ class ParserEvents {
   virtual void on_head(Head& head) = 0;
   // A piece of decoded body (chunk framing removed), a view into the bytes being fed.
   virtual void on_body(std::string_view bytes) = 0;
+  // Of a response: its trailer section, up to the empty line, without the fields that end at this hop. Only of one that
+  // has fields, whole, before on_message_end. Valid during the call.
+  virtual void on_trailers(std::string_view /*section*/) {}
   // The message is complete (trailers included). `keep_alive`: the framing allows another message.
   virtual void on_message_end(bool keep_alive) = 0;
 
@@ -58,7 +61,8 @@ class Parser {
     // refused is not among them: whoever passes the raw bytes on never passes on those.
     size_t consumed;
     ParseError error;
-    size_t head_bytes = 0;  // of `consumed`, those that were head (interim ones, too): behind them comes raw body
+    size_t head_bytes = 0;     // of `consumed`, those that were head (interim ones, too): behind them comes raw body
+    size_t trailer_bytes = 0;  // and the last ones, which are of a trailer section for on_trailers()
   };
   // Chunked bodies: everything fed so far ends exactly behind the head or a whole chunk; nothing of the next is seen.
   bool between_chunks() const;

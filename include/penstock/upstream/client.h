@@ -8,6 +8,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <string_view>
 #include <unordered_map>
 
@@ -57,8 +58,8 @@ class ResponseSink {
   virtual void on_connected() {}                                // a connection is there: the request is being sent
   virtual void on_response_head(http::Head& head) = 0;          // valid during the call
   virtual void on_response_data(std::string_view decoded) = 0;  // body without chunk framing
-  virtual void on_response_raw(
-      std::string_view raw) = 0;  // the same bytes as on the wire, framing and trailers included
+  // The same bytes as on the wire, framing included, and trailers but for those that end at this hop.
+  virtual void on_response_raw(std::string_view raw) = 0;
   virtual void on_response_end() = 0;
   // `received`: bytes of this answer had arrived. `reused`: the connection came from the pool, so that nothing received
   // means, most likely, that the endpoint closed it while it was idle.
@@ -98,6 +99,7 @@ class Connection final : public net::SocketEvents,
     explicit Codec(Connection& owner);
     void on_head(http::Head& head) override;
     void on_body(std::string_view bytes) override;
+    void on_trailers(std::string_view section) override;
     void on_message_end(bool keep_alive) override;
     Connection& owner;
     http::Parser parser;
@@ -141,6 +143,7 @@ class Connection final : public net::SocketEvents,
   bool awaits_descriptor_ = false;  // for the one attempt more at connecting
   bool head_ended_ = false, message_ended_ = false, keep_alive_ = false, cut_between_chunks_ = false;
   bool acks_delayed_ = false;
+  std::string trailers_;  // of the answer, as they may be relayed; mostly ""
 };
 
 struct ClientOptions {

@@ -28,7 +28,8 @@ struct Recorder final : ParserEvents {
     log += keep_alive ? "end " : "end-close ";
     if (in_end) in_end();
   }
-  std::string log, body, target;
+  void on_trailers(std::string_view section) override { trailers += section; }
+  std::string log, body, target, trailers;
   std::function<void()> in_head, in_body, in_end;
   Parser parser;
 };
@@ -158,6 +159,41 @@ TEST_CASE("feed tells the head from the raw body") {
   fed = r.parser.feed("\nab");
   CHECK(fed.head_bytes == 0);
   CHECK(fed.consumed == 3);
+}
+
+TEST_CASE("the trailers of a response come by themselves, without those that end at this hop") {
+  const std::string head =
+      "HTTP/1.1 200 OK\r\nConnection: x-hop, close\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n";
+  const std::string sent =
+      "X-Sum: 42\r\nCONNECTION: close\r\nKeep-Alive: timeout=5\r\nTE: trailers\r\nTrailer: a\r\nUpgrade: h2c\r\n"
+      "Proxy-Connection: close\r\nProxy-Authenticate: x\r\nProxy-Authorization: x\r\nX-Hop: 1\r\nX-Other:2\r\n\r\n";
+  const std::string fit = "X-Sum: 42\r\nX-Other:2\r\n\r\n";
+  for (size_t cut = 0; cut <= sent.size(); ++cut) {
+    CAPTURE(cut);
+    Recorder r(Parser::Kind::response);
+    const std::string first = head + sent.substr(0, cut), second = sent.substr(cut) + "HTTP/1.1 200 OK";
+    auto fed = r.parser.feed(first);
+    CHECK(fed.consumed - fed.trailer_bytes == head.size());
+    if (cut < sent.size()) {
+      CHECK(r.trailers.empty());
+      fed = r.parser.feed(second);
+      CHECK(fed.trailer_bytes == sent.size() - cut);
+      CHECK(fed.consumed == fed.trailer_bytes);
+    }
+    CHECK(r.trailers == fit);
+    CHECK(r.log == "head body end-close ");
+  }
+}
+
+TEST_CASE("an empty trailer section is part of the raw body") {
+  const std::string head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n";
+  for (const size_t cut : {0, 1, 2}) {
+    Recorder r(Parser::Kind::response);
+    CHECK(r.parser.feed(head + std::string("\r\n").substr(0, cut)).trailer_bytes == 0);
+    if (cut < 2) CHECK(r.parser.feed(std::string("\r\n").substr(cut)).trailer_bytes == 0);
+    CHECK(r.log == "head end ");
+    CHECK(r.trailers.empty());
+  }
 }
 
 TEST_CASE("refused framing of a body is not among the consumed bytes") {
