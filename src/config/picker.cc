@@ -40,7 +40,8 @@ class Document {
       return at == found.end() ? YAML::Node(YAML::NodeType::Undefined) : at->second;
     };
     read_identity(section("apiVersion"), section("kind"), whole_file);
-    const DeclaredPlugins plugins = read_plugins(in_, section("plugins"));
+    DeclaredPlugins plugins = read_plugins(in_, section("plugins"));
+    read_label_attributes(in_, plugins);
     for (const DeclaredPlugin& plugin : plugins) {
       out.plugins.push_back({plugin.spec.name, plugin.spec.info->type, in_.line_of(plugin.node), plugin.key});
     }

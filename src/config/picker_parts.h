@@ -30,6 +30,9 @@ routing::SchedulingSpec read_scheduling(PickerReader& in, const YAML::Node& prof
 // The gauges that core-metrics-extractor names; checks what endpoint-attribute plugins say against them.
 std::vector<routing::CustomMetric> read_custom_metrics(PickerReader& in, const DeclaredPlugins& plugins);
 
+// The labels of pods that label-producer names: tells each endpoint-attribute-weight-scorer which label is its.
+void read_label_attributes(PickerReader& in, DeclaredPlugins& plugins);
+
 // `flowControl` and `saturationDetector` (either may be undefined), over what picker_flow() presumes.
 admission::FlowOptions picker_flow();
 void read_flow_control(PickerReader& in, const YAML::Node& section, const DeclaredPlugins& plugins,

@@ -150,6 +150,9 @@ class PluginReader {
       case ParameterType::caps:
         read = read_caps(value, key, parameter);
         break;
+      case ParameterType::weights:
+        read = read_weights(value, key, parameter);
+        break;
       case ParameterType::on:
       case ParameterType::off:
         return read_fixed(parameter, value, key);
@@ -222,6 +225,22 @@ class PluginReader {
       if (in_.read_number(most, item_key + ".maxValue", false, 0, limit, &number)) out.emplace_back(metric, number);
     });
     if (list.IsSequence() && list.size() == 0) in_.problem(list, key, "is empty; expected conditions");
+    return out;
+  }
+
+  routing::Caps read_weights(const YAML::Node& map, const std::string& key, const ParameterInfo& info) {
+    routing::Caps out;
+    if (!map.IsMap() || map.size() == 0) {
+      in_.problem(map, key, "is no map; expected values of the attribute with a weight for each");
+      return out;
+    }
+    for (const auto& entry : map) {
+      std::string word;
+      double weight = 0;
+      if (!in_.read_text(entry.first, key, &word)) continue;
+      if (!in_.read_number(entry.second, key + '.' + word, false, info.least, info.most, &weight)) continue;
+      out.emplace_back(std::move(word), weight);
+    }
     return out;
   }
 

@@ -83,6 +83,7 @@ constexpr Rule rules[] = {
     {"mm-embeddings-cache-scorer", no_media_known, Rule::Of::both},
     {"endpoint-attribute-filter", no_gauges, Rule::Of::left_out},
     {"endpoint-attribute-scorer", no_gauges, Rule::Of::both},
+    {"endpoint-attribute-weight-scorer", no_ranges, Rule::Of::both},
     {"lora-affinity-scorer", no_adapters},
     {"session-affinity-scorer", no_sessions},
     {"session-affinity-filter", no_sessions},

@@ -66,6 +66,23 @@ std::unique_ptr<Scorer> header_label(const PluginSpec& spec) {
   });
 }
 
+// What the pod's label says, by the weights of its values, the greatest of which is worth 1; any other value, or none,
+// is worth as much as the least.
+std::unique_ptr<Scorer> label_weight(const PluginSpec& spec) {
+  Caps weights = spec.caps("weights");
+  double most = 0, least = 1;
+  for (const auto& [value, weight] : weights) most = std::max(most, weight);
+  for (auto& [value, weight] : weights) least = std::min(least, weight /= most);
+  return each(spec, [label = spec.text("label"), weights = std::move(weights), least](const Inputs&,
+                                                                                      const Candidate& candidate) {
+    const std::string* const value = label_of(candidate, label);
+    if (value == nullptr) return least;
+    const auto found =
+        std::find_if(weights.begin(), weights.end(), [&](const auto& one) { return one.first == *value; });
+    return found == weights.end() ? least : found->second;
+  });
+}
+
 // The shorter the range that the prompt fits and the more room it leaves, the better; out of range, the nearer.
 std::unique_ptr<Scorer> context_length(const PluginSpec& spec) {
   return each(spec, [label = spec.text("label", context_length_label)](const Inputs& in, const Candidate& candidate) {
@@ -192,6 +209,7 @@ std::unique_ptr<Scorer> make_scorer(const PluginSpec& spec, const PredictionSpec
   if (type == "token-load-scorer") return token_load(spec);
   if (type == "session-affinity-scorer") return session_affinity(spec);
   if (type == "header-label-affinity-scorer") return header_label(spec);
+  if (type == "endpoint-attribute-weight-scorer") return label_weight(spec);
   if (type == "context-length-aware") return context_length(spec);
   if (type == "active-request-scorer") return std::make_unique<ActiveRequestScorer>(spec);
   if (type == "topology-affinity-scorer") return make_topology_scorer(spec);

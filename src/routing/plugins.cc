@@ -310,6 +310,13 @@ constexpr P attribute_scorer_parameters[] = {
     {"algorithm.normalization.fixedRange.min", number, -any_number, any_number},
     {"algorithm.normalization.fixedRange.max", number, -any_number, any_number},
 };
+constexpr P weight_scorer_parameters[] = {
+    {"attributeKey", text, 1, 253, {}, true}, {"producer", text, 1, 253}, {"weights", weights, 1e-6, 1e6, {}, true}};
+constexpr std::string_view label_values[] = {"string"};
+constexpr P label_producer_parameters[] = {{"label", text, 1, 317},
+                                           {"attributeKey", text, 1, 253},
+                                           {"valueType", choice, 0, 0, label_values},
+                                           {"labels", any}};
 constexpr std::string_view on_missing[] = {"Pass", "Fail"};
 constexpr std::string_view attribute_algorithms[] = {"threshold", "range", "topK", "percentile"};
 constexpr std::string_view operators[] = {"LessThan",           "LessThanOrEqual", "GreaterThan",
@@ -374,6 +381,7 @@ constexpr PluginInfo types[] = {
     {"latency-scorer", scorer, latency_parameters, {}, true},
     {"predicted-latency-scorer", scorer, predicted_latency_parameters, {}, true},
     {"endpoint-attribute-scorer", scorer, attribute_scorer_parameters},
+    {"endpoint-attribute-weight-scorer", scorer, weight_scorer_parameters},
     {"context-length-aware", scorer_and_filter, context_length_parameters},
     {"by-label", filter, by_label_parameters},
     {"by-label-selector", filter, selector_parameters},
@@ -432,6 +440,7 @@ constexpr PluginInfo types[] = {
     {"model-server-protocol-metrics", built_in, {}, scraped},
     {"models-data-source", built_in, models_parameters, "every endpoint is asked for /v1/models"},
     {"model-server-protocol-models", built_in, {}, "every endpoint is asked for /v1/models"},
+    {"label-producer", built_in, label_producer_parameters, "labels of pods are always known"},
     {"topology-extractor", built_in, place_parameters, "labels of pods are always known"},
     {"k8s-notification-source", built_in, {}, watched},
     {"endpoint-notification-source", built_in, {}, watched},

@@ -45,6 +45,7 @@ enum class ParameterType : uint8_t {
   texts,
   numbers,  // a map of whole numbers to numbers
   caps,     // a list of `metric` (one of `words`) with its `maxValue`
+  weights,  // a map of words to numbers above 0, at least one; read as Caps
   selector,
   on,   // boolean, and it is always true: false is accepted without effect, `note` says why
   off,  // likewise

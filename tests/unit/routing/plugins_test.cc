@@ -231,6 +231,17 @@ TEST_CASE("header-label-affinity-scorer: whose label says what the header asks f
   CHECK(bench.score(spec) == Scores{0, 0, 0});
 }
 
+TEST_CASE("endpoint-attribute-weight-scorer: by the weight of what the label says, else by the least of the weights") {
+  Bench bench(4);
+  bench.label(0, "gpu", "H100");
+  bench.label(1, "gpu", "L40S");
+  bench.label(2, "gpu", "A10");
+  const PluginSpec spec =
+      plugin("endpoint-attribute-weight-scorer",
+             {{"label", std::string("gpu")}, {"weights", Caps{{"L40S", 1}, {"H100", 4}, {"A100", 2}}}});
+  CHECK(bench.score(spec) == Scores{1, 0.25, 0.25, 0.25});
+}
+
 TEST_CASE("a field of the head is found by its name, whole and in any case, without the spaces around its value") {
   Features features;
   CHECK(header_of(features, "a").empty());
