@@ -25,7 +25,9 @@ Exchange::Exchange(Gateway& gateway, Context& context)
       total_deadline_(net::Timer::of<&Exchange::on_total_deadline>(this)),
       body_(context.budget, net::BodyBuffer::Use::begins),
       hold_deadline_(net::Timer::of<&Exchange::on_hold_deadline>(this)),
-      attempt_deadline_(net::Timer::of<&Exchange::on_attempt_deadline>(this)) {}
+      attempt_deadline_(net::Timer::of<&Exchange::on_attempt_deadline>(this)) {
+  static_assert(sizeof(Exchange) <= 2048, "allocators give the next size, of which every stream would pay a quarter");
+}
 
 Exchange::~Exchange() {
   PENSTOCK_ASSERT(step_ == Step::free);

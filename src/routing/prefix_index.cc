@@ -8,25 +8,10 @@
 #include <bit>
 
 #include "penstock/base/assert.h"
+#include "prefix_words.h"
 
 namespace penstock::routing {
 namespace {
-
-// A word: tag (28 bits of the block's hash) | endpoint slot (12) | stamp (24). Zero: empty.
-constexpr unsigned stamp_bits = 24;
-constexpr unsigned slot_bits = 12;
-constexpr unsigned tag_shift = stamp_bits + slot_bits;
-constexpr uint64_t stamp_mask = (uint64_t{1} << stamp_bits) - 1;
-constexpr uint64_t slot_mask = (uint64_t{1} << slot_bits) - 1;
-
-// Stamps run ahead of the endpoint's counter while a chain is being recorded, by at most this; seen from the counter
-// they count as just recorded, not as 2^24 old.
-constexpr uint64_t ahead_max = uint64_t{1} << 20;
-// All lines are swept once in this many new blocks of any one endpoint. A word dies at an age of capacity_max or less,
-// so it is erased before its stamp, cut to 24 bits, could look young again.
-constexpr unsigned sweep_period_bits = 22;
-static_assert(PrefixIndex::capacity_max + (uint64_t{1} << sweep_period_bits) + ahead_max < stamp_mask);
-static_assert(PrefixIndex::endpoint_slots_max == slot_mask + 1);
 
 constexpr size_t words_per_line = 8;
 constexpr size_t line_bytes = words_per_line * sizeof(uint64_t);
@@ -60,29 +45,6 @@ constexpr size_t prefetch_distance = 16;
 // Entries from one look at a chain to the next, and how many such looks are prefetched.
 constexpr uint32_t stride = 32;
 constexpr uint32_t strides_ahead = 12;
-
-uint64_t tag_of(uint64_t word) {
-  return word >> tag_shift;
-}
-// `difference`: of a word and another word, or the hash of a block, by exclusive or.
-bool same_tag(uint64_t difference) {
-  return difference < uint64_t{1} << tag_shift;
-}
-bool same_tag_and_slot(uint64_t difference) {
-  return difference < uint64_t{1} << stamp_bits;
-}
-uint32_t slot_of(uint64_t word) {
-  return static_cast<uint32_t>((word >> stamp_bits) & slot_mask);
-}
-uint64_t make_word(uint64_t hash, uint32_t slot, uint64_t stamp) {
-  return (hash >> tag_shift << tag_shift) | (uint64_t{slot} << stamp_bits) | (stamp & stamp_mask);
-}
-
-// Blocks the endpoint has recorded since the word was stamped.
-uint64_t age_of(uint64_t word, uint64_t counter) {
-  const uint64_t age = (counter - word) & stamp_mask;
-  return age > stamp_mask - ahead_max ? 0 : age;
-}
 
 // The blocks of a chain that have entries, counted 0, 1, 2, ... as the others never were. The last of a run of `every`
 // blocks speaks for the run: its hash is of all that stands before it.

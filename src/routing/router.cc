@@ -6,6 +6,7 @@
 
 #include "decisions.h"
 #include "expected_cost.h"
+#include "judge.h"
 #include "kv_source.h"
 #include "load_estimate.h"
 #include "penstock/base/assert.h"
@@ -20,59 +21,6 @@ using endpoints::Readiness;
 // When all are ejected, those whose ejection ends this soon after the first are considered together: a mass ejection
 // must not end with all traffic on one endpoint.
 constexpr Duration panic_window = seconds(1);
-
-enum class Excluded : uint8_t { no, not_ready, draining, other_model, tried, ejected };
-
-const char* reason(Excluded excluded) {
-  switch (excluded) {
-    case Excluded::not_ready:
-      return "not ready";
-    case Excluded::draining:
-      return "draining";
-    case Excluded::other_model:
-      return "does not serve the model";
-    case Excluded::tried:
-      return "already tried";
-    case Excluded::ejected:
-      return "ejected";
-    case Excluded::no:
-      break;
-  }
-  return "";
-}
-
-bool contains(std::span<EndpointState* const> list, const EndpointState* state) {
-  for (const EndpointState* one : list) {
-    if (one == state) return true;
-  }
-  return false;
-}
-
-// Which endpoints of a pool may be asked.
-class Judge {
- public:
-  Judge(const Features& features, const endpoints::Pool& pool, Instant now, std::span<EndpointState* const> tried)
-      : features_(features), now_(now), tried_(tried) {
-    if (pool.models_alike && !pool.endpoints.empty()) serves_ = serves(pool.endpoints.front(), features.model);
-  }
-  Excluded all(const EndpointView& view) const {
-    if (view.readiness == Readiness::not_ready) return Excluded::not_ready;
-    if (view.readiness == Readiness::draining) return Excluded::draining;
-    return usable(view);
-  }
-  // But for its readiness.
-  Excluded usable(const EndpointView& view) const {
-    if (!(serves_.has_value() ? *serves_ : serves(view, features_.model))) return Excluded::other_model;
-    if (contains(tried_, view.state)) return Excluded::tried;
-    return ejected(*view.state, now_) ? Excluded::ejected : Excluded::no;
-  }
-
- private:
-  const Features& features_;
-  Instant now_;
-  std::span<EndpointState* const> tried_;
-  std::optional<bool> serves_;  // of all of them
-};
 
 // It is not excluded after all.
 void readmit(Explanation* why, const EndpointView& view) {
