@@ -125,25 +125,26 @@ Waiter* FlowController::next(const endpoints::Pool* pool, Instant now, uint32_t 
   return nullptr;
 }
 
-// Of each band the heads of its flows are asked for, of each model one.
+// Whoever would be let go next is asked for, of each model one: another could not go before it.
 Sheddable* FlowController::to_cut(Sheddables& running, const endpoints::Pool& pool, Instant now, uint32_t on_their_way,
                                   int* for_priority) {
   if (!options_.enabled || !options_.evicts || running.empty() || !running.settled(detector_, pool, now))
     return nullptr;
-  for (const auto& [priority, band] : bands_) {
+  full_.clear();
+  for (auto& [priority, band] : bands_) {
     if (priority <= running.lowest_priority()) return nullptr;
+    if (options_.usage.kind != UsageLimit::same) full_.clear();
+    *for_priority = priority;
     const double ceiling = options_.usage.ceiling(priority, rank_of(priority));
     if (ceiling <= 0) continue;  // no room is for it
-    full_.clear();
-    for (const auto& [id, flow] : band.flows) {
-      const Waiter& head = **flow.waiters.begin();
-      if (is_full(head)) continue;
-      full_.push_back(head.demand.model);
-      Sheddable* const one = running.choose({&pool, &detector_, head.demand, priority, ceiling, on_their_way}, now);
-      if (one == nullptr) continue;
-      *for_priority = priority;
-      return one;
-    }
+    Sheddable* chosen = nullptr;
+    first_of(band, now, [&, priority = priority](const Waiter& waiter) {
+      if (is_full(waiter)) return false;
+      chosen = running.choose({&pool, &detector_, waiter.demand, priority, ceiling, on_their_way}, now);
+      if (chosen == nullptr) full_.push_back(waiter.demand.model);
+      return chosen != nullptr;
+    });
+    if (chosen != nullptr) return chosen;
   }
   return nullptr;
 }
@@ -189,23 +190,29 @@ void FlowController::weigh_some(const endpoints::Pool& pool, Instant now) {
 // The first flow, as the band's fairness orders them, whose head may go. A model whose endpoints are full holds up
 // nobody who wants another one.
 Waiter* FlowController::next_of(Band& band, const Look& look) {
-  if (band.options.fairness == Fairness::round_robin) return next_by_turns(band, look);
-  while (true) {
-    Waiter* const best = band.options.fairness == Fairness::global_strict ? best_of(band) : neediest(band, look.now);
-    if (best == nullptr || may_go(*best, look)) return best;
-  }
-}
-
-Waiter* FlowController::next_by_turns(Band& band, const Look& look) {
-  Waiter* chosen = nullptr;
-  band.turns.for_each([&](Flow& flow) {
-    if (chosen == nullptr && may_go(**flow.waiters.begin(), look)) chosen = *flow.waiters.begin();
-  });
-  if (chosen != nullptr) {
+  Waiter* const chosen = first_of(band, look.now, [&](const Waiter& waiter) { return may_go(waiter, look); });
+  if (chosen != nullptr && band.options.fairness == Fairness::round_robin) {
     chosen->flow_->unlink();
     band.turns.push_back(*chosen->flow_);
   }
   return chosen;
+}
+
+// The first head, as the band's fairness orders the flows, that is accepted. accept(waiter) has put the model of one
+// that it does not accept among those that are full.
+template <typename Accept>
+Waiter* FlowController::first_of(Band& band, Instant now, const Accept& accept) {
+  if (band.options.fairness == Fairness::round_robin) {
+    Waiter* chosen = nullptr;
+    band.turns.for_each([&](Flow& flow) {
+      if (chosen == nullptr && accept(**flow.waiters.begin())) chosen = *flow.waiters.begin();
+    });
+    return chosen;
+  }
+  while (true) {
+    Waiter* const best = band.options.fairness == Fairness::global_strict ? best_of(band) : neediest(band, now);
+    if (best == nullptr || accept(*best)) return best;
+  }
 }
 
 Waiter* FlowController::best_of(const Band& band) {

@@ -60,7 +60,7 @@ bool queues(const EndpointView& endpoint) {
   const int64_t requests = load.requests.load(std::memory_order_relaxed);
   const int64_t in_prefill =
       requests - load.decoding.load(std::memory_order_relaxed) - load.unseen.load(std::memory_order_relaxed);
-  const int64_t sent = requests - endpoint.metrics.requests_at_scrape;
+  const int64_t sent = requests - endpoint.metrics.requests_at_scrape + endpoint.metrics.not_counted_at_scrape;
   return sent >= std::max<int64_t>(in_prefill - sent, 1);
 }
 

@@ -54,12 +54,18 @@ Sheddable* Sheddables::choose(const Wanted& wanted, Instant now) {
   find_places(wanted, now);
   if (room(reliefs_).requests <= wanted.on_their_way) return nullptr;
   const auto* const nearest = wanted.detector->nearest_room(*wanted.pool, wanted.demand, now, wanted.ceiling, reliefs_);
+  // Where it waits for prefill that is before it, who is past his own leaves nothing of that.
+  for (Relief& relief : reliefs_) relief.prefill_tokens = 0;
+  const bool by_prefill = room(reliefs_).requests <= wanted.on_their_way;
+  Sheddable* first = nullptr;
   for (Sheddable* const one : all_) {
-    if (one->priority_ >= wanted.priority) return nullptr;
+    if (one->priority_ >= wanted.priority) break;
     const endpoints::EndpointState* const at = place_of(*one);
-    if (at != nullptr && (nearest == nullptr || at == nearest)) return one;
+    if (at == nullptr || (nearest != nullptr && at != nearest)) continue;
+    if (!by_prefill || one->prefill_tokens_.load(std::memory_order_relaxed) > 0) return one;
+    if (first == nullptr) first = one;
   }
-  return nullptr;
+  return first;
 }
 
 // Fills the scratch.

@@ -96,7 +96,10 @@ void EndpointPoller::begin_anew(bool slow_start) {
   failures_in_a_row_ = 0;
   next_health_ = next_models_ = next_metrics_ = {};
   if (slow_start) start_slowly();
-  if (same_process) return;
+  if (same_process) {
+    was_ready_ = true;
+    return;
+  }
   alive_ = Alive::unknown;
   view_.state->health.probe_failed.store(false, std::memory_order_relaxed);
   lose_caches();
@@ -278,7 +281,8 @@ void EndpointPoller::metrics_done() {
   const Instant now = directory_.loop_.now();
   view_.metrics.known = true;
   view_.metrics.scraped_at = now;
-  view_.metrics.requests_at_scrape = requests_at_start_ - not_counted(found);
+  view_.metrics.requests_at_scrape = requests_at_start_;
+  view_.metrics.not_counted_at_scrape = not_counted(found);
   status_.last_success = now;
   status_.ever = true;
   failures_in_a_row_ = 0;
@@ -288,6 +292,8 @@ void EndpointPoller::metrics_done() {
 // How many of the requests that we had there when the scrape began are missing in what the engine counts. Engines count
 // once in a step, and a step of prefill takes long: what came during it is as unknown to them as what is sent later. A
 // request with a first token is not missing: it was counted, and may be over while its answer is still on its way.
+// (Others than vLLM may leave out what they prefill, and a server that only decodes what another one prefills: so this
+// is no queue by itself.)
 int64_t EndpointPoller::not_counted(const Signals& found) const {
   if (!found.waiting || !found.running) return 0;
   const int64_t in_prefill = std::max<int64_t>(requests_at_start_ - decoding_at_start_, 0);

@@ -63,9 +63,9 @@ void add_waiting_now(Families& families, const FlowStats& stats) {
 
 // As llm-d names them, whose they are alone. Nobody who is cut off fails to end: there is no other outcome.
 void add_evictions(Families& families, const FlowStats& stats) {
-  auto begun =
-      families.counter("llm_d_epp_flow_control_revocations_issued_total",
-                       "[ALPHA] Running requests cut off, by the priority of the request that waited for room.");
+  auto begun = families.counter(
+      "llm_d_epp_flow_control_revocations_issued_total",
+      "[ALPHA] Running requests chosen to be cut off, by the priority of the request that waited for room.");
   stats.evictions([&](const std::string& pool, const FlowStats::Evictions& evictions) {
     for (const auto& [priority, count] : evictions.begun) {
       begun.add(static_cast<double>(count), {{"priority", std::to_string(priority)}, {"inference_pool", pool}});

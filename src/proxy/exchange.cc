@@ -418,7 +418,8 @@ void Exchange::on_response_end() {
   attempt_deadline_.cancel();
   if (!relay_end()) return;
   watch_.end();
-  const std::optional<AttemptFailure> failure = given_up();
+  std::optional<AttemptFailure> failure = given_up();
+  if (failure == AttemptFailure::server_full && !given_up_) failure = AttemptFailure::error_event;  // it had begun
   if (failure && !given_up_) {  // in the middle of it
     context_.observer.attempt_failed(*failure, false);
     if (blames_endpoint(*failure)) penalise(routing::FailureKind::soft, to_string(*failure));

@@ -1,5 +1,6 @@
-// Answers that do not go out with the framing they came with: of an endpoint that closes at the end, and those in which
-// the client's name for the model is put back, which changes their length.
+// Answers that do not go out with the framing they came with: of an endpoint that closes at the end, those in which the
+// client's name for the model is put back, which changes their length, and refusals that are read before they are
+// relayed.
 #include <charconv>
 
 #include "exchange.h"

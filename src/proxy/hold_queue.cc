@@ -112,7 +112,7 @@ void HoldQueue::ended(Running& running, Instant now) {
   static_cast<ListNode<CutTag>&>(running).unlink();
   const std::optional<Duration> took = of->second.all.remove(running, now);
   if (took.has_value() && observer_ != nullptr) observer_->evicted(of->second.pool, *took);
-  if (of->second.all.empty()) running_.erase(of);
+  if (of->second.all.empty() && !queues_.contains(running.pool_id_)) running_.erase(of);
 }
 
 Held* HoldQueue::take(HoldHome& home) {
@@ -138,7 +138,10 @@ void HoldQueue::leave(Held& held, HoldOutcome outcome, Instant now) {
 
 void HoldQueue::drop_if_empty(uint32_t pool_id) {
   const auto queue = queues_.find(pool_id);
-  if (queue->second->flow.requests() == 0 && queue->second->on_their_way == 0) queues_.erase(queue);
+  if (queue->second->flow.requests() > 0 || queue->second->on_their_way > 0) return;
+  queues_.erase(queue);
+  const auto running = running_.find(pool_id);
+  if (running != running_.end() && running->second.all.empty()) running_.erase(running);
 }
 
 void HoldQueue::close() {

@@ -68,7 +68,7 @@ struct Pool {
   double decode = decode_seconds_prior;  // seconds per output token
   double decode_slope = 0;               // seconds more for each token held
   double decode_none_held = 0;           // seconds per output token where none is held; 0: not learnt
-  double answer_weight = 0;              // of times per output token: makes all of them as much as all prefills
+  double answer_weight = 0;              // of times per output token: makes many of them as much as all prefills
   double foreign = 0;                    // of an endpoint
   double stall = 0;                      // seconds for each second of prefill and decoding sequence
   double capacity = 0;                   // tokens; 0: unknown
@@ -150,7 +150,9 @@ Pool describe(const Inputs& in, const Sums& sums, const ExpectedCostOptions& opt
       pool.decode_slope = std::clamp((sums.n * sums.xy - sums.x * sums.y) / spread, 0.0, most);
     }
     pool.decode_none_held = std::max(0.0, pool.decode - pool.decode_slope * sums.x / sums.n);
-    if (prefill_learnt && sums.y > 0) pool.answer_weight = sums.prefill_seconds / sums.y;
+    // Of few answers the times say little: they count as own_weight_answers more would.
+    const double trust = sums.n / (sums.n + own_weight_answers);
+    if (prefill_learnt && sums.y > 0) pool.answer_weight = trust * sums.prefill_seconds / sums.y;
   }
   pool.held = sums.held / std::max(sums.candidates, 1.0);
   if (sums.held > 0) pool.decoding_per_held = sums.decoding / sums.held;

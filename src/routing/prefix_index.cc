@@ -38,8 +38,9 @@ constexpr size_t end_of_lines(uint32_t group) {
   return first_line(group + 1);
 }
 
-// Blocks younger than this share of the endpoint's capacity need no new stamp.
-constexpr uint64_t young_share = 64;
+// Blocks younger than this share of the endpoint's capacity need no new stamp, up to `young_max`: in a table that is
+// full the words with the oldest stamps go first, and what else is lost of a chain is to come back soon.
+constexpr uint64_t young_share = 64, young_max = 2048;
 
 constexpr size_t prefetch_distance = 16;
 // Entries from one look at a chain to the next, and how many such looks are prefetched.
@@ -115,7 +116,7 @@ struct alignas(64) EndpointSlot {
     const uint64_t since = base.load(std::memory_order_relaxed);
     const uint64_t now = std::max(since, counter.load(std::memory_order_relaxed));
     const uint64_t most = capacity.load(std::memory_order_relaxed), span = std::min(most, now - since);
-    return {now, span, std::min(most / young_share, span)};
+    return {now, span, std::min({most / young_share, span, young_max})};
   }
 };
 

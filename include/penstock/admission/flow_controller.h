@@ -133,7 +133,8 @@ class FlowController {
   Rank rank_of(int priority) const;
   double ceiling_of(int priority, Band& band, const endpoints::Pool* pool, Instant now);
   Waiter* next_of(Band& band, const Look& look);
-  Waiter* next_by_turns(Band& band, const Look& look);
+  template <typename Accept>
+  Waiter* first_of(Band& band, Instant now, const Accept& accept);
   Waiter* best_of(const Band& band);
   Contender contender(const Flow& flow, Fairness fairness, Instant now) const;
   Waiter* neediest(const Band& band, Instant now);

@@ -85,9 +85,11 @@ struct EngineMetrics {
   std::vector<std::string> running_loras, waiting_loras;
   uint32_t max_loras = 0;
   std::vector<double> custom;  // of the metrics that a configuration names, in its order; NaN, or too short: unknown
-  // EndpointState::load.requests when the scrape was taken, without those that the engine had not counted yet: what
-  // changed since then is ours (no herding between scrapes).
+  // EndpointState::load.requests when the scrape was taken: what changed since then is ours (no herding between
+  // scrapes).
   int64_t requests_at_scrape = 0;
+  // Of these, those without a first token that are missing in what the engine counts as waiting and running.
+  int64_t not_counted_at_scrape = 0;
 };
 
 // True when the metrics are there and were scraped within `stale_after`.

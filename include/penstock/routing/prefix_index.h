@@ -58,7 +58,7 @@ class PrefixIndex {
   // The endpoint restarted or is gone: everything of it is void at once.
   void forget_endpoint(uint32_t slot);
   // The slot belongs to this incarnation of an endpoint: forgets what another incarnation left. Cheap when nothing
-  // changed; Router::decide() does it for every candidate.
+  // changed; Router::decide() does it once for each snapshot of a pool.
   void bind(uint32_t slot, uint32_t incarnation);
   // Capacity in blocks of the chain (KV blocks x engine block size / chain block size); 0: unlimited.
   void set_capacity(uint32_t slot, uint64_t blocks);

@@ -120,6 +120,17 @@ TEST_CASE("late binding: requests that do not stream are no sign of prefill side
   CHECK(detector.room(builder.pool, {}, now).requests == 0);
 }
 
+TEST_CASE("late binding: what a scrape does not count yet was sent after it") {
+  PoolBuilder builder(1);
+  const SaturationDetector detector(options(Detector::late_binding));
+  std::vector<routing::Reservation> sent;
+  for (int i = 0; i < 4; ++i) sent.push_back(reserve(builder, 0, 100'000));
+  builder.view(0).metrics.requests_at_scrape = 4;
+  CHECK(detector.room(builder.pool, {}, now).requests == 1);  // all are worked on, and nobody waits
+  builder.view(0).metrics.not_counted_at_scrape = 3;          // the engine is still in the step of the first
+  CHECK(detector.room(builder.pool, {}, now).requests == 0);
+}
+
 TEST_CASE("late binding: requests of other gateways that wait in the engine count, idle engines never") {
   PoolBuilder builder(1);
   const SaturationDetector detector(options(Detector::late_binding));

@@ -153,6 +153,11 @@ TEST_CASE("late binding: for prefill that is before it, only who is still in pre
     CHECK(bench.choose() != &near);
     CHECK(bench.choose() != nullptr);
   }
+  SUBCASE("who is past his prefill is passed over, and who does not stream") {
+    bench.runs(-9, 1, 100).prefilled();
+    bench.runs(-2, 1, 100, /*streaming=*/false);
+    CHECK(bench.choose() == &near);
+  }
   SUBCASE("not even all of them would make room on the first") {
     bench.end(near);
     bench.runs(0, 0, 3000);
@@ -272,4 +277,38 @@ TEST_CASE("it is for the highest that waits and that has a ceiling, and not when
   for (Waiter& waiter : waiters) {
     if (waiter.waiting()) flow.remove(waiter);
   }
+}
+
+TEST_CASE("nobody is cut off for who could not go before another that waits for the same model") {
+  Bench bench(1, Bench::by(Detector::late_binding));
+  endpoints::EngineMetrics& metrics = bench.builder.view(0).metrics;
+  metrics.block_size = 16;
+  metrics.kv_blocks = 1000;
+  metrics.kv_usage = 0.95;
+  metrics.running = 4;
+  Sheddable& one = bench.runs(-1, 0, 100, /*streaming=*/false);
+  for (int i = 0; i < 3; ++i) bench.runs(0, 0, 0);
+  FlowOptions options;
+  options.enabled = options.evicts = true;
+  options.detector = Bench::by(Detector::late_binding);
+  std::deque<Waiter> waiters(2);
+  waiters[0].demand.uncached_tokens = 15'000;  // more than one of them would leave
+  for (Waiter& waiter : waiters) {
+    waiter.fairness_id = &waiter == &waiters[0] ? "z" : "a";
+    waiter.deadline = Instant::max();
+  }
+  SUBCASE("of another priority") {
+    waiters[0].priority = 10;
+  }
+  SUBCASE("of the same, which is next") {}
+  int whom = 0;
+  FlowController flow(options);
+  const auto to_cut = [&] { return flow.to_cut(bench.running, bench.builder.pool, now, 0, &whom); };
+  for (Waiter& waiter : waiters) CHECK(flow.offer(waiter));
+  CHECK(flow.next(&bench.builder.pool, now, 0) == nullptr);
+  CHECK(to_cut() == nullptr);
+  flow.remove(waiters[0]);
+  CHECK(to_cut() == &one);
+  CHECK(whom == 0);
+  flow.remove(waiters[1]);
 }

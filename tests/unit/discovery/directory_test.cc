@@ -175,6 +175,22 @@ TEST_CASE("what is known of a server outlives a moment in which it is not ready,
   CHECK(b.events.lost == std::vector<std::string>{"a"});
 }
 
+TEST_CASE("the first restart of a server is seen, also of one that was alive before it was called ready") {
+  Bench b;
+  auto server = std::make_unique<ModelServer>(b.network, 1);
+  const auto say = [&](Readiness readiness) { b.set({Bench::pool("p", {b.spec("a", 1, readiness)})}); };
+  say(Readiness::not_ready);
+  b.run(seconds(5));
+  say(Readiness::ready);
+  b.run(seconds(5));
+  CHECK(b.events.lost.empty());
+  server = nullptr;
+  b.run(seconds(5));
+  server = std::make_unique<ModelServer>(b.network, 1);
+  b.run(seconds(5));
+  CHECK(b.events.lost == std::vector<std::string>{"a"});
+}
+
 TEST_CASE("a draining endpoint: told at once, not asked any more, its idle connections close, its state stays") {
   Bench b;
   ModelServer server(b.network, 1);
@@ -253,16 +269,17 @@ TEST_CASE("requests that the engine has not counted yet are as good as sent afte
   const auto scraped = [&](const std::string& metrics) {
     server.metrics = metrics;
     b.run(seconds(2));
-    return b.view(0).metrics.requests_at_scrape;
+    CHECK(b.view(0).metrics.requests_at_scrape == 10);
+    return b.view(0).metrics.not_counted_at_scrape;
   };
   // It is in a long step that began with four.
-  CHECK(scraped("vllm:num_requests_waiting 0\nvllm:num_requests_running 4\n") == 4);
-  CHECK(b.view(0).waiting_now() == 6);
+  CHECK(scraped("vllm:num_requests_waiting 0\nvllm:num_requests_running 4\n") == 6);
+  CHECK(b.view(0).waiting_now() == 0);  // by its gauges: others that leave something out would have queues else
   // Those with a first token were counted: they are over, and their answers are on their way.
   load.decoding = 8;
-  CHECK(scraped("vllm:num_requests_waiting 0\nvllm:num_requests_running 4\n") == 8);
-  CHECK(scraped("vllm:num_requests_waiting 3\nvllm:num_requests_running 20\n") == 10);  // others have some, too
-  CHECK(scraped("vllm:num_requests_waiting 3\n") == 10);                                // not known how many run
+  CHECK(scraped("vllm:num_requests_waiting 0\nvllm:num_requests_running 4\n") == 2);
+  CHECK(scraped("vllm:num_requests_waiting 3\nvllm:num_requests_running 20\n") == 0);  // others have some, too
+  CHECK(scraped("vllm:num_requests_waiting 3\n") == 0);                                // not known how many run
   load.requests = 0;
   load.decoding = 0;
 }

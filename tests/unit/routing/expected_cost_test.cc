@@ -244,6 +244,19 @@ TEST_CASE("an endpoint that answers more slowly costs more, where it prefills no
   CHECK(bench.scores()[0] == 1);
 }
 
+TEST_CASE("one slow answer does not make an endpoint slow") {
+  Bench bench(2);
+  for (size_t i = 0; i < 2; ++i) {
+    measured_prefills(bench.builder.state(i), 250, 2000, 0.2);
+    endpoints::Pace& pace = bench.builder.state(i).pace;
+    pace.answers = pace.decodes = 1;
+    pace.output_tokens = 10;
+    pace.decode_y = i == 0 ? 0.06 : 0.02;
+  }
+  bench.matched = {10, 0};  // a tenth of the prompt outweighs it
+  CHECK(bench.scores() == std::vector<double>{1, 0});
+}
+
 TEST_CASE("what a slower endpoint holds costs as much more as it is slower") {
   Bench bench(2);
   for (size_t i = 0; i < 2; ++i) {

@@ -230,6 +230,28 @@ TEST_CASE("a chain in use stays while others pass through the cache") {
   }
 }
 
+TEST_CASE("prompts that come again and again stay in a table that is full, whatever the endpoints may hold") {
+  Random random(23);
+  PrefixIndex index(1 << 15);  // their capacities are not known
+  constexpr uint32_t endpoints = 4;
+  std::vector<std::vector<Chain>> again(endpoints);
+  for (auto& chains : again) {
+    for (int i = 0; i < 10; ++i) chains.push_back(random_chain(random, 50));
+  }
+  size_t whole = 0, asked = 0;
+  for (int i = 0; i < 20'000; ++i) {
+    const uint32_t slot = static_cast<uint32_t>(random.below(endpoints));
+    const bool repeated = random.chance(0.05);
+    const Chain chain = repeated ? again[slot][random.below(10)] : random_chain(random, 16);
+    if (repeated && i > 10'000) {
+      ++asked;
+      whole += matched(index, chain, slot) == chain.size();
+    }
+    index.record(chain, slot);
+  }
+  CHECK(whole > asked * 3 / 4);
+}
+
 TEST_CASE("many endpoints may hold the same blocks") {
   Random random(11);
   uint32_t count = 16, apart = 1;
