@@ -126,8 +126,7 @@ Waiter* FlowController::next(const endpoints::Pool* pool, Instant now, uint32_t 
 }
 
 // Whoever would be let go next is asked for, of each model one: another could not go before it.
-Sheddable* FlowController::to_cut(Sheddables& running, const endpoints::Pool& pool, Instant now, uint32_t on_their_way,
-                                  int* for_priority) {
+Sheddable* FlowController::to_cut(Sheddables& running, const endpoints::Pool& pool, Instant now, int* for_priority) {
   if (!options_.enabled || !options_.evicts || running.empty() || !running.settled(detector_, pool, now))
     return nullptr;
   full_.clear();
@@ -140,7 +139,7 @@ Sheddable* FlowController::to_cut(Sheddables& running, const endpoints::Pool& po
     Sheddable* chosen = nullptr;
     first_of(band, now, [&, priority = priority](const Waiter& waiter) {
       if (is_full(waiter)) return false;
-      chosen = running.choose({&pool, &detector_, waiter.demand, priority, ceiling, on_their_way}, now);
+      chosen = running.choose({&pool, &detector_, waiter.demand, priority, ceiling}, now);
       if (chosen == nullptr) full_.push_back(waiter.demand.model);
       return chosen != nullptr;
     });

@@ -47,16 +47,16 @@ bool Sheddables::settled(const SaturationDetector& detector, const endpoints::Po
 
 Sheddable* Sheddables::choose(const Wanted& wanted, Instant now) {
   const auto room = [&](const Reliefs& reliefs) {
-    return wanted.detector->room(*wanted.pool, wanted.demand, now, wanted.on_their_way + 1, wanted.ceiling, reliefs);
+    return wanted.detector->room(*wanted.pool, wanted.demand, now, 1, wanted.ceiling, reliefs);
   };
   const Room present = room({});
-  if (!present.any_endpoint || present.requests > wanted.on_their_way) return nullptr;
+  if (!present.any_endpoint || present.requests > 0) return nullptr;
   find_places(wanted, now);
-  if (room(reliefs_).requests <= wanted.on_their_way) return nullptr;
+  if (room(reliefs_).requests == 0) return nullptr;
   const auto* const nearest = wanted.detector->nearest_room(*wanted.pool, wanted.demand, now, wanted.ceiling, reliefs_);
   // Where it waits for prefill that is before it, who is past his own leaves nothing of that.
   for (Relief& relief : reliefs_) relief.prefill_tokens = 0;
-  const bool by_prefill = room(reliefs_).requests <= wanted.on_their_way;
+  const bool by_prefill = room(reliefs_).requests == 0;
   Sheddable* first = nullptr;
   for (Sheddable* const one : all_) {
     if (one->priority_ >= wanted.priority) break;

@@ -70,20 +70,20 @@ void HoldQueue::let_go(Queue& queue, const endpoints::Pool* pool, Instant now) {
   while (admission::Waiter* const waiter = queue.flow.next(pool, now, queue.on_their_way)) {
     auto& held = static_cast<Held&>(*waiter);
     ++queue.on_their_way;
-    waiting_.fetch_sub(1, std::memory_order_relaxed);
     const bool first = held.home_->granted_.empty();
     held.home_->granted_.push_back(held);
     if (first) held.home_->wake();
   }
 }
 
-// Nobody may go any more. One is cut off for those who wait, if that helps.
+// Nobody may go any more. One is cut off for those who wait, if that helps. Not while others are on their way: those
+// may count twice for a moment, in the load, too.
 void HoldQueue::evict(Queue& queue, const endpoints::Pool& pool, Instant now) {
+  if (queue.on_their_way > 0) return;
   const auto found = running_.find(pool.id);
   if (found == running_.end()) return;
   int for_priority = 0;
-  admission::Sheddable* const chosen =
-      queue.flow.to_cut(found->second.all, pool, now, queue.on_their_way, &for_priority);
+  admission::Sheddable* const chosen = queue.flow.to_cut(found->second.all, pool, now, &for_priority);
   if (chosen == nullptr) return;
   found->second.all.cut(*chosen, now);
   found->second.pool = pool.name;
@@ -124,9 +124,9 @@ void HoldQueue::leave(Held& held, HoldOutcome outcome, Instant now) {
   PENSTOCK_ASSERT(held.here());
   const std::lock_guard lock(mutex_);
   Queue& queue = *queues_.at(held.pool_id_);
+  waiting_.fetch_sub(1, std::memory_order_relaxed);
   if (held.waiting()) {
     queue.flow.remove(held);
-    waiting_.fetch_sub(1, std::memory_order_relaxed);
   } else {
     --queue.on_their_way;
     static_cast<ListNode<GrantedTag>&>(held).unlink();

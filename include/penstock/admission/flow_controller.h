@@ -101,11 +101,10 @@ class FlowController {
   // reserved their load yet: each is taken to need the room of one. Without a pool (null: it is gone) and with flow
   // control off everyone may go: the router knows what to say.
   Waiter* next(const endpoints::Pool* pool, Instant now, uint32_t on_their_way);
-  // When nobody may go: who of those that run is to be cut off for one that waits, the first in order for whom that
-  // makes room; `for_priority` is its priority. Null: nobody, or not yet: the last one that was cut off must have had
-  // its effect.
-  Sheddable* to_cut(Sheddables& running, const endpoints::Pool& pool, Instant now, uint32_t on_their_way,
-                    int* for_priority);
+  // When nobody may go and nobody is on the way: who of those that run is to be cut off for one that waits, the first
+  // in order for whom that makes room; `for_priority` is its priority. Null: nobody, or not yet: the last one that was
+  // cut off must have had its effect.
+  Sheddable* to_cut(Sheddables& running, const endpoints::Pool& pool, Instant now, int* for_priority);
   // It does not wait any more: it timed out, or its client left.
   void remove(Waiter& waiter);
 

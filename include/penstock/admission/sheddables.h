@@ -56,8 +56,7 @@ class Sheddables {
     const SaturationDetector* detector;
     Demand demand;
     int priority = 0;
-    double ceiling = 1;         // of its priority
-    uint32_t on_their_way = 0;  // others who have been let go, and have not reserved their load
+    double ceiling = 1;  // of its priority
   };
   // The one to cut off for it. Null: nobody of lower priority runs where it could go, it is not the pool's load that it
   // waits for, or there would be no room for it if all of them were gone.

@@ -109,7 +109,8 @@ class HoldQueue {
             const routing::PrefixIndex* index = nullptr);
   ~HoldQueue();
 
-  // False: nobody waits, and there is nothing to do for anyone who makes room.
+  // False: nobody waits or is on the way, and there is nothing to do for anyone who makes room. Who asks for room
+  // while somebody is on the way must stand behind him: the room may be his.
   bool anybody() const {
     // With the fence in offer(): either we see who waits, or it sees the room that we have made.
     std::atomic_thread_fence(std::memory_order_seq_cst);
@@ -168,7 +169,7 @@ class HoldQueue {
   HoldObserver* const observer_;
   const routing::PrefixIndex* const index_;
   std::optional<admission::Programs> programs_;
-  std::atomic<size_t> waiting_{0};   // in all queues; not those on their way
+  std::atomic<size_t> waiting_{0};   // in all queues, and on their way
   std::atomic<bool> closed_{false};  // set under mutex_, once
   std::mutex mutex_;
   admission::FlowOptions options_;                     // under mutex_

@@ -58,13 +58,8 @@ struct Bench {
     registered.erase(&one);
   }
   // Whom a request of this priority would be given the room of.
-  Sheddable* choose(int priority = 0, const Demand& demand = {}, uint32_t on_their_way = 0) {
-    return running.choose({.pool = &builder.pool,
-                           .detector = &detector,
-                           .demand = demand,
-                           .priority = priority,
-                           .on_their_way = on_their_way},
-                          now);
+  Sheddable* choose(int priority = 0, const Demand& demand = {}) {
+    return running.choose({.pool = &builder.pool, .detector = &detector, .demand = demand, .priority = priority}, now);
   }
 
   PoolBuilder builder;
@@ -103,7 +98,6 @@ TEST_CASE("nobody is cut off who would make no room") {
   SUBCASE("there is room") {
     bench.runs(-1, 0);
     CHECK(bench.choose() == nullptr);
-    CHECK(bench.choose(0, {}, 1) != nullptr);  // it is somebody's who is on its way
   }
   SUBCASE("the others alone are too many") {
     for (int i = 0; i < 2; ++i) bench.runs(0, 0);
@@ -251,7 +245,7 @@ TEST_CASE("it is for the highest that waits and that has a ceiling, and not when
   }
   int whom = 0;
   FlowController flow(options);
-  const auto to_cut = [&] { return flow.to_cut(bench.running, bench.builder.pool, now, 0, &whom); };
+  const auto to_cut = [&] { return flow.to_cut(bench.running, bench.builder.pool, now, &whom); };
   CHECK(flow.offer(waiters[0]));
   CHECK(to_cut() == nullptr);
   CHECK(flow.offer(waiters[2]));
@@ -303,7 +297,7 @@ TEST_CASE("nobody is cut off for who could not go before another that waits for 
   SUBCASE("of the same, which is next") {}
   int whom = 0;
   FlowController flow(options);
-  const auto to_cut = [&] { return flow.to_cut(bench.running, bench.builder.pool, now, 0, &whom); };
+  const auto to_cut = [&] { return flow.to_cut(bench.running, bench.builder.pool, now, &whom); };
   for (Waiter& waiter : waiters) CHECK(flow.offer(waiter));
   CHECK(flow.next(&bench.builder.pool, now, 0) == nullptr);
   CHECK(to_cut() == nullptr);

@@ -91,8 +91,9 @@ TEST_CASE("what is let go is on its way until it has left: the room of one is no
   }
   bench.look();
   CHECK(bench.queue.take(shard) == &b);
-  CHECK_FALSE(bench.queue.anybody());
+  CHECK(bench.queue.anybody());  // who comes now must not take his room
   bench.queue.leave(b, HoldOutcome::dispatched, bench.now);
+  CHECK_FALSE(bench.queue.anybody());
   CHECK(bench.observer.came == 2);
   CHECK(bench.observer.outcomes[HoldOutcome::dispatched] == 2);
 }
@@ -236,12 +237,17 @@ TEST_CASE("one that runs on another shard is cut off for one that waits, and no 
   CHECK(bench.queue.offer(second, mine, 0));
   for (int looks = 0; looks < 3; ++looks) bench.look();
   CHECK(bench.queue.take_cut(other) == nullptr);
-  b.end();  // and a is next, for the one that is left
+  b.end();
   CHECK(bench.queue.take(mine) == &second);
-  CHECK(bench.queue.take_cut(other) == &a.running);
+  const routing::Reservation runs(bench.builder.state(1), 10, 10, 10, bench.now);
+  bench.look();
+  CHECK(bench.queue.take_cut(other) == nullptr);  // it is on its way, and counts twice
+  bench.queue.leave(second, HoldOutcome::dispatched, bench.now);
+  bench.look();
+  CHECK(bench.queue.take_cut(other) == &a.running);  // for the one that is left
   a.end();
   CHECK(bench.queue.take(mine) == &first);
-  for (Held* held : {&first, &second}) bench.queue.leave(*held, HoldOutcome::dispatched, bench.now);
+  bench.queue.leave(first, HoldOutcome::dispatched, bench.now);
   CHECK(bench.observer.cut_for == std::vector<int>{0, 0});
   CHECK(bench.observer.evicted_count == 2);
 }
