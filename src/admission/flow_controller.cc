@@ -130,11 +130,12 @@ Sheddable* FlowController::to_cut(Sheddables& running, const endpoints::Pool& po
   if (!options_.enabled || !options_.evicts || running.empty() || !running.settled(detector_, pool, now))
     return nullptr;
   full_.clear();
+  const bool own_ceilings = options_.usage.kind != UsageLimit::same;
   for (auto& [priority, band] : bands_) {
     if (priority <= running.lowest_priority()) return nullptr;
-    if (options_.usage.kind != UsageLimit::same) full_.clear();
+    if (own_ceilings) full_.clear();
     *for_priority = priority;
-    const double ceiling = options_.usage.ceiling(priority, rank_of(priority));
+    const double ceiling = own_ceilings ? options_.usage.ceiling(priority, rank_of(priority)) : 1;
     if (ceiling <= 0) continue;  // no room is for it
     Sheddable* chosen = nullptr;
     first_of(band, now, [&, priority = priority](const Waiter& waiter) {

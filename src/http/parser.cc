@@ -280,7 +280,7 @@ size_t Parser::State::take_trailers(std::string_view bytes) {
     fail(message->guard.error());
   } else if (!message->builder.body(message->trailers, {.last = true})) {
     fail(ParseError::malformed);
-  } else if (kind == Kind::response && message->trailers.front() != '\r') {
+  } else if (kind == Kind::response && has_fields(bytes)) {
     events.on_trailers(trailers_to_relay(message->builder.head(), message->trailers));
   }
   return phase == Phase::failed ? 0 : taken.consumed;

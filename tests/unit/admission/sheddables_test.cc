@@ -44,6 +44,17 @@ struct Bench {
     if (priority < 0) put(one, endpoint);
     return one;
   }
+  // Four run at the first endpoint, whose KV cache is nearly full of them. The one that may be cut off.
+  Sheddable& nearly_full() {
+    endpoints::EngineMetrics& metrics = builder.view(0).metrics;
+    metrics.block_size = 16;
+    metrics.kv_blocks = 1000;
+    metrics.kv_usage = 0.95;
+    metrics.running = 4;
+    Sheddable& one = runs(-1, 0, 100, /*streaming=*/false);
+    for (int i = 0; i < 3; ++i) runs(0, 0, 0);
+    return one;
+  }
   void put(Sheddable& one, size_t endpoint) {
     const endpoints::EndpointState& at = builder.state(endpoint);
     const routing::Reservation& load = reserved.back();
@@ -163,15 +174,9 @@ TEST_CASE("late binding: for prefill that is before it, only who is still in pre
 
 TEST_CASE("late binding: for room in the KV cache, who decodes goes, too, and those that do not stream") {
   Bench bench(1, Bench::by(Detector::late_binding));
-  endpoints::EngineMetrics& metrics = bench.builder.view(0).metrics;
-  metrics.block_size = 16;
-  metrics.kv_blocks = 1000;
-  metrics.kv_usage = 0.95;
-  metrics.running = 4;
-  Sheddable& one = bench.runs(-1, 0, 100, /*streaming=*/false);
-  for (int i = 0; i < 3; ++i) bench.runs(0, 0, 0);
+  Sheddable& one = bench.nearly_full();
   CHECK(bench.choose() == &one);
-  metrics.running = 100;  // a hundredth of what is taken
+  bench.builder.view(0).metrics.running = 100;  // a hundredth of what is taken
   CHECK(bench.choose() == nullptr);
 }
 
@@ -275,13 +280,7 @@ TEST_CASE("it is for the highest that waits and that has a ceiling, and not when
 
 TEST_CASE("nobody is cut off for who could not go before another that waits for the same model") {
   Bench bench(1, Bench::by(Detector::late_binding));
-  endpoints::EngineMetrics& metrics = bench.builder.view(0).metrics;
-  metrics.block_size = 16;
-  metrics.kv_blocks = 1000;
-  metrics.kv_usage = 0.95;
-  metrics.running = 4;
-  Sheddable& one = bench.runs(-1, 0, 100, /*streaming=*/false);
-  for (int i = 0; i < 3; ++i) bench.runs(0, 0, 0);
+  Sheddable& one = bench.nearly_full();
   FlowOptions options;
   options.enabled = options.evicts = true;
   options.detector = Bench::by(Detector::late_binding);
