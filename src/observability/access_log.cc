@@ -23,6 +23,7 @@ namespace penstock::observability {
 namespace {
 
 constexpr int batch_ms = 10;                  // lines gather for this long while traffic flows: few, large writes
+constexpr int asleep_ms = 1000;               // how long a line waits when a writer that goes to sleep just misses it
 constexpr Duration told_again = seconds(60);  // the log hears at most this often that lines are lost
 constexpr int stalled_ms = 1000;              // how long one write may wait for a file that takes nothing
 
@@ -51,8 +52,7 @@ void AccessLogWriter::write(const proxy::ExchangeRecord& record) {
     return;
   }
   lines_.add();
-  // Either the writer sees the line before it goes to sleep, or this sees that it sleeps.
-  std::atomic_thread_fence(std::memory_order_seq_cst);
+  // A writer that is just going to sleep may be missed here: a fence for each line would cost more than all the rest.
   if (log_.idle_.load(std::memory_order_relaxed)) log_.wake();
 }
 
@@ -179,8 +179,8 @@ void AccessLog::run() {
       continue;
     }
     idle_.store(true, std::memory_order_relaxed);
-    std::atomic_thread_fence(std::memory_order_seq_cst);
-    if (!drain()) wait(-1);
+    std::atomic_thread_fence(std::memory_order_seq_cst);  // few lines are missed
+    if (!drain()) wait(asleep_ms);
     idle_.store(false, std::memory_order_relaxed);
   }
 }

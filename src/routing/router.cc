@@ -399,7 +399,7 @@ void Router::State::gather_ready(const Features& features, const endpoints::Pool
   for (const EndpointView& view : pool.endpoints) {
     const Excluded excluded = judge.all(view);
     if (excluded == Excluded::no) {
-      candidates.push_back({&view});
+      candidates.emplace_back(&view);  // in place: a copy waits for the parts that were just stored
       continue;
     }
     if (excluded == Excluded::ejected) ejected_ones.push_back(&view);

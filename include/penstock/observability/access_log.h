@@ -108,7 +108,7 @@ class AccessLog {
   Instant tell_next_{};
   int wake_fd_;
   std::atomic<int> next_fd_{-1};   // handed over by configure()
-  std::atomic<bool> idle_{false};  // the writer sleeps until it is woken
+  std::atomic<bool> idle_{false};  // the writer sleeps until it is woken, at most a second
   std::atomic<bool> stopping_{false};
   Counter write_errors_, lost_lines_;  // writer thread's
   std::thread thread_;
