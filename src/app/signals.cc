@@ -23,13 +23,16 @@ void Signals::block() {
 }
 
 Signals::Signals(std::function<void(int)> deliver)
-    : thread_([deliver = std::move(deliver)] {
+    : thread_([this, deliver = std::move(deliver)] {
         const sigset_t set = watched();
         int signal = 0;
-        while (sigwait(&set, &signal) == 0 && signal != SIGUSR2) deliver(signal);  // SIGUSR2: our own, from ~Signals
+        while (sigwait(&set, &signal) == 0 && !stopping_.load(std::memory_order_relaxed)) {
+          if (signal != SIGUSR2) deliver(signal);  // SIGUSR2 only wakes this thread; anybody else's means nothing
+        }
       }) {}
 
 Signals::~Signals() {
+  stopping_.store(true, std::memory_order_relaxed);
   pthread_kill(thread_.native_handle(), SIGUSR2);
   thread_.join();
 }

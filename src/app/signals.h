@@ -1,7 +1,8 @@
 // Signals as messages: a thread waits for them and posts each to the control loop, so that no code of ours ever runs in
-// a signal handler. Made before any other thread starts (they inherit the blocked mask).
+// a signal handler.
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <thread>
 
@@ -13,9 +14,12 @@ class Signals {
   explicit Signals(std::function<void(int)> deliver);
   ~Signals();  // stops the thread
 
-  static void block();  // call first thing in main: blocks them, ignores SIGPIPE
+  // Blocks these signals and ignores SIGPIPE. To be called in main before any thread starts, so that all threads
+  // inherit the mask.
+  static void block();
 
  private:
+  std::atomic<bool> stopping_{false};
   std::thread thread_;
 };
 

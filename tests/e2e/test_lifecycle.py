@@ -420,6 +420,12 @@ class Drain(E2E):
         self.assertEqual((answer.status, answer.header("connection")), (200, "close"))
         self.assertEqual(self.gw.wait(harness.SOON), 0)
 
+    def test_a_signal_without_meaning_does_not_keep_it_from_ending(self):
+        self.start("drain_delay: 1ms, drain_limit: 10m")
+        self.gw.signal(signal.SIGUSR2)
+        self.gw.signal(signal.SIGTERM)
+        self.assertEqual(self.gw.wait(harness.SOON), 0)
+
     def test_a_promise_to_keep_the_connection_is_kept(self):
         self.start("drain_delay: 1ms, drain_limit: 10m")
         client, response = self.stream(100)
