@@ -22,7 +22,7 @@ void AnswerWatch::feed(std::string_view decoded, Instant now) {
     return sse_.feed(decoded);
   }
   if (mode_ != Mode::json) return;
-  if (json_.empty() && decoded.size() == announced_) {  // all of it in one read: no copy needed
+  if (json_.empty() && decoded.size() == announced_) {  // all of it came in one read: no copy needed
     mode_ = Mode::ignore;
     return answer_.on_answer(decoded);
   }

@@ -1,7 +1,6 @@
-// Watches an answer go by, for metrics and for what routing learns; never changes a byte of it. Event streams are
-// read event by event; a JSON answer is kept (within the memory budget, of a long one its end) until it is whole, for
-// its usage.
-// One per exchange, reused.
+// Observes an answer while it is relayed, for metrics and for what routing learns. Never changes a byte of it. Event
+// streams are read event by event. A JSON answer is copied until it is complete, to read its usage; of a long one only
+// the end is kept, and nothing if the memory budget is full. Thread: its shard's. One per exchange, reused.
 #pragma once
 
 #include <string_view>
@@ -18,16 +17,16 @@ class AnswerWatch final : private http::SseEvents {
  public:
   AnswerWatch(MemoryBudget& budget, ExchangeObserver& observer) : observer_(observer), sse_(*this), json_(budget) {}
 
-  // `inference`: the request was understood, so that its answer can be.
+  // `inference`: the request was parsed, so the format of its answer is known.
   void begin(const http::Head& answer, bool inference);
   void feed(std::string_view decoded, Instant now);
   void end();  // the answer is complete
   void reset();
 
   bool event_stream() const { return mode_ == Mode::events; }
-  // A stream stands exactly behind a whole event: another could follow.
+  // What was relayed of a stream ends with a complete event, so another event may be appended.
   bool between_events() const { return mode_ == Mode::events && sse_.at_boundary(); }
-  // The last that a stream said is an error event of the server's, with nothing behind it but its end.
+  // The last event of the stream was an error event of the server's.
   bool ended_in_error() const { return error_; }
   uint32_t chunks() const { return chunks_; }  // events with data, without the final [DONE]
   const openai::AnswerObserver& answer() const { return answer_; }

@@ -14,7 +14,7 @@ namespace penstock::proxy {
 namespace {
 
 constexpr size_t small_body_max = 4 * 1024;
-constexpr size_t client_lines = (sizeof(downstream::Connection) + 63) / 64;
+constexpr size_t client_cache_lines = (sizeof(downstream::Connection) + 63) / 64;
 
 }  // namespace
 
@@ -26,7 +26,8 @@ Exchange::Exchange(Gateway& gateway, Context& context)
       body_(context.budget, net::BodyBuffer::Use::begins),
       hold_deadline_(net::Timer::of<&Exchange::on_hold_deadline>(this)),
       attempt_deadline_(net::Timer::of<&Exchange::on_attempt_deadline>(this)) {
-  static_assert(sizeof(Exchange) <= 2048, "allocators give the next size, of which every stream would pay a quarter");
+  static_assert(sizeof(Exchange) <= 2048,
+                "the allocator's next size class is a quarter larger, and every stream would pay for it");
 }
 
 Exchange::~Exchange() {
@@ -37,10 +38,10 @@ Exchange::~Exchange() {
 //
 //   head = read_head(client)                  begin(), called when the head is complete
 //   body = read_body(client)                  whole, within limits: it is hashed, and needed for retries
-//   rule = choose_rule(head)                  of the routes, if there are any; what it changes of the head is changed
-//   request = parse(body)                     model, prompt, stream ... where the path is known and the body is JSON
-//   pool = choose_pool(rule, request)         by rule, or by model; and the name that its servers have for the model
-//   admit(request)                          waits while every endpoint is saturated, if flow control is on
+//   rule = choose_rule(head)                  if there are routes; applies the rule's changes to the head
+//   request = parse(body)                     model, prompt, stream ... if the path is known and the body is JSON
+//   pool = choose_pool(rule, request)         by rule or by model; then the model gets the name that this pool uses
+//   admit(request)                            waits while every endpoint is saturated, if flow control is on
 //   do {
 //     endpoint = route(request)               reserves load on the endpoint in the same instant
 //     answer = connect(endpoint, head, body)
@@ -101,7 +102,7 @@ bool Exchange::begin(downstream::Connection& client, const http::Head& head) {
   context_.observer.exchange_started();
   attempts_max_ = context_.options.attempts_max;
   client_ip_ = client.client_ip();
-  request_head_ = &head;  // it stays until the request has been read
+  request_head_ = &head;  // valid until the request has been read
   head_.assign(head, client_ip_, context_.random, context_.options.identity_headers);
   head_request_ = head.method == http::Method::head;
   announced_body_ = head.content_length;
@@ -162,9 +163,9 @@ Exchange::Progress Exchange::read_body() {
 
 // ---- parse ----
 
-// Paths we do not know, and bodies that are not JSON, travel unread: an endpoint is chosen by load alone. Where a pool
-// gives models other names, choose_pool() reads the model of JSON bodies on unknown paths, too. Many clients send JSON
-// and say that it is a form (curl -d): there the body speaks for itself.
+// Requests on unknown paths, and those whose body is not JSON, are forwarded without being read: an endpoint is chosen
+// by load alone. If a pool renames models, choose_pool() also reads the model of JSON bodies on unknown paths. The
+// content type is not trusted: many clients send JSON and announce a form (curl -d).
 Exchange::Progress Exchange::parse() {
   const openai::Api api = head_.method == "POST" ? openai::api_of(head_.target()) : openai::Api::other;
   if (api == openai::Api::other || !has_json()) return Progress::ready;
@@ -174,7 +175,7 @@ Exchange::Progress Exchange::parse() {
     request_.clear();
     return Progress::ready;
   }
-  // Without a model, servers take their own; without a prompt, they say so themselves.
+  // Not our errors: a server uses its own model if none is named, and itself refuses a request without a prompt.
   const bool lacks = failure.error == openai::ScanError::no_model || failure.error == openai::ScanError::no_prompt;
   if (failure.error != openai::ScanError::none && !lacks) {
     refuse(ErrorCode::invalid_body, failure.message, failure.param);
@@ -197,7 +198,7 @@ openai::ScanFailure Exchange::scan(openai::Api api) {
 
 uint32_t Exchange::estimate_tokens() const {
   if (request_.prompt_token_ids > 0) return request_.prompt_token_ids;
-  // Base64 media are many bytes and few tokens; their number is the engine's secret. Count such prompts as moderate.
+  // Base64 media are many bytes but few tokens, and only the engine knows how many. Assume a prompt of moderate length.
   constexpr size_t media_bytes_max = 32 * 1024;
   const size_t bytes = request_.multimodal ? std::min(request_.prompt_bytes, media_bytes_max) : request_.prompt_bytes;
   return context_.tokens.estimate(target_model_, bytes);
@@ -211,7 +212,7 @@ routing::Decision Exchange::decide(const routing::Features& wanted, Instant now,
   return context_.router.decide(wanted, *pool, now, {tried_.data(), tried_count_}, why);
 }
 
-// A model that no endpoint lists is the engines' to refuse (or to know after all): any endpoint will do.
+// "" for a model that no endpoint lists: then any endpoint may be chosen, and its engine accepts or refuses the model.
 std::string_view Exchange::routed_model() const {
   return model_listed_ ? std::string_view(target_model_) : "";
 }
@@ -229,8 +230,8 @@ Exchange::Progress Exchange::route() {
     predicted_ = decision.predicted;
     predicted_at_ = now;
     reserve(decision, wanted, now);
-    if (priority_ < 0) may_be_evicted();
-    plan(decision);
+    if (priority_ < 0) make_evictable();
+    keep_plan(decision);
     context_.router.picked(wanted, decision, now);
     if (const auto& shadow = decision.shadow; shadow.has_value()) {
       context_.observer.shadow_decided(shadow->agrees, shadow->gain_seconds);
@@ -250,7 +251,7 @@ Exchange::Progress Exchange::route() {
   return Progress::ready;
 }
 
-// What the decision costs is reserved in the same instant, for every shard to see.
+// Reserves the request's load on the chosen endpoint at once, so that every shard sees it.
 void Exchange::reserve(const routing::Decision& decision, const routing::Features& wanted, Instant now) {
   matched_blocks_ = decision.matched_blocks;
   prompt_blocks_ = static_cast<uint32_t>(wanted.blocks.size());
@@ -288,7 +289,7 @@ void Exchange::build_attempt() {
   const bool has_body = !body.empty() || head_.method == "POST" || head_.method == "PUT" || head_.method == "PATCH";
   append_request_head(attempt_head_, head_, endpoint_->host_header, has_body,
                       before.size() + value.size() + after.size(), stage_fields_);
-  // To the kernel one piece is cheaper than several, as long as putting it together costs next to nothing.
+  // Sending one piece is cheaper than sending several, if the copy is small.
   if (body.size() <= small_body_max) {
     append_all(attempt_head_, before, value, after);
     before = value = after = {};
@@ -304,12 +305,12 @@ void Exchange::build_attempt() {
 }
 
 Exchange::Progress Exchange::connect() {
-  if (attempt_ != nullptr) return Progress::ready;  // on_connected() has come
+  if (attempt_ != nullptr) return Progress::ready;  // on_connected() was called
   build_attempt();
   if (!ListNode<AttemptTag>::linked()) gateway_.unanswered_.push_back(*this);
   attempt_began_ = attempt_sent_ = context_.loop.now();
-  if (!running_) {
-    running_ = true;
+  if (!counted_running_) {
+    counted_running_ = true;
     context_.observer.running_changed(counted_model(), +1);
   }
   if (attempt_limit_ > Duration{0}) context_.loop.arm(attempt_deadline_, attempt_limit_);
@@ -326,8 +327,8 @@ void Exchange::on_connected() {
 // ---- the answer ----
 
 void Exchange::on_response_head(http::Head& head) {
-  const std::optional<AttemptFailure> failure = worth_another(head);
-  reads_refusal_ = failure == AttemptFailure::status_503 && can_read_refusal(head);  // leave_refusal() decides
+  const std::optional<AttemptFailure> failure = failure_by_status(head);
+  reads_refusal_ = failure == AttemptFailure::status_503 && can_read_refusal(head);  // then retry_refusal() decides
   if (failure && !reads_refusal_) {
     if (try_again(*failure)) return;
   } else if (!failure && head.status >= 500) {
@@ -357,13 +358,13 @@ void Exchange::on_response_head(http::Head& head) {
 
 void Exchange::on_response_data(std::string_view decoded) {
   response_bytes_ += decoded.size();
-  // What relay() will write to is fetched while the piece is looked at.
-  for (size_t line = 0; line < client_lines; ++line) {
+  // Prefetch what relay() will write to, while this piece is examined.
+  for (size_t line = 0; line < client_cache_lines; ++line) {
     __builtin_prefetch(reinterpret_cast<const char*>(client_) + line * 64, 1);
   }
   if (framing_ == Framing::whole) return gather(decoded);
   watch_.feed(decoded, context_.loop.now());
-  if (!answer_started_ && leave_given_up()) return;
+  if (!answer_started_ && retry_failed_answer()) return;
   if (framing_ == Framing::until_close || framing_ == Framing::chunked) relay_reframed(decoded);
 }
 
@@ -371,7 +372,7 @@ void Exchange::on_response_raw(std::string_view raw) {
   if (framing_ == Framing::same) static_cast<void>(relay({}, raw, {}));
 }
 
-// Sends a piece of the answer, the head in front of the first. False: the exchange has ended.
+// Sends a piece of the answer; the head goes in front of the first one. False: the exchange has ended.
 bool Exchange::relay(std::string_view before, std::string_view body, std::string_view after) {
   iovec pieces[4];
   size_t count = 0;
@@ -388,7 +389,7 @@ bool Exchange::relay(std::string_view before, std::string_view body, std::string
   return true;
 }
 
-// From here on there is no retry, so what was kept for one can go.
+// From here on no retry is possible, so the memory that was kept for one is freed.
 void Exchange::first_byte_relayed() {
   answer_started_ = true;
   ListNode<AttemptTag>::unlink();
@@ -396,16 +397,16 @@ void Exchange::first_byte_relayed() {
   if (status_ < 400) {
     reservation_.first_token(first_byte_);
     prefill_reservation_.first_token(first_byte_);
-    if (sheddable_ != nullptr) sheddable_->prefilled();
+    if (evictable_ != nullptr) evictable_->prefilled();
     gateway_.room_made();
   }
   prefill_reservation_.release();
-  empty(answer_head_);
+  recycle(answer_head_);
   const bool sent = attempt_ == nullptr || attempt_->request_sent();
   if (sent) body_.reset();
   if (attempt_ == nullptr || !watch_.event_stream()) return;
   attempt_->delay_acks();
-  free_memory(answer_head_);  // of thousands of streams it would be much that none of them needs again
+  free_memory(answer_head_);  // not needed again; with thousands of streams it adds up
   if (sent) free_memory(attempt_head_);
 }
 
@@ -418,14 +419,15 @@ void Exchange::on_response_end() {
   attempt_deadline_.cancel();
   if (!relay_end()) return;
   watch_.end();
-  std::optional<AttemptFailure> failure = given_up();
-  if (failure == AttemptFailure::server_full && !given_up_) failure = AttemptFailure::error_event;  // it had begun
-  if (failure && !given_up_) {  // in the middle of it
+  std::optional<AttemptFailure> failure = failure_in_answer();
+  // A server that says in the middle of its answer that it is full has failed: it had begun.
+  if (failure == AttemptFailure::server_full && !failure_counted_) failure = AttemptFailure::error_event;
+  if (failure && !failure_counted_) {
     context_.observer.attempt_failed(*failure, false);
     if (blames_endpoint(*failure)) penalise(routing::FailureKind::soft, to_string(*failure));
   }
   if (failure) reason_ = to_string(*failure);
-  // Not before: an endpoint whose streams all break has sent as many good heads.
+  // Only now, not at the head: an endpoint whose streams all break also sends good heads.
   if (status_ < 500 && !failure) routing::report_success(*endpoint_, context_.loop.now(), context_.options.ejection);
   downstream::Connection& client = *client_;
   client_ = nullptr;

@@ -1,4 +1,5 @@
-// A step of an exchange: may it go on now, must it wait for room, or is it turned away?
+// The admission step of an exchange: does it continue now, wait for room, or get refused? Also eviction, and the
+// accounting of programs (fairness ids).
 #include <utility>
 
 #include "exchange.h"
@@ -6,7 +7,7 @@
 namespace penstock::proxy {
 
 Exchange::Progress Exchange::admit() {
-  if (held_ != nullptr) return Progress::ready;  // it has waited, and may go now
+  if (held_ != nullptr) return Progress::ready;  // it has waited, and was granted
   if (gateway_.in_flight() > context_.options.requests_max) {
     context_.observer.limit_hit("requests_per_shard");
     return refused(ErrorCode::too_many_requests);
@@ -19,14 +20,14 @@ Exchange::Progress Exchange::admit() {
   return find_room();
 }
 
-// While nobody waits and the pool has room, which one look at one endpoint mostly says, there is nothing to do. What
-// travels unread passes: its work cannot be weighed.
+// The usual case is cheap: no request waits, and the first endpoint that is asked has room. Requests that were not
+// parsed always pass, because their work is unknown.
 Exchange::Progress Exchange::find_room() {
   const admission::FlowOptions& flow = context_.options.flow;
   const bool sheddable = priority_ < 0 && !flow.may_wait(priority_);
   if (!inference_ || context_.hold == nullptr || (!flow.enabled && !sheddable)) return Progress::ready;
   const endpoints::Pool* const pool = pool_id_.has_value() ? gateway_.pool(*pool_id_) : nullptr;
-  if (pool == nullptr) return Progress::ready;  // route() says so
+  if (pool == nullptr) return Progress::ready;  // route() refuses it
 
   const Instant now = context_.loop.now();
   const admission::SaturationDetector detector(flow.detector);
@@ -34,15 +35,16 @@ Exchange::Progress Exchange::find_room() {
       .model = routed_model(), .uncached_tokens = prompt_tokens_, .max_tokens = request_.max_tokens.value_or(0)};
   const double ceiling = flow.enabled ? flow.usage.ceiling(priority_, flow.rank_of(priority_)) : 1;
   admission::Room room = detector.room(*pool, demand, now, 1, ceiling);
-  const bool others_wait = flow.enabled && context_.hold->anybody();
+  const bool others_wait = flow.enabled && context_.hold->occupied();
   if (room.requests > 0 && !others_wait) return Progress::ready;
-  const routing::Features wanted = features();  // by what is cached it may need less than its whole prompt
+  // It may need less than its whole prompt: part of that may be cached.
+  const routing::Features wanted = features();
   const routing::Prompt prompt{wanted.blocks, wanted.block_tokens, prompt_tokens_};
   const routing::Work work = context_.least_work.of(prompt, demand.model, *pool, now);
   demand.uncached_tokens = work.uncached_tokens;
   room = detector.room(*pool, demand, now, 1, ceiling);
   if (room.requests > 0 && !others_wait) return Progress::ready;
-  if (!room.any_endpoint && flow.no_endpoint_ttl <= Duration{0}) return Progress::ready;  // route() says so
+  if (!room.any_endpoint && flow.no_endpoint_ttl <= Duration{0}) return Progress::ready;  // route() refuses it
   if (sheddable && room.requests == 0) {
     context_.observer.limit_hit("saturation");
     return refused(ErrorCode::saturated);
@@ -85,14 +87,14 @@ std::string_view Exchange::fairness_id() const {
   return head_.fairness_id.empty() ? admission::default_flow : std::string_view(head_.fairness_id);
 }
 
-// It goes to its first endpoint.
+// Called when the exchange is routed for the first time.
 void Exchange::count_program(Instant now) {
   admission::Programs* const programs = context_.hold == nullptr || !inference_ ? nullptr : context_.hold->programs();
   if (programs != nullptr) program_ = programs->started(admission::Programs::key_of(fairness_id()), now);
 }
 
-// An answer token costs as much as two of the prompt. Without usage both are estimated; one that got no answer had
-// nothing.
+// Charges the request to its program. An answer token costs as much as two prompt tokens. Without usage both counts are
+// estimated. A request without an answer costs nothing.
 void Exchange::charge_program(const std::optional<openai::Usage>& usage, uint64_t answer_tokens, Instant now) {
   if (program_.key == 0) return;
   const uint64_t prompt = usage.has_value() ? usage->prompt_tokens : prompt_tokens_;
@@ -100,34 +102,31 @@ void Exchange::charge_program(const std::optional<openai::Usage>& usage, uint64_
   context_.hold->programs()->finished(std::exchange(program_, {}), cost, now);
 }
 
-// Its load is reserved. What travels unread passes flow control, and is no load that it could take back.
-void Exchange::may_be_evicted() {
+// Called when its load is reserved and its priority is negative. Only requests under flow control can be evicted, so
+// not those that were not parsed.
+void Exchange::make_evictable() {
   const admission::FlowOptions& flow = context_.options.flow;
   if (!flow.enabled || !flow.evicts || !inference_ || context_.hold == nullptr) return;
-  if (sheddable_ == nullptr) sheddable_ = std::make_unique<RunningExchange>(*this, priority_);
-  context_.hold->runs(*sheddable_, gateway_, *pool_id_,
-                      {.slot = endpoint_->slot,
-                       .incarnation = endpoint_->incarnation,
-                       .prefill_tokens = static_cast<uint32_t>(reservation_.seen_prefill_tokens()),
-                       .kv_tokens = static_cast<uint32_t>(reservation_.kv_tokens())});
-}
-
-// Room was found for it: admit() goes on.
-void Exchange::on_room() {
-  advance();
+  if (evictable_ == nullptr) evictable_ = std::make_unique<EvictableExchange>(*this, priority_);
+  context_.hold->add_running(*evictable_, gateway_, *pool_id_,
+                             {.slot = endpoint_->slot,
+                              .incarnation = endpoint_->incarnation,
+                              .prefill_tokens = static_cast<uint32_t>(reservation_.seen_prefill_tokens()),
+                              .kv_tokens = static_cast<uint32_t>(reservation_.kv_tokens())});
 }
 
 void Exchange::on_hold_deadline() {
   const endpoints::Pool* const pool = gateway_.pool(*pool_id_);
   const admission::SaturationDetector detector(context_.options.flow.detector);
-  const bool nobody =
+  const bool no_endpoint =
       pool == nullptr || !detector.room(*pool, {.model = routed_model()}, context_.loop.now()).any_endpoint;
   leave_queue(HoldOutcome::evicted_ttl);
   context_.observer.limit_hit("flow_control_ttl");
-  refuse(nobody ? ErrorCode::no_endpoint : ErrorCode::queue_timeout);
+  refuse(no_endpoint ? ErrorCode::no_endpoint : ErrorCode::queue_timeout);
 }
 
-// Its room is the next one's, unless it has reserved it. Requests that need not wait pass here, too.
+// Also called for requests that did not have to wait. A request that leaves without having reserved its load leaves its
+// room to the next one.
 void Exchange::leave_queue(HoldOutcome outcome) {
   if (outcome == HoldOutcome::dispatched && attempts_ == 0) count_program(context_.loop.now());
   if (held_ == nullptr) return;

@@ -1,4 +1,4 @@
-// The ways in which an exchange ends. Each of these functions is the last thing that its caller does with the exchange.
+// The ways in which an exchange ends. A caller of one of these functions must not touch the exchange afterwards.
 #include "exchange.h"
 #include "penstock/base/assert.h"
 #include "penstock/http/writer.h"
@@ -12,10 +12,10 @@ void Exchange::answer_json(std::string_view body) {
   head.status_line(200);
   head.field("content-type", "application/json");
   head.field("content-length", body.size());
-  end_with(answer, 200, body);
+  send_own_answer(answer, 200, body);
 }
 
-// A route's answer in place of an endpoint's.
+// The answer of a route rule that redirects.
 void Exchange::redirect(const objects::Redirect& to) {
   const std::string location = to.location(head_.host, head_.path);
   if (location.empty()) return refuse(ErrorCode::malformed_request, "The request names no host to redirect to.");
@@ -24,11 +24,11 @@ void Exchange::redirect(const objects::Redirect& to) {
   head.status_line(to.status);
   head.field("location", location);
   head.field("content-length", 0);
-  end_with(answer, to.status, {});
+  send_own_answer(answer, to.status, {});
 }
 
-// Sends an answer of our own that is no error. `answer` has its own fields already; what all such answers say is added.
-void Exchange::end_with(std::string& answer, uint16_t status, std::string_view body) {
+// Sends an answer of our own that is not an error. `answer` is its head so far; the common fields are added.
+void Exchange::send_own_answer(std::string& answer, uint16_t status, std::string_view body) {
   const bool keep_alive = client_->can_keep_alive();
   http::HeadWriter head(answer);
   head.field("x-request-id", head_.request_id);
@@ -46,38 +46,38 @@ void Exchange::end_with(std::string& answer, uint16_t status, std::string_view b
   client.finish_response(keep_alive ? downstream::After::keep_alive : downstream::After::close);
 }
 
-// The endpoint failed after the client has begun to receive.
+// The endpoint failed, or a time limit passed, after the client had begun to receive the answer.
 void Exchange::break_stream(AttemptFailure failure, bool whole_chunks) {
-  const bool ours = failure == AttemptFailure::total_timeout || failure == AttemptFailure::attempt_timeout;
-  if (!given_up_) {                                                       // else this attempt has been counted
-    if (!ours) penalise(routing::FailureKind::soft, to_string(failure));  // it was no limit of ours
+  const bool our_limit = failure == AttemptFailure::total_timeout || failure == AttemptFailure::attempt_timeout;
+  if (!failure_counted_) {
+    if (!our_limit) penalise(routing::FailureKind::soft, to_string(failure));
     context_.observer.attempt_failed(failure, false);
   }
   reason_ = to_string(failure);
   break_off(ErrorCode::stream_broken, whole_chunks);
 }
 
-// All that is left is to make sure that the client cannot take the torso for a whole answer. A stream at an event
-// boundary also gets an error event, which OpenAI clients raise, unless the server has sent one itself.
+// Ends an answer in the middle, so that the client cannot take it for a complete one. A stream at an event boundary
+// also gets an error event (OpenAI clients raise it), unless the server has just sent one itself.
 void Exchange::break_off(ErrorCode why, bool whole_chunks) {
   const bool until_close = framing_ == Framing::until_close;
   const bool can_insert = framing_ == Framing::same ? whole_chunks : framing_ != Framing::none;
-  const bool tellable = can_insert && watch_.between_events();
-  const bool told = tellable && (watch_.ended_in_error() || client_->send(error_event(why)));
+  const bool at_boundary = can_insert && watch_.between_events();
+  const bool reported = at_boundary && (watch_.ended_in_error() || client_->send(error_event(why)));
   downstream::Connection& client = *client_;
   client_ = nullptr;
   finish(info_of(why).outcome);
-  // Where the end of the connection is that of the answer, only a reset can say that it is none.
-  if (until_close && !told) return client.abandon();
+  // If the end of the connection marks the end of the answer, only a reset shows that the answer is incomplete.
+  if (until_close && !reported) return client.abandon();
   client.finish_response(downstream::After::close);
 }
 
-// The process ends: the connection is cut in the next turn.
+// The process ends. The connection is cut in the next turn.
 void Exchange::on_ending() {
   cut_off(ErrorCode::shutting_down);
 }
 
-// Nobody's fault, and no attempt has failed: the gateway gives the request up.
+// The gateway itself ends the request (shutdown, eviction): no attempt has failed, and no endpoint is penalised.
 void Exchange::cut_off(ErrorCode why) {
   if (!answer_started_) return refuse(why);
   reason_ = info_of(why).name;
@@ -97,9 +97,9 @@ std::string Exchange::error_event(ErrorCode why) const {
 
 void Exchange::on_gone(downstream::Gone why) {
   client_ = nullptr;
-  // Where clients stop most streams early, no endpoint would come to an end.
+  // Counts as a success of the endpoint: if clients stop most streams early, few streams come to their end.
   const bool left = why == downstream::Gone::closed || why == downstream::Gone::reset;
-  if (left && answer_started_ && status_ < 500 && !given_up()) {
+  if (left && answer_started_ && status_ < 500 && !failure_in_answer()) {
     routing::report_success(*endpoint_, context_.loop.now(), context_.options.ejection);
   }
   reason_ = why == downstream::Gone::write_timeout ? "write_timeout"
@@ -110,7 +110,7 @@ void Exchange::on_gone(downstream::Gone why) {
                                                 : Outcome::client_gone);
 }
 
-// What was to be sent could not be: the client is gone, or too much is already queued for the memory that there is.
+// Bytes could neither be sent nor queued: the client is gone, or the memory budget is full.
 void Exchange::lose_client() {
   const bool starved = client_->starved();
   client_->abandon();
@@ -125,7 +125,7 @@ void Exchange::on_total_deadline() {
   break_stream(AttemptFailure::total_timeout, attempt_->between_chunks());
 }
 
-// A route's limit for one attempt. When nothing has reached the client, another endpoint may be faster.
+// A route's limit for one attempt has passed. If nothing has reached the client, another endpoint may be faster.
 void Exchange::on_attempt_deadline() {
   if (answer_started_) return break_stream(AttemptFailure::attempt_timeout, attempt_->between_chunks());
   if (!try_again(AttemptFailure::attempt_timeout)) refuse(last_failure_);
@@ -158,19 +158,19 @@ void Exchange::finish(Outcome outcome) {
   if (attempt_ != nullptr) attempt_->cancel();
   attempt_ = nullptr;
   leave_queue(outcome == Outcome::client_gone ? HoldOutcome::evicted_cancelled : HoldOutcome::evicted_other);
-  if (running_) context_.observer.running_changed(counted_model(), -1);
+  if (counted_running_) context_.observer.running_changed(counted_model(), -1);
   const std::optional<openai::Usage>& usage = watch_.answer().usage();
   const bool text = inference_ && model_read_ && !request_.multimodal && request_.prompt_token_ids == 0;
   if (text && usage.has_value()) context_.tokens.learn(target_model_, request_.prompt_bytes, usage->prompt_tokens);
-  // Without usage, a chunk of a stream is about a token.
+  // Without usage, each event of a stream counts as one token.
   const uint64_t tokens = usage.has_value() ? usage->completion_tokens : watch_.event_stream() ? watch_.chunks() : 0;
   if (usage.has_value() && usage->cached_tokens.has_value()) reservation_.cached(*usage->cached_tokens);
   charge_program(usage, tokens, now);
   if (outcome == Outcome::ok) reservation_.finished(now, static_cast<uint32_t>(tokens));
   report(outcome, now);
   reset();
-  if (sheddable_ != nullptr) context_.hold->ended(*sheddable_, now);
-  sheddable_.reset();
+  if (evictable_ != nullptr) context_.hold->remove_running(*evictable_, now);
+  evictable_.reset();
   gateway_.room_made();
   gateway_.release(*this);
 }
@@ -225,14 +225,14 @@ void Exchange::report(Outcome outcome, Instant now) {
   context_.observer.finished(record);
 }
 
-// What parse() found.
+// Undoes parse().
 void Exchange::forget_parsed() {
   inference_ = model_read_ = false;
-  empty(target_model_);
+  recycle(target_model_);
   request_.clear();
 }
 
-// Back to the state of a new exchange; what memory stays is small.
+// Back to the state of a new exchange. Only little memory is kept.
 void Exchange::reset() {
   step_ = Step::free;
   ListNode<AttemptTag>::unlink();
@@ -244,7 +244,7 @@ void Exchange::reset() {
   head_.clear();
   forget_parsed();
   watch_.reset();
-  empty_all(spliced_model_, explanation_, answer_head_, attempt_head_, client_ip_, stage_fields_);
+  recycle_all(spliced_model_, explanation_, answer_head_, attempt_head_, client_ip_, stage_fields_);
   request_head_ = nullptr;
   rule_ = nullptr;
   pool_id_.reset();
@@ -253,7 +253,7 @@ void Exchange::reset() {
   if (reframed_ != nullptr) reframed_->gathered.reset();
   priority_ = 0;
   head_request_ = request_complete_ = fresh_connection_ = model_listed_ = starved_ = false;
-  answer_started_ = answer_keep_alive_ = running_ = restoring_ = given_up_ = false;
+  answer_started_ = answer_keep_alive_ = counted_running_ = restoring_ = failure_counted_ = false;
   endpoint_ = nullptr;
   attempts_ = tried_count_ = planned_count_ = prompt_tokens_ = matched_blocks_ = prompt_blocks_ = prompt_block_tokens_ =
       0;

@@ -1,5 +1,5 @@
-// Stages of an exchange: which rule of the routes holds, which pool answers, and by which name that pool's servers know
-// the model.
+// Steps of an exchange: which route rule applies, which pool serves the request, and which name that pool has for the
+// model.
 #include <algorithm>
 #include <array>
 #include <utility>
@@ -14,7 +14,7 @@ namespace penstock::proxy {
 
 namespace {
 
-// Each choice that sticks to a session, by itself.
+// The weighted choices that are the same for all requests of a session. Each has its own random number.
 enum Purpose : uint64_t { backend_of_route = 1, target_of_rewrite = 2 };
 
 constexpr size_t quoted_name_max = 256;
@@ -27,7 +27,7 @@ bool renames(const endpoints::Pool& pool) {
   return pool.rewrites != nullptr && !pool.rewrites->empty();
 }
 
-// The client's name cannot be put back into an answer that nobody here can read.
+// Asks the endpoint not to compress its answer: the client's model name cannot be restored in a compressed one.
 const std::array<objects::HeaderChange, 1>& uncompressed() {
   static const std::array<objects::HeaderChange, 1> change = {
       {{objects::HeaderChange::Op::set, "accept-encoding", "identity"}}};
@@ -36,7 +36,7 @@ const std::array<objects::HeaderChange, 1>& uncompressed() {
 
 }  // namespace
 
-// What the rule says of the request's head holds from here on: of a path that it rewrites the new one counts.
+// Applies the rule's changes to the head. From here on a rewritten path replaces the original one.
 Exchange::Progress Exchange::choose_rule() {
   const http::Head& head = *std::exchange(request_head_, nullptr);
   const endpoints::Snapshot* const snapshot = context_.snapshots.get();
@@ -48,18 +48,19 @@ Exchange::Progress Exchange::choose_rule() {
   }
   rule_ = match_route(*snapshot->routes, head, head_);
   if (rule_ == nullptr) return refused(ErrorCode::route_not_found);
-  obey_limits(*rule_);
-  return follow(rule_->filters);
+  apply_limits(*rule_);
+  return apply_filters(rule_->filters);
 }
 
-// Without a pool (none is published yet, or none exists) the exchange goes on: route() finds nobody and says so.
+// Without a pool (none is published yet, or none exists) the step is ready all the same: route() finds no endpoint and
+// refuses the request.
 Exchange::Progress Exchange::choose_pool() {
   const endpoints::Snapshot* const snapshot = context_.snapshots.get();
   if (snapshot == nullptr) return Progress::ready;
   const objects::RouteBackend* const backend =
       rule_ == nullptr ? nullptr : rule_->pick(choice_number(backend_of_route));
   if (backend != nullptr) {
-    const Progress progress = follow_backend(*backend);
+    const Progress progress = apply_backend_filters(*backend);
     if (progress != Progress::ready) return progress;
   }
   if (answers_models(*snapshot)) return Progress::ended;
@@ -79,7 +80,7 @@ Exchange::Progress Exchange::choose_pool() {
   if (model_read_) name_model(*pool);
   if (inference_) prompt_tokens_ = estimate_tokens();
   if (!model_read_) return Progress::ready;
-  // What objects do not tell us of, such as static endpoints, may know more models than it lists.
+  // Only endpoints from Kubernetes objects are known to list all their models. Static endpoints may serve more.
   const bool refuses = snapshot->routes != nullptr && surely_unknown(*pool, target_model_);
   return refuses ? refuse_model(request_.model) : Progress::ready;
 }
@@ -94,7 +95,7 @@ Exchange::Progress Exchange::refuse_model(std::string_view model) {
   return Progress::ended;
 }
 
-void Exchange::obey_limits(const objects::Route& route) {
+void Exchange::apply_limits(const objects::Route& route) {
   const Duration limit = context_.options.total_timeout;
   if (route.timeout > Duration{0} && (limit <= Duration{0} || route.timeout < limit)) {
     context_.loop.arm_at(total_deadline_, began_ + route.timeout);
@@ -103,8 +104,8 @@ void Exchange::obey_limits(const objects::Route& route) {
   if (route.retries) attempts_max_ = 1 + std::min(*route.retries, attempts_limit - 1);
 }
 
-// The table is kept only as long as something of it is needed.
-Exchange::Progress Exchange::follow(const objects::RouteFilters& filters) {
+// Keeps a reference to the route table only if the answer's head must be changed later.
+Exchange::Progress Exchange::apply_filters(const objects::RouteFilters& filters) {
   if (!filters.response_headers.empty()) {
     route_table_ = context_.snapshots.get()->routes;
     answer_changes_ = filters.response_headers;
@@ -119,9 +120,9 @@ Exchange::Progress Exchange::follow(const objects::RouteFilters& filters) {
   return Progress::ready;
 }
 
-// With another path the body may mean something else.
-Exchange::Progress Exchange::follow_backend(const objects::RouteBackend& backend) {
-  const Progress progress = follow(backend.filters);
+// If the backend's filters rewrite the path, the body is parsed again: its meaning depends on the path.
+Exchange::Progress Exchange::apply_backend_filters(const objects::RouteBackend& backend) {
+  const Progress progress = apply_filters(backend.filters);
   const bool moved = backend.filters.path.op != objects::PathChange::Op::keep;
   if (progress != Progress::ready || !moved) return progress;
   forget_parsed();
@@ -152,26 +153,25 @@ const endpoints::Pool* Exchange::pick_pool(const endpoints::Snapshot& snapshot, 
   return nullptr;
 }
 
-// The model that decides between pools; "" when the request names none. Bodies of paths that travel unread otherwise
-// (/tokenize, /v1/rerank ...) are read here, for nothing else tells where they belong.
+// The model that decides between pools; "" if the request names none. Bodies on paths that are otherwise not read
+// (/tokenize, /v1/rerank ...) are read here, because only their model tells which pool serves them.
 std::string_view Exchange::model_for_pool() {
   if (!head_.model_rewrite.empty()) return head_.model_rewrite;
-  if (!inference_) scan_unknown();
+  if (!inference_) scan_unknown_path();
   return request_.model;
 }
 
-// Leaves the request empty when the body is not JSON.
-void Exchange::scan_unknown() {
+// Reads the model of a body on an unknown path. Leaves request_ empty if the body is not JSON.
+void Exchange::scan_unknown_path() {
   if (!has_json()) return;
   const openai::ScanFailure failure = scan(openai::Api::other);
   if (failure.error != openai::ScanError::none) request_.clear();
 }
 
-// Of a request that travels unread otherwise: is its model one that may get another name? Requests of pools that rename
-// nothing are spared the reading.
+// For a request on an unknown path: reads its model if it may have to be renamed. True: it has one.
 bool Exchange::reads_model(const endpoints::Pool& pool) {
   if (head_.model_rewrite.empty() && !renames(pool)) return false;
-  if (request_.model_value.empty()) scan_unknown();  // it may have been read to choose the pool
+  if (request_.model_value.empty()) scan_unknown_path();  // unless model_for_pool() has read it
   if (request_.model_value.empty()) return false;
   target_model_ = head_.model_rewrite.empty() ? request_.model : head_.model_rewrite;
   return model_read_ = true;
@@ -181,13 +181,14 @@ std::string_view Exchange::session() const {
   return head_.session.empty() ? request_.session : head_.session;
 }
 
-// For a weighted choice: the same for all requests of a session, if one is given.
+// A random number for a weighted choice: the same for all requests of a session, if the request names one.
 uint64_t Exchange::choice_number(uint64_t purpose) {
   const std::string_view of = session();
   return of.empty() ? context_.random.next() : session_number(of, purpose);
 }
 
-// The client's name or what its head says, unless a rewrite of the pool says otherwise.
+// Decides target_model_. It is already the client's model or that of the header field x-gateway-model-name-rewrite;
+// without that field, a rewrite of the pool may change it.
 void Exchange::name_model(const endpoints::Pool& pool) {
   if (head_.model_rewrite.empty() && renames(pool)) rewrite_model(pool);
   if (model_renamed()) head_.change(uncompressed());
@@ -200,7 +201,7 @@ void Exchange::rewrite_model(const endpoints::Pool& pool) {
   const objects::Rewrites::Target* const target = rule->pick(choice_number(target_of_rewrite));
   if (target == nullptr) return;
   target_model_ = target->model;
-  // A rule for all models takes any name: only those that somebody knows may become labels.
+  // A rule for all models matches any name. Only names that an endpoint lists may become metric labels.
   const bool named = rule != pool.rewrites->generic() || std::any_of(pool.endpoints.begin(), pool.endpoints.end(),
                                                                      [&](const endpoints::EndpointView& endpoint) {
                                                                        return lists(endpoint, request_.model);
@@ -208,10 +209,10 @@ void Exchange::rewrite_model(const endpoints::Pool& pool) {
   context_.observer.model_rewritten(rule->object, named ? std::string_view(request_.model) : "other", target_model_);
 }
 
-// The list of models is the pools', not one endpoint's, as soon as there is anything to list. False: the request is for
-// something else, or an endpoint may know more.
+// Answers GET and HEAD of /v1/models from what the reachable pools list. False: the request is for another path, or
+// nothing is listed and a single pool's endpoint can answer better.
 bool Exchange::answers_models(const endpoints::Snapshot& snapshot) {
-  if (!head_.target().starts_with("/v1/models")) return false;  // nearly all of them
+  if (!head_.target().starts_with("/v1/models")) return false;  // the usual case, checked cheaply
   const std::optional<std::string> wanted = models_asked_for(head_.method, http::path_of(head_.target()));
   if (!wanted) return false;
   const std::vector<const endpoints::Pool*> pools = reachable_pools(snapshot, rule_);

@@ -1,4 +1,4 @@
-// What routing is told of a request, the hash chain of its prompt, and what the decision says beside the endpoint.
+// What routing is told about a request, the hash chain of its prompt, and what the decision says beside the endpoint.
 #include <algorithm>
 
 #include "exchange.h"
@@ -7,8 +7,9 @@
 
 namespace penstock::proxy {
 
-// What else the decision says: where to go if this endpoint fails, and who does what for it.
-void Exchange::plan(const routing::Decision& decision) {
+// Keeps what the decision says beside the endpoint: the endpoints to try next if this one fails, and header fields that
+// tell it which servers prefill and encode.
+void Exchange::keep_plan(const routing::Decision& decision) {
   if (!decision.next.empty()) {
     planned_count_ = static_cast<uint32_t>(std::min(decision.next.size(), planned_.size()));
     std::copy_n(decision.next.begin(), planned_count_, planned_.begin());
@@ -49,15 +50,14 @@ routing::Features Exchange::features() {
   if (!inference_ || !context_.hash_prompts) return features;
   if (held_ != nullptr && !context_.hash_told) {
     features.blocks = held_->chain;
-    features.block_tokens = held_->prompt.block_tokens;  // metrics that came meanwhile may say otherwise
+    features.block_tokens = held_->prompt.block_tokens;  // the engines' own may have become known since
     return features;
   }
   hash_prompt(features);
   return features;
 }
 
-// Token ids are hashed as the numbers that they are, whatever the spaces between them; then the lengths of blocks are
-// exact.
+// Token ids are hashed as numbers, not as text, so that white space does not matter and block lengths are exact.
 void Exchange::hash_prompt(routing::Features& features) {
   routing::PrefixHashOptions prefix = context_.options.prefix;
   prefix.block_tokens = features.block_tokens;
@@ -75,13 +75,13 @@ void Exchange::hash_prompt(routing::Features& features) {
   }
   routing::hash_prompt(target_model_, request_.cache_salt, context_.prompt, prefix, context_.chain);
   features.blocks = context_.chain;
-  // Events do not say with which salt a block was made.
+  // KV events do not report the salt of a block, so salted prompts cannot be matched with them.
   if (!ids || !context_.hash_told || !request_.cache_salt.empty()) return;
   routing::hash_prompt(adapter(), {}, context_.prompt, prefix, context_.told_chain);
   features.told_blocks = context_.told_chain;
 }
 
-// The model's name if it is an adapter, as the first endpoint says that serves it.
+// The target model's name if it is a LoRA adapter, else "". The first endpoint that lists the model decides.
 std::string_view Exchange::adapter() {
   const endpoints::Pool* const pool = pool_id_.has_value() ? gateway_.pool(*pool_id_) : nullptr;
   if (pool == nullptr) return {};

@@ -1,6 +1,7 @@
-// Answers that do not go out with the framing they came with: of an endpoint that closes at the end, those in which the
-// client's name for the model is put back, which changes their length, and refusals that are read before they are
-// relayed.
+// Answers that are relayed with another framing than they came with:
+//   - answers that end with the endpoint's connection;
+//   - answers in which the client's name for the model is restored, because that changes their length;
+//   - refusals (503) that are read before they are relayed.
 #include <charconv>
 
 #include "exchange.h"
@@ -10,10 +11,10 @@ namespace penstock::proxy {
 
 namespace {
 
-// JSON answers up to this are gathered, so that they keep a Content-Length; longer ones are sent in chunks.
+// JSON answers up to this size are gathered, so that they keep a Content-Length; longer ones are sent in chunks.
 constexpr uint64_t gathered_bytes_max = 1024 * 1024;
 constexpr uint64_t refusal_bytes_max = 4 * 1024;
-constexpr size_t piece_bytes_kept = 64 * 1024;  // of the scratch memory
+constexpr size_t piece_bytes_kept = 64 * 1024;  // capacity of the scratch string that is kept
 
 bool is_events(const http::Head& answer) {
   return answer.get(http::Field::content_type).starts_with("text/event-stream");
@@ -64,7 +65,8 @@ void Exchange::relay_reframed(std::string_view decoded) {
     context_.piece.clear();
     reframed_->restorer.feed(decoded, context_.piece);
     decoded = context_.piece;
-    if (decoded.empty()) return;  // nothing but the server's name; and an empty chunk would end the answer
+    if (decoded.empty())
+      return;  // it was only the server's name, which is dropped; an empty chunk would end the answer
   }
   if (framing_ == Framing::chunked) {
     static_cast<void>(relay_chunk(decoded, "\r\n"));
@@ -90,7 +92,7 @@ void Exchange::gather(std::string_view decoded) {
 bool Exchange::relay_whole() {
   net::BodyBuffer& gathered = reframed_->gathered;
   watch_.feed(gathered.view(), context_.loop.now());
-  if (reads_refusal_ ? leave_refusal() : leave_given_up()) return false;
+  if (reads_refusal_ ? retry_refusal() : retry_failed_answer()) return false;
   std::string& piece = context_.piece;
   piece.clear();
   if (restoring_) reframed_->restorer.feed(gathered.view(), piece);
@@ -102,11 +104,11 @@ bool Exchange::relay_whole() {
   return going_on;
 }
 
-// The endpoint's answer is complete: what is still to be sent of ours. False: the exchange has ended.
+// The endpoint's answer is complete: sends what is still missing of ours. False: the exchange has ended.
 bool Exchange::relay_end() {
   if (framing_ == Framing::whole) return relay_whole();
   if (framing_ == Framing::chunked) return relay({}, "0\r\n\r\n", {});
-  return answer_started_ || relay({}, {}, {});  // without a body the head has not gone out yet
+  return answer_started_ || relay({}, {}, {});  // an answer without a body: its head has not gone out yet
 }
 
 }  // namespace penstock::proxy

@@ -1,4 +1,4 @@
-// What becomes of an attempt that failed: whose fault it is, and whether another endpoint may do better.
+// Attempts that fail: which failures are retried, when another endpoint is tried, and which endpoint is penalised.
 #include "exchange.h"
 #include "failures.h"
 #include "penstock/base/assert.h"
@@ -6,9 +6,9 @@
 
 namespace penstock::proxy {
 
-// A server whose engine has died answers all that it had with 500. Another one may do better, but a request that fails
-// there, too, is to blame itself.
-std::optional<AttemptFailure> Exchange::worth_another(const http::Head& answer) const {
+// The failure that this head reports, if another endpoint may do better. A server whose engine has died answers its
+// pending requests with 500, so a first 500 is retried; if a second server also answers 500, the request is at fault.
+std::optional<AttemptFailure> Exchange::failure_by_status(const http::Head& answer) const {
   const uint16_t status = answer.status;
   if (status == 500 && inference_ && attempts_ == 1) return AttemptFailure::status_500;
   if (status == 502) return AttemptFailure::status_502;
@@ -24,8 +24,8 @@ void Exchange::on_response_failed(upstream::Failure failure, bool received, bool
   attempt_deadline_.cancel();
   const bool silent = !received && (failure == upstream::Failure::reset || failure == upstream::Failure::closed);
   if (reused && silent && !answer_started_) {
-    // The endpoint closed an idle connection just as we used it. It has not seen the request: the same endpoint, on a
-    // fresh connection, is no second attempt.
+    // The endpoint closed an idle connection just as it was reused, so it has not seen the request. Sending it again to
+    // the same endpoint, on a fresh connection, does not count as a retry.
     context_.observer.attempt_failed(AttemptFailure::reuse_race, true);
     fresh_connection_ = true;
     step_ = Step::connect;
@@ -39,27 +39,27 @@ void Exchange::on_response_failed(upstream::Failure failure, bool received, bool
   refuse(last_failure_);
 }
 
-// What the answer says of itself: that the server has failed, or that its engine, which is being stopped, has ended the
-// request before its time.
-std::optional<AttemptFailure> Exchange::given_up() const {
-  if (!inference_) return std::nullopt;  // what passes unread may mean something else by it
-  if (watch_.answer().server_busy()) return AttemptFailure::server_full;  // its head had to be sent before it knew
+// A failure that the answer itself reports: the server is full or has failed, or its engine has aborted the request.
+std::optional<AttemptFailure> Exchange::failure_in_answer() const {
+  if (!inference_) return std::nullopt;  // other APIs may use the same words for something else
+  if (watch_.answer().server_busy()) return AttemptFailure::server_full;  // the server noticed after its head
   if (watch_.answer().server_failed()) return AttemptFailure::error_event;
   if (watch_.answer().finish_reason() == "abort") return AttemptFailure::aborted;
   return std::nullopt;
 }
 
-// Nothing of the answer has reached the client yet. True: the exchange goes on elsewhere, or has ended.
-bool Exchange::leave_given_up() {
-  const std::optional<AttemptFailure> failure = given_up();
-  if (!failure || given_up_) return false;
+// Tries another endpoint if the first bytes of the answer report a failure. Nothing of it has reached the client yet.
+// True: the exchange continues on another endpoint, or has ended. False: the answer is relayed.
+bool Exchange::retry_failed_answer() {
+  const std::optional<AttemptFailure> failure = failure_in_answer();
+  if (!failure || failure_counted_) return false;
   if (try_again(*failure)) return true;
-  given_up_ = true;
+  failure_counted_ = true;
   return false;
 }
 
-// The whole of a 503 is here, and nothing of it has reached the client. As leave_given_up().
-bool Exchange::leave_refusal() {
+// The same for a 503, all of which has been gathered: its body says whether the server is only full.
+bool Exchange::retry_refusal() {
   return try_again(openai::says_full(reframed_->gathered.view()) ? AttemptFailure::server_full
                                                                  : AttemptFailure::status_503);
 }
@@ -76,7 +76,7 @@ void Exchange::penalise(routing::FailureKind kind, std::string_view reason) {
   context_.observer.endpoint_ejected(*endpoint_);
 }
 
-bool Exchange::anybody_left() {
+bool Exchange::another_endpoint_left() {
   routing::Features any;
   any.model = routed_model();
   any.header_fields = head_.fields;
@@ -84,19 +84,20 @@ bool Exchange::anybody_left() {
   return decide(any, context_.loop.now(), nullptr).endpoint != nullptr;
 }
 
-// Marks the endpoint as tried, and takes what another one costs of the retry budget. False, and nothing is taken:
-// attempts or budget are used up, or nobody else is left.
-// The budget is for pools that fail under their load. An endpoint that died has left its requests to the others in any
-// case, and one that is full has done nothing for them: the first retry of each is free, however many there are at
+// Marks the endpoint as tried and takes one retry from the retry budget. False, and nothing is taken: the attempts or
+// the budget are used up, or no other endpoint is left.
+//
+// The budget protects pools that fail under load. The first retry of a request is free if its endpoint does no more
+// work for it (the endpoint died or was full): moving the request then adds no load, however many requests move at
 // once.
 bool Exchange::claim_retry(AttemptFailure failure) {
-  // It may fail twice: by its status, which was good enough for want of another endpoint, and then before its body.
+  // The same endpoint may fail twice: by its status, with no other endpoint left, and then before its body.
   if (tried_count_ == 0 || tried_[tried_count_ - 1] != endpoint_) {
     PENSTOCK_ASSERT(tried_count_ < tried_.size());
     tried_[tried_count_++] = endpoint_;
   }
-  if (attempts_ >= attempts_max_ || !anybody_left()) return false;
-  return (attempts_ == 1 && left_by(failure)) || context_.retries.try_take(context_.loop.now());
+  if (attempts_ >= attempts_max_ || !another_endpoint_left()) return false;
+  return (attempts_ == 1 && work_has_stopped(failure)) || context_.retries.try_take(context_.loop.now());
 }
 
 void Exchange::go_elsewhere() {
@@ -107,17 +108,18 @@ void Exchange::go_elsewhere() {
   prefill_reservation_.release();
   gateway_.room_made();
   fresh_connection_ = false;
-  empty(answer_head_);
+  recycle(answer_head_);
   watch_.reset();
   if (reframed_ != nullptr) reframed_->gathered.reset();
-  given_up_ = false;
+  failure_counted_ = false;
   response_bytes_ = 0;
   step_ = Step::route;
   advance();
 }
 
 // An attempt failed before the first body byte: moves to the next-best endpoint if attempts and budget allow.
-// False: it may not, and nothing of the attempt was undone but its penalty. True: the exchange goes on or has ended.
+// True: the exchange continues there, or has ended. False: it may not move; the endpoint is penalised, and the attempt
+// is left as it is.
 bool Exchange::try_again(AttemptFailure failure) {
   if (blames_endpoint(failure)) penalise(kind_of(failure), to_string(failure));
   last_failure_ = error_of(failure);
@@ -127,7 +129,8 @@ bool Exchange::try_again(AttemptFailure failure) {
   return again;
 }
 
-// No penalty: the probe that took the endpoint out also brings it back. Where nobody else may answer, it is waited for.
+// Without a penalty: the health probe that took the endpoint out also brings it back. If no other endpoint is left, the
+// exchange keeps waiting for this one.
 void Exchange::on_silent(uint32_t slot, uint32_t incarnation) {
   if (attempt_ == nullptr || endpoint_->slot != slot || endpoint_->incarnation != incarnation) return;
   if (!claim_retry(AttemptFailure::probe_failed)) return;

@@ -83,9 +83,9 @@ routing::FailureKind kind_of(AttemptFailure failure) {
 
 bool blames_endpoint(AttemptFailure failure) {
   switch (failure) {
-    case AttemptFailure::no_socket:        // another endpoint may have an idle connection for us
-    case AttemptFailure::attempt_timeout:  // a route's own limit says little about an endpoint
-    case AttemptFailure::aborted:          // an engine that is told to stop, or to give up what it has, is not sick
+    case AttemptFailure::no_socket:        // our own lack of descriptors; another endpoint may have an idle connection
+    case AttemptFailure::attempt_timeout:  // a limit of the route says little about an endpoint
+    case AttemptFailure::aborted:          // an engine that is told to stop or to abort its requests is healthy
     case AttemptFailure::server_full:
       return false;
     default:
@@ -93,7 +93,7 @@ bool blames_endpoint(AttemptFailure failure) {
   }
 }
 
-bool left_by(AttemptFailure failure) {
+bool work_has_stopped(AttemptFailure failure) {
   switch (failure) {
     case AttemptFailure::connect_refused:
     case AttemptFailure::reset_before_response:

@@ -1,4 +1,4 @@
-// What a failure of an attempt means: for the endpoint, for the client, for the metrics. Pure.
+// What the failure of an attempt means for the endpoint, for the client and for retries. Pure.
 #pragma once
 
 #include "penstock/proxy/error.h"
@@ -11,17 +11,17 @@ namespace penstock::proxy {
 // `in_body`: some of the answer has gone to the client.
 AttemptFailure attempt_failure_of(upstream::Failure failure, bool in_body);
 
-// What the client is told when no other attempt follows.
+// The error that the client gets if no other attempt follows.
 ErrorCode error_of(AttemptFailure failure);
 ErrorCode error_of(routing::NoEndpoint why);
 
-// Hard: the endpoint itself is in trouble at once; soft: it may be this request's fault.
+// Hard: the endpoint itself is certainly in trouble. Soft: the request may be at fault.
 routing::FailureKind kind_of(AttemptFailure failure);
 
-// Whether it counts toward the endpoint's ejection.
+// Whether the failure counts towards the endpoint's ejection.
 bool blames_endpoint(AttemptFailure failure);
 
-// Whether the endpoint does no more work for the request: it is gone, says that its engine is, or did not begin.
-bool left_by(AttemptFailure failure);
+// Whether the endpoint certainly does no more work for the request: it or its engine is gone, or it did not begin.
+bool work_has_stopped(AttemptFailure failure);
 
 }  // namespace penstock::proxy

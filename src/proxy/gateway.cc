@@ -32,7 +32,7 @@ void Gateway::release(Exchange& exchange) {
   context_.loop.dispose(std::move(owned));
 }
 
-// No exchange comes of a head that cannot be read, but its end is counted and logged like one.
+// A head that cannot be read makes no exchange, but is counted and logged like one.
 void Gateway::on_bad_head(downstream::Connection& connection, const downstream::RequestFailure& failure) {
   context_.observer.exchange_started();
   const ErrorInfo& info = info_of(error_of(failure));
@@ -56,7 +56,7 @@ void Gateway::on_connections_changed(int delta) {
   context_.observer.client_connections_changed(delta);
 }
 
-// Each of them sees to itself alone, so that the next one in the list stays where it is.
+// on_silent() may remove its own exchange from the list, but no other.
 void Gateway::leave_silent(uint32_t slot, uint32_t incarnation) {
   unanswered_.for_each([&](Exchange& exchange) { exchange.on_silent(slot, incarnation); });
 }
@@ -64,19 +64,23 @@ void Gateway::leave_silent(uint32_t slot, uint32_t incarnation) {
 // ---- held requests ----
 
 void Gateway::room_made() {
-  if (!context_.options.flow.enabled || context_.hold == nullptr || !context_.hold->anybody()) return;
+  if (!context_.options.flow.enabled || context_.hold == nullptr || !context_.hold->occupied()) return;
   const endpoints::Snapshot* const snapshot = context_.snapshots.get();
   if (snapshot != nullptr) context_.hold->room_made(*snapshot, context_.loop.now());
 }
 
 void Gateway::wake() {
-  context_.loop.post([this] { take_told(); });
+  context_.loop.post([this] { take_from_queue(); });
 }
 
-// Those that are cut off first, for what they leave is for others.
-void Gateway::take_told() {
-  while (Running* const cut = context_.hold->take_cut(*this)) static_cast<RunningExchange*>(cut)->exchange.on_evicted();
-  while (Held* const held = context_.hold->take(*this)) static_cast<HeldExchange*>(held)->exchange.on_room();
+// Evictions come first: they make room for others.
+void Gateway::take_from_queue() {
+  while (RunningRequest* const evicted = context_.hold->take_evicted(*this)) {
+    static_cast<EvictableExchange*>(evicted)->exchange.on_evicted();
+  }
+  while (HeldRequest* const granted = context_.hold->take_granted(*this)) {
+    static_cast<HeldExchange*>(granted)->exchange.on_room();
+  }
 }
 
 const endpoints::Pool* Gateway::pool(uint32_t id) {
@@ -91,7 +95,7 @@ const endpoints::Pool* Gateway::pool(uint32_t id) {
 void Gateway::report_unreachable(const endpoints::EndpointState& endpoint) {
   constexpr Duration pause = seconds(1);
   if (!context_.endpoint_unreachable) return;
-  Place& place = places_[endpoint.slot];  // made by target_of() before anybody could connect
+  Place& place = places_[endpoint.slot];  // target_of() made it before the attempt to connect
   const Instant now = context_.loop.now();
   if (place.unreachable_at != Instant{} && now - place.unreachable_at < pause) return;
   place.unreachable_at = now;

@@ -20,7 +20,7 @@ using http::Field;
 
 constexpr char kVia[] = "1.1 penstock";
 
-std::string_view comma_behind(std::string_view list) {
+std::string_view comma_after(std::string_view list) {
   return {", ", list.empty() ? size_t{0} : size_t{2}};
 }
 
@@ -60,9 +60,9 @@ bool is_for_gateway(Field field) {
   }
 }
 
-// "Transfer_Encoding", "X_Forwarded_For": servers that read '_' as '-' (CGI, WSGI) would take it for a field that
-// frames the message, ends at this hop or is written by the gateway alone.
-bool poses_as_ours(const http::Head& head, const http::Header& header) {
+// "Transfer_Encoding", "X_Forwarded_For": servers that read '_' as '-' (CGI, WSGI) would take such a field for one that
+// frames the message, ends at this hop, or is only ever written by the gateway.
+bool imitates_gateway_field(const http::Head& head, const http::Header& header) {
   constexpr size_t longest = 64;  // no such field has a longer name
   if (header.field != Field::other || header.name.size() > longest || header.name.find('_') == std::string_view::npos)
     return false;
@@ -93,7 +93,7 @@ class LineCopier {
   size_t begin_ = 0, end_ = 0;
 };
 
-// Eight hexadecimal digits: all at once, a byte for each.
+// Eight hexadecimal digits, computed in parallel, one byte each.
 std::array<char, 8> hex_of(uint32_t bits) {
   uint64_t digits = bits;
   digits = (digits | digits << 16) & 0x0000ffff0000ffff;
@@ -122,7 +122,7 @@ void assign_request_id(std::string& id, Random& random) {
   copy_text(id, {text, sizeof text - 1});
 }
 
-// 0 for what is no positive number; from_chars takes "inf" and "nan", too.
+// 0 if the text is not a positive, finite number (from_chars also accepts "inf" and "nan").
 double number_of(std::string_view text) {
   double value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
@@ -130,7 +130,7 @@ double number_of(std::string_view text) {
   return whole && std::isfinite(value) && value > 0 ? value : 0;
 }
 
-// "http://host/path" becomes "/path". The host that it names counts, not the Host field (RFC 9112, section 3.2.2).
+// "http://host/path" becomes "/path". Its host replaces the Host field (RFC 9112, section 3.2.2).
 void assign_target(std::string_view target, std::string& path, std::string& host) {
   const size_t scheme = target.starts_with('/') ? std::string_view::npos : target.find("://");
   if (scheme == std::string_view::npos) {
@@ -176,8 +176,8 @@ void change_line(std::string& text, size_t first, size_t behind, const objects::
 }  // namespace
 
 void ForwardedHead::clear() {
-  empty_all(fields, method, path, rewritten, request_id, host, session, fairness_id, objective, model_rewrite,
-            test_endpoints);
+  recycle_all(fields, method, path, rewritten, request_id, host, session, fairness_id, objective, model_rewrite,
+              test_endpoints);
   json = explain = false;
   slo_ttft_ms = slo_tpot_ms = 0;
 }
@@ -197,17 +197,17 @@ void ForwardedHead::assign(const http::Head& head, std::string_view client_ip, R
     } else if (header.field == Field::via) {
       via = header.value;
     } else if (is_for_gateway(header.field)) {
-      obey(header);
-    } else if (!is_hop_by_hop(head, header) && !poses_as_ours(head, header)) {
+      take_gateway_field(header);
+    } else if (!is_hop_by_hop(head, header) && !imitates_gateway_field(head, header)) {
       copier.take(i);
     }
   }
   copier.finish();
   identify(head, identities);
   if (request_id.empty()) assign_request_id(request_id, random);
-  append_all(fields, "x-forwarded-for: ", forwarded_for, comma_behind(forwarded_for),
+  append_all(fields, "x-forwarded-for: ", forwarded_for, comma_after(forwarded_for),
              client_ip.empty() ? std::string_view("unknown") : client_ip, "\r\nx-forwarded-proto: http\r\nvia: ", via,
-             comma_behind(via), kVia, "\r\nx-request-id: ", request_id, "\r\n");
+             comma_after(via), kVia, "\r\nx-request-id: ", request_id, "\r\n");
 }
 
 void ForwardedHead::identify(const http::Head& head, std::span<const std::string> names) {
@@ -218,7 +218,7 @@ void ForwardedHead::identify(const http::Head& head, std::span<const std::string
   }
 }
 
-// Host is no forwarded field: it stands in front of them.
+// Host is not among the forwarded fields: it is written before them.
 void ForwardedHead::change(std::span<const objects::HeaderChange> changes) {
   for (const objects::HeaderChange& change : changes) {
     if (!same_name(change.name, "host")) change_line(fields, 0, 0, change);
@@ -226,9 +226,9 @@ void ForwardedHead::change(std::span<const objects::HeaderChange> changes) {
   }
 }
 
-// Takes what a field for the gateway says. Of two with the same meaning the first one counts, but an x-llm-d- name wins
-// over an x-gateway- one, as it does in the EPP.
-void ForwardedHead::obey(const http::Header& header) {
+// Reads a field that is meant for the gateway. Of two with the same meaning the first one counts, but an x-llm-d- name
+// takes precedence over an x-gateway- name, as in the EPP.
+void ForwardedHead::take_gateway_field(const http::Header& header) {
   const bool wins = header.name.size() > 2 && (header.name[2] == 'l' || header.name[2] == 'L');
   const auto take = [&](std::string& to) {
     if (to.empty() || wins) copy_text(to, header.value);
@@ -258,7 +258,7 @@ void ForwardedHead::obey(const http::Header& header) {
     case Field::x_penstock_explain:
       explain = header.value == "1";
       return;
-    default:  // written anew, or for somebody before us
+    default:  // the gateway writes these itself, or ignores them
       return;
   }
 }
@@ -301,7 +301,7 @@ void append_answer_head(std::string& out, const http::Head& answer, const Answer
     }
   }
   copier.finish();
-  append_all(out, "via: ", via, comma_behind(via), kVia, "\r\nx-request-id: ", context.request_id,
+  append_all(out, "via: ", via, comma_after(via), kVia, "\r\nx-request-id: ", context.request_id,
              "\r\nx-penstock-endpoint: ", context.endpoint, "\r\n");
   if (!context.session_token.empty()) append_field(out, "x-session-token", context.session_token);
   if (!context.explanation.empty()) append_field(out, "x-penstock-explain", context.explanation);

@@ -13,44 +13,43 @@
 
 namespace penstock::proxy {
 
-// Empties a text that will be used again. What a usual request does not need is given back.
-inline void empty(std::string& text) {
+// Clears a string that will be used again. Frees its memory if that is more than a usual request needs.
+inline void recycle(std::string& text) {
   constexpr size_t kept_max = 8 * 1024;
-  if (text.empty()) return;  // as most are; it was emptied here
+  if (text.empty()) return;  // the usual case; its capacity was checked when it was last recycled
   if (text.capacity() > kept_max) free_memory(text);
   text.clear();
 }
 
 template <typename... Texts>
-void empty_all(Texts&... texts) {
-  (empty(texts), ...);
+void recycle_all(Texts&... texts) {
+  (recycle(texts), ...);
 }
 
-// What is kept of a request's head: the fields to forward, ready to send, and what the exchange itself needs.
-// One string holds all of it, so that a Head can be given back as soon as the request has been read.
+// What is kept of a request's head: the fields to forward, ready to send, and the values that the exchange itself
+// needs. All of it is copied, so that the Head can be released as soon as the request has been read.
 struct ForwardedHead {
   std::string fields;        // "name: value\r\n"...: end-to-end fields as received, x-forwarded-*, via, x-request-id
   std::string method, path;  // path: origin-form target
-  std::string rewritten;     // what a route made of the path; "": nothing
+  std::string rewritten;     // the path as a route rewrites it; "": not rewritten
   std::string request_id;
   std::string host;      // "" when the client sent none (HTTP/1.0)
-  bool json = false;     // content-type says JSON or nothing
+  bool json = false;     // content-type is JSON, or missing
   bool explain = false;  // x-penstock-explain: 1
   std::string session, fairness_id, objective, model_rewrite, test_endpoints;
   double slo_ttft_ms = 0, slo_tpot_ms = 0;
 
-  // Of a new or cleared one. Without a fairness id of its own the request has that of the first of the fields
-  // `identities` that says something.
+  // Must be new or cleared. A request without a fairness id takes it from the first non-empty field among `identities`.
   void assign(const http::Head& head, std::string_view client_ip, Random& random,
               std::span<const std::string> identities = {});
   void clear();
   // The path for the endpoint, with the query.
   std::string_view target() const { return rewritten.empty() ? path : rewritten; }
-  // What a route changes of the forwarded fields.
+  // Applies a route's changes to the forwarded fields.
   void change(std::span<const objects::HeaderChange> changes);
 
  private:
-  void obey(const http::Header& header);
+  void take_gateway_field(const http::Header& header);
   void identify(const http::Head& head, std::span<const std::string> names);
 };
 
@@ -63,9 +62,9 @@ void append_request_head(std::string& out, const ForwardedHead& head, std::strin
 enum class Framing : uint8_t {
   none,         // no body (HEAD, 204, 304)
   same,         // as received: Content-Length, or chunked to an HTTP/1.1 client
-  chunked,      // an endpoint that closes at the end, to an HTTP/1.1 client
-  until_close,  // anything without length to an HTTP/1.0 client
-  whole,        // gathered, and sent with its length when it is complete
+  chunked,      // the endpoint ends its answer by closing, or the length changes; to an HTTP/1.1 client
+  until_close,  // any answer without a known length, to an HTTP/1.0 client
+  whole,        // gathered, then sent with a Content-Length
 };
 struct AnswerContext {
   Framing framing;
@@ -79,12 +78,12 @@ Framing framing_for(const http::Head& answer, bool head_request, uint8_t client_
 void append_answer_head(std::string& out, const http::Head& answer, const AnswerContext& context);
 // Adds a Content-Length to a finished head.
 void append_length(std::string& head, uint64_t bytes);
-// What a route changes of a finished answer head.
+// Applies a route's changes to a finished answer head.
 void change_answer_head(std::string& head, std::span<const objects::HeaderChange> changes);
 
-// Whether the first byte that is no space begins an object.
+// Whether the first byte that is not white space begins an object.
 bool looks_like_json(std::string_view body);
-// The body is compressed: nobody on the way can read it.
+// The body is compressed, so the gateway cannot read it.
 bool has_content_encoding(const http::Head& head);
 
 }  // namespace penstock::proxy

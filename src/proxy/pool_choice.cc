@@ -16,8 +16,8 @@ struct Fields {
   mutable std::string joined;  // the values of the last field asked for, if it came more than once
 };
 
-// The values of a repeated field count as one (RFC 9110, section 5.3). Whoever takes only one of them would let a
-// client hide another from the endpoint, or from the routes.
+// The values of a repeated field are joined into one (RFC 9110, section 5.3). If only one of them were matched, a
+// client could hide the others from the routes.
 std::optional<std::string_view> header_value(const void* context, std::string_view name) {
   const Fields& fields = *static_cast<const Fields*>(context);
   std::optional<std::string_view> value;
@@ -33,7 +33,7 @@ std::optional<std::string_view> header_value(const void* context, std::string_vi
   return value;
 }
 
-// The path's next letter, which is taken from its front.
+// Removes the first character of the path, percent-decoded, and returns it.
 char take_decoded(std::string_view& path) {
   const char first = path.front();
   const char* const digits = path.data() + 1;
@@ -54,7 +54,7 @@ const endpoints::Pool* first_pool(const endpoints::Snapshot& snapshot, Fits fits
   return nullptr;
 }
 
-// Of a pool without endpoints nobody knows what it would serve.
+// Some endpoint does not list its models. A pool without endpoints counts too: what it would serve is unknown.
 bool has_unknown(const endpoints::Pool& pool) {
   return pool.endpoints.empty() ||
          std::any_of(pool.endpoints.begin(), pool.endpoints.end(),

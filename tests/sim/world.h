@@ -71,7 +71,7 @@ class World {
   // One client that sends `requests` one after the other or all at once, and behaves as the seed says.
   void add_client(uint32_t first_id, uint32_t requests, bool well_behaved);
   bool clients_done() const;
-  bool anybody_held() const { return shard_->hold().anybody(); }
+  bool anybody_held() const { return shard_->hold().occupied(); }
   void stop_faults();
   // As at the end of a drain: who is held is answered.
   void end_gateway() { shard_->end(); }

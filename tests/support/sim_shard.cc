@@ -90,7 +90,7 @@ void SimShard::close_and_check(SimNetwork& network) {
   network.run_for(seconds(10));
   if (server_.connections() != 0) network.fail("a client connection is left");
   if (gateway_.in_flight() != 0) network.fail("an exchange is left");
-  if (hold_.anybody()) network.fail("a request is still held");
+  if (hold_.occupied()) network.fail("a request is still held");
   if (sim_.budget().used() != 0) network.fail("memory budget is not given back");
   for (const endpoints::EndpointState* state : states_) {
     const endpoints::LoadCounters& load = state->load;

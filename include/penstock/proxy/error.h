@@ -1,6 +1,5 @@
-// Every way in which the gateway itself answers with an error, in one table: HTTP status, OpenAI error type, outcome
-// and whether the client is told when to come back. The code's name is the metric label, the log reason and the `code`
-// of the error body. Pure.
+// All errors that the gateway itself answers with, in one table: HTTP status, OpenAI error type, outcome, Retry-After.
+// The name of a code is the metric label, the reason in the log and the `code` in the error body. Pure.
 #pragma once
 
 #include <cstdint>
@@ -58,15 +57,15 @@ struct ErrorInfo {
   Outcome outcome;
   uint32_t retry_after_s;    // 0: no Retry-After
   std::string_view message;  // the default sentence
-  // Of requests that were turned away, or cut off, for want of room: x-llm-d-request-dropped-reason. "": no such header
+  // Value of x-llm-d-request-dropped-reason, for requests refused or evicted for lack of room; "": no such field.
   std::string_view dropped_reason = {};
 };
 const ErrorInfo& info_of(ErrorCode code);
 
-// What a request that cannot be read is answered with.
+// The error for a request that cannot be read.
 ErrorCode error_of(const downstream::RequestFailure& failure);
 
-// What an answer says besides its code; what is empty is left out.
+// What an error answer says beside its code. Empty values are left out.
 struct ErrorDetails {
   std::string_view message;  // instead of the default sentence
   std::string_view param, request_id;

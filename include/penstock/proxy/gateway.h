@@ -1,6 +1,6 @@
-// The gateway of one shard: answers what its downstream server receives by carrying each request to an endpoint.
-// Everything an exchange needs from its surroundings is in Context; nothing is global.
-// Thread: its shard's. Lifetime: outlives the server whose service it is; exchanges are owned here.
+// The gateway of one shard: answers the requests of its downstream server by forwarding each of them to an endpoint.
+// Everything that an exchange needs from its surroundings is in Context; nothing is global.
+// Thread: its shard's. Lifetime: outlives the server whose service it is. Owns the exchanges.
 #pragma once
 
 #include <cstdint>
@@ -35,21 +35,22 @@ struct Options {
   uint32_t attempts_max = 3;
   routing::EjectionOptions ejection;
   routing::PrefixHashOptions prefix;
-  bool tune_blocks = false;            // blocks as long as the engines' own, where they say how long
-  uint32_t prefix_tokens_max = 0;      // the reach of prefix matching, if given in tokens; 0: prefix.blocks_max
-  uint32_t output_tokens_guess = 256;  // reserved for a request that names no limit
+  bool tune_blocks = false;            // use the engines' own block length, if they report it
+  uint32_t prefix_tokens_max = 0;      // longest prefix that is matched, in tokens; 0: prefix.blocks_max applies
+  uint32_t output_tokens_guess = 256;  // reserved for a request without a token limit
   admission::FlowOptions flow;
-  std::vector<std::string> identity_headers;  // whose value is the fairness id of requests that say none
+  std::vector<std::string> identity_headers;  // their value is the fairness id of requests that name none
 };
-constexpr uint32_t attempts_limit = 8;  // the most that retry.attempts may say
+constexpr uint32_t attempts_limit = 8;  // upper bound of retry.attempts
 
+// What the exchanges of a shard use. References outlive the gateway.
 struct Context {
   net::EventLoop& loop;
   upstream::Client& client;
   routing::Router& router;
-  bool hash_prompts;                  // the policy looks at prefixes
-  bool hash_media = true;             // the policy looks at images, audio and video
-  bool gives_session_tokens = false;  // answers say how to come back to their endpoint
+  bool hash_prompts;                  // the policy uses prefix matches
+  bool hash_media = true;             // the policy uses images, audio and video
+  bool gives_session_tokens = false;  // answers carry a token that leads back to their endpoint
   routing::PrefixIndex& index;
   routing::TokenEstimator& tokens;
   MemoryBudget& budget;
@@ -58,32 +59,33 @@ struct Context {
   admission::RetryBudget& retries;
   endpoints::SnapshotReader& snapshots;
   Options options;
-  // An endpoint could not be connected to: it may be gone, and the control thread should look. Called on the shard's
-  // thread, at most once a second for each endpoint; the state is valid during the call. May be empty.
+  // Called when a connection to an endpoint could not be made, so that the control thread checks whether it is gone. On
+  // the shard's thread, at most once a second for each endpoint. The state is valid during the call. May be empty.
   std::function<void(const endpoints::EndpointState&)> endpoint_unreachable{};
-  // Model servers tell what they hold (RouterOptions::told): prompts of token ids are hashed for that, too.
+  // Model servers report their caches (RouterOptions::told): prompts of token ids are also hashed to match the reports.
   bool hash_told = false;
-  HoldQueue* hold = nullptr;  // of the process; null: no request ever waits, or is shed
+  HoldQueue* hold = nullptr;  // the process's; null: no request ever waits or is shed
   openai::RequestScanner scanner{&budget, hash_media};
   routing::LeastWork least_work{index};
-  std::vector<uint64_t> chain{};           // scratch: hashes of the prompt being routed
-  std::vector<uint64_t> told_chain{};      // scratch: Features::told_blocks of it
-  std::vector<uint32_t> token_ids{};       // scratch: its ids, where it consists of them
-  std::vector<std::string_view> prompt{};  // scratch: the pieces of that prompt
-  std::string piece{};                     // scratch: a piece of an answer in which a name was restored
+  // Scratch memory, kept to avoid allocations; its contents mean nothing between calls.
+  std::vector<uint64_t> chain{};           // block hashes of the prompt being routed
+  std::vector<uint64_t> told_chain{};      // Features::told_blocks of that prompt
+  std::vector<uint32_t> token_ids{};       // its token ids, if it consists of them
+  std::vector<std::string_view> prompt{};  // its pieces
+  std::string piece{};                     // a piece of an answer in which the model's name was restored
 };
 
 class Exchange;
 struct HeldExchange;
 struct AttemptTag {};
 
-class Gateway final : public downstream::Service, private HoldHome {
+class Gateway final : public downstream::Service, private HoldShard {
  public:
   explicit Gateway(Context& context);
   ~Gateway();
 
   size_t in_flight() const { return in_flight_; }
-  // This endpoint answers no probe: requests that wait for its first byte go to another one, where there is one.
+  // The endpoint does not answer health probes: requests that wait for its first byte move to another one, if possible.
   void leave_silent(uint32_t slot, uint32_t incarnation);
 
  private:
@@ -93,26 +95,27 @@ class Gateway final : public downstream::Service, private HoldHome {
   void on_connections_changed(int delta) override;
   void on_pipeline_dropped() override;
   void release(Exchange& exchange);
-  // HoldHome
+  // HoldShard
   void wake() override;
-  void take_told();
-  // Load has shrunk: somebody who waits may go, on whatever shard. One atomic load while nobody does, and nothing at
-  // all with flow control off: who waited when that was said has been let go.
+  void take_from_queue();
+  // Load has shrunk, so a waiting request of any shard may go. Costs one atomic load while no request waits, and
+  // nothing with flow control off (turning it off has granted all that waited).
   void room_made();
-  // The pool of this id, as this turn's snapshot has it; null when it is gone. Valid for this turn.
+  // The pool with this id in this turn's snapshot; null if it is gone. Valid for this turn.
   const endpoints::Pool* pool(uint32_t id);
-  // Tells Context::endpoint_unreachable, unless it was told of this endpoint a moment ago.
+  // Calls Context::endpoint_unreachable, unless it was called for this endpoint within the last second.
   void report_unreachable(const endpoints::EndpointState& endpoint);
-  // Where an endpoint is reached; its address is parsed once.
+  // Where to connect for this endpoint. Its address is parsed once.
   upstream::Target target_of(endpoints::EndpointState& endpoint);
 
   static constexpr size_t spare_max = 256;  // finished exchanges kept for reuse
   Context& context_;
   std::vector<std::unique_ptr<Exchange>> spare_;
-  IntrusiveList<Exchange, AttemptTag> unanswered_;  // from their first attempt to the first byte of their answer
+  // Exchanges between their first attempt and the first byte of their answer.
+  IntrusiveList<Exchange, AttemptTag> unanswered_;
   struct Place {
     upstream::Target target;
-    Instant unreachable_at{};  // when that was reported
+    Instant unreachable_at{};  // when it was last reported
   };
   std::vector<Place> places_;  // by endpoint slot
   size_t in_flight_ = 0;

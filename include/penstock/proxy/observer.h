@@ -1,5 +1,5 @@
-// What the proxy tells about its work. proxy declares, observability implements (one observer per shard, called on
-// the shard's thread). An exchange is started once and finished once, always.
+// What the proxy reports about its work. The proxy declares the interface, observability implements it: one observer
+// per shard, called on the shard's thread. Every exchange is reported as started once and as finished once.
 #pragma once
 
 #include <cstdint>
@@ -16,14 +16,14 @@ enum class Split : uint8_t;
 
 namespace penstock::proxy {
 
-// How an exchange ended. Closed: started = in flight + sum of outcomes, always.
+// How an exchange ended. A closed list: started = in flight + sum over all outcomes, at any time.
 enum class Outcome : uint8_t {
   ok,                // a whole answer was relayed, status below 500
-  endpoint_error,    // a whole answer was relayed: status 500 or above, or one that says itself that the server failed
+  endpoint_error,    // a whole answer was relayed: status 500 or above, or it reports that the server failed
   client_error,      // we refused: 4xx (malformed, too large, unknown ...)
   client_gone,       // the client left before the answer was complete
   overloaded,        // we refused: limit or memory budget (429, 503)
-  no_endpoint,       // nothing could be tried (500, 503)
+  no_endpoint,       // there was no endpoint to try (500, 503)
   upstream_failed,   // every attempt failed before the first body byte (502, 504)
   stream_broken,     // the endpoint failed after the first body byte
   timed_out_client,  // the client was too slow to send (408) or to read
@@ -54,10 +54,10 @@ enum class AttemptFailure : uint8_t {
   reset_in_body,
   closed_in_body,
   no_socket,     // not the endpoint's fault
-  probe_failed,  // it answered no health probe while the request waited there
-  error_event,   // its stream says that the server failed
-  aborted,       // its answer says that the engine gave the request up: finish_reason "abort"
-  server_full,   // it is well, but takes no more: 503 with Retry-After, or with an error object that has the code 503
+  probe_failed,  // the endpoint stopped answering health probes while the request waited there
+  error_event,   // its stream reports that the server failed
+  aborted,       // its answer reports that the engine aborted the request: finish_reason "abort"
+  server_full,   // healthy, but accepts no more: 503 with Retry-After, or an error object with the code 503
 };
 constexpr size_t attempt_failure_count = 22;
 const char* to_string(AttemptFailure failure);
@@ -90,8 +90,8 @@ struct ExchangeRecord {
   uint32_t block_bytes = 64;
   int priority = 0;
   double slo_ttft_ms = 0, slo_tpot_ms = 0;  // what the client asked for; 0: nothing
-  // What was predicted when it was last routed: the time to the first token, counted as that is, and seconds between
-  // tokens (0: nothing).
+  // What was predicted when it was last routed: the time to the first token (measured like time_to_first_token), and
+  // the seconds between tokens (0: no prediction).
   std::optional<Duration> predicted_first_token;
   double predicted_per_token = 0;
 };
@@ -100,31 +100,32 @@ class ExchangeObserver {
  public:
   virtual ~ExchangeObserver() = default;
   virtual void exchange_started() = 0;
-  // The body has been sent to an endpoint / the exchange left it: inference_objective_running_requests.
+  // +1 when the first attempt begins, -1 when the exchange ends: inference_objective_running_requests.
   virtual void running_changed(std::string_view model, int delta) = 0;
   virtual void decision_made(Duration cost, bool found, const endpoints::EndpointState* endpoint,
                              std::string_view target_model) = 0;
-  // Where the next decision should be explained, when it is to be kept for /debug/decisions; null most of the time,
-  // but not when its client `asked`. It stays valid until decision_made().
+  // Where to write the explanation of the next decision. Null, most of the time, if the decision is not kept for
+  // /debug/decisions; never null if the client `asked`. Valid until decision_made().
   virtual routing::Explanation* explanation_slot(Instant now, bool asked) { return nullptr; }
-  // What the shadow policy made of the decision that was just obeyed (routing::Decision::Shadow).
+  // How the shadow policy would have decided, compared with the decision just made (routing::Decision::Shadow).
   virtual void shadow_decided(bool agrees, double gain_seconds) {}
-  // A decision asked which blocks of the prompt model servers say they hold: so many at most.
+  // A decision looked up which blocks of the prompt the model servers report to hold. `blocks`: the most on any of
+  // them.
   virtual void told_index_asked(uint32_t blocks) {}
-  // The profile disaggregates, and this is how the decision that was just obeyed splits the work.
+  // How the decision just made splits the work, if the profile disaggregates prefill or encode.
   virtual void split_decided(routing::Split split, std::string_view target_model) {}
-  // A rule of this InferenceModelRewrite has led a request for `model` to `target_model`.
+  // A rule of this InferenceModelRewrite has changed the model of a request from `model` to `target_model`.
   virtual void model_rewritten(std::string_view rewrite, std::string_view model, std::string_view target_model) {}
-  // The answer to such a request was compressed, though nobody asked for that: it told the client the server's name.
+  // The answer to such a request was compressed although it should not be, so the client saw the server's model name.
   virtual void model_not_restored() {}
   virtual void attempt_failed(AttemptFailure failure, bool retried) = 0;
   virtual void endpoint_ejected(const endpoints::EndpointState& endpoint) = 0;
   virtual void inter_token(Duration gap) = 0;
   virtual void finished(const ExchangeRecord& record) = 0;
 
-  // Connections of clients and other counts that are no exchange.
+  // Counts that do not belong to an exchange.
   virtual void client_connections_changed(int delta) = 0;
-  virtual void limit_hit(std::string_view limit_name) = 0;  // a named limit refused something
+  virtual void limit_hit(std::string_view limit_name) = 0;  // this limit refused something
 };
 
 }  // namespace penstock::proxy
