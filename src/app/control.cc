@@ -18,14 +18,15 @@ namespace penstock::app {
 
 namespace {
 
-constexpr Duration kDrainLook = milliseconds(20);
-// Entries for each block that the caches hold: of a table that is full to the brim a quarter is lost, at two thirds
-// next to nothing.
+constexpr Duration kDrainCheck = milliseconds(20);  // between two checks whether a drain is complete
+// Entries of the prefix index for each block that the caches hold. A table that is exactly full loses a quarter of its
+// entries, one that is two thirds full almost none.
 constexpr double kIndexRoom = 1.5;
-constexpr Duration kIndexLook = seconds(1), kIndexSaidAgain = seconds(3600);  // that the prefix index is too small
-constexpr Duration kFirstProbes = seconds(1);                                 // how long the listeners wait for them
+// How often the size of the prefix index is checked, and how often a warning about it may be repeated.
+constexpr Duration kIndexCheck = seconds(1), kIndexWarning = seconds(3600);
+constexpr Duration kFirstProbes = seconds(1);  // how long the client listeners wait for the first probes
 
-// Of the admin pages. A scrape once a minute keeps its connection; a head comes at once or never.
+// The admin pages. A client that scrapes once a minute keeps its connection.
 constexpr uint64_t kAdminConnections = 128, kAdminConnectionsLeast = 4;
 constexpr Duration kAdminIdle = seconds(90), kAdminHeader = seconds(10);
 
@@ -68,13 +69,13 @@ discovery::PollOptions poll_options(const config::Options& options) {
   return out;
 }
 
-// What precise-prefix-cache-scorer asks for, an EndpointPickerConfig says besides.
-void obey_kv_events(config::Options& options) {
+// An EndpointPickerConfig with precise-prefix-cache-scorer turns KV events on, and may set their port and topic.
+void apply_kv_events(config::Options& options) {
   if (options.endpoint_picker == nullptr || !options.endpoint_picker->scheduling.kv_events) return;
-  const routing::KvEventsSpec& said = *options.endpoint_picker->scheduling.kv_events;
+  const routing::KvEventsSpec& spec = *options.endpoint_picker->scheduling.kv_events;
   options.kv_events.enabled = true;
-  if (said.port) options.kv_events.port = *said.port;
-  if (said.topic) options.kv_events.topic = *said.topic;
+  if (spec.port) options.kv_events.port = *spec.port;
+  if (spec.topic) options.kv_events.topic = *spec.topic;
 }
 
 routing::PrefixIndex::Room index_room(const config::Options& options) {
@@ -89,7 +90,7 @@ std::unique_ptr<routing::ToldIndex> told_index(const config::Options& options) {
 config::Options with_defaults(config::Options options) {
   const std::vector<std::string> remarks = config::resolve_defaults(options, config::detect_machine());
   for (const std::string& remark : remarks) log::warn("configuration: " + remark);
-  obey_kv_events(options);
+  apply_kv_events(options);
   return options;
 }
 
@@ -101,7 +102,7 @@ observability::AccessLogOptions access_log_options(const config::Options& option
 }
 
 std::unique_ptr<routing::Profile> profile_of(const std::string& policy_name) {
-  if (policy_name == "none") return nullptr;  // of shadows
+  if (policy_name == "none") return nullptr;  // only for the shadow policy
   routing::Policy policy{};
   PENSTOCK_ASSERT(routing::parse_policy(policy_name, &policy));  // validated by config
   return routing::make_profile(policy);
@@ -205,7 +206,7 @@ bool Control::start() {
   }
   make_shards();
   if (!start_admin()) return false;
-  // The first client should find endpoints that have been probed, as long as they answer at all.
+  // Probe the endpoints before clients are accepted, unless they take too long to answer.
   const Instant deadline = net::system_clock().now() + kFirstProbes;
   while (!directory_->synced() && net::system_clock().now() < deadline) loop_->run_turn(milliseconds(10));
   if (!start_shards(*listen)) return false;
@@ -235,7 +236,7 @@ bool Control::start_shards(const net::Address& listen) {
   for (const auto& shard : shards_) {
     const auto bound = shard->start(listening_);
     if (bound.ok()) {
-      listening_ = *bound;  // port 0: the first shard's port is everybody's
+      listening_ = *bound;  // with port 0, the other shards take the first one's port
       continue;
     }
     log::error("cannot start a shard", {{"error", bound.error().text}});
@@ -265,8 +266,8 @@ bool Control::start_admin() {
   return true;
 }
 
-// Whoever connects to the admin port must not take the descriptors that clients and endpoints need. True: it was too
-// many, and is gone.
+// Admin connections must not use up the descriptors that clients and endpoints need. True: the connection was one too
+// many, and has been closed.
 bool Control::refuse_admin(int fd) {
   if (admin_server_->connections() < admin_connections_max_) return false;
   ++admin_connections_refused_;
@@ -292,7 +293,7 @@ void Control::on_listed(const std::vector<Listed>& endpoints) {
     const auto address = net::Address::parse(state.address);
     PENSTOCK_ASSERT(address.ok());
     const uint32_t offset = spec.rank * options.ranks;
-    // 0: it publishes nothing (or replays nothing).
+    // The endpoint's own port, else the usual one for its rank. 0: it publishes (or replays) nothing.
     const auto port = [&, &state = state](uint16_t own, uint32_t usual) -> uint16_t {
       if (own == 0 && usual == 0) return 0;
       const uint32_t first = own != 0 ? own : usual + offset;
@@ -318,18 +319,18 @@ void Control::on_silent(const endpoints::EndpointState& endpoint) {
   for (const auto& shard : shards_) shard->leave_silent(endpoint.slot, endpoint.incarnation);
 }
 
-// New endpoints, or less waiting in those there are.
+// A new snapshot may have more room: new endpoints, or shorter queues.
 void Control::on_published(const endpoints::Snapshot& snapshot) {
   hold_.room_made(snapshot, loop_->now());
   check_index_size(snapshot);
 }
 
-// The prefix index grows with what the endpoints' caches hold. Where it may not grow so far it forgets before they do:
-// says so.
+// Lets the prefix index grow with the endpoints' caches. Warns if it must not grow far enough, because it then forgets
+// blocks that are still cached.
 void Control::check_index_size(const endpoints::Snapshot& snapshot) {
   const Instant now = loop_->now();
   if (now < next_index_check_) return;
-  next_index_check_ = now + kIndexLook;
+  next_index_check_ = now + kIndexCheck;
   const double wanted = observability::prefix_blocks_cached(snapshot);
   const size_t before = index_.entries(), roomy = static_cast<size_t>(wanted * kIndexRoom);
   index_.reserve(roomy);
@@ -339,7 +340,7 @@ void Control::check_index_size(const endpoints::Snapshot& snapshot) {
               {{"entries", index_.entries()}, {"bytes", index_.bytes()}});
   }
   if (wanted <= static_cast<double>(index_.entries()) || now < next_index_warning_) return;
-  next_index_warning_ = now + kIndexSaidAgain;
+  next_index_warning_ = now + kIndexWarning;
   log::warn(
       "the prefix index is smaller than the endpoints' caches and will forget before they do: "
       "give the gateway more memory or raise routing.prefix_index_entries",
@@ -350,12 +351,12 @@ void Control::check_index_size(const endpoints::Snapshot& snapshot) {
 
 void Control::on_signal(int signal) {
   if (signal == SIGHUP) return reload();
-  if (phase_ != Phase::serving) return end();  // asked twice: now
+  if (phase_ != Phase::serving) return end();  // a second signal ends the process at once
   log::info("draining", {{"signal", strsignal(signal)}, {"in_flight", in_flight()}});
   begin_drain(/*at_once=*/signal == SIGINT);
 }
 
-// The new configuration is taken whole or not at all.
+// The new configuration is applied as a whole or not at all.
 void Control::reload() {
   config::LoadResult loaded = config::load(source_);
   for (const config::Problem& problem : loaded.problems) log::error("reload: " + config::to_string(problem));
@@ -376,7 +377,7 @@ void Control::reload() {
   log::configure(next.log_level, next.log_format);
   options_ = next;
   loaded_ = loaded.options;
-  // It is done when every shard works by it, not before.
+  // The reload is complete when every shard has applied it.
   const auto left = std::make_shared<size_t>(shards_.size());
   const auto applied = [this, left] {
     if (--*left > 0) return;
@@ -395,8 +396,8 @@ void Control::refuse_reload() {
 
 // ---- drain ----
 
-// Readiness turns false at once, so that load balancers look elsewhere; connections are still accepted for drain_delay.
-// In its second half, when new ones should go elsewhere, answers tell clients to leave theirs.
+// Readiness turns false at once, so that load balancers choose other replicas. Connections are still accepted for
+// drain_delay. In the second half of it, answers tell clients to close theirs.
 void Control::begin_drain(bool at_once) {
   phase_ = Phase::draining;
   sources_->stop_writing();
@@ -412,7 +413,7 @@ void Control::announce_drain() {
 
 void Control::stop_accepting() {
   for (const auto& shard : shards_) shard->stop_accepting();
-  loop_->arm(drain_watch_, kDrainLook);
+  loop_->arm(drain_watch_, kDrainCheck);
 }
 
 void Control::watch_drain() {
@@ -421,7 +422,7 @@ void Control::watch_drain() {
     log::warn("drain limit reached: cutting what is left", {{"in_flight", in_flight()}});
     return end();
   }
-  loop_->arm(drain_watch_, kDrainLook);
+  loop_->arm(drain_watch_, kDrainCheck);
 }
 
 void Control::end() {

@@ -1,5 +1,6 @@
-// The control thread: knows the endpoints, answers on the admin port, obeys signals, and takes the process through its
-// life: starting, serving, draining, ended.
+// The control thread. It owns what the shards share, finds endpoints, serves the admin port, handles signals, and takes
+// the process through its phases: starting, serving, draining, ending. Thread: that of run(); only what the members of
+// Shared allow is used by shards.
 #pragma once
 
 #include <atomic>
@@ -41,7 +42,7 @@ class Control final : public discovery::DirectoryEvents {
   void stop_accepting();
   void watch_drain();
   void end();
-  std::string not_ready() const;  // "" when it is: what /readyz says
+  std::string not_ready() const;  // why /readyz answers 503; "": ready
   int64_t in_flight() const;
   observability::ExportInput gather() const;
   void on_caches_lost(const endpoints::EndpointState& endpoint) override;
@@ -53,8 +54,8 @@ class Control final : public discovery::DirectoryEvents {
   void stop_shards();
 
   config::Source source_;
-  config::Options loaded_;        // as file and flags say
-  config::Options options_;       // with what they leave to the machine filled in
+  config::Options loaded_;        // as given by file and flags
+  config::Options options_;       // the same, with defaults that depend on the machine filled in
   objects::Manifests manifests_;  // until start() has taken them
   net::RingProbe probe_;
   Phase phase_ = Phase::starting;
@@ -66,9 +67,9 @@ class Control final : public discovery::DirectoryEvents {
   endpoints::SnapshotPublisher snapshots_;
   endpoints::EndpointRegistry registry_;
   routing::PrefixIndex index_;
-  std::unique_ptr<routing::ToldIndex> told_;  // null: KV events are not listened to
+  std::unique_ptr<routing::ToldIndex> told_;  // null: KV events are off
   routing::TokenEstimator tokens_;
-  std::unique_ptr<routing::Profile> profile_, shadow_;  // the second is null without a shadow policy
+  std::unique_ptr<routing::Profile> profile_, shadow_;  // shadow_ is null without a shadow policy
   observability::FlowStats flow_stats_;
   proxy::HoldQueue hold_;
   std::unique_ptr<observability::AccessLog> access_log_;

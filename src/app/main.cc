@@ -11,8 +11,8 @@
 
 namespace {
 
-// The number of a standard stream that is closed would go to the next socket or file, and what is written to the log
-// into that.
+// Opens closed standard streams on /dev/null. Otherwise a socket or file would get such a descriptor number, and log
+// lines would be written into it.
 void open_standard_streams() {
   int fd;
   do fd = ::open("/dev/null", O_RDWR);

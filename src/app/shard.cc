@@ -15,7 +15,7 @@ namespace penstock::app {
 
 namespace {
 
-void obey_prefix(const routing::PrefixSpec& prefix, proxy::Options& out) {
+void apply_prefix(const routing::PrefixSpec& prefix, proxy::Options& out) {
   out.tune_blocks = prefix.auto_tune;
   out.prefix.block_tokens = prefix.block_tokens;
   if (prefix.blocks_max > 0) out.prefix.blocks_max = prefix.blocks_max;
@@ -37,9 +37,9 @@ proxy::Options proxy_options(const config::Options& options) {
   out.ejection.base_penalty = options.ejection.base_penalty;
   out.ejection.max_penalty = options.ejection.max_penalty;
   out.ejection.slow_start = options.ejection.slow_start;
-  out.tune_blocks = options.kv_events.enabled;  // what engines tell is told in blocks of their own size
+  out.tune_blocks = options.kv_events.enabled;  // engines report blocks of their own size
   if (options.endpoint_picker != nullptr) {
-    obey_prefix(options.endpoint_picker->scheduling.prefix, out);
+    apply_prefix(options.endpoint_picker->scheduling.prefix, out);
     out.identity_headers = options.endpoint_picker->identity_headers;
   }
   out.flow = flow_options(options);
@@ -55,8 +55,8 @@ admission::FlowOptions flow_options(const config::Options& options) {
     return out;
   }
   admission::FlowOptions out = options.flow;
-  const bool made_for_it = options.policy == "expected-cost";
-  out.enabled = options.flow_control == FlowControl::on || (options.flow_control != FlowControl::off && made_for_it);
+  const bool on_by_default = options.policy == "expected-cost";
+  out.enabled = options.flow_control == FlowControl::on || (options.flow_control != FlowControl::off && on_by_default);
   out.detector.metrics_stale_after = metrics_stale_after(options);
   return out;
 }
@@ -92,7 +92,7 @@ upstream::ClientOptions client_options(const config::Options& options) {
   return out;
 }
 
-// In the order in which they depend on each other: destroyed from the bottom up.
+// Each part depends only on those above it, so they are destroyed in reverse order.
 struct Shard::Parts {
   Parts(Shard& shard, net::Ring& ring)
       : pool(shard.shared_.budget),
@@ -188,8 +188,9 @@ void Shard::run(net::Address listen, std::promise<Result<net::Address>> started)
 
 // ---- new connections ----
 
-// The kernel spreads connections by a hash of their addresses: balls in bins, bad where few clients bring many
-// requests. So each new connection may go to one of two other shards, when one of them has clearly less to do.
+// Keeps a new connection, hands it to another shard or refuses it. The kernel assigns connections to shards by a hash
+// of their addresses, which is uneven if few clients send many requests. So two random shards are compared, and the
+// connection moves if one of them has clearly less to do.
 bool Shard::place(int fd) {
   if (!admit(fd)) return true;
   Shard* other = less_loaded();
@@ -198,7 +199,8 @@ bool Shard::place(int fd) {
   return true;
 }
 
-// Counts it, or refuses it. Descriptors may run out at fewer clients than their limit: that of other things.
+// Counts the connection, or refuses it. Descriptors may run out before limits.connections is reached, because other
+// parts of the process use them too.
 bool Shard::admit(int fd) {
   if (fd >= shared_.descriptors_max) {
     refuse_connection(fd, "descriptors", proxy::ErrorCode::no_descriptor);
@@ -216,7 +218,7 @@ Shard* Shard::less_loaded() {
   if (shards.size() < 2) return nullptr;
   const auto own = static_cast<int64_t>(parts_->server.connections() + parts_->gateway.in_flight());
   Shard* best = nullptr;
-  int64_t best_load = own - own / 8 - 2;  // worth a hand-over only beyond 12 % and two connections
+  int64_t best_load = own - own / 8 - 2;  // a hand-over pays only if the other has 12 % and two connections less
   for (int i = 0; i < 2; ++i) {
     Shard* candidate = shards[random_.below(shards.size())].get();
     if (candidate == this || !candidate->accepting() || candidate->load() >= best_load) continue;
@@ -227,7 +229,7 @@ Shard* Shard::less_loaded() {
 }
 
 void Shard::take_connection(int fd) {
-  load_.fetch_add(1, std::memory_order_relaxed);  // seen at once by the others, before the next turn publishes
+  load_.fetch_add(1, std::memory_order_relaxed);  // visible to other shards before the next turn publishes load_
   loop_.load(std::memory_order_acquire)->post([this, fd] { parts_->server.adopt(fd); });
 }
 
@@ -274,17 +276,18 @@ void Shard::drop_idle(uint32_t slot) {
 
 void Shard::leave_silent(uint32_t slot, uint32_t incarnation) {
   net::EventLoop* loop = loop_.load(std::memory_order_acquire);
-  if (loop == nullptr) return;  // not started yet: nobody waits
+  if (loop == nullptr) return;  // not started yet: it has no request
   loop->post([this, slot, incarnation] { parts_->gateway.leave_silent(slot, incarnation); });
 }
 
 void Shard::stop() {
   net::EventLoop* loop = loop_.load(std::memory_order_acquire);
   if (loop == nullptr) return;
-  // Who has a request here is told; the next turn cuts, for what is sent goes out at the end of this one.
+  // Requests in flight get a last answer in one turn, and connections are cut in the next, because written bytes are
+  // sent at the end of a turn.
   loop->post([this, loop] {
     parts_->server.stop_listening();
-    parts_->server.drain();  // no request begins behind the last one
+    parts_->server.drain();  // no new request begins on a kept connection
     parts_->server.announce_end();
     loop->post([this] {
       parts_->server.cut_all();

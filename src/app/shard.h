@@ -1,6 +1,6 @@
-// One shard: a thread with its ring, loop, buffers, upstream pools, router and client listener. Shares with other
-// shards only what Shared lists. The thread builds everything it owns itself (an io_uring belongs to the thread that
-// made it).
+// One shard: a thread with its ring, loop, buffers, upstream pools, router and client listener. It shares with other
+// shards only what Shared lists. The thread itself builds everything that it owns, because an io_uring belongs to the
+// thread that created it.
 #pragma once
 
 #include <atomic>
@@ -31,14 +31,14 @@ struct Shared {
   routing::TokenEstimator& tokens;
   const routing::Profile& profile;
   const routing::Profile* shadow;  // null: none
-  const routing::ToldIndex* told;  // null: nobody listens to KV events
+  const routing::ToldIndex* told;  // null: KV events are off
   proxy::HoldQueue& hold;
   std::vector<std::unique_ptr<Shard>>& shards;
   std::atomic<size_t> connections_max;  // limits.connections; changes with a reload
-  const int descriptors_max;            // traffic takes none of this number or above
-  // Any shard: nobody answers at this address. Rare.
+  const int descriptors_max;            // connections of clients and endpoints use only descriptors below this number
+  // Called by any shard when no connection can be made to this address. Rare.
   std::function<void(const std::string&)> endpoint_unreachable;
-  // Clients of all shards, also those on their way from one to another.
+  // Client connections of all shards, including those being handed from one shard to another.
   alignas(64) std::atomic<size_t> clients{0};
 };
 
@@ -47,21 +47,21 @@ class Shard {
   Shard(Shared& shared, size_t index, int cpu, observability::ShardStats& stats);
   ~Shard();
 
-  // Starts the thread; returns when it listens, with the address, or says why it cannot.
+  // Starts the thread. Returns the address once it listens, or the reason why it cannot.
   Result<net::Address> start(const net::Address& listen);
 
   // Any thread: these are carried out in the shard's next turn.
-  void reload(const config::Options& options, std::function<void()> applied);  // calls it on the shard's thread
-  void announce_drain();          // drain is near: answers say `Connection: close`
-  void stop_accepting();          // drain: no new connections, silent ones end
-  void drop_idle(uint32_t slot);  // of the endpoint with this slot: its idle connections are closed
-  // Requests that wait for the first byte of this endpoint's answer go elsewhere.
+  void reload(const config::Options& options, std::function<void()> applied);  // `applied` runs on the shard's thread
+  void announce_drain();          // a drain is near: answers say `Connection: close`
+  void stop_accepting();          // the drain begins: no new connections, idle ones end
+  void drop_idle(uint32_t slot);  // closes idle connections to the endpoint with this slot
+  // The endpoint does not answer health probes: requests that wait for its first byte move to another one.
   void leave_silent(uint32_t slot, uint32_t incarnation);
-  void stop();  // cuts what is left and ends the thread
+  void stop();  // cuts remaining connections and ends the thread
   void join();
   void take_connection(int fd);  // handed over by another shard
 
-  // Any thread; recent.
+  // Any thread; as of the shard's last turn.
   int64_t load() const { return load_.load(std::memory_order_relaxed); }
   int64_t in_flight() const { return in_flight_.load(std::memory_order_relaxed); }
   bool accepting() const { return accepting_.load(std::memory_order_relaxed); }
@@ -99,9 +99,9 @@ class Shard {
 // Refuses a connection that was just accepted: sends what the socket takes at once, and closes it.
 void answer_and_close(int fd, std::string_view answer);
 
-// The parts of the configuration that each layer wants, from the whole.
+// The options of each layer, taken from the whole configuration.
 proxy::Options proxy_options(const config::Options& options);
-// Older metrics say nothing any more: a few polls late even while no traffic flows.
+// Age from which an endpoint's metrics count as unknown: a few missed polls, even at the idle interval.
 Duration metrics_stale_after(const config::Options& options);
 routing::RouterOptions router_options(const config::Options& options, const routing::Profile* shadow,
                                       const routing::ToldIndex* told);
