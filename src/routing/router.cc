@@ -56,6 +56,9 @@ class PluginTimer {
 }  // namespace
 
 struct Router::State {
+  State(const Profile& by, PrefixIndex& prefix_index, uint64_t seed, const RouterOptions& with)
+      : profile(by), active(&by), index(prefix_index), random(seed), options(with) {}
+
   const Profile& profile;
   const Profile* active;  // `profile`, or the one that the request's header chooses
   PrefixIndex& index;
@@ -119,8 +122,7 @@ uint32_t tuned_block_tokens(const endpoints::Pool& pool, uint32_t otherwise) {
 }
 
 Router::Router(const Profile& profile, PrefixIndex& index, uint64_t seed, const RouterOptions& options)
-    : state_(std::make_unique<State>(State{profile, &profile, index, Random(seed), options, {}, {}, {}, {}, {},
-                                           {},      {},       {},    {},           {},      {}, {}, {}, {}, {}})) {
+    : state_(std::make_unique<State>(profile, index, seed, options)) {
   PENSTOCK_ASSERT(profile.picker != nullptr);
 }
 
