@@ -9,12 +9,11 @@
 namespace penstock::upstream {
 
 namespace {
-// How long an answer is waited for on a connection that takes no more of the request.
+// How long to wait for an answer after sending the request has failed.
 constexpr Duration kReadAfterBrokenSend = milliseconds(5);
-// How long resting connections that were closed may keep their descriptors: the ring's turn to cancel what is in
-// flight.
+// How long to wait for the descriptors of closed idle connections: the ring needs a turn to cancel their operations.
 constexpr Duration kDescriptorWait = milliseconds(2);
-constexpr size_t kSinkLines = 6;  // that an exchange needs for a piece of its answer
+constexpr size_t kSinkLines = 6;  // cache lines that an exchange needs for a piece of its answer
 }  // namespace
 
 Connection::Codec::Codec(Connection& connection)
@@ -40,14 +39,14 @@ void Connection::begin(const Request& request, ResponseSink& sink, bool reused) 
   trailers_.clear();
   head_deadline_ = {};
   codec_.parser.expect_response_to(request.method);
-  // The sink hears of nothing before the next turn: its caller holds the handle then.
+  // The sink is not called before the next turn, so that the caller of start() has its handle by then.
   if (reused) {
     due_ = {};  // no longer idle
     phase_ = Phase::exchange;
     return send_soon();
   }
   if (connect()) return;
-  // This connection is worth more than those that rest, whose descriptors are free once the ring is done with them.
+  // No descriptor is left. Close the idle connections and try again when the ring has released their descriptors.
   client_.drop_all_idle();
   awaits_descriptor_ = true;
   wait_for(kDescriptorWait);
@@ -71,7 +70,7 @@ void Connection::on_connected() {
 
 // ---- the request out ----
 
-// A large one at once: it has just been read, and at the turn's end, behind others, it would have left the cache.
+// A large request is sent at once: it has just been read, and would have left the CPU's cache by the end of the turn.
 void Connection::send_soon() {
   size_t size = 0;
   for (const std::string_view piece : request_.pieces) size += piece.size();
@@ -95,7 +94,7 @@ void Connection::send_request() {
     if (count == 0) break;
     const ssize_t sent = client_.loop().ring().send(socket_, {pieces, count});
     if (sent < 0) {
-      // The endpoint may have answered (413, say) before it closed: what it said is still to be read.
+      // The endpoint may have answered (413, for example) before it closed, so wait for its answer.
       send_broken_ = true;
       return wait_for(kReadAfterBrokenSend);
     }
@@ -109,7 +108,7 @@ void Connection::send_request() {
     if (sent_piece_ < request_.pieces.size()) {
       send_blocked_ = true;  // on_writable goes on
       if (!received_ && request_.first_byte_timeout > Duration{0}) {
-        wait_for(request_.first_byte_timeout);  // for each piece that it takes
+        wait_for(request_.first_byte_timeout);  // begins anew with each piece that the endpoint accepts
       }
       return;
     }
@@ -125,9 +124,9 @@ void Connection::on_writable() {
 // ---- the answer in ----
 
 void Connection::on_bytes(std::span<char> bytes) {
-  if (phase_ != Phase::exchange) return end(/*reset=*/true);  // nobody asked for these
+  if (phase_ != Phase::exchange) return end(/*reset=*/true);  // bytes without a request
   received_ = true;
-  // As the ring does with this.
+  // Prefetch the sink, as the ring has prefetched this connection.
   for (size_t line = 0; line < kSinkLines; ++line) __builtin_prefetch(reinterpret_cast<const char*>(sink_) + line * 64);
   receive({bytes.data(), bytes.size()});
 }
@@ -142,7 +141,7 @@ void Connection::receive(std::string_view bytes) {
     if (phase_ != Phase::exchange) return;
     if (fed.error != http::ParseError::none) return fail(Failure::bad_response);
     if (message_ended_) {
-      keep_alive_ = keep_alive_ && bytes.empty();  // bytes behind an answer: not a peer to trust with another request
+      keep_alive_ = keep_alive_ && bytes.empty();  // a peer that sends bytes after its answer gets no other request
       return complete();
     }
   }
@@ -150,13 +149,14 @@ void Connection::receive(std::string_view bytes) {
 }
 
 void Connection::Codec::on_head(http::Head& head) {
-  // Nobody has asked for another protocol: no request goes out with Upgrade.
+  // Unexpected: no request is sent with Upgrade.
   if (head.status == 101) return owner.fail(Failure::bad_response);
   owner.head_ended_ = true;
   owner.head_deadline_ = {};
   owner.sink_->on_response_head(head);
   if (owner.phase_ != Phase::exchange) return;
-  // Mostly a stream. Where Connection lists fields, they are still to be looked for in the trailers.
+  // A chunked answer is usually a long stream, so free the memory of its head. If Connection names fields, the head is
+  // still needed to find them in the trailers.
   if (head.chunked && !head.connection_names_fields()) owner.codec_.parser.drop_head();
 }
 
@@ -219,7 +219,7 @@ void Connection::on_deadline() {
   fail(head_late ? Failure::first_byte_timeout : Failure::idle_timeout);
 }
 
-// The request is sent: from now on the head has so long. What has come of it may also not pause for too long.
+// The request is sent: starts the limit for the complete head. If part of the head has arrived, pauses are limited too.
 void Connection::arm_head() {
   head_deadline_ = client_.loop().now() + request_.first_byte_timeout;
   if (received_) arm_chunk_idle();
@@ -238,8 +238,9 @@ void Connection::wait_for(Duration time) {
   wait_until(time < Instant::max() - now ? now + time : Instant::max());
 }
 
-// With each request and each chunk the deadline moves, but a timer that fires before it stays: moving it would touch
-// its neighbours in the wheel, which are other connections. When it fires too early it is armed again for the rest.
+// The deadline moves with each request and each chunk, but an armed timer that fires earlier is left alone: moving it
+// would touch its neighbours in the timer wheel, which belong to other connections. If it fires too early, it is armed
+// again.
 void Connection::wait_until(Instant due) {
   due_ = due;
   if (!deadline_.armed() || deadline_.deadline() > due) client_.loop().arm_at(deadline_, due);
@@ -253,7 +254,7 @@ void Connection::cancel_deadline() {
 void Connection::pause() {
   if (paused_ || phase_ != Phase::exchange) return;
   paused_ = true;
-  cancel_deadline();  // the endpoint is not to blame for the client's pace
+  cancel_deadline();  // a slow client must not time out the endpoint
   client_.loop().ring().pause_recv(socket_);
 }
 

@@ -1,7 +1,7 @@
-// Outbound HTTP/1.1: connections to endpoints, kept alive in one pool per shard and endpoint, one request at a time on
-// each. A request's bytes are borrowed, never copied: they are sent straight from the caller's memory. Answers are
-// handed on twice: decoded (to be observed) and raw (to be relayed byte for byte).
-// Thread: its loop's. The control thread has a client of its own for scrapes and probes.
+// Outbound HTTP/1.1: connections to endpoints, kept alive in one pool per shard and endpoint, with one request at a
+// time on each. A request's bytes are borrowed, never copied: they are sent directly from the caller's memory. Answers
+// are delivered twice: decoded (to be observed) and raw (to be relayed byte for byte). Thread: its loop's. The control
+// thread has a client of its own for scrapes and probes.
 #pragma once
 
 #include <array>
@@ -20,17 +20,17 @@ namespace penstock::upstream {
 
 class Client;
 
-// Why an attempt did not bring a whole answer.
+// Why an attempt did not bring a complete answer.
 enum class Failure : uint8_t {
   connect_refused,
   connect_timeout,
   connect_failed,
-  no_socket,  // ours: the process has no descriptor left
+  no_socket,  // not the endpoint's fault: the process has no descriptor left
   reset,      // connection reset or another socket error
   closed,     // EOF before the answer was complete
   first_byte_timeout,
   idle_timeout,
-  bad_response,  // not HTTP, or framing we refuse
+  bad_response,  // not HTTP, or framing that the parser refuses
 };
 
 // Where to connect. `key` names the pool (an endpoint's slot); `incarnation` tells endpoints that used the same slot
@@ -39,8 +39,8 @@ struct Target {
   uint32_t key = 0;
   uint32_t incarnation = 0;
   net::Address address;
-  // Kept up to date while connections live; may be null. The last touch of a connection is its decrement, with release
-  // order: whoever reads zero with acquire order may free the counter.
+  // Counts the open connections; may be null. A connection's last access is its decrement, with release order: a thread
+  // that reads zero with acquire order may free the counter.
   std::atomic<int64_t>* open_connections = nullptr;
 };
 
@@ -51,18 +51,18 @@ struct Request {
   bool fresh = false;  // do not use a pooled connection
 };
 
-// Receives one answer. After on_response_end or on_response_failed nothing more comes. cancel() may be called from
-// inside any of these; a sink may start its next request from on_response_end and on_response_failed.
+// Receives one answer. on_response_end or on_response_failed is the last call. cancel() may be called from inside any
+// of these; a sink may start its next request from on_response_end and on_response_failed.
 class ResponseSink {
  public:
-  virtual void on_connected() {}                                // a connection is there: the request is being sent
+  virtual void on_connected() {}                                // connected: the request is being sent
   virtual void on_response_head(http::Head& head) = 0;          // valid during the call
   virtual void on_response_data(std::string_view decoded) = 0;  // body without chunk framing
-  // The same bytes as on the wire, framing included, and trailers but for those that end at this hop.
+  // The same bytes as on the wire, including framing, and including trailers except those that end at this hop.
   virtual void on_response_raw(std::string_view raw) = 0;
   virtual void on_response_end() = 0;
-  // `received`: bytes of this answer had arrived. `reused`: the connection came from the pool, so that nothing received
-  // means, most likely, that the endpoint closed it while it was idle.
+  // `received`: bytes of this answer had arrived. `reused`: the connection came from the pool; if nothing was received,
+  // the endpoint has probably closed it while it was idle.
   virtual void on_response_failed(Failure failure, bool received, bool reused) = 0;
 
  protected:
@@ -81,15 +81,14 @@ class Connection final : public net::SocketEvents,
   ~Connection() override;
 
   // ---- for the sink of the current attempt ----
-  void cancel();  // the answer is not wanted any more: closes (RST) at once
+  void cancel();  // the answer is not wanted any more: resets the connection at once
   void pause();   // back-pressure: stop reading the answer
   void resume();
-  void delay_acks();  // until the answer's end: it comes little by little (Ring::delay_acks())
+  void delay_acks();  // until the end of the answer, which comes in many small pieces (Ring::delay_acks())
   bool reused() const { return reused_; }
   bool request_sent() const { return sent_piece_ == request_.pieces.size(); }
-  // The answer, or what came of it before it broke, ends behind a whole chunk.
+  // The answer, or the part of it that arrived before it broke, ends after a complete chunk.
   bool between_chunks() const { return phase_ == Phase::closed ? cut_between_chunks_ : codec_.parser.between_chunks(); }
-  bool body_until_close() const { return codec_.parser.body_until_close(); }
 
  private:
   friend class Client;
@@ -132,18 +131,18 @@ class Connection final : public net::SocketEvents,
   Codec codec_;
   ResponseSink* sink_ = nullptr;
   net::Timer deadline_;
-  Instant due_{};            // zero, or when the wait is over: the timer fires at it or earlier
-  Instant head_deadline_{};  // zero, or when the head of the answer must be there as a whole
+  Instant due_{};            // when the wait is over; zero: no wait. The timer fires at this time or earlier
+  Instant head_deadline_{};  // when the head of the answer must be complete; zero: no limit
   Target target_;
   Request request_;
   size_t sent_piece_ = 0, sent_in_piece_ = 0;  // how far request_.pieces has gone out
   Phase phase_ = Phase::connecting;
   bool reused_ = false, received_ = false, paused_ = false;
   bool send_blocked_ = false, send_broken_ = false;
-  bool awaits_descriptor_ = false;  // for the one attempt more at connecting
+  bool awaits_descriptor_ = false;  // connect() failed for lack of a descriptor, and will be tried once more
   bool head_ended_ = false, message_ended_ = false, keep_alive_ = false, cut_between_chunks_ = false;
   bool acks_delayed_ = false;
-  std::string trailers_;  // of the answer, as they may be relayed; mostly ""
+  std::string trailers_;  // trailers of the answer that may be relayed; usually ""
 };
 
 struct ClientOptions {
