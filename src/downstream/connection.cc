@@ -7,14 +7,15 @@ namespace penstock::downstream {
 using http::ParseError;
 
 namespace {
-// A client that sent FIN may be gone or may only have finished sending. Nothing but bytes can tell: a host that has
-// forgotten the socket answers them with RST. An interim response is harmless to one that still listens (RFC 9110,
+// A client that sent FIN may be gone, or may only have finished sending. Only sending bytes can tell: a host whose
+// socket is closed answers them with RST. A client that still listens ignores an interim response (RFC 9110,
 // section 15.2).
 constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
 
-// A head of this size is not counted while its request goes on: there are only as many as requests are allowed. A
-// larger one is counted as often as it is held: as it came, as it is passed on, as it is sent. What is not complete may
-// have grown by doubling, and a request whose body is still to come has an exchange as well.
+// How heads count in the memory budget. A complete head of up to kHeadFree bytes does not count, because the number of
+// requests is limited. A larger one counts kHeadCopies times: as received, as forwarded, and as sent. An incomplete
+// head counts kHeadGrowth times, because its buffer grows by doubling. A request whose body is incomplete also counts
+// its exchange.
 constexpr size_t kHeadFree = 2 * 1024, kHeadCopies = 3, kHeadGrowth = 2, kExchange = 4 * 1024;
 }  // namespace
 
@@ -43,7 +44,7 @@ bool Connection::can_keep_alive() const {
 }
 
 bool Connection::can_take_another() const {
-  // A client that has finished sending may still have whole requests waiting here.
+  // After FIN, complete requests may still be waiting in the stash.
   return request_keep_alive_ && request_complete_ && (!half_closed_ || !stash_.empty());
 }
 
@@ -66,8 +67,8 @@ void Connection::on_bytes(std::span<char> bytes) {
   }
 }
 
-// Feeds the parser message by message, until a message is complete whose answer is not finished; an answer finished
-// from inside an event lets the loop go on with the next message. Returns the bytes used.
+// Feeds the parser until a request is complete whose answer is not. If the answer is finished from inside an event, the
+// loop continues with the next request. Returns the number of bytes used.
 size_t Connection::consume(std::string_view bytes) {
   PENSTOCK_ASSERT(!consuming_);
   consuming_ = true;
@@ -79,7 +80,7 @@ size_t Connection::consume(std::string_view bytes) {
     const auto fed = codec_.parser.feed(bytes.substr(used));
     used += fed.consumed;
     error = fed.error;
-    // Nearly all heads are whole in one read; until here the timer still was that of an idle connection.
+    // Most heads arrive in one read, so the timer is changed only for those that do not.
     if (begins && phase_ == Phase::head) loop().arm(deadline_, server_.options().header_timeout);
   }
   consuming_ = false;
@@ -95,17 +96,18 @@ size_t Connection::consume(std::string_view bytes) {
   return used;
 }
 
-// What comes behind a complete request waits for its answer. Reading pauses, so that no more comes than has been read.
+// Keeps bytes that follow a complete request until its answer is finished. Reading pauses meanwhile.
 void Connection::stash(std::string_view bytes) {
   pause_recv();
   if (!request_keep_alive_ || stash_.append(bytes)) return;
-  // They have no meaning in part. The client sees the end behind the answer, and may ask again.
+  // Part of them would be useless. The client sees the connection end after the answer, and may send them again.
   request_keep_alive_ = false;
   stash_.clear();
   server_.service().on_pipeline_dropped();
 }
 
-// The blocks stay while the parser looks at them: what ends the connection meanwhile leaves the stash to consume().
+// The parser reads directly from the stash. If the connection ends meanwhile, forget_input() leaves the stash alone,
+// and consume() clears it afterwards.
 void Connection::consume_stash() {
   while (!stash_.empty() && reads_on()) {
     iovec front;
@@ -124,7 +126,7 @@ bool Connection::hold_head() {
   return bytes <= kHeadFree || hold(bytes * kHeadCopies);
 }
 
-// What is not complete when there is nothing more to read counts in full: it costs a peer nothing but to begin it.
+// An incomplete request counts from its first byte, because beginning one costs a peer nothing.
 bool Connection::hold_input() {
   const size_t bytes = codec_.parser.held_bytes();
   return hold(phase_ == Phase::exchange ? bytes * kHeadCopies + kExchange : bytes * kHeadGrowth);
@@ -137,7 +139,7 @@ bool Connection::hold(size_t wanted) {
   return true;
 }
 
-// Of a connection that reads no more requests. Not under the feet of consume(), which does it itself then.
+// Drops all input of a connection that accepts no more requests. While consume() is running it does so itself.
 void Connection::forget_input() {
   if (consuming_) return;
   codec_.parser.reset();
@@ -212,7 +214,7 @@ void Connection::watch_writing() {
 void Connection::finish_response(After after) {
   PENSTOCK_ASSERT(phase_ == Phase::exchange);
   handler_ = nullptr;
-  // What an answer promised before a drain began is kept.
+  // An answer sent before a drain may have promised keep-alive: that promise is kept.
   if (after == After::close || !can_take_another() || !server_.waits_for_more()) return linger();
   next_request();
 }
@@ -222,19 +224,20 @@ void Connection::next_request() {
   request_complete_ = false;
   idle_since_ = loop().now();
   if (queued() == 0 || server_.draining_) await_request();
-  else if (!blocked()) deadline_.cancel();  // the turn's end sends the rest: on_flushed() or on_blocked()
+  else if (!blocked()) deadline_.cancel();  // the rest is sent at the turn's end: on_flushed() or on_blocked() follows
   let_go();
-  if (!consuming_) consume_stash();  // else whoever has called consume() goes on by itself
+  if (!consuming_) consume_stash();  // otherwise consume() is on the stack and continues by itself
 }
 
-// A client that still reads its answer is not idle: until all of that has gone out, watch_writing() has the timer.
+// Only once the last answer has been sent completely: until then watch_writing() uses the timer.
 void Connection::await_request() {
   const ServerOptions& options = server_.options();
   loop().arm(deadline_, server_.draining_ ? options.parting_silence : options.idle_timeout);
 }
 
-// The last answer of this connection is written. FIN follows it; then what the client still sends is discarded for
-// a while: closing with unread bytes turns into RST, which can destroy the answer on its way (RFC 9112, section 9.6).
+// The last answer of this connection is written. FIN follows it. Then input is discarded for a while, because closing a
+// socket with unread bytes sends RST, which can destroy the answer before the client has read it (RFC 9112,
+// section 9.6).
 void Connection::linger() {
   phase_ = Phase::lingering;
   forget_input();
@@ -292,19 +295,19 @@ void Connection::on_deadline() {
 
 void Connection::on_eof() {
   half_closed_ = true;
-  if (phase_ == Phase::lingering && queued() > 0) return;  // the rest of the answer still has to go out
+  if (phase_ == Phase::lingering && queued() > 0) return;  // the rest of the answer still has to be sent
   if (phase_ != Phase::exchange) return nothing_more_comes();
   if (!request_complete_) return gone(Gone::closed);
   if (!response_begun_) probe();
 }
 
-// It may have pipelined requests and finished sending, or be gone: to be found out as after on_eof().
+// The client may have pipelined requests and finished sending, or it may be gone. This is probed as after on_eof().
 void Connection::on_hang_up() {
   hung_up_ = true;
   if (phase_ == Phase::exchange && request_complete_ && !response_begun_) probe();
 }
 
-// A client that is still to read an earlier answer has the time for that first.
+// A client that has not yet read an earlier answer gets the time for that first.
 void Connection::probe() {
   queued() > 0 ? watch_writing() : loop().arm(deadline_, server_.options().half_close_probe);
 }
@@ -312,7 +315,7 @@ void Connection::probe() {
 // After the client's FIN: a request that is not complete never will be.
 void Connection::nothing_more_comes() {
   if (phase_ == Phase::exchange && !request_complete_) return gone(Gone::closed);
-  if (phase_ != Phase::exchange && phase_ != Phase::closed) linger();  // an answer may still have to go out
+  if (phase_ != Phase::exchange && phase_ != Phase::closed) linger();  // an answer may still have to be sent
 }
 
 void Connection::on_error(int) {
@@ -327,7 +330,8 @@ void Connection::cut() {
   gone(Gone::cut);
 }
 
-// An answer that was begun must not look whole to a client for which the end of the connection ends it: a reset then.
+// If an answer has begun, the connection is reset: a client for which the end of the connection marks the end of the
+// answer must not take it for complete.
 void Connection::gone(Gone why) {
   RequestHandler* handler = handler_;
   handler_ = nullptr;
@@ -336,8 +340,8 @@ void Connection::gone(Gone why) {
   if (handler != nullptr) handler->on_gone(why);
 }
 
-// The client may just be sending its next request: closing at once would be an error to it, and not one that it may
-// retry without a thought (RFC 9112, section 9.3.1).
+// The client may just be sending its next request. If the connection closed at once, the client would see an error that
+// it cannot always retry automatically (RFC 9112, section 9.3.1).
 void Connection::close_when_idle() {
   const Duration silence = server_.options().parting_silence;
   if (phase_ == Phase::head) return loop().arm(deadline_, silence);

@@ -1,7 +1,7 @@
-// The last head of a connection, as guard and llhttp have read it. What they say depends on its bytes alone, and on a
-// connection that is kept alive nearly the same bytes come again and again: such a head is not read a second time.
-// Only these may differ, each as long as it was: the digits of Content-Length, and the values of fields that mean
-// nothing for the framing and are often new (Date, x-request-id, traceparent).
+// Remembers the last head of a connection as guard and llhttp have read it. The result depends on the bytes alone, and
+// a kept-alive connection brings nearly the same bytes again and again; such a head is not parsed a second time. Only
+// two parts may differ, and only with the same length: the digits of Content-Length, and the values of fields that do
+// not affect the framing and change often (Date, x-request-id, traceparent).
 #pragma once
 
 #include <cstddef>
@@ -15,15 +15,16 @@ namespace penstock::http {
 
 class HeadMemory {
  public:
-  // Whether it is small enough to be worth its memory. Chunked messages go on with llhttp, which has to see their head.
+  // Whether the head is small enough to be remembered. Heads of chunked messages are not: llhttp must see them, because
+  // it also parses the chunks.
   static bool worth(const Head& head);
   void keep(const Head& head);
-  // When `bytes` begin with the head as it was kept: fills `head` as reading it would have done, and returns the bytes
-  // that it takes. Else 0, and `head` is left alone.
+  // If `bytes` begin with the remembered head: fills `head` as parsing would have done, and returns its size. Otherwise
+  // returns 0, and `head` is unchanged.
   size_t recall(std::string_view bytes, Head& head) const;
 
  private:
-  // A field, by the places of its name and value in the head: an idle connection pays for it.
+  // The positions of a field's name and value in the head. Small, because idle connections keep it.
   struct Line {
     uint16_t name, name_size, value, value_size;
     Field field;

@@ -1,7 +1,7 @@
-// Each byte passes a guard (head_guard.h, chunk_guard.h), then llhttp; a message goes on only while both agree on
-// what it is. Whole chunks of the plainest framing, as nearly all are, pass the guard alone. Events are delivered
-// between calls of llhttp, never from inside one, so that an event may pause or reset the parser. A head is collected
-// whole before llhttp reads it: its views point into one stable copy. A head that comes again on the same connection
+// Each byte passes a guard (head_guard.h, chunk_guard.h) and then llhttp; parsing continues only while both agree.
+// Complete chunks with the plainest framing, as nearly all chunks are, pass the guard alone. Events are delivered
+// between calls of llhttp, never from inside one, so that an event may pause or reset the parser. llhttp reads a head
+// only when it is complete, so all views point into one stable copy. A head that is repeated on the same connection
 // needs neither guard nor llhttp (head_memory.h).
 #include "penstock/http/parser.h"
 
@@ -67,7 +67,7 @@ struct Parser::State {
   bool choose_body(const Head& head);
   size_t take_length(std::string_view bytes);
   size_t take_chunks(std::string_view bytes);
-  // Of the trailer section that these bytes go on with, or begin.
+  // Whether the trailer section that these bytes begin or continue has any fields.
   bool has_fields(std::string_view bytes) const {
     return (message->trailers.empty() ? bytes : std::string_view(message->trailers)).front() != '\r';
   }
@@ -81,10 +81,10 @@ struct Parser::State {
 
   ParserEvents& events;
   const ParserLimits limits;
-  std::unique_ptr<HeadMemory> memory;  // from the second head on: many connections carry one message
+  std::unique_ptr<HeadMemory> memory;  // from the second head on, because many connections carry only one message
   Message* message = nullptr;          // borrowed from the first byte of a head until its message ends
   uint64_t body_left = 0;              // body_length
-  ChunkGuard chunks;                   // not in the message: all else that a chunk would need there is then left alone
+  ChunkGuard chunks;                   // not in the message, so that most chunks need not touch the message at all
   const Kind kind;
   Phase phase = Phase::idle;
   ParseError error = ParseError::none;
@@ -148,7 +148,7 @@ Parser::FeedResult Parser::feed(std::string_view bytes) {
   return {used, s.error, head, with_fields ? trailers : 0};
 }
 
-// Between messages. Leaves the phase when the first byte of a head is there.
+// Between messages. The next phase begins with the first byte of a head.
 size_t Parser::State::skip_empty_lines(std::string_view bytes) {
   size_t i = 0;
   while (kind == Kind::request && i < bytes.size() && (after_cr || bytes[i] == '\r')) {
@@ -205,7 +205,7 @@ void Parser::State::keep_head(const Head& head) {
   memory->keep(head);
 }
 
-// The final head is there, checked.
+// The final head is complete and checked.
 void Parser::State::head_read() {
   Head& head = message->builder.head();
   if (!choose_body(head)) return fail(ParseError::smuggling);
@@ -213,7 +213,7 @@ void Parser::State::head_read() {
   events.on_head(head);
 }
 
-// RFC 9112, section 6.3. False when the message cannot have the body that it announces.
+// RFC 9112, section 6.3. False if the message must not have the body that it announces.
 bool Parser::State::choose_body(const Head& head) {
   keep_alive = head.keep_alive;
   phase = Phase::ending;
@@ -225,7 +225,7 @@ bool Parser::State::choose_body(const Head& head) {
   if (kind == Kind::response) {
     if (asked == Method::head || head.status == 304) return true;
     if (head.status == 101 || head.status == 204) {
-      // A server that announces a body here may also send it: whatever follows is not the next response.
+      // A server that announces a body here may also send it, so the following bytes cannot be trusted as a response.
       if (head.status == 101 || announced) keep_alive = false;
       return true;
     }
@@ -252,7 +252,7 @@ size_t Parser::State::take_length(std::string_view bytes) {
 }
 
 size_t Parser::State::take_chunks(std::string_view bytes) {
-  // Behind such a chunk llhttp would stand where it stands now, before its size line: it need not be asked.
+  // After a complete chunk llhttp would be in the same state as now, before a size line, so it need not see the chunk.
   if (const ChunkGuard::Whole whole = chunks.whole(bytes); whole.data > 0) {
     events.on_body(bytes.substr(whole.size_line, whole.data));
     return whole.size();

@@ -1,8 +1,7 @@
 // Inbound HTTP/1.x: one connection of a client, one request at a time. It parses heads and bodies, keeps the order of
-// pipelined requests, enforces the client-side timeouts, and gives the handler of the current request a way to write
-// its answer with back-pressure. It knows nothing of endpoints: the proxy, the admin pages and penstock-sim all sit
-// on it. Thread: its loop's. Lifetime: owned by its Server, which destroys it at the end of the turn in which it
-// closed.
+// pipelined requests, enforces the client-side timeouts, and lets the handler of the current request write its answer
+// with back-pressure. It knows nothing about endpoints: the proxy, the admin pages and penstock-sim all use it. Thread:
+// its loop's. Lifetime: owned by its Server, which destroys it at the end of the turn in which it closed.
 #pragma once
 
 #include <cstdint>
@@ -20,8 +19,8 @@ namespace penstock::downstream {
 class Connection;
 class Server;
 
-// Why a request cannot be read. `timed_out`: the client was too slow (408); `no_memory`: the budget does not let its
-// head be held (503); else `error` says what is wrong with it.
+// Why a request cannot be read. `timed_out`: the client was too slow (408). `no_memory`: the memory budget has no room
+// for its head (503). Otherwise `error` says what is wrong with it.
 struct RequestFailure {
   http::ParseError error = http::ParseError::none;
   bool timed_out = false;
@@ -32,12 +31,12 @@ struct RequestFailure {
 enum class Gone : uint8_t {
   closed,         // FIN in the middle of its request, or FIN followed by RST
   reset,          // RST or another socket error
-  write_timeout,  // took no byte for timeouts.client_write
-  cut,            // we end it: drain limit or shutdown
+  write_timeout,  // accepted no byte for timeouts.client_write
+  cut,            // the gateway ended it: drain limit or shutdown
 };
 
 // Answers one request. Calls come in this order: on_body*, then on_request_end or on_request_failed, then on_drained*.
-// on_gone may come at any point and is then the last. After finish_response() or abandon() nothing comes any more.
+// on_gone may come at any point and is then the last call. No call comes after finish_response() or abandon().
 class RequestHandler {
  public:
   virtual void on_body(std::string_view bytes) = 0;                   // valid during the call
@@ -45,7 +44,7 @@ class RequestHandler {
   virtual void on_request_failed(const RequestFailure& failure) = 0;  // answer it and finish_response(close)
   virtual void on_drained() = 0;                                      // congested() is over
   virtual void on_gone(Gone why) = 0;                                 // the connection is closed
-  // The process ends: cut() follows in the next turn, and now is the time for a last word. Default: nothing.
+  // The process ends: the connection will be cut in the next turn, so a last answer must be sent now. Default: nothing.
   virtual void on_ending() {}
 
  protected:
@@ -55,13 +54,14 @@ class RequestHandler {
 // Makes handlers. One per Server.
 class Service {
  public:
-  // A head is complete; it stays valid until the request ends. Returns who answers; nullptr when the answer was already
-  // written and finish_response() called.
+  // A head is complete; it stays valid until the request has been read. Returns the handler that answers it, or nullptr
+  // if the answer was already written and finish_response() called.
   virtual RequestHandler* on_request(Connection& connection, http::Head& head) = 0;
   // The head itself could not be read. Writes an answer (or nothing); the connection then closes.
   virtual void on_bad_head(Connection& connection, const RequestFailure& failure) = 0;
   virtual void on_connections_changed(int delta) { (void)delta; }
-  // The budget does not let pipelined bytes be held: they are dropped, and the connection ends after its answer.
+  // The memory budget has no room for pipelined bytes: they are dropped, and the connection ends after the current
+  // answer.
   virtual void on_pipeline_dropped() {}
 
  protected:
@@ -78,12 +78,12 @@ class Connection final : public net::Connection, public net::Disposable, public 
   ~Connection() override;
 
   // ---- for the handler of the current request ----
-  // Sends or queues a piece of the answer. False: the client cannot be written to any more (dead, or the memory budget
-  // refused): the handler must call abandon(). congested(), from net::Connection, says when to pause the source.
+  // Sends or queues a piece of the answer. False: nothing more can be sent (the client is gone, or the memory budget is
+  // full), and the handler must call abandon(). congested(), from net::Connection, tells when to pause the source.
   [[nodiscard]] bool send(std::span<const iovec> pieces);
   [[nodiscard]] bool send(std::string_view bytes);
-  // Whether this connection can serve another request after this one: what the answer's Connection field must say
-  // (keep-alive needs to be written out for HTTP/1.0 clients).
+  // Whether this connection can serve another request after this one. The answer's Connection field must say so:
+  // `close` if not, and `keep-alive` explicitly for HTTP/1.0 clients.
   bool can_keep_alive() const;
   uint8_t client_minor_version() const { return minor_version_; }
   // The request has been read completely.
@@ -91,20 +91,20 @@ class Connection final : public net::Connection, public net::Disposable, public 
   // The answer is complete. With `close`, or when the request was not read to its end, the connection ends once
   // everything has been sent. Must be the handler's last use of the connection.
   void finish_response(After after);
-  // Ends the connection at once (RST): the answer cannot be completed and the client must notice.
+  // Ends the connection at once with a reset: the answer cannot be completed, and the client must notice that.
   void abandon();
-  const std::string& client_ip() const { return client_ip_; }  // numeric; "" when the kernel did not say
+  const std::string& client_ip() const { return client_ip_; }  // numeric; "" if unknown
   uint64_t requests() const { return requests_; }              // begun on this connection
   bool busy() const { return phase_ == Phase::exchange; }
 
   // ---- for the Server ----
-  void close_when_idle();  // drain: ends once silent for ServerOptions::parting_silence, or after its next answer
-  void announce_end();     // end of drain: on_ending()
-  void cut();              // a turn later: on_gone(cut) and close
+  void close_when_idle();  // drain: ends after its next answer, or after parting_silence without a request
+  void announce_end();     // end of the drain: calls on_ending()
+  void cut();              // a turn later: calls on_gone(cut) and closes
 
  private:
-  // idle: between requests. head: some bytes of a head. exchange: head complete, answer not finished.
-  // lingering: answer sent, FIN sent, discarding what the client still sends so that it can read our answer.
+  // idle: between requests. head: a head is incomplete. exchange: the head is complete, the answer is not.
+  // lingering: the last answer and FIN are sent; input is discarded until the client has read the answer and closes.
   enum class Phase : uint8_t { idle, head, exchange, lingering, closed };
 
   struct Codec final : http::ParserEvents {
@@ -126,7 +126,7 @@ class Connection final : public net::Connection, public net::Disposable, public 
   void on_flushed() override;
   void on_deadline();
 
-  bool reads_on() const;  // bytes of a request can be used now
+  bool reads_on() const;  // bytes of a request are accepted now
   size_t consume(std::string_view bytes);
   void stash(std::string_view bytes);
   void consume_stash();
@@ -140,33 +140,33 @@ class Connection final : public net::Connection, public net::Disposable, public 
   void await_request();
   void nothing_more_comes();
   void linger();
-  void was_silent();              // for as long as a drain allows
-  bool can_take_another() const;  // request, the state of the Server aside
+  void was_silent();              // no request came for as long as a drain allows
+  bool can_take_another() const;  // another request is possible, as far as this connection is concerned
   void gone(Gone why);
-  void end();  // closes the socket; the Server disposes of this
+  void end();  // closes the socket; the Server then destroys this
   void watch_writing();
-  void probe();  // whether a client that sends no more still listens
+  void probe();  // finds out whether a client that has sent FIN still listens
   uint64_t flushed() const { return sent_or_queued_ - queued(); }
 
   Server& server_;
   Codec codec_;
   RequestHandler* handler_ = nullptr;
-  // One timer; what it means follows from the phase: see on_deadline().
+  // One timer for all timeouts; its meaning depends on the phase: see on_deadline().
   net::Timer deadline_;
   net::OutQueue stash_;  // pipelined bytes that wait for the current answer
   size_t held_ = 0;      // taken from the budget for the head of the current request
   std::string client_ip_;
   uint64_t requests_ = 0;
-  uint64_t sent_or_queued_ = 0, flushed_at_check_ = 0;  // for the write timeout: progress since the last look
-  size_t discarded_ = 0;                                // bytes thrown away while lingering
-  Instant idle_since_;                                  // when it was accepted or its last answer was written
+  uint64_t sent_or_queued_ = 0, flushed_at_check_ = 0;  // for the write timeout: progress since the last check
+  size_t discarded_ = 0;                                // bytes discarded while lingering
+  Instant idle_since_;                                  // when it was accepted, or its last answer was written
   Phase phase_ = Phase::idle;
   uint8_t minor_version_ = 1;
   bool request_complete_ = false;  // of the current exchange
   bool request_keep_alive_ = false;
   bool response_begun_ = false;
   bool half_closed_ = false;  // the client sent FIN
-  bool hung_up_ = false;      // and so it did here, but there are bytes to be read before
+  bool hung_up_ = false;      // the client sent FIN or is gone, but bytes before that are still unread
   bool consuming_ = false;    // true exactly while consume() is on the stack
 };
 
@@ -175,16 +175,16 @@ struct ServerOptions {
   Duration header_timeout = seconds(30), body_timeout = seconds(60), idle_timeout = seconds(600),
            write_timeout = seconds(60);
   Duration linger_timeout = seconds(5);  // how long input is discarded after a refused request
-  // Drain: a connection that was promised to be kept is given this long to send the request that may be on its way.
+  // Drain: a client whose last answer promised keep-alive has this long to send another request.
   Duration parting_silence = seconds(1);
   size_t linger_bytes_max = 128 * 1024 * 1024;
-  Duration half_close_probe = milliseconds(50);  // how long after a FIN an unanswered client is probed
+  Duration half_close_probe = milliseconds(50);  // how long after its FIN a client without an answer is probed
 };
 
 // Accepts connections on one loop and owns them.
 class Server final : public net::AcceptEvents {
  public:
-  // Decides who gets a new connection. Returns true when it took the descriptor (handed to another shard or refused).
+  // Decides where a new connection goes. Returns true if it took the descriptor (handed to another shard, or refused).
   using Placement = std::function<bool(int fd)>;
 
   Server(net::EventLoop& loop, net::BlockPool& pool, Service& service, const ServerOptions& options);
@@ -198,7 +198,7 @@ class Server final : public net::AcceptEvents {
   void stop_listening();
   void announce_drain();  // answers begun from now on say `Connection: close`; nothing else changes
   void drain();           // connections end after their next answer, or after parting_silence without a request
-  // The process ends: first what is left is told, and a turn later cut.
+  // The process ends: announce_end() lets handlers send a last answer; a turn later cut_all() cuts all connections.
   void announce_end();
   void cut_all();
   size_t connections() const { return count_; }
@@ -214,7 +214,7 @@ class Server final : public net::AcceptEvents {
   void on_accept(int fd) override;
   void on_accept_error(int error) override;
   void remove(Connection& connection);
-  bool waits_for_more() const;  // requests on connections that were promised to be kept
+  bool waits_for_more() const;  // whether connections may still bring requests
   Duration linger_time() const;
 
   net::EventLoop& loop_;

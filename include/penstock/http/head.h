@@ -1,6 +1,6 @@
-// The head of an HTTP/1.x message as the codec hands it out: start line values and header fields in
-// their order, all views into storage that the Head owns (so they survive the receive buffer).
-// Pure; one thread. Reused through HeadPool: clear() keeps the memory.
+// The head of an HTTP/1.x message as the codec delivers it: the values of the start line and the header fields in their
+// order. All of them are views into storage that the Head owns, so they outlive the receive buffer.
+// Pure; one thread. Heads are reused: clear() keeps the memory.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +12,7 @@ namespace penstock::http {
 
 enum class Method : uint8_t { get, head, post, put, delete_, options, patch, connect, trace, other };
 
-// Header fields that somebody in the product asks for; others are `other`. Looked up once, at parse.
+// Header fields that some part of the gateway uses; all others are `other`. Looked up once, when the head is parsed.
 enum class Field : uint8_t {
   other,
   host,
@@ -73,7 +73,7 @@ class Head {
   std::string_view reason;
   // Both.
   uint8_t minor_version = 1;  // HTTP/1.x
-  bool keep_alive = false;    // what version and Connection say together
+  bool keep_alive = false;    // as version and Connection field together say
   bool chunked = false;
   bool has_content_length = false;
   uint64_t content_length = 0;
@@ -86,7 +86,7 @@ class Head {
   bool has(Field field) const;
   // True when the Connection header lists this name (such fields are hop-by-hop).
   bool named_by_connection(std::string_view name) const;
-  // It may list others than `close` and `keep-alive`.
+  // Connection may list names other than `close` and `keep-alive`.
   bool connection_names_fields() const { return connection_names_fields_; }
   // The lines of headers() [first, last), each with its line end, as received.
   std::string_view lines(size_t first, size_t last) const;
@@ -101,9 +101,9 @@ class Head {
   bool connection_names_fields_ = false;  // Connection lists more than close and keep-alive
 };
 
-// True for fields that end at this hop: Connection, Keep-Alive, Proxy-Connection, TE, Trailer,
-// Transfer-Encoding, Upgrade, Proxy-Authenticate, Proxy-Authorization, and those that Connection lists (but never
-// Host, Content-Length and Content-Type: nobody may have those removed by listing them).
+// True for fields that end at this hop: Connection, Keep-Alive, Proxy-Connection, TE, Trailer, Transfer-Encoding,
+// Upgrade, Proxy-Authenticate, Proxy-Authorization, and those that Connection lists. Never Host, Content-Length or
+// Content-Type: a peer must not be able to remove them by listing them.
 bool is_hop_by_hop(const Head& head, const Header& header);
 
 // The path of a request target without query, also for absolute-form ("http://host/path?q" -> "/path").

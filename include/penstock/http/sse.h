@@ -1,7 +1,6 @@
-// Observes a server-sent-event stream (WHATWG HTML, section 9.2) without touching it: finds the events
-// in decoded body bytes, whatever the boundaries of the reads. Keeps only what an unfinished line needs,
-// up to a limit (longer lines are counted and their data is cut, never buffered without bound).
-// Pure; one thread; no allocation per event while events end within one read.
+// Observes a server-sent-event stream (WHATWG HTML, section 9.2) without changing it: finds the events in decoded body
+// bytes, whatever the boundaries of the reads. Keeps only the unfinished line, up to a limit; the data of longer lines
+// is cut off, and such lines are counted. Pure; one thread; no allocation per event while events end within one read.
 #pragma once
 
 #include <cstddef>
@@ -23,17 +22,17 @@ class SseEvents {
 
 class SseScanner {
  public:
-  // limits.sse_line_bytes: of a line, and of the joined data of an event. What goes beyond is cut off, whether the
-  // line came in one read or in many.
+  // Limit of a line, and of the joined data of an event. Bytes beyond it are cut off, whether the line came in one read
+  // or in many.
   static constexpr size_t carry_bytes_max = 64 * 1024;
   explicit SseScanner(SseEvents& events) : events_(events) {}
-  // The callee of the events may neither feed nor reset the scanner from inside one.
+  // The receiver of the events must neither feed nor reset the scanner from inside one.
   void feed(std::string_view bytes);
   void reset();
   uint64_t events() const { return event_count_; }
   uint64_t comments() const { return comment_count_; }
   uint64_t truncated() const { return truncated_count_; }  // lines of which something was cut off
-  // The bytes so far end exactly behind a complete event (nothing pending).
+  // The bytes so far end exactly after a complete event.
   bool at_boundary() const;
 
  private:

@@ -1,8 +1,8 @@
-// Puts the name by which the client asked for a model back into the answer of a server that knows it by another name:
-// the value of "model" at the top level of a JSON answer, or of each event of a stream, and in an object "response" or
-// "message" there, if it is a string, whatever it says: a server may give the model a third name, such as its path.
-// Nothing else changes: text that was generated stands in strings or deeper in the answer. Bytes come in pieces, cut
-// anywhere; none are held back. A key with escapes in it is not looked at, and what is not JSON passes as it is.
+// Restores the client's name for a model in the answer of a server that knows the model by another name. It replaces
+// the string value of "model" at the top level of a JSON answer, or of each event of a stream, and in an object
+// "response" or "message" there. The value is replaced whatever it is, because a server may use a third name, such as a
+// path. Nothing else changes: generated text is inside strings or deeper in the answer. The bytes may be cut into
+// pieces anywhere, and none are held back. Keys with escapes are ignored, and text that is not JSON passes unchanged.
 // Pure; one thread; reused.
 #pragma once
 
@@ -18,11 +18,11 @@ class ModelRestorer {
 
   // `asked` is the client's name; it stays valid until the answer has ended.
   void begin(Shape shape, std::string_view asked);
-  // Appends to `out` what these bytes become.
+  // Appends these bytes to `out`, with the name replaced.
   void feed(std::string_view bytes, std::string& out);
 
  private:
-  // Where in the JSON text the next byte stands. `rest`: nothing of interest comes any more in this text.
+  // The position of the next byte in the JSON text. `rest`: the remainder of this text is passed on unread.
   enum class State : uint8_t {
     start,
     before_key,
@@ -62,7 +62,7 @@ class ModelRestorer {
   bool inner_ = false;    // in "response" or "message"
   uint64_t depth_ = 0;    // brackets open in `nested`
   char key_[8];           // the key being read or last read, as far as it fits
-  uint8_t key_size_ = 0;  // sizeof key_ + 1: it did not
+  uint8_t key_size_ = 0;  // sizeof key_ + 1: it did not fit
 
   Line line_ = Line::field;
   uint8_t field_size_ = 0;  // bytes of the line so far, while they are those of "data:"

@@ -2,13 +2,13 @@
 // simdjson On-Demand. The body is never rebuilt: it is forwarded as it came, and only the value of
 // "model" is replaced (spliced, see splice.h) when a rewrite says so. Pure; one thread; a Scanner is reused.
 //
-// What is checked of every byte, known field or not: UTF-8, control characters in strings, that strings end, that
+// Checked in the whole body, in known and unknown fields: UTF-8, control characters in strings, that strings end, that
 // brackets match in number and kind, commas and colons, the spelling of numbers, true, false and null, depth, and that
-// nothing follows the object. What is not: escape sequences in strings that are not decoded here ("\q" passes in a
-// message; the model server refuses it). Decoded are: top-level keys and the values copied into Request.
-// A byte order mark in front is tolerated, as Python's json module does. Of a repeated key the last counts, as for
-// every common server; "model" and "stream" must not be repeated, since a server that took the first would be
-// misjudged.
+// nothing follows the object. Not checked: escape sequences in strings that are not decoded here ("\q" passes in a
+// message; the model server refuses it). Only top-level keys and the values copied into Request are decoded. A byte
+// order mark at the beginning is accepted, as in Python's json module. If a key is repeated, the last one counts, as in
+// every common server. "model" and "stream" must not be repeated, because a server that uses the first one would be
+// treated wrongly.
 #pragma once
 
 #include <cstddef>
@@ -47,14 +47,13 @@ struct Request {
   uint32_t n = 1;
   bool has_tools = false;
   bool multimodal = false;  // image, audio or video content
-  // Hashes of the images, audio and video of messages or items, each once, in their order: of a URL or inline data as
-  // it stands in the body. Of a request with more of them only the first media_max; none where the scanner does not
-  // hash them.
+  // Hashes of the images, audio and video of messages or items, each once, in their order: hashes of the URL or the
+  // inline data as written in the body. Only the first media_max; none if the scanner does not hash them.
   static constexpr size_t media_max = 64;
   std::vector<uint64_t> media;
   std::string cache_salt;
   std::string session;  // "session_id", else "user", else "prompt_cache_key", else metadata.user_id
-  // What makes the prompt, in this order: instructions or system, tools, documents, chat_template,
+  // The parts of the prompt, in this order: instructions or system, tools, documents, chat_template,
   // chat_template_kwargs, then prompt, messages, input or items. Empty or null parts are left out.
   //   string            the text between its quotes (escapes as they came)
   //   array             from its '[' up to, and without, its ']' and the white space before that: so the messages of a
@@ -73,9 +72,9 @@ struct Request {
 enum class ScanError : uint8_t {
   none,
   not_json,          // not JSON, or not an object: 400 on known inference paths
-  no_model,          // "model" missing or null: servers take their own; all else was read
+  no_model,          // "model" missing or null: servers use their own; everything else was read
   model_not_string,  // 400
-  no_prompt,         // prompt / messages / input / items missing or empty; all else was read
+  no_prompt,         // prompt / messages / input / items missing or empty; everything else was read
   bad_type,          // a field that matters has the wrong JSON type: 400
   too_deep,          // nesting over the limit: 400
   too_long,          // a text that is copied is longer than RequestScanner::text_bytes_max: 400
@@ -89,16 +88,17 @@ struct ScanFailure {
 
 class RequestScanner {
  public:
-  // What scanning a large body needs beside it is taken from `budget` for as long as it lasts; null: nobody counts.
-  // `hash_media` false: nobody looks at Request::media, and it stays empty.
+  // The scratch memory for scanning a large body is taken from `budget` while it is needed; null: it is not counted.
+  // `hash_media` false: Request::media is not needed, and stays empty.
   explicit RequestScanner(MemoryBudget* budget = nullptr, bool hash_media = true);
   ~RequestScanner();
   // Nesting beyond this is refused (Python's parser gives up near 1000, and a chat needs about 10).
   static constexpr int nesting_max = 512;
-  // The longest text, as written, of "model" and of the fields behind Request::cache_salt and Request::session: they
-  // are copied, and more than once.
+  // Longest text, as written, of "model" and of the fields for Request::cache_salt and Request::session. These are
+  // copied several times.
   static constexpr size_t text_bytes_max = 4 * 1024;
-  // Bodies up to this size are scanned with memory that is kept; of larger ones each byte needs so many more.
+  // Bodies up to kept_capacity_max bytes are scanned with memory that is kept; larger ones need scratch_per_byte bytes
+  // of scratch memory for each of their bytes.
   static constexpr size_t kept_capacity_max = 1024 * 1024, scratch_per_byte = 6;
   // Scans `body`, which must have BodyBuffer::padding readable bytes behind it. Fills `out` (partly after a failure).
   // Api::other requires nothing but JSON: "model" may be missing, and what looks like a prompt is taken if it is one.
