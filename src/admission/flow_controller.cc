@@ -58,7 +58,8 @@ int64_t FlowController::key_of(const Waiter& waiter, Ordering ordering) const {
   const int64_t arrived = waiter.arrived.time_since_epoch().count();
   switch (ordering) {
     case Ordering::least_work: {
-      // The same for all at any time: so many seconds later, so much less work. No key changes while it waits.
+      // Waiting lowers the key of all requests at the same rate, so the order does not depend on the time of
+      // comparison.
       const double aging = options_.aging_seconds > 0 ? static_cast<double>(arrived) / options_.aging_seconds : 0;
       return waiter.work.count() + static_cast<int64_t>(aging);
     }
@@ -125,7 +126,8 @@ Waiter* FlowController::next(const endpoints::Pool* pool, Instant now, uint32_t 
   return nullptr;
 }
 
-// Whoever would be let go next is asked for, of each model one: another could not go before it.
+// Examines waiting requests in the order in which next() would, one for each model, because later requests for the same
+// model could not go before it.
 Sheddable* FlowController::to_cut(Sheddables& running, const endpoints::Pool& pool, Instant now, int* for_priority) {
   if (!options_.enabled || !options_.evicts || running.empty() || !running.settled(detector_, pool, now))
     return nullptr;
@@ -136,7 +138,7 @@ Sheddable* FlowController::to_cut(Sheddables& running, const endpoints::Pool& po
     if (own_ceilings) full_.clear();
     *for_priority = priority;
     const double ceiling = own_ceilings ? options_.usage.ceiling(priority, rank_of(priority)) : 1;
-    if (ceiling <= 0) continue;  // no room is for it
+    if (ceiling <= 0) continue;  // this priority never gets room
     Sheddable* chosen = nullptr;
     first_of(band, now, [&, priority = priority](const Waiter& waiter) {
       if (is_full(waiter)) return false;
@@ -149,7 +151,7 @@ Sheddable* FlowController::to_cut(Sheddables& running, const endpoints::Pool& po
   return nullptr;
 }
 
-// Among those that are told of and those that wait.
+// The rank among the priorities that are configured and those that wait.
 Rank FlowController::rank_of(int priority) const {
   Rank rank = options_.rank_of(priority);
   for (const auto& [other, waiting] : bands_) {
@@ -160,7 +162,7 @@ Rank FlowController::rank_of(int priority) const {
   return rank;
 }
 
-// A reflective ceiling that is reached opens now and then, the more rarely the fuller the pool is.
+// A reflective ceiling that is reached still lets a request pass now and then, the more rarely the fuller the pool is.
 double FlowController::ceiling_of(int priority, Band& band, const endpoints::Pool* pool, Instant now) {
   if (options_.usage.kind == UsageLimit::same) return 1;
   const Rank rank = rank_of(priority);
@@ -187,8 +189,8 @@ void FlowController::weigh_some(const endpoints::Pool& pool, Instant now) {
   }
 }
 
-// The first flow, as the band's fairness orders them, whose head may go. A model whose endpoints are full holds up
-// nobody who wants another one.
+// The first request of the first flow, in the band's fairness order, that may go. A model whose endpoints are full does
+// not hold up requests for other models.
 Waiter* FlowController::next_of(Band& band, const Look& look) {
   Waiter* const chosen = first_of(band, look.now, [&](const Waiter& waiter) { return may_go(waiter, look); });
   if (chosen != nullptr && band.options.fairness == Fairness::round_robin) {
@@ -198,8 +200,8 @@ Waiter* FlowController::next_of(Band& band, const Look& look) {
   return chosen;
 }
 
-// The first head, as the band's fairness orders the flows, that is accepted. accept(waiter) has put the model of one
-// that it does not accept among those that are full.
+// The first request of a flow, in the band's fairness order, that is accepted. accept(waiter) must add the model of a
+// request that it does not accept to full_.
 template <typename Accept>
 Waiter* FlowController::first_of(Band& band, Instant now, const Accept& accept) {
   if (band.options.fairness == Fairness::round_robin) {
@@ -224,7 +226,7 @@ Waiter* FlowController::best_of(const Band& band) {
   return best;
 }
 
-// Requests without a fairness id are nobody's session: each is a first turn.
+// Requests without a fairness id belong to no session: each of them counts as a first turn.
 FlowController::Contender FlowController::contender(const Flow& flow, Fairness fairness, Instant now) const {
   Waiter* const head = *flow.waiters.begin();
   Contender out{.head = head, .had = 0, .waited = std::max(to_seconds(now - head->arrived), 0.0)};
@@ -238,8 +240,9 @@ FlowController::Contender FlowController::contender(const Flow& flow, Fairness f
   return out;
 }
 
-// Least service: what they have had and how long they wait, each from 0 to 1 among those that wait, by their weights.
-// Turns: the most of them, a second of waiting counting as so many. Of equals the one that came first.
+// The flow that is next by the use of programs. least_service: a weighted sum of service received and waiting time,
+// both scaled to 0..1 among the waiting flows. turn_priority: the highest number of turns, waiting time included. Among
+// equals, the request that came first.
 Waiter* FlowController::neediest(const Band& band, Instant now) {
   const Fairness fairness = band.options.fairness;
   const ProgramOptions& by = options_.programs;

@@ -54,7 +54,7 @@ Sheddable* Sheddables::choose(const Wanted& wanted, Instant now) {
   find_places(wanted, now);
   if (room(reliefs_).requests == 0) return nullptr;
   const auto* const nearest = wanted.detector->nearest_room(*wanted.pool, wanted.demand, now, wanted.ceiling, reliefs_);
-  // Where it waits for prefill that is before it, who is past his own leaves nothing of that.
+  // If it waits because of queued prefill, evicting a request whose own prefill is over does not help.
   for (Relief& relief : reliefs_) relief.prefill_tokens = 0;
   const bool by_prefill = room(reliefs_).requests == 0;
   Sheddable* first = nullptr;
@@ -68,7 +68,7 @@ Sheddable* Sheddables::choose(const Wanted& wanted, Instant now) {
   return first;
 }
 
-// Fills the scratch.
+// Fills places_ and reliefs_.
 void Sheddables::find_places(const Wanted& wanted, Instant now) {
   places_.clear();
   for (const endpoints::EndpointView& view : wanted.pool->endpoints) {
@@ -87,7 +87,7 @@ void Sheddables::find_places(const Wanted& wanted, Instant now) {
   }
 }
 
-// Where it runs, if the request that waits could go there.
+// The endpoint on which it runs, if the waiting request could go there; otherwise null.
 const endpoints::EndpointState* Sheddables::place_of(const Sheddable& one) const {
   if (one.cost_.slot >= places_.size()) return nullptr;
   const endpoints::EndpointState* const at = places_[one.cost_.slot];

@@ -23,9 +23,9 @@ namespace penstock::observability {
 namespace {
 
 constexpr int batch_ms = 10;                  // lines gather for this long while traffic flows: few, large writes
-constexpr int asleep_ms = 1000;               // how long a line waits when a writer that goes to sleep just misses it
-constexpr Duration told_again = seconds(60);  // the log hears at most this often that lines are lost
-constexpr int stalled_ms = 1000;              // how long one write may wait for a file that takes nothing
+constexpr int asleep_ms = 1000;               // how long a line waits when the writer is just going to sleep
+constexpr Duration told_again = seconds(60);  // shortest time between two warnings about lost lines
+constexpr int stalled_ms = 1000;              // how long one write may wait for a file that accepts nothing
 
 Result<int> open_file(const std::string& path) {
   // Standard output is duplicated so that every descriptor here is ours to close.
@@ -52,7 +52,8 @@ void AccessLogWriter::write(const proxy::ExchangeRecord& record) {
     return;
   }
   lines_.add();
-  // A writer that is just going to sleep may be missed here: a fence for each line would cost more than all the rest.
+  // A line may miss a writer that is just going to sleep, which then finds it within asleep_ms: a fence for each line
+  // would cost more than that is worth.
   if (log_.idle_.load(std::memory_order_relaxed)) log_.wake();
 }
 
@@ -102,8 +103,7 @@ AccessLog::AccessLog(const AccessLogOptions& options, int fd)
   for (size_t i = 0; i < options.shards; ++i) {
     shards_.push_back(std::make_unique<AccessLogWriter>(*this, options.ring_bytes));
   }
-  // The thread inherits a mask without signals: they are for the threads that expect them, and a closed pipe is an
-  // error of write() here, not the end of the process.
+  // The writer thread must not receive signals. A closed pipe is then an error of write(), not the end of the process.
   sigset_t all, before;
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
@@ -211,8 +211,8 @@ bool AccessLog::drain() {
   return any;
 }
 
-// Waits until a pipe, socket or terminal takes bytes; files always do. After one wait in vain the next ones do not
-// wait, until something was taken again: many shards must not add up to a long stop().
+// Waits until a pipe, socket or terminal accepts bytes; files always do. After a wait without success, later calls do
+// not wait until bytes were accepted again: otherwise stop() would wait once for each shard.
 bool AccessLog::can_write() {
   if (fd_ < 0) return false;
   if (!may_block_) return true;
@@ -225,7 +225,7 @@ bool AccessLog::can_write() {
   return !stalled_;
 }
 
-// Once when it begins; a file that keeps changing its mind is not told of each time.
+// Logs the beginning of a loss, at most once a minute.
 void AccessLog::tell_of_loss(const char* why) {
   if (losing_) return;
   losing_ = true;
@@ -244,8 +244,8 @@ void AccessLog::tell_of_recovery() {
   log::info("the access log is written again", {{"lines_lost", lost_lines_.get() - lost_before_}});
 }
 
-// Writes what waits in one ring, wholly, so that lines of different shards never mix. What the file refuses is lost and
-// counted: a full disk or a reader that stopped must not stop the gateway.
+// Writes all waiting bytes of one ring, so that lines of different shards never mix. Bytes that the file refuses are
+// lost and counted: a full disk or a stopped reader must not stop the gateway.
 void AccessLog::write_out(AccessLogWriter& shard) {
   std::span<const char> first, second;
   size_t left = shard.waiting(&first, &second);

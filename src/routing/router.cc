@@ -18,24 +18,24 @@ using endpoints::EndpointState;
 using endpoints::EndpointView;
 using endpoints::Readiness;
 
-// When all are ejected, those whose ejection ends this soon after the first are considered together: a mass ejection
-// must not end with all traffic on one endpoint.
+// If all endpoints are ejected, those whose ejection ends within this time after the first one are candidates together,
+// so that a mass ejection does not end with all traffic on one endpoint.
 constexpr Duration panic_window = seconds(1);
 
-// It is not excluded after all.
+// Removes an endpoint from the list of excluded ones, because it became a candidate after all.
 void readmit(Explanation* why, const EndpointView& view) {
   if (why == nullptr) return;
   std::erase_if(why->excluded, [&](const auto& entry) { return entry.first == view.state->name; });
 }
 
-// When the endpoint may be used again; one whose probe fails comes after all that merely serve a penalty.
+// When the endpoint may be used again. Endpoints whose health probe fails come after all those with a penalty.
 int64_t back_at(const EndpointView& view) {
   const endpoints::HealthState& health = view.state->health;
   if (health.probe_failed.load(std::memory_order_relaxed)) return INT64_MAX;
   return health.ejected_until_ns.load(std::memory_order_relaxed);
 }
 
-// Reads the clock only where a decision is explained.
+// Times plugins. Reads the clock only if the decision is explained.
 class PluginTimer {
  public:
   PluginTimer(const RouterOptions& options, Explanation* why)
@@ -64,7 +64,7 @@ struct Router::State {
   PrefixIndex& index;
   Random random;
   RouterOptions options;
-  // Kept for their memory between decisions.
+  // Scratch, kept to avoid allocations.
   std::vector<Candidate> candidates;
   std::vector<const EndpointView*> ejected_ones;
   std::vector<uint32_t> slots, matched;
@@ -73,11 +73,11 @@ struct Router::State {
   ToldIndex::Scratch told_scratch;
   std::vector<double> scores;  // one row per scorer
   std::vector<EndpointState*> next, encode;
-  // Of the shadow policy: all candidates, those that it considers, their scores.
+  // For the shadow policy: all candidates, those left after its filters, their scores.
   std::vector<Candidate> offered, shadowed;
   std::vector<double> shadow_scores;
-  KvSource kv_source;  // where Profile::kv_source_tokens
-  // The pool that the index was last told of.
+  KvSource kv_source;  // if Profile::kv_source_tokens
+  // The pool that was last bound to the index: see bind_pool().
   struct Bound {
     uint32_t pool = 0;
     uint64_t version = 0;
@@ -147,7 +147,7 @@ void score_all(const Profile& profile, const Inputs& in, std::span<Candidate> al
   }
 }
 
-// The choice first, also among equals; and what the shadow would have chosen.
+// Moves the chosen endpoint to the first row, also among equal scores, and adds the shadow's choice.
 void explain_choice(const Decision& decision, Explanation& why) {
   const auto row = std::find_if(why.rows.begin(), why.rows.end(),
                                 [&](const Explanation::Row& r) { return r.endpoint == decision.endpoint->name; });
@@ -222,7 +222,7 @@ void Router::picked(const Features& features, const Decision& decision, Instant 
   for (const Scorer* scorer : state_->profile.listeners) scorer->picked(features, decision, now);
 }
 
-// Who holds how much of the prompt, where the policy or its shadow asks for that.
+// Finds how much of the prompt each candidate holds, if the policy or its shadow uses that.
 void Router::State::look_up_prefix(const Features& features, const endpoints::Pool& pool, PluginTimer timer,
                                    Decision& decision) {
   told_longest.reset();
@@ -232,7 +232,7 @@ void Router::State::look_up_prefix(const Features& features, const endpoints::Po
   decision.prefix = longest_prefix(features);
 }
 
-// What the candidates, the choices in front, say beyond the first of them.
+// Fills Decision::cold and Decision::next. The picker's choices are the first candidates.
 void Router::State::note_choices(Decision& decision) {
   if (!profile.listeners.empty()) {
     decision.cold = std::all_of(candidates.begin(), candidates.end(),
@@ -245,7 +245,7 @@ void Router::State::note_choices(Decision& decision) {
   decision.next = next;
 }
 
-// True: the first of them that is a candidate is now the only one.
+// Reduces the candidates to the first planned endpoint that is one. False: no planned endpoint is a candidate.
 bool Router::State::keep_planned(std::span<EndpointState* const> planned) {
   for (const EndpointState* const state : planned) {
     const auto found = std::find_if(candidates.begin(), candidates.end(),
@@ -262,7 +262,7 @@ void Router::State::pick(const Profile& by, const Inputs& in, PluginTimer timer)
   timer.time("Picker", by.picker->type(), "", [&] { by.picker->pick(in, candidates); });
 }
 
-// False: nobody is left.
+// Runs the profile's filters. False: no candidate is left.
 bool Router::State::filter(const Profile& by, const Inputs& in, PluginTimer timer, Explanation* why) {
   std::vector<Candidate> before;
   for (size_t i = 0; i < by.filters.size() && !candidates.empty(); ++i) {
@@ -319,7 +319,7 @@ const char* to_string(Split split) {
   return "decode-only";
 }
 
-// True: the stage runs, and its choices stand in front of the candidates.
+// True: the stage runs elsewhere, and its choices are the first candidates.
 bool Router::State::run_stage(const Profile::Stage& stage, const Inputs& in, const endpoints::Pool& pool,
                               const Decision& decision, PluginTimer timer) {
   if (stage.profile == nullptr) return false;
@@ -353,7 +353,7 @@ void Router::set_random(const Random::State& state) {
   state_->random = Random(state);
 }
 
-// What options.shadow makes of the candidates that were offered; nothing when its filters leave none.
+// The shadow policy's choice among the same candidates; nothing if its filters leave none.
 std::optional<Decision::Shadow> Router::State::decide_shadow(Inputs in, const EndpointState* chosen) {
   const Profile* const shadow = options.shadow->chosen(in.features);
   if (shadow == nullptr) return std::nullopt;
@@ -376,7 +376,7 @@ std::optional<Decision::Shadow> Router::State::decide_shadow(Inputs in, const En
   return out;
 }
 
-// Fills `candidates`; says why there is none.
+// Fills `candidates`. Returns why there is none, if so.
 NoEndpoint Router::State::gather(const Features& features, const endpoints::Pool& pool, Instant now,
                                  std::span<EndpointState* const> tried, Explanation* why) {
   candidates.clear();
@@ -410,7 +410,7 @@ void Router::State::gather_ready(const Features& features, const endpoints::Pool
   }
 }
 
-// No ready endpoint is left to try: those that drain but still serve are better than an error.
+// No ready endpoint is left: endpoints that drain but still serve are better than an error.
 void Router::State::gather_last_resort(const Features& features, const endpoints::Pool& pool, Instant now,
                                        std::span<EndpointState* const> tried, Explanation* why) {
   const Judge judge(features, pool, now, tried);
@@ -432,8 +432,9 @@ void Router::State::panic(Explanation* why) {
   }
 }
 
-// Drops endpoints on their way back, each with the chance that its slow start asks for, if others remain. One that has
-// nothing to do is kept: a single request is no flood, and under light load all endpoints have the same share at once.
+// Slow start: drops recovering endpoints at random, each with the probability that its share asks for, unless no other
+// candidate remains. An idle endpoint is kept: one request cannot flood it, and under light load all endpoints then
+// have the same share immediately.
 void Router::State::thin_recovering(Instant now, Explanation* why) {
   size_t kept = 0;
   for (size_t i = 0; i < candidates.size(); ++i) {
@@ -453,7 +454,7 @@ void Router::State::thin_recovering(Instant now, Explanation* why) {
   candidates.resize(kept, Candidate{nullptr});
 }
 
-// Tells the index whose slots these are and how much they hold: once for each snapshot of a pool.
+// Tells the index which endpoints own the slots and how large their caches are. Once for each snapshot of a pool.
 void Router::State::bind_pool(const endpoints::Pool& pool, uint32_t block_tokens) {
   const Bound now{pool.id, pool.version, block_tokens};
   if (pool.version != 0 && now == bound) return;
@@ -478,8 +479,8 @@ void Router::State::match_prefix(const Features& features, const endpoints::Pool
   timer.time("DataProducer", "precise-prefix-cache-producer", "", [&] { match_told(features); });
 }
 
-// What an endpoint told of its cache counts instead of what was believed, once it told everything. Before that, the
-// more of the two: it may hold what it was sent before we listened.
+// Uses what endpoints report about their caches. If the report is complete, it replaces the match of the prefix index.
+// Otherwise the longer match counts, because the endpoint may hold blocks from before the gateway listened.
 void Router::State::match_told(const Features& features) {
   told.resize(slots.size());
   options.told->match(features.told_blocks, features.block_tokens, slots, told, told_scratch);
@@ -496,7 +497,7 @@ void Router::State::predict_all(const Inputs& in, PluginTimer timer) {
   timer.time("DataProducer", "predicted-latency-producer", "", [&] { predict(in, candidates); });
 }
 
-// Each of the two policies sees predictions only where it predicts itself: a shadow changes nothing of what is obeyed.
+// Each of the two policies sees predictions only if its own profile predicts, so that a shadow cannot change decisions.
 void Router::State::predict_and_offer(const Inputs& in, PluginTimer timer) {
   const Profile* const shadow = options.shadow;
   const bool offers_predictions = shadow != nullptr && shadow->predicts;
@@ -510,7 +511,8 @@ void Router::State::predict_and_offer(const Inputs& in, PluginTimer timer) {
   }
 }
 
-// Whether an admitter refuses the request. One that has been admitted is not asked again.
+// The refusal of the first admitter that refuses the request; `none` if all admit it. Called only for the first
+// attempt.
 NoEndpoint Router::State::refusal(const Inputs& in) const {
   for (const auto& admitter : profile.admitters) {
     const NoEndpoint refused = admitter->refusal(in, candidates);
@@ -519,7 +521,7 @@ NoEndpoint Router::State::refusal(const Inputs& in) const {
   return NoEndpoint::none;
 }
 
-// The hash of the last block that any candidate holds; 0: none holds any.
+// The hash of the last block of the longest prefix that any candidate holds; 0: no candidate holds any.
 uint64_t Router::State::longest_prefix(const Features& features) const {
   uint32_t most = 0;
   for (const Candidate& candidate : candidates) most = std::max(most, candidate.matched_blocks);
@@ -551,7 +553,7 @@ void Router::State::explain(const Inputs& in, Explanation& why) const {
   std::stable_sort(why.rows.begin(), why.rows.end(), [](const auto& a, const auto& b) { return a.total > b.total; });
 }
 
-// One row of `why` for each candidate, in their order.
+// Adds the scorers' terms. `why` must have one row for each candidate, in their order.
 void Router::State::explain_terms(const Inputs& in, Explanation& why) const {
   std::vector<double> values;
   for (const WeightedScorer& weighted : active->scorers) {

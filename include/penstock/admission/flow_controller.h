@@ -1,13 +1,13 @@
-// The requests of one pool that wait for room, and which of them is next: bands by priority, strictly the highest
-// first; in a band one flow for each fairness id; in a flow the order that its ordering policy says. Capacity by count
-// and bytes. Pure: time is passed in, one caller at a time (proxy::HoldQueue has the lock; `penstock replay` needs
-// none).
+// The waiting requests of one pool, and which of them is next. Priorities are bands, strictly the highest first; a band
+// has one flow for each fairness id; the ordering policy decides within a flow. Capacity is limited by count and bytes.
+// Pure: time is passed in. One caller at a time (proxy::HoldQueue has a lock; `penstock replay` needs none).
 //
 // Late binding: a waiting request has no endpoint. It leaves the queue when the detector sees room for it, and is
 // routed then.
 //
-// What a request costs changes while it waits: other turns of its conversation are answered, or its beginning is
-// evicted. So whenever there is room a few of those that wait are weighed again, those first that were so longest ago.
+// The cost of a request changes while it waits: other turns of its conversation are answered, or the beginning of its
+// prompt is evicted from a cache. So whenever there is room, the costs of a few waiting requests are computed again,
+// the oldest first.
 #pragma once
 
 #include <cstdint>
@@ -35,18 +35,18 @@ struct Flow;
 constexpr std::string_view default_flow = "default-flow";
 
 struct WeighedTag {};
-// One waiting request: a part of its owner, who fills it in, must not change it while it waits, and removes it from the
-// controller before it goes.
+// One waiting request. A part of its owner, which fills it in, must not change it while it waits, and must remove it
+// from the controller before destroying it.
 struct Waiter : ListNode<WeighedTag> {
   std::string_view fairness_id;
   int priority = 0;
-  uint64_t bytes = 0;      // what holding it costs
-  Demand demand;           // what it needs
-  routing::Prompt prompt;  // of which that is said
-  Duration work{0};        // seconds of prefill that it will cost where it is best off: least_work
-  Instant arrived{};       // least_work, slo_deadline
-  Instant deadline{};      // end of its time to live, Instant::max() without: edf. The owner keeps the time
-  double slo_ttft_ms{};    // slo_deadline; 0: none
+  uint64_t bytes = 0;      // memory that holding it costs
+  Demand demand;           // what it needs of an endpoint
+  routing::Prompt prompt;  // its prompt, from which demand and work are computed again
+  Duration work{0};        // for least_work: prefill time on the endpoint where that is shortest
+  Instant arrived{};       // for least_work and slo_deadline
+  Instant deadline{};      // for edf: end of its time to live, Instant::max() without one. The owner enforces it
+  double slo_ttft_ms{};    // for slo_deadline; 0: none
   bool waiting() const { return flow_ != nullptr; }
 
  private:
@@ -64,7 +64,7 @@ struct Earlier {
 };
 
 struct TurnTag {};
-// What one fairness id has waiting at one priority; gone when that is nothing.
+// The waiting requests of one fairness id at one priority. Exists while there are any.
 struct Flow : ListNode<TurnTag> {
   explicit Flow(Band& of) : band(of) {}
   Band& band;
@@ -76,36 +76,36 @@ struct Band {
   BandOptions options;
   size_t requests = 0;
   uint64_t bytes = 0;
-  uint32_t looks = 0;  // UsageLimit::reflective: looks at it while it was above its ceiling
+  uint32_t looks = 0;  // for UsageLimit::reflective: how often it was examined while above its ceiling
   std::map<std::string, Flow, std::less<>> flows;
-  IntrusiveList<Flow, TurnTag> turns;  // whose turn is next at the front
+  IntrusiveList<Flow, TurnTag> turns;  // for round_robin: the next flow is at the front
 };
 
 class FlowController {
  public:
-  // Of those that wait, so many are weighed again when there is room.
+  // How many waiting requests have their cost computed again when there is room.
   static constexpr size_t weighed_again = 8;
 
-  // Without an index requests cost what they did when they came; without programs none has had anything.
+  // Without `index` the cost of a request never changes. Without `programs` all programs count as unused.
   explicit FlowController(const FlowOptions& options, const routing::PrefixIndex* index = nullptr,
                           const Programs* programs = nullptr);
   ~FlowController();
   FlowController(const FlowController&) = delete;
 
-  // Who waits goes on waiting, in the new order, also beyond new limits.
+  // Requests that wait keep waiting, in the new order, even beyond new limits.
   void set_options(const FlowOptions& options);
 
-  // False: a limit is reached, and it does not wait.
+  // False: a limit is reached, and the request was not added.
   bool offer(Waiter& waiter);
-  // Takes the next one that may go out of the queue; null: none may. `on_their_way` were taken before and have not
-  // reserved their load yet: each is taken to need the room of one. Without a pool (null: it is gone) and with flow
-  // control off everyone may go: the router knows what to say.
+  // Removes the next request that may go from the queue and returns it; null: none may. `on_their_way`: requests that
+  // were returned before and have not reserved their load yet; each counts as the room of one request. If the pool is
+  // gone (null), or flow control is off, every request may go: the router decides what becomes of it.
   Waiter* next(const endpoints::Pool* pool, Instant now, uint32_t on_their_way);
-  // When nobody may go and nobody is on the way: who of those that run is to be cut off for one that waits, the first
-  // in order for whom that makes room; `for_priority` is its priority. Null: nobody, or not yet: the last one that was
-  // cut off must have had its effect.
+  // For when no request may go and none is on its way: the running request to evict for the first waiting request that
+  // this helps; `for_priority` becomes the priority of the latter. Null: no eviction helps, or the effect of the last
+  // one is not visible yet.
   Sheddable* to_cut(Sheddables& running, const endpoints::Pool& pool, Instant now, int* for_priority);
-  // It does not wait any more: it timed out, or its client left.
+  // Removes a request that has timed out or whose client has left.
   void remove(Waiter& waiter);
 
   size_t requests() const { return requests_; }
@@ -114,14 +114,14 @@ class FlowController {
  private:
   using Bands = std::map<int, Band, std::greater<>>;  // highest first
 
-  // What next() looks at a band with.
+  // What next() knows when it examines a band.
   struct Look {
     const endpoints::Pool* pool;
     Instant now;
     uint32_t on_their_way;
     double ceiling = 1;  // of the band
   };
-  // A flow that may be next, by what its program has had.
+  // A flow that may be next, and the use of its program.
   struct Contender {
     Waiter* head;
     double had, waited;  // tokens or turns; seconds
@@ -146,7 +146,7 @@ class FlowController {
   const Programs* const programs_;
   std::optional<routing::LeastWork> scales_;
   Bands bands_;
-  IntrusiveList<Waiter, WeighedTag> weighed_;  // all; whose weight is oldest at the front
+  IntrusiveList<Waiter, WeighedTag> weighed_;  // all waiting requests; the one with the oldest cost at the front
   size_t requests_ = 0;
   uint64_t bytes_ = 0, numbers_ = 0;
   std::vector<std::string_view> full_;  // scratch: models that the pool has no room for

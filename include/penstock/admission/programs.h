@@ -1,9 +1,9 @@
-// What each program has had of the pool: the requests of one agent, or of one workflow, that share a fairness id. For
-// the two fairness policies that go by it (Fairness::least_service, Fairness::turn_priority).
+// The use of each program. A program is an agent or workflow whose requests share a fairness id. For the two fairness
+// policies that depend on it (Fairness::least_service, Fairness::turn_priority).
 //
-// One table of fixed size for the process: 65,536 programs in 2 MiB. Where eight of them fall into one place and a
-// ninth comes, the one that was quiet for longest and has nothing in flight is forgotten. Any thread, without a lock;
-// threads that count at once for a program that is just being forgotten may lose a count, never more.
+// One table of fixed size for the process: 65,536 programs in 2 MiB. Eight programs share one set of the table; when a
+// ninth comes, the one that was inactive for longest and has no request in flight is forgotten. Any thread, without a
+// lock. If a program is being forgotten while another thread counts for it, that one count may be lost.
 #pragma once
 
 #include <atomic>
@@ -20,7 +20,7 @@ class Programs {
   using Key = uint64_t;
   static Key key_of(std::string_view fairness_id);
 
-  // A request in flight, for finished().
+  // Identifies a request in flight, for finished().
   struct Ticket {
     Key key = 0;  // 0: it is not counted
     uint32_t slot = 0;
@@ -30,13 +30,13 @@ class Programs {
 
   // A request of this program goes to an endpoint.
   Ticket started(Key key, Instant now);
-  // It has ended, and cost so many tokens.
+  // The request has ended, and cost this many tokens.
   void finished(Ticket ticket, double tokens, Instant now);
 
-  // Tokens that it has had, faded. 0 for one that is not known.
+  // Tokens used by the program, decayed over time. 0 for an unknown program.
   double service(Key key, Instant now) const;
-  // The turn that a request which arrived then is: one more than requests were sent before. 1 for a program that is not
-  // known, and after a pause of more than `inactivity`.
+  // The turn number of a request that arrived at this time: one more than the number of requests sent before. 1 for an
+  // unknown program, and after a pause longer than `inactivity`.
   uint32_t turn(Key key, Instant arrived, Instant now) const;
 
  private:

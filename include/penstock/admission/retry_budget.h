@@ -1,6 +1,6 @@
 // How many retries a shard may add to the traffic it sends: a share of recent requests plus a floor, so that a
-// failing pool is not hit with several times its load. Not for requests that a dead endpoint left to the others. Counts
-// decay exponentially over about ten seconds. One thread (its shard's); time is passed in.
+// failing pool is not hit with several times its load. Retries that add no load (the endpoint died or was full) do not
+// use it. Counts decay exponentially over about ten seconds. One thread (its shard's); time is passed in.
 #pragma once
 
 #include <cstdint>

@@ -1,6 +1,6 @@
-// The requests of one pool that run and may be cut off for others: those of negative priority. Which of them goes is
-// decided here; FlowController says for whom. Pure; one caller at a time (proxy::HoldQueue has the lock), but for
-// Sheddable::prefilled().
+// The running requests of one pool that may be evicted: those of negative priority. This class decides which of them is
+// evicted; FlowController decides for which waiting request. Pure; one caller at a time (proxy::HoldQueue has the
+// lock), except for Sheddable::prefilled().
 #pragma once
 
 #include <atomic>
@@ -15,17 +15,17 @@
 
 namespace penstock::admission {
 
-// One of them: a part of its owner, who removes it before it goes.
+// One such request. A part of its owner, which must remove it before destroying it.
 class Sheddable {
  public:
   // What it occupies.
   struct Cost {
     uint32_t slot = 0, incarnation = 0;  // of its endpoint
-    uint32_t prefill_tokens = 0;         // to compute there before a first token that will be seen
+    uint32_t prefill_tokens = 0;         // to be computed there before its first token; 0 if that cannot be observed
     uint32_t kv_tokens = 0;
   };
   explicit Sheddable(int priority) : priority_(priority) {}
-  // The owner's thread, without the lock: its first token has come.
+  // Its first token has come. The owner's thread, without the lock.
   void prefilled() { prefill_tokens_.store(0, std::memory_order_relaxed); }
 
  private:
@@ -34,23 +34,23 @@ class Sheddable {
   const int priority_;
   Cost cost_;
   std::atomic<uint32_t> prefill_tokens_{0};
-  uint64_t number_ = 0;  // in the order in which they were sent; 0: it does not run
+  uint64_t number_ = 0;  // in the order of sending; 0: it is not running
 };
 
-// Who is cut off first: the lowest priority; of equals the newest, which has cost the least yet.
+// The order of eviction: the lowest priority first; among equals the newest, which has cost the least so far.
 struct CutEarlier {
   bool operator()(const Sheddable* a, const Sheddable* b) const;
 };
 
 class Sheddables {
  public:
-  // Sent to an endpoint now, for the first time or another one.
+  // The request is sent to an endpoint, for the first time or to another one.
   void put(Sheddable& one, const Sheddable::Cost& cost);
-  // It has ended, and its load is released. The time since it was cut off, if it was.
+  // The request has ended and released its load. Returns the time since it was chosen for eviction, if it was.
   std::optional<Duration> remove(Sheddable& one, Instant now);
   bool empty() const { return all_.empty(); }
 
-  // What a request that waits asks for.
+  // What a waiting request needs.
   struct Wanted {
     const endpoints::Pool* pool;
     const SaturationDetector* detector;
@@ -58,13 +58,14 @@ class Sheddables {
     int priority = 0;
     double ceiling = 1;  // of its priority
   };
-  // The one to cut off for it. Null: nobody of lower priority runs where it could go, it is not the pool's load that it
-  // waits for, or there would be no room for it if all of them were gone.
+  // The request to evict for it. Null: no request of lower priority runs where it could go, it does not wait because of
+  // load, or evicting all such requests would not make room for it.
   Sheddable* choose(const Wanted& wanted, Instant now);
+  // Marks it as being evicted, until remove().
   void cut(Sheddable& one, Instant now);
-  // Nobody is being cut off, and what the last one has left shows.
+  // No eviction is in progress, and the room that the last one left is visible to the detector.
   bool settled(const SaturationDetector& detector, const endpoints::Pool& pool, Instant now) const;
-  // Of all; when there are any.
+  // The lowest priority of all. Must not be empty.
   int lowest_priority() const { return (*all_.begin())->priority_; }
 
  private:
@@ -75,9 +76,9 @@ class Sheddables {
   uint64_t numbers_ = 0;
   const Sheddable* cut_ = nullptr;
   Instant cut_at_{}, left_at_{};
-  Sheddable::Cost left_;  // what the last one that was cut off had; left_at_: when it ended
+  Sheddable::Cost left_;  // what the last evicted request occupied; left_at_: when it ended
   std::vector<const endpoints::EndpointState*> places_;  // scratch, by slot: where the request could go
-  Reliefs reliefs_;                                      // scratch: what those that may be cut off have there
+  Reliefs reliefs_;                                      // scratch, by slot: what those that may be evicted occupy
 };
 
 }  // namespace penstock::admission

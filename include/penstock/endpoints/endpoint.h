@@ -1,6 +1,6 @@
 // An endpoint: one address of a model server. Two halves: EndpointState is what lives as long as the endpoint does
-// (identity, load reserved by every shard, health), shared by all snapshots that list it; EndpointView is what one
-// snapshot says of it (readiness, last scraped metrics).
+// (identity, load reserved by every shard, health), shared by all snapshots that list it; EndpointView is its state in
+// one snapshot (readiness, last scraped metrics).
 //
 // Threads: EndpointState's atomics are written by shards and the control thread. Its plain members never change.
 // Lifetime: the EndpointRegistry (control thread) frees a state only when no snapshot lists it, every shard has moved
@@ -18,14 +18,15 @@
 
 namespace penstock::endpoints {
 
-// What every shard has reserved on this endpoint: added at the pick, released at first token or at the end. Every
-// shard sees every pick at once: this is what prevents herding (DESIGN section 2).
+// The load that all shards have reserved on this endpoint: added at the pick, released at the first token or at the
+// end. Every shard sees every pick at once. This prevents herding: many requests sent to the endpoint that looked best
+// a moment ago.
 struct alignas(64) LoadCounters {
   std::atomic<int64_t> requests{0};        // exchanges in flight
   std::atomic<int64_t> prefill_tokens{0};  // uncached prompt tokens waiting for their first token (estimate)
   std::atomic<int64_t> kv_tokens{0};       // prompt + expected output tokens held by exchanges in flight (estimate)
   std::atomic<int64_t> decoding{0};        // exchanges past their first token
-  // Exchanges that do not stream: their first token is not seen, so their share of prefill_tokens stays until they end.
+  // Exchanges that do not stream: their first token cannot be observed, so their prefill_tokens stay until they end.
   std::atomic<int64_t> unseen{0}, unseen_tokens{0};
   std::atomic<uint64_t> picks{0};        // ever
   std::atomic<int64_t> last_pick_ns{0};  // Instant of the last pick, as nanoseconds
@@ -36,21 +37,21 @@ struct alignas(64) HealthState {
   std::atomic<int64_t> ejected_until_ns{0};  // Instant as ns; 0: not ejected
   std::atomic<uint32_t> ejections{0};        // in a row: the penalty grows with it
   std::atomic<uint32_t> consecutive_failures{0};
-  std::atomic<int64_t> recovered_at_ns{0};  // start of the slow return; 0: none
-  std::atomic<bool> probe_failed{false};    // the control thread's health probe says no
+  std::atomic<int64_t> recovered_at_ns{0};  // beginning of the slow start; 0: none
+  std::atomic<bool> probe_failed{false};    // the control thread's health probe failed
 };
 
-// What answers have taught about an endpoint's speed: sums in which older observations fade. Written by the shard that
-// sees the answer, one shard at a time (`busy`; one that finds another at it drops its observation), read by every
+// What was learnt about an endpoint's speed from its answers: sums in which older observations fade. Written by the
+// shard that sees the answer, one shard at a time (if `busy` is set, a shard drops its observation), and read by every
 // pick.
 struct alignas(64) Pace {
   std::atomic<bool> busy{false};
-  // Times between first tokens, and the uncached prompt tokens computed in them; with the sums of squares and products
-  // of the tokens they are a line.
+  // Times between first tokens (y), and the uncached prompt tokens computed in them (x): sums for a line.
   std::atomic<double> prefill_seconds{0}, prefill_tokens{0}, prefills{0}, prefill_xx{0}, prefill_xy{0};
   // Time per output token (y, seconds) against the tokens held by all exchanges in flight (x): sums for a line.
   std::atomic<double> decodes{0}, decode_x{0}, decode_y{0}, decode_xx{0}, decode_xy{0};
-  // Prompt tokens that the prefix index believed to be cached, and how many of them answers said were.
+  // Prompt tokens that the prefix index believed to be cached, and how many of them were cached according to the
+  // answers.
   std::atomic<double> believed_tokens{0}, cached_tokens{0};
   std::atomic<double> answers{0}, output_tokens{0};
   std::atomic<int64_t> last_first_token_ns{0};
@@ -73,8 +74,8 @@ struct EndpointState {
   std::atomic<int64_t> connections{0};  // open upstream connections of all shards
 };
 
-// What one scrape of an endpoint's /metrics said. Absent values stay unknown: an endpoint that was never scraped must
-// not look idle.
+// The result of one scrape of an endpoint's /metrics. Missing values stay unknown: an endpoint that was never scraped
+// must not look idle.
 struct EngineMetrics {
   bool known = false;  // at least one scrape succeeded
   Instant scraped_at{};
@@ -84,22 +85,22 @@ struct EngineMetrics {
   uint64_t kv_blocks = 0;           // capacity; 0: unknown
   std::vector<std::string> running_loras, waiting_loras;
   uint32_t max_loras = 0;
-  std::vector<double> custom;  // of the metrics that a configuration names, in its order; NaN, or too short: unknown
-  // EndpointState::load.requests when the scrape was taken: what changed since then is ours (no herding between
-  // scrapes).
+  std::vector<double> custom;  // the metrics that the configuration names, in its order; NaN or missing: unknown
+  // EndpointState::load.requests at the time of the scrape. Changes since then are added to the scraped queue, which
+  // prevents herding between scrapes.
   int64_t requests_at_scrape = 0;
-  // Of these, those without a first token that are missing in what the engine counts as waiting and running.
+  // Of these, the requests without a first token that the engine did not count yet, neither as waiting nor as running.
   int64_t not_counted_at_scrape = 0;
 };
 
-// True when the metrics are there and were scraped within `stale_after`.
+// True if the metrics are known and were scraped within `stale_after`.
 inline bool fresh(const EngineMetrics& metrics, Instant now, Duration stale_after) {
   return metrics.known && now - metrics.scraped_at <= stale_after;
 }
 
 using objects::Readiness;  // ready, not_ready, draining
 
-// What an endpoint says of a model in its /v1/models. Zero and "": it does not say.
+// What an endpoint reports about a model in its /v1/models. Zero and "": not reported.
 struct ServedModel {
   int64_t created = 0;         // seconds since 1970
   uint32_t max_model_len = 0;  // tokens
@@ -118,8 +119,8 @@ struct EndpointView {
   std::vector<std::string> adapters;  // those of them that are adapters of another one
   std::shared_ptr<const std::vector<ServedModel>> served;  // more of each of `models`, in their order; null: unknown
 
-  // Requests waiting in the engine as far as we can know now: the scraped gauge corrected by what the shards
-  // sent or finished since. Never negative.
+  // Estimate of the requests waiting in the engine now: the scraped gauge, corrected by the requests that the shards
+  // have sent or finished since. Never negative.
   double waiting_now() const {
     const auto since = state->load.requests.load(std::memory_order_relaxed) - metrics.requests_at_scrape;
     const double estimate = metrics.waiting + static_cast<double>(since);

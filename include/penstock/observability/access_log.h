@@ -1,6 +1,6 @@
-// The access log: one line per exchange, written off the hot path. Each shard formats its line into a byte ring of its
-// own (one producer, one consumer, no lock); one thread empties all rings into the file in large writes. A shard never
-// waits for the disk: when its ring is full the line is dropped and counted.
+// The access log: one line per exchange. Each shard formats its lines into its own byte ring (one producer, one
+// consumer, no lock); one writer thread empties all rings into the file with large writes. A shard never waits for the
+// disk: if its ring is full, the line is dropped and counted.
 #pragma once
 
 #include <atomic>
@@ -45,7 +45,7 @@ class AccessLogWriter {
   static constexpr size_t line_max = 8192;
 
   bool push(std::string_view line);
-  // Writer thread: what waits, as up to two pieces; `second` is where the ring wraps round.
+  // Writer thread: the bytes that wait, in up to two pieces; `second` is the part after the ring wraps around.
   size_t waiting(std::span<const char>* first, std::span<const char>* second) const;
   void consume(size_t bytes) { tail_.store(tail_.load(std::memory_order_relaxed) + bytes, std::memory_order_release); }
 
@@ -55,11 +55,11 @@ class AccessLogWriter {
   Counter lines_, dropped_;
   char line_[line_max];
   alignas(64) std::atomic<size_t> head_{0};  // bytes ever pushed
-  size_t seen_tail_ = 0;                     // producer's last look at tail_
+  size_t seen_tail_ = 0;                     // the producer's last known value of tail_
   alignas(64) std::atomic<size_t> tail_{0};  // bytes ever taken
 };
 
-// Control thread, except where said.
+// Owns the writer thread and the file. For the control thread, except where another thread is named.
 class AccessLog {
  public:
   // Starts the writer thread. Fails when the file cannot be opened.
@@ -69,12 +69,12 @@ class AccessLog {
 
   AccessLogWriter& shard(size_t index) { return *shards_[index]; }
 
-  // Opens the file again (after rotation), and with other options another file or format. When that fails the old file
-  // stays in use and nothing changes. Lines already waiting may still go to the old file.
+  // reopen() opens the file again (after rotation); configure() may also change file and format. On failure nothing
+  // changes, and the old file stays in use. Lines that already wait may still go to the old file.
   Result<bool> reopen() { return configure(options_); }
   Result<bool> configure(const AccessLogOptions& options);
 
-  // Writes out what waits and ends the thread. A file that takes no bytes is given up after a second. Idempotent.
+  // Writes the waiting lines and ends the thread. A file that accepts no bytes is abandoned after a second. Idempotent.
   void stop();
 
   // Any thread.
@@ -103,8 +103,8 @@ class AccessLog {
   std::vector<std::unique_ptr<AccessLogWriter>> shards_;
   int fd_ = -1;  // these: writer thread's
   bool may_block_ = false, stalled_ = false;
-  bool losing_ = false, told_ = false;  // lines are being lost, and the log was told
-  uint64_t lost_before_ = 0;            // lines, when that began
+  bool losing_ = false, told_ = false;  // lines are being lost; a warning about it was logged
+  uint64_t lost_before_ = 0;            // lost_lines_ when that began
   Instant tell_next_{};
   int wake_fd_;
   std::atomic<int> next_fd_{-1};   // handed over by configure()

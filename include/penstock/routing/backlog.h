@@ -1,5 +1,6 @@
-// How much work stands before a new request at an endpoint, and who may be picked: what admission asks to know whether
-// there is room. The formulas are those of the expected cost (docs/SCHEDULING.md). Any thread; no allocation.
+// How much work is queued before a new request at an endpoint, and which endpoints may be picked: admission uses both
+// to find out whether a pool has room. The formulas are those of the expected cost (docs/SCHEDULING.md). Any thread; no
+// allocation.
 #pragma once
 
 #include <cstdint>
@@ -17,17 +18,17 @@ bool usable(const endpoints::EndpointView& endpoint, std::string_view model, Ins
 // yet, and of other gateways' requests that the last scrape saw waiting.
 struct Backlog {
   double seconds = 0;
-  // Somebody will tell when it shrinks: a first token that is to come, or the scrape that saw requests waiting. What
-  // rests on our guess about requests that do not stream alone is not confirmed.
+  // The gateway will notice when it shrinks: a first token is expected, or the last scrape saw waiting requests. False
+  // if the backlog is only an estimate for requests that do not stream.
   bool confirmed = false;
 };
 Backlog backlog_of(const endpoints::EndpointView& endpoint, Instant now, Duration metrics_stale_after);
 
-// Seconds to compute `uncached_tokens` prompt tokens there, as it has taught.
+// Seconds to compute `uncached_tokens` prompt tokens there, by its learnt pace.
 double prefill_seconds(const endpoints::EndpointState& endpoint, double uncached_tokens);
-// Tokens that an answer of it has on average.
+// Average number of tokens in its answers.
 double answer_tokens(const endpoints::EndpointState& endpoint);
-// Prompt tokens that it has still to compute before first tokens that will be seen.
+// Prompt tokens still to be computed there for requests whose first token can be observed.
 double tokens_to_compute(const endpoints::LoadCounters& load);
 
 }  // namespace penstock::routing

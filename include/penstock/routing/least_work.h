@@ -1,7 +1,7 @@
-// What a request would cost where it is best off: the fewest seconds of prefill that any endpoint which may be picked
-// would spend on it, by what the prefix index believes to be cached there. Waiting requests are ordered by it. Unlike
-// the Router it knows neither loads nor policies, so any thread that has one of these may ask, one caller at a time. No
-// allocation once it has seen the largest pool.
+// The minimum cost of a request: the fewest seconds of prefill that any endpoint which may be picked would spend on it,
+// considering what the prefix index believes to be cached there. Waiting requests are ordered by it. It depends neither
+// on load nor on the policy. Any thread, one caller at a time for each object. Does not allocate once it has seen the
+// largest pool.
 #pragma once
 
 #include <cstdint>
@@ -16,7 +16,7 @@ namespace penstock::routing {
 
 // A prompt as far as caches are concerned. Views are the owner's.
 struct Prompt {
-  std::span<const uint64_t> blocks;  // its hash chain; empty: nothing is known of it but its length
+  std::span<const uint64_t> blocks;  // its hash chain; empty: only its length is known
   uint32_t block_tokens = 16;
   uint32_t tokens = 0;
 };
@@ -29,7 +29,8 @@ struct Work {
 class LeastWork {
  public:
   explicit LeastWork(const PrefixIndex& index) : index_(index) {}
-  // `model`: "" for any. Without an endpoint that may be picked the whole prompt is to be computed, at no known pace.
+  // `model`: "" for any. If no endpoint may be picked, the whole prompt counts as uncached, and its prefill time is
+  // unknown (0).
   Work of(const Prompt& prompt, std::string_view model, const endpoints::Pool& pool, Instant now);
 
  private:

@@ -1,6 +1,7 @@
-// Which blocks model servers say they hold (KV events), beside PrefixIndex, which believes what was sent to them. The
-// chains are of token ids, so they match only prompts given as such. A server may have several ranks, each with a
-// cache of its own; a prompt is served by one of them, so the longest run on one rank counts.
+// Which blocks model servers report to hold (KV events). PrefixIndex, in contrast, holds the blocks of prompts that
+// were sent to them. Its chains are hashes of token ids, so they match only prompts given as token ids. A server may
+// have several ranks, each with its own cache; a prompt is served by one of them, so the longest match on a single rank
+// counts.
 //
 // Threads: match() any; everything else the control thread.
 #pragma once
@@ -22,24 +23,24 @@ class ToldIndex {
 
   struct Match {
     uint32_t blocks = 0;    // leading blocks of the chain that the endpoint holds
-    bool told = false;      // it says what it holds
-    bool complete = false;  // and has said all of it: what was not told is not there
+    bool told = false;      // the endpoint reports what it holds
+    bool complete = false;  // the reports are complete: it holds no other blocks
   };
   struct Scratch {
     std::vector<uint32_t> places, matched;
   };
-  // Of each endpoint slot. Blocks of the chain have `block_tokens` tokens; whose blocks are of another length has told
-  // nothing.
+  // One Match for each endpoint slot. Blocks of the chain have `block_tokens` tokens; endpoints with blocks of another
+  // length count as not reporting.
   void match(std::span<const uint64_t> chain, uint32_t block_tokens, std::span<const uint32_t> slots,
              std::span<Match> out, Scratch& scratch) const;
 
   void record(std::span<const uint64_t> chain, uint32_t slot, uint32_t rank);
   void forget(uint64_t block, uint32_t slot, uint32_t rank);
   void forget_all(uint32_t slot, uint32_t rank);
-  // `block_tokens` 0: no block was told of yet. Not `told`: nothing is known of the rank.
+  // `block_tokens` 0: no block was reported yet. `told` false: nothing is known about the rank.
   void set_state(uint32_t slot, uint32_t rank, bool told, bool complete, uint32_t block_tokens);
 
-  // Blocks that caches came to hold and ceased to hold, as they were told of.
+  // Blocks that were reported as added to a cache, and as removed from it.
   void count_admitted(uint64_t blocks) { admitted_.fetch_add(blocks, std::memory_order_relaxed); }
   void count_evicted(uint64_t blocks) { evicted_.fetch_add(blocks, std::memory_order_relaxed); }
   uint64_t admitted() const { return admitted_.load(std::memory_order_relaxed); }
