@@ -1,6 +1,6 @@
-// The process-wide memory budget for bytes that peers make us hold: request bodies and queued
-// output. Taking is refused, never waited for; the caller answers 503 or pauses its source.
-// Any thread; one relaxed atomic addition per body or buffer block, never per chunk.
+// The process-wide memory budget for bytes that are buffered for peers: request bodies and queued output. A request for
+// memory is granted or refused at once; if refused, the caller answers 503 or pauses its source. Any thread; one
+// relaxed atomic addition per body or buffer block, never per chunk.
 #pragma once
 
 #include <atomic>
@@ -17,8 +17,8 @@ class MemoryBudget {
   explicit MemoryBudget(size_t limit_bytes) : limit_(limit_bytes) {}
 
   bool try_take(size_t bytes) { return take_below(limit(), bytes); }
-  // For what only begins: the last eighth is for what goes on. Whoever is refused now can come back; a stream that is
-  // cut cannot.
+  // For new work: the last eighth of the budget is reserved for work in progress. A refused request can be sent again,
+  // but a stream that is cut cannot be continued.
   bool try_take_first(size_t bytes) { return take_below(first_limit(), bytes); }
   size_t first_limit() const { return limit() - limit() / 8; }
   // For memory that must be had to finish what was begun (an error answer). Counted, may exceed.
