@@ -102,6 +102,7 @@ bool worth_parsing(std::string_view data) {
 struct Seen {
   bool error = false, usage = false, choices = false, reason = false;
   bool client_error = false;  // the error is laid to the request
+  bool full = false;          // the error's type says that the server takes no more for now
   uint32_t error_code = 0;
 };
 
@@ -162,9 +163,7 @@ class Reader {
       seen_.error = seen_.error || kind(value) == '{' || kind(value) == '"';
       return each_field(value, [this](std::string_view name, ondemand::value field) {
         if (name == "code") read_number(field, [this](uint32_t number) { seen_.error_code = number; });
-        const std::string_view token = name == "type" ? field.raw_json_token() : "";
-        seen_.client_error |=
-            token.starts_with("\"invalid_request_error\"") || token.starts_with("\"BadRequestError\"");
+        if (name == "type") read_error_type(field.raw_json_token());
         return true;
       });
     } else if (top && key == "code") {
@@ -176,6 +175,13 @@ class Reader {
           value, [this](std::string_view name, ondemand::value inner) { return read_field(name, inner, false); });
     }
     return true;
+  }
+
+  // Errors of the messages API have no code, but a type: Anthropic's own word, or what vLLM calls the status 503.
+  void read_error_type(std::string_view token) {
+    const auto is = [&](std::string_view type) { return token.starts_with(type); };
+    seen_.client_error |= is(R"("invalid_request_error")") || is(R"("BadRequestError")");
+    seen_.full |= is(R"("overloaded_error")") || is(R"("Service Unavailable")") || is(R"("ServiceUnavailableError")");
   }
 
   // Leaves `to` as it is when the value is no string.
@@ -352,7 +358,7 @@ AnswerObserver::Kind AnswerObserver::on_event(std::string_view name, std::string
     const uint32_t code = reader.seen().error_code;
     const bool clients = reader.seen().client_error || (code >= 400 && code < 500);
     server_failed_ = server_failed_ || !clients;
-    server_busy_ = server_busy_ || code == 503;
+    server_busy_ = server_busy_ || code == 503 || (code == 0 && reader.seen().full);
     return Kind::error;
   }
   if (!whole) return Kind::other;

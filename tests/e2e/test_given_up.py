@@ -19,6 +19,8 @@ PATIENT = "routing: {policy: round-robin}\nejection: {base_penalty: 60s}\nretry:
 DEAD = b'{"error":{"message":"The engine has died.","type":"InternalServerError","param":null,"code":500}}'
 FULL_BODY = b'{"error":{"message":"Busy.","type":"Service Unavailable","param":null,"code":503}}'
 FULL = answer_bytes(503, FULL_BODY)
+# Of /v1/messages: no code, but a type.
+FULL_MESSAGE = b'{"type":"error","error":{"type":"Service Unavailable","message":"Busy."}}'
 CHOICE = b'{"id":"cmpl-1","object":"text_completion","model":"m","choices":[{"index":0,"text":" a","finish_reason":%s}]}'
 CUT_SHORT = CHOICE % b'"abort"'
 TEXT, LAST, DONE = (b"data: %s\n\n" % data for data in (CHOICE % b"null", CUT_SHORT, b"[DONE]"))
@@ -63,7 +65,7 @@ class BeforeTheFirstByte(GivenUp):
         for turn in range(4):
             answer = client.post(path, make(f"turn {turn}", max_tokens=8, **more))
             self.assertEqual(answer.status, 200, answer)
-            self.assertIn(b"length", answer.body)
+            self.assertRegex(answer.body, b"length|max_tokens")  # as each API calls it
             for word in (b"error", b"abort"):
                 self.assertNotIn(word, answer.body)
         gateway.wait_outcomes({"ok": 4})
@@ -101,6 +103,10 @@ class BeforeTheFirstByte(GivenUp):
         for bad in (FULL, answer_bytes(503, b"later", [("retry-after", "1")], "text/plain")):
             self.check_another_answers(bad, "server_full")
         self.check_another_answers(stream(failed(503)), "server_full", stream=True)
+        messages = {"path": "/v1/messages", "make": chat}
+        self.check_another_answers(answer_bytes(503, FULL_MESSAGE), "server_full", **messages)
+        event = b"event: error\ndata: " + FULL_MESSAGE.replace(b"Service Unavailable", b"overloaded_error") + b"\n\n"
+        self.check_another_answers(stream(event), "server_full", **messages, stream=True)
 
     def test_only_the_first_retry_after_full_servers_is_free(self):
         fakes = self.fakes(FULL, count=3)

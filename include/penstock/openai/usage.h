@@ -45,7 +45,7 @@ class AnswerObserver {
   // A stream said that the server failed: an error event, other than one with a `code` of 400 to 499, or with a type
   // that lays it to the request (invalid_request_error, BadRequestError).
   bool server_failed() const { return server_failed_; }
-  bool server_busy() const { return server_busy_; }  // and that with the code 503: another one may have room
+  bool server_busy() const { return server_busy_; }  // and that it is full: another one may have room
   bool saw_done() const { return done_; }            // an event of kind `done` came
 
  private:
@@ -54,8 +54,8 @@ class AnswerObserver {
   bool done_ = false, server_failed_ = false, server_busy_ = false;
 };
 
-// The body of a 503: the server is well, but full. It has an error object with the number 503 as its code, as vLLM
-// answers at its --max-num-queued-reqs and --max-num-queued-tokens.
+// The body of a 503: the server is well, but full. Its error object has the number 503 as its code, or no code and a
+// type that means it. So vLLM answers at its --max-num-queued-reqs and --max-num-queued-tokens.
 bool says_full(std::string_view error_body);
 
 }  // namespace penstock::openai

@@ -57,7 +57,7 @@ enum class AttemptFailure : uint8_t {
   probe_failed,  // the endpoint stopped answering health probes while the request waited there
   error_event,   // its stream reports that the server failed
   aborted,       // its answer reports that the engine aborted the request: finish_reason "abort"
-  server_full,   // healthy, but accepts no more: 503 with Retry-After, or an error object with the code 503
+  server_full,   // healthy, but accepts no more: 503 with Retry-After, or an error object that says so
 };
 constexpr size_t attempt_failure_count = 22;
 const char* to_string(AttemptFailure failure);

@@ -132,18 +132,24 @@ TEST_CASE("an error in a stream is the server's unless its code is a client's") 
   CHECK((busy.server_busy() && busy.server_failed()));
   busy.reset();
   CHECK_FALSE(busy.server_busy());
+  CHECK(busy.on_event("error", R"({"type":"error","error":{"type":"overloaded_error","message":"x"}})") == Kind::error);
+  CHECK((busy.server_busy() && busy.server_failed()));
   AnswerObserver text;
   CHECK_FALSE(text.server_busy());
   CHECK(text.on_event("", chunk(R"("{\"error\":{\"code\":500}}")", "null}]}")) == Kind::content);
   CHECK_FALSE(text.server_failed());
 }
 
-TEST_CASE("a 503 says in its body that the server is full by an error object with that number") {
+TEST_CASE("a 503 says in its body that the server is full by an error object with that number, or with such a type") {
   CHECK(says_full(R"({"error":{"message":"busy","type":"Service Unavailable","param":null,"code":503}})"));
   CHECK(says_full(R"({ "error" : { "code" : 503 } })"));
+  CHECK(says_full(R"({"type":"error","error":{"type":"Service Unavailable","message":"busy"}})"));
+  CHECK(says_full(R"({"type":"error","error":{"message":"busy","type":"overloaded_error"},"request_id":null})"));
   for (const std::string_view other :
        {"", "busy", "503", R"({"error":"scaling"})", R"({"error":{"message":"x","code":500}})",
         R"({"error":{"message":"x","code":"no_endpoint"}})", R"({"message":"code 503","code":503})",
+        R"({"type":"error","error":{"type":"api_error","message":"x"}})",
+        R"({"error":{"type":"Service Unavailable","code":500}})", R"({"type":"overloaded_error","message":"x"})",
         R"({"error":{"code":503)", R"({"error":{"message":""code":503"}})", R"([{"error":{"code":503}}])"}) {
     CAPTURE(other);
     CHECK_FALSE(says_full(other));
