@@ -38,7 +38,7 @@ double left_of(double gauge, const EngineMetrics& metrics, const Relief& relief)
 // The share of its KV cache that would be taken with the request, over the limit. 0: not known.
 double kv_fullness(const EndpointView& endpoint, const Demand& demand, bool known, double limit, const Relief& relief) {
   const EngineMetrics& metrics = endpoint.metrics;
-  const auto capacity = static_cast<double>(metrics.kv_blocks * metrics.block_size);
+  const auto capacity = static_cast<double>(routing::kv_capacity(metrics));
   if (capacity <= 0 || limit <= 0) return 0;
   const endpoints::LoadCounters& load = endpoint.state->load;
   double answer = std::min(routing::answer_tokens(*endpoint.state), answer_tokens_ahead);

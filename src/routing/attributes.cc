@@ -3,6 +3,7 @@
 #include <cmath>
 #include <functional>
 
+#include "latency.h"
 #include "load_estimate.h"
 #include "plugins.h"
 
@@ -33,20 +34,19 @@ class AttributeScorer final : public Scorer {
   std::string_view type() const override { return "endpoint-attribute-scorer"; }
 
   void score(const Inputs& in, std::span<const Candidate> candidates, std::span<double> scores) const override {
-    double least = fixed_ ? least_ : INFINITY, most = fixed_ ? most_ : -INFINITY;
+    Range range;
+    if (fixed_) range = {least_, most_};
     for (size_t i = 0; i < candidates.size(); ++i) {
       scores[i] = value_of(in, candidates[i], metric_);
-      if (fixed_ || std::isnan(scores[i])) continue;
-      least = std::min(least, scores[i]);
-      most = std::max(most, scores[i]);
+      if (!fixed_ && !std::isnan(scores[i])) range.add(scores[i]);
     }
-    for (double& score : scores) score = std::isnan(score) ? 0 : share(score, least, most);
+    for (double& score : scores) score = std::isnan(score) ? 0 : share(score, range);
   }
 
  private:
-  double share(double value, double least, double most) const {
-    if (most <= least) return 1;
-    const double part = std::clamp((value - least) / (most - least), 0.0, 1.0);
+  double share(double value, const Range& range) const {
+    if (range.empty()) return 1;
+    const double part = std::clamp(range.place(value), 0.0, 1.0);
     return lower_is_better_ ? 1 - part : part;
   }
 

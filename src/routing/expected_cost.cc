@@ -6,6 +6,7 @@
 
 #include "load_estimate.h"
 #include "pace.h"
+#include "penstock/routing/backlog.h"
 #include "penstock/routing/prefix_uses.h"
 
 namespace penstock::routing {
@@ -45,7 +46,7 @@ double count(const std::atomic<int64_t>& counter) {
 }
 
 double capacity_of(const EngineMetrics& metrics) {
-  return static_cast<double>(static_cast<int64_t>(metrics.kv_blocks * metrics.block_size));  // unsigned takes longer
+  return static_cast<double>(static_cast<int64_t>(kv_capacity(metrics)));  // unsigned takes longer
 }
 
 // Prompt tokens that the candidate would have to compute. At least one always is.

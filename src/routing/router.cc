@@ -10,6 +10,7 @@
 #include "kv_source.h"
 #include "load_estimate.h"
 #include "penstock/base/assert.h"
+#include "penstock/routing/backlog.h"
 
 namespace penstock::routing {
 namespace {
@@ -462,7 +463,7 @@ void Router::State::bind_pool(const endpoints::Pool& pool, uint32_t block_tokens
   for (const EndpointView& view : pool.endpoints) {
     const EndpointState& endpoint = *view.state;
     index.bind(endpoint.slot, endpoint.incarnation);
-    uint64_t capacity = view.metrics.kv_blocks * view.metrics.block_size / std::max(block_tokens, 1u);
+    uint64_t capacity = kv_capacity(view.metrics) / std::max(block_tokens, 1u);
     if (capacity == 0 || !profile.prefix.from_metrics) capacity = profile.prefix.capacity_blocks;
     if (capacity != 0) index.set_capacity(endpoint.slot, capacity);
   }

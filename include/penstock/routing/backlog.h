@@ -28,6 +28,10 @@ Backlog backlog_of(const endpoints::EndpointView& endpoint, Instant now, Duratio
 double prefill_seconds(const endpoints::EndpointState& endpoint, double uncached_tokens);
 // Average number of tokens in its answers.
 double answer_tokens(const endpoints::EndpointState& endpoint);
+// Tokens that its KV cache holds; 0: it does not say.
+inline uint64_t kv_capacity(const endpoints::EngineMetrics& metrics) {
+  return metrics.kv_blocks * metrics.block_size;
+}
 // Prompt tokens still to be computed there for requests whose first token can be observed.
 double tokens_to_compute(const endpoints::LoadCounters& load);
 
