@@ -13,17 +13,32 @@ namespace {
 constexpr size_t kStartLineExtra = 64;
 constexpr size_t kMethodMax = 32;
 
-// Enough to have no two readings: no list, no userinfo, no path.
+// What a host's name may have, enough to have no two readings: no list, no userinfo, no path.
 constexpr std::array<bool, 256> kHostTable = [] {
   std::array<bool, 256> table = kTokenTable;
-  for (const char c : {':', '[', ']', '(', ')', ';', '='}) table[static_cast<uint8_t>(c)] = true;
+  for (const char c : {'(', ')', ';', '='}) table[static_cast<uint8_t>(c)] = true;
   table['#'] = false;
   return table;
 }();
 
-// An empty one is allowed (RFC 9112, section 3.2).
+bool is_host_char(char c) {
+  return kHostTable[static_cast<uint8_t>(c)];
+}
+
+// A name or an address, then a port or none (RFC 3986, section 3.2). An empty one is allowed (RFC 9112, section 3.2).
 bool is_host(std::string_view value) {
-  return std::all_of(value.begin(), value.end(), [](char c) { return kHostTable[static_cast<uint8_t>(c)]; });
+  if (value.starts_with('[')) {  // an IPv6 address
+    const size_t end = value.find(']');
+    if (end == std::string_view::npos || end == 1) return false;
+    const std::string_view address = value.substr(1, end - 1);
+    if (!std::all_of(address.begin(), address.end(), [](char c) { return c == ':' || is_host_char(c); })) return false;
+    value.remove_prefix(end + 1);
+    if (!value.empty() && value.front() != ':') return false;
+  }
+  const size_t colon = std::min(value.find(':'), value.size());
+  return std::all_of(value.begin(), value.begin() + static_cast<ptrdiff_t>(colon), is_host_char) &&
+         (colon == value.size() ||
+          std::all_of(value.begin() + static_cast<ptrdiff_t>(colon) + 1, value.end(), is_digit));
 }
 
 // RFC 9112, section 3.2: a path, "*" for OPTIONS alone, or a URL of HTTP, without a fragment. What CONNECT names is not
