@@ -244,7 +244,7 @@ Exchange::Progress Exchange::route() {
   route_cost_ += cost;
   context_.observer.decision_made(cost, decision.endpoint != nullptr, decision.endpoint, routed_model());
   if (decision.endpoint == nullptr) {
-    refuse(tried_count_ > 0 ? last_failure_ : error_of(decision.why_none));
+    refuse_unrouted(decision.why_none);
     return Progress::ended;
   }
   ++attempts_;

@@ -132,6 +132,7 @@ class Exchange final : public net::Disposable,
   Progress choose_pool();
   Progress refused(ErrorCode code);  // refuse(), as the result of a step
   Progress refuse_model(std::string_view model);
+  void refuse_unrouted(routing::NoEndpoint why);
   void apply_limits(const objects::Route& route);
   Progress apply_filters(const objects::RouteFilters& filters);
   Progress apply_backend_filters(const objects::RouteBackend& backend);

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "exchange.h"
+#include "failures.h"
 #include "model_list.h"
 #include "penstock/openai/error_body.h"
 #include "penstock/openai/models.h"
@@ -19,8 +20,12 @@ enum Purpose : uint64_t { backend_of_route = 1, target_of_rewrite = 2 };
 
 constexpr size_t quoted_name_max = 256;
 
+std::string quoted(std::string_view model) {
+  return "`" + std::string(model.substr(0, quoted_name_max)) + "`";
+}
+
 std::string unknown_model_message(std::string_view model) {
-  return "The model `" + std::string(model.substr(0, quoted_name_max)) + "` does not exist.";
+  return "The model " + quoted(model) + " does not exist.";
 }
 
 bool renames(const endpoints::Pool& pool) {
@@ -93,6 +98,17 @@ Exchange::Progress Exchange::refused(ErrorCode code) {
 Exchange::Progress Exchange::refuse_model(std::string_view model) {
   refuse(ErrorCode::model_not_found, unknown_model_message(model), "model");
   return Progress::ended;
+}
+
+// There is nobody to ask, or nobody left. If others are ready, it is because of the model.
+void Exchange::refuse_unrouted(routing::NoEndpoint why) {
+  if (tried_count_ > 0) return refuse(last_failure_);
+  const endpoints::Pool* const pool = pool_id_.has_value() ? gateway_.pool(*pool_id_) : nullptr;
+  const auto ready = [](const endpoints::EndpointView& view) { return view.readiness == endpoints::Readiness::ready; };
+  const bool others = why == routing::NoEndpoint::none_ready && pool != nullptr &&
+                      std::any_of(pool->endpoints.begin(), pool->endpoints.end(), ready);
+  if (!others) return refuse(error_of(why));
+  refuse(error_of(why), "No model server that is ready serves the model " + quoted(request_.model) + ".");
 }
 
 void Exchange::apply_limits(const objects::Route& route) {

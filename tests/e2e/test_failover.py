@@ -410,6 +410,19 @@ class Exhausted(E2E):
         gateway.wait_pods(1, harness.SOON)
         self.assertEqual(client.post("/v1/completions", completion()).status, 200)
 
+    def test_no_endpoint_that_is_ready_serves_the_model(self):
+        dead = self.sim("--instant")
+        dead.kill()  # nobody knows what it would serve
+        gateway = self.gateway([self.sim("--instant", "--model", "a"), dead])
+        first = lambda: gateway.status_page()["pools"][0]["endpoints"][0]
+        wait_for("the models of the one are known", lambda: first()["models"] == ["a"])
+        answer = self.client(gateway).post("/v1/completions", completion(model="b"))
+        error = answer.json()["error"]
+        self.assertEqual((answer.status, error["code"]), (503, "no_endpoint"))
+        self.assertEqual(error["message"], "No model server that is ready serves the model `b`.")
+        self.assertEqual(answer.header("retry-after"), "1")
+        self.assertEqual(self.client(gateway).post("/v1/completions", completion(model="a")).status, 200)
+
     def test_a_total_deadline(self):
         sim = self.sim("--decode-ms", "50")
         gateway = self.gateway([sim], "timeouts: {total: 1500ms}\n", shards=1)
