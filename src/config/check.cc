@@ -12,19 +12,33 @@ std::string quoted(std::string_view text) {
   return '"' + std::string(text) + '"';
 }
 
+// Whether sockets at both addresses would get in each other's way. Port 0 is a port of one's own.
+bool overlap(std::string_view a, std::string_view b) {
+  const auto host = [](std::string_view text) { return text.substr(0, text.rfind(':')); };
+  const auto port = [](std::string_view text) { return text.substr(text.rfind(':') + 1); };
+  const auto all = [&](std::string_view text) { return host(text) == "[::]"; };  // IPv4 as well
+  const auto all_v4 = [&](std::string_view text) { return host(text).empty() || host(text) == "0.0.0.0"; };
+  const auto v4 = [&](std::string_view text) { return !host(text).starts_with('['); };
+  if (port(a) != port(b) || port(a) == "0") return false;
+  return host(a) == host(b) || all(a) || all(b) || (all_v4(a) && v4(b)) || (all_v4(b) && v4(a));
+}
+
 void check_together(LoadResult& result, const Places& places, const std::string& file) {
   const Options& o = result.options;
   const auto complain = [&](const std::string& key, std::string message) {
     result.problems.push_back(problem_of(places, file, key, std::move(message)));
   };
-  if (o.metrics.interval > o.metrics.idle_interval) {
-    complain("metrics.interval",
-             "is longer than metrics.idle_interval (" + format_duration(o.metrics.idle_interval) + ")");
-  }
-  if (o.ejection.base_penalty > o.ejection.max_penalty) {
-    complain("ejection.base_penalty",
-             "is longer than ejection.max_penalty (" + format_duration(o.ejection.max_penalty) + ")");
-  }
+  // Said of the one that was given, which may be the longer or the shorter one.
+  const auto in_order = [&](const std::string& a, Duration a_value, const std::string& b, Duration b_value) {
+    if (a_value <= b_value) return;
+    if (places.given.contains(a) || !places.given.contains(b)) {
+      complain(a, "is longer than " + b + " (" + format_duration(b_value) + ")");
+    } else {
+      complain(b, "is shorter than " + a + " (" + format_duration(a_value) + ")");
+    }
+  };
+  in_order("metrics.interval", o.metrics.interval, "metrics.idle_interval", o.metrics.idle_interval);
+  in_order("ejection.base_penalty", o.ejection.base_penalty, "ejection.max_penalty", o.ejection.max_penalty);
   if (o.limits.memory_bytes != 0 && o.limits.memory_bytes < o.limits.body_bytes) {
     complain("limits.memory", "is smaller than limits.body_bytes (" + format_size(o.limits.body_bytes) +
                                   "): the largest request could never be held");
@@ -33,7 +47,10 @@ void check_together(LoadResult& result, const Places& places, const std::string&
        {std::pair("kv_events.port", o.kv_events.port), std::pair("kv_events.replay_port", o.kv_events.replay_port)}) {
     if (port + o.kv_events.ranks - 1 > 65535) complain(key, "leaves no ports for all of kv_events.ranks");
   }
-  if (o.listen == o.admin && !o.listen.ends_with(":0")) complain("admin", "is the same address as listen");
+  if (overlap(o.listen, o.admin)) {
+    if (places.given.contains("admin")) complain("admin", "takes the same port as listen (" + o.listen + ")");
+    else complain("listen", "takes the same port as admin (" + o.admin + ")");
+  }
 }
 
 void check_endpoint_names(LoadResult& result, const Places& places) {

@@ -218,6 +218,10 @@ std::string describe_endpoints(const LoadResult& loaded) {
   return count_of(loaded.manifests.objects.size(), "object") + " in " + loaded.options.manifests;
 }
 
+bool has_endpoints(const Options& o) {
+  return o.kubernetes.enabled || !o.manifests.empty() || !o.endpoints.empty();
+}
+
 Command check_command(const Parsed& parsed) {
   Command command;
   command.source = {.file = parsed.check_file};
@@ -237,6 +241,10 @@ Command check_command(const Parsed& parsed) {
     for (const std::string& line : diff(Options{}, loaded.options)) command.output += "  " + line + "\n";
     for (const std::string& line : describe_picker(loaded.options)) command.output += "  " + line + "\n";
     for (const Problem& note : loaded.notes) command.output += "  note: " + to_string(note) + "\n";
+    if (!parsed.check_file.empty() && !has_endpoints(loaded.options)) {
+      command.output +=
+          "  note: no endpoints are listed: serve needs --endpoint, --kubernetes or --manifests as well\n";
+    }
     for (const auto& skipped : loaded.manifests.skipped) command.output += "  skipped: " + to_string(skipped) + "\n";
   } else {
     command.error = list_problems(loaded.problems) + count_of(loaded.problems.size(), "problem") + "\n";
@@ -281,15 +289,16 @@ std::string unknown_argument(const CLI::App& command, int argc, const char* cons
   const auto unknown = [&](const char* word) { return std::find(extras.begin(), extras.end(), word) != extras.end(); };
   const char* const* const found = std::find_if(argv + 1, argv + argc, unknown);
   const std::string word = found == argv + argc ? extras.back() : *found;
-  if (!word.starts_with("-"))
-    return '"' + word + "\" is not expected: penstock " + command.get_name() + " takes flags only";
+  const std::string name = command.get_parent() == nullptr ? "penstock" : "penstock " + command.get_name();
+  if (!word.starts_with("-")) return '"' + word + "\" is not expected: " + name + " takes flags only";
   std::vector<std::string> names;
   for (const CLI::Option* const option : command.get_options()) {
-    for (const std::string& name : option->get_lnames()) names.push_back("--" + name);
+    for (const std::string& long_name : option->get_lnames()) names.push_back("--" + long_name);
   }
   const std::string flag = word.substr(0, word.find('='));
-  return "penstock " + command.get_name() + " has no flag " + flag +
-         suggestion(flag, std::vector<std::string_view>(names.begin(), names.end()));
+  if (command.get_parent() == nullptr && command.get_subcommand("serve")->get_option_no_throw(flag) != nullptr)
+    return "which command? penstock serve takes " + flag;
+  return name + " has no flag " + flag + suggestion(flag, std::vector<std::string_view>(names.begin(), names.end()));
 }
 
 // CLI11 counts values ("At Most 1 required but received 2").
@@ -302,10 +311,9 @@ std::string count_error(const std::string& what) {
 // What is wrong, and whose help to read.
 Command parse_error(const CLI::App& app, const CLI::ParseError& error, int argc, const char* const* argv) {
   const std::vector<CLI::App*> commands = app.get_subcommands();  // those that were given
-  if (commands.empty()) return usage_error(error.what(), "penstock --help");
-  const CLI::App& command = *commands.front();
+  const CLI::App& command = commands.empty() ? app : *commands.front();
   const bool unknown = dynamic_cast<const CLI::ExtrasError*>(&error) != nullptr && command.remaining_size() > 0;
-  const std::string help = "penstock " + command.get_name() + " --help";
+  const std::string help = commands.empty() ? "penstock --help" : "penstock " + command.get_name() + " --help";
   if (unknown) return usage_error(unknown_argument(command, argc, argv), help.c_str());
   const bool count = dynamic_cast<const CLI::ArgumentMismatch*>(&error) != nullptr;
   return usage_error(count ? count_error(error.what()) : error.what(), help.c_str());
@@ -317,6 +325,7 @@ Command parse_command_line(int argc, const char* const* argv) {
   CLI::App app(intro, "penstock");
   app.footer(serve_examples);
   app.set_help_flag("-h,--help", "Show this text");
+  app.add_flag("--version")->description("Show the version and what this machine offers");
   Parsed parsed;
   CLI::App* const serve = app.add_subcommand("serve", "Run the gateway");
   define_serve(*serve, parsed);

@@ -113,7 +113,7 @@ class Loader {
   void read_section(const std::string& name, const YAML::Node& value) {
     if (value.IsNull()) return;  // a section whose keys are all commented out
     if (value.IsMap()) return read_map(value, name);
-    problem(line(value), name, "is a section: expected keys below it, not a value");
+    problem(line(value), name, "is a section: expected keys below it, not a value" + known_here(name));
   }
 
   void read_key(const Key& key, const YAML::Node& value) {
@@ -144,9 +144,13 @@ class Loader {
     const std::string last = prefix.empty() ? name : name.substr(prefix.size() + 1);
     std::string message = "is not a known key";
     if (const std::string near = closest(last, known); !near.empty()) message += "; did you mean " + near + "?";
-    message += " (known here:";
-    for (const std::string_view word : known) message.append(" ").append(word);
-    problem(at, name, message + ")");
+    problem(at, name, message + known_here(prefix));
+  }
+
+  static std::string known_here(const std::string& prefix) {
+    std::string words;
+    for (const std::string_view word : siblings(prefix)) words.append(" ").append(word);
+    return " (known here:" + words + ")";
   }
 
   static std::vector<std::string_view> siblings(const std::string& prefix) {

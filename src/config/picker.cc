@@ -30,6 +30,10 @@ class Document {
   Document(PickerReader& in, const YAML::Node& document) : in_(in), document_(document) {}
 
   void read(bool whole_file, EndpointPicker& out) {
+    if (is_gateway_config()) {
+      return in_.problem(document_["kind"], "kind",
+                         "is GatewayConfig; expected EndpointPickerConfig (give this file with --config)");
+    }
     std::map<std::string, YAML::Node> found;
     in_.each_entry(document_, "", sections,
                    [&](const auto& name, const auto&, const YAML::Node& value) { found.emplace(name, value); });
@@ -65,6 +69,13 @@ class Document {
   }
 
  private:
+  // Nothing else in such a file is worth a word.
+  bool is_gateway_config() const {
+    if (!document_.IsMap()) return false;
+    const YAML::Node kind = document_["kind"];
+    return kind.IsDefined() && kind.IsScalar() && kind.Scalar() == "GatewayConfig";
+  }
+
   void read_identity(const YAML::Node& api_version, const YAML::Node& kind, bool whole_file) {
     std::string ignored;
     if (api_version.IsDefined()) in_.read_word(api_version, "apiVersion", api_versions, &ignored);

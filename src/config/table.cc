@@ -57,7 +57,7 @@ const Key keys_in_order[] = {
     {.name = "access_log.format", .type = Type::choice, .field = PENSTOCK_ENUM(access_log.format), .words = format_words,
      .doc = "Form of the access log."},
     {.name = "access_log.path", .type = Type::path, .field = PENSTOCK_FIELD(access_log.path),
-     .doc = "File to append to; `-` is standard output. Opened again on SIGHUP, so that it can be rotated."},
+     .doc = "File to append to; `-` is standard output (in YAML with quotes, `\"-\"`: a bare one begins a list). Opened again on SIGHUP, so that it can be rotated."},
 
     {.name = "kubernetes.enabled", .type = Type::boolean, .field = PENSTOCK_FIELD(kubernetes.enabled), .needs_restart = true,
      .doc = "Take endpoints, rewrites, objectives and routes from a cluster (`--kubernetes`). `kubernetes.api` implies it; `false` turns the whole section off."},

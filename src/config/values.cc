@@ -124,7 +124,7 @@ std::string split_host_port(std::string_view text, unsigned least_port, std::str
   const auto parsed = std::from_chars(port_text.data(), port_text.data() + port_text.size(), port);
   if (port_text.empty() || parsed.ec != std::errc{} || parsed.ptr != port_text.data() + port_text.size() ||
       port < least_port || port > 65535) {
-    return quoted(port_text) + " is not a port (" + std::to_string(least_port) + " to 65535)";
+    return "has the port " + quoted(port_text) + " (expected " + std::to_string(least_port) + " to 65535)";
   }
   *host = text.substr(0, colon);
   return "";

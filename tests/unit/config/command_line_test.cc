@@ -52,6 +52,13 @@ TEST_CASE("serve without any endpoint explains what to give") {
   }
 }
 
+TEST_CASE("check says that serve would need endpoints as well") {
+  const std::string least = source_file("tests/golden/config/least.yaml");
+  const std::string full = source_file("tests/golden/config/full.yaml");
+  CHECK(run({"check", "--config", least.c_str()}).output.find("serve needs --endpoint") != std::string::npos);
+  CHECK(run({"check", "--config", full.c_str()}).output.find("serve needs --endpoint") == std::string::npos);
+}
+
 TEST_CASE("a bad flag value is bad usage and names the flag") {
   const Command command = run({"serve", "--endpoint", "h:1", "--shards", "many", "--ring", "kqueue", "--listen", "x"});
   CHECK(command.exit_code == exit_bad_usage);
@@ -84,7 +91,11 @@ TEST_CASE("the first argument that a command does not know is named, with the fl
         "penstock: penstock version has no flag --everything\nTry penstock version --help\n");
   CHECK(run({"replay", "--polcy", "lmetric"}).error ==
         "penstock: penstock replay has no flag --polcy; did you mean --policy?\nTry penstock replay --help\n");
-  CHECK(run({"--verbose"}).error.ends_with("Try penstock --help\n"));
+  CHECK(run({"--verbose"}).error == "penstock: penstock has no flag --verbose\nTry penstock --help\n");
+  CHECK(run({"--versoin"}).error.find("did you mean --version?") != std::string::npos);
+  CHECK(run({"-v"}).error == "penstock: penstock has no flag -v\nTry penstock --help\n");
+  CHECK(run({"--endpoint", "http://h:1"}).error ==
+        "penstock: which command? penstock serve takes --endpoint\nTry penstock --help\n");
 }
 
 TEST_CASE("a flag without its value, and one that is given twice, are told in words") {

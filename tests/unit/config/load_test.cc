@@ -144,10 +144,35 @@ TEST_CASE("problems that only the whole shows point at a line of the file or at 
   CHECK(problems_of(load_text("kind: GatewayConfig\nlimits:\n  memory: 1MiB\n", "f")) ==
         "f:3: limits.memory: is smaller than limits.body_bytes (64MiB): the largest request could never be held\n");
   CHECK(problems_of(load(Source{.flags = {{"--admin", "admin", "0.0.0.0:8080"}}})) ==
-        "command line: --admin: is the same address as listen\n");
+        "command line: --admin: takes the same port as listen (0.0.0.0:8080)\n");
+  CHECK(problems_of(load_text("kind: GatewayConfig\nlisten: 127.0.0.1:9090\n", "f")) ==
+        "f:2: listen: takes the same port as admin (0.0.0.0:9090)\n");
+  CHECK(problems_of(load_text("kind: GatewayConfig\nejection:\n  max_penalty: 1ms\n", "f")) ==
+        "f:3: ejection.max_penalty: is shorter than ejection.base_penalty (1s)\n");
+  CHECK(problems_of(load_text("kind: GatewayConfig\nejection:\n  base_penalty: 1h\n", "f")) ==
+        "f:3: ejection.base_penalty: is longer than ejection.max_penalty (1m)\n");
   const LoadResult twice =
       load(Source{.flags = {{"--endpoint", "endpoints", "http://h:1"}, {"--endpoint", "endpoints", "http://h:1/"}}});
   CHECK(problems_of(twice) == "command line: --endpoint: \"http://h:1\" is listed twice\n");
+}
+
+TEST_CASE("clients and admin pages cannot share a port where one address covers the other") {
+  const auto overlap = [](const std::string& listen, const std::string& admin) {
+    return !load(Source{.flags = {{"--listen", "listen", listen}, {"--admin", "admin", admin}}}).ok();
+  };
+  for (const char* all : {"0.0.0.0:80", ":80", "[::]:80"}) {
+    INFO(all);
+    for (const char* other : {"0.0.0.0:80", ":80", "[::]:80", "127.0.0.1:80"}) {
+      CHECK(overlap(all, other));
+      CHECK(overlap(other, all));
+    }
+    CHECK_FALSE(overlap(all, "127.0.0.1:81"));
+  }
+  CHECK(overlap("[::]:80", "[::1]:80"));
+  CHECK(overlap("127.0.0.1:80", "127.0.0.1:80"));
+  CHECK_FALSE(overlap("0.0.0.0:80", "[::1]:80"));
+  CHECK_FALSE(overlap("127.0.0.1:80", "127.0.0.2:80"));
+  CHECK_FALSE(overlap("0.0.0.0:0", "127.0.0.1:0"));
 }
 
 TEST_CASE("an endpoint's name is one visible word") {

@@ -179,6 +179,11 @@ TEST_CASE("an EndpointPickerConfig may be a part of ours, as YAML or as text, an
         "g.yaml:3: routing.epp_config: is given beside routing.endpoint_picker; leave one out\n");
   CHECK(problems("kind: GatewayConfig\nrouting:\n  epp_config: /no/such.yaml\n") ==
         "/no/such.yaml: cannot be read: No such file or directory (named by g.yaml:3: routing.epp_config)\n");
+  const std::string wrong = source_file("tests/golden/config/full.yaml");
+  const LoadResult gateway = load({.flags = {{"--epp-config", "routing.epp_config", wrong}}});
+  REQUIRE(gateway.problems.size() == 1);
+  CHECK(to_string(gateway.problems[0]).find("expected EndpointPickerConfig (give this file with --config)") !=
+        std::string::npos);
   const LoadResult flag = load({.flags = {{"--shadow-epp-config", "routing.shadow_epp_config", "/no/such.yaml"}}});
   REQUIRE(flag.problems.size() == 1);
   CHECK(to_string(flag.problems[0]) ==
