@@ -23,6 +23,8 @@ constexpr int reads_max = 4;                // of one socket in a row: what othe
 // Per turn, as are the visits to the ready list. What a turn writes goes out at its end: with more, the first of a
 // burst would wait for the last, and what the sends need would have left the cache.
 constexpr int max_events = 64;
+// Of what clients send, a turn reads this much, and what is being read to its end: then it is the turn of answers.
+constexpr size_t client_bytes_max = 1024 * 1024;
 constexpr size_t handler_lines = 6;         // of a connection, prefetched
 constexpr uint64_t wake_mark = UINT64_MAX;  // no socket has this id
 
@@ -37,6 +39,7 @@ struct Socket {
   uint32_t next_free = 0;
   int failure = 0;  // found before there was a turn to report it in
   State state = State::free;
+  bool connected : 1 = false;     // by us: it brings answers
   bool paused : 1 = false;        // by the owner
   bool readable : 1 = false;      // an edge said so and no short read has contradicted it
   bool ending : 1 = false;        // FIN or an error has been seen: read until it comes out
@@ -81,6 +84,7 @@ class EpollRing final : public Ring {
 
   int wait(Duration limit);
   int wait_in_kernel(Duration limit);
+  void visit_ready(size_t most);
   void dispatch(SocketId id, uint32_t edges);
   bool finish_connect(SocketId id, uint32_t edges);
   void visit(SocketId id);
@@ -93,7 +97,8 @@ class EpollRing final : public Ring {
   SocketFifo ready_;  // sockets to visit without a new edge
   AcceptBackoff backoff_;
   LateAcks<Socket> late_acks_;
-  size_t delivered_ = 0;  // events of this turn
+  size_t delivered_ = 0;     // events of this turn
+  size_t client_bytes_ = 0;  // read in this turn from sockets that were accepted
   int epoll_, wake_;
   bool precise_wait_ = true;  // epoll_pwait2: a timeout in nanoseconds
   Duration spin_;
@@ -157,6 +162,7 @@ Result<SocketId, int> EpollRing::connect(const Address& to, SocketEvents& events
   if (started.fd < 0) return started.error;
   const SocketId id = add(started.fd, State::connecting, EPOLLIN | EPOLLOUT | EPOLLRDHUP, started.error);
   sockets_[id.slot].events = &events;
+  sockets_[id.slot].connected = true;
   return id;
 }
 
@@ -258,25 +264,29 @@ void EpollRing::wake() {
 
 size_t EpollRing::turn(Duration max_wait) {
   stats_.turns.add();
-  delivered_ = 0;
+  delivered_ = client_bytes_ = 0;
   const size_t visits = std::min(ready_.size(), size_t{max_events});
   const int count = wait(visits > 0 ? Duration(0) : backoff_.limit(max_wait));
   late_acks_.begin_turn();
+  // Only those that stood in the list before this turn: whoever fills the buffer waits for the next
+  // one, so that a fast peer gets one buffer per turn like everybody else.
+  visit_ready(visits);
   for (int i = 0; i < count; ++i) {
     // The eventfd is never read: as an edge, each write is news.
     if (edges_[static_cast<size_t>(i)].data.u64 == wake_mark) continue;
     dispatch(unpack(edges_[static_cast<size_t>(i)].data.u64), edges_[static_cast<size_t>(i)].events);
   }
-  // Only those that stood in the list before this turn: whoever fills the buffer waits for the next
-  // one, so that a fast peer gets one buffer per turn like everybody else.
-  for (size_t i = 0; i < visits; ++i) {
+  for (SocketId id = backoff_.take_due(); id; id = backoff_.take_due()) accept(id);
+  stats_.events.add(delivered_);
+  return delivered_;
+}
+
+void EpollRing::visit_ready(size_t most) {
+  for (size_t i = 0; i < most && client_bytes_ < client_bytes_max; ++i) {
     const SocketId id = ready_.pop();
     if (Socket* socket = sockets_.find(id)) socket->ready = false;
     visit(id);
   }
-  for (SocketId id = backoff_.take_due(); id; id = backoff_.take_due()) accept(id);
-  stats_.events.add(delivered_);
-  return delivered_;
 }
 
 int EpollRing::wait(Duration limit) {
@@ -343,6 +353,7 @@ void EpollRing::dispatch(SocketId id, uint32_t edges) {
     socket = find_live(id);
     if (socket == nullptr) return;
   }
+  if (!socket->connected && client_bytes_ >= client_bytes_max) return make_ready(id, *socket);
   if (!socket->ready) visit(id);  // else its place in the ready list will come
 }
 
@@ -402,6 +413,7 @@ void EpollRing::receive(SocketId id) {
       return;
     }
     stats_.bytes_received.add(static_cast<uint64_t>(got));
+    if (!socket->connected) client_bytes_ += static_cast<size_t>(got);
     socket->readable = static_cast<size_t>(got) == receive_size;  // a short read has drained it
     socket->events->on_bytes({buffer_, static_cast<size_t>(got)});
     socket = find_live(id);

@@ -14,6 +14,7 @@
 #include "penstock/net/clock.h"
 #include "ring_common.h"
 #include "ring_uring_queue.h"
+#include "starved_sockets.h"
 
 namespace penstock::net {
 namespace {
@@ -54,9 +55,9 @@ struct Socket {
   uint8_t in_flight = 0;          // bits of Op
   bool paused : 1 = false;        // by the owner
   bool stopping : 1 = false;      // the receive request is being cancelled
-  bool starved : 1 = false;       // stands in one of the lists of those that found no buffer
+  bool starved : 1 = false;       // stands in the list of those that found no buffer
   bool fed : 1 = false;           // the receive request in flight has brought bytes
-  bool connected : 1 = false;     // by us, to an endpoint: the client that reads what it brings may be slow
+  bool connected : 1 = false;     // by us, to an endpoint: it brings answers, whose reader may be slow
   bool ended : 1 = false;         // on_eof was delivered
   bool ending : 1 = false;        // the poll request has seen FIN
   bool ending_told : 1 = false;   // by on_hang_up, while it is paused
@@ -117,8 +118,8 @@ class UringRing final : public Ring {
   UringQueue queue_;
   SlotTable<Socket> sockets_;
   std::vector<Completion> completions_;  // copied out of the ring, being handled
-  SocketFifo hungry_, starved_;          // found no buffer: at all, or after having had some
-  SocketFifo failed_;                    // failures to report in the next turn
+  StarvedSockets starved_;
+  SocketFifo failed_;  // failures to report in the next turn
   AcceptBackoff backoff_;
   LateAcksAhead<Socket> late_acks_;
   size_t operations_ = 0;  // requests in flight
@@ -406,19 +407,14 @@ bool UringRing::spin(Duration& limit) {
   return false;
 }
 
-// Between turns every buffer is back with the kernel. No more sockets than there are buffers: the
-// others would only fail again. Those that had none go first, or a fast peer that takes all buffers
-// each time could shut out the rest for ever.
+// Between turns every buffer is back with the kernel.
 void UringRing::feed_starved() {
-  size_t left = UringQueue::buffer_count;
-  for (SocketFifo* list : {&hungry_, &starved_}) {
-    for (size_t waiting = list->size(); waiting > 0 && left > 0; --waiting, --left) {
-      const SocketId id = list->pop();
-      Socket* socket = sockets_.find(id);
-      if (socket == nullptr) continue;
-      socket->starved = false;
-      receive_again(id);
-    }
+  starved_.begin_turn(UringQueue::buffer_count);
+  for (SocketId id = starved_.next(); id; id = starved_.next()) {
+    Socket* socket = sockets_.find(id);
+    if (socket == nullptr) continue;
+    socket->starved = false;
+    receive_again(id);
   }
 }
 
@@ -498,7 +494,7 @@ void UringRing::on_receive(SocketId id, const Completion& completion) {
     // Asking again at once would fail again: wait until buffers have come back.
     stats_.buffer_starvations.add();
     socket->starved = true;
-    (socket->fed ? starved_ : hungry_).push(id);
+    starved_.push(id, socket->connected, socket->fed);
   } else if (result > 0 || result == -ECANCELED || result == -EINTR || result == -EAGAIN) {
     receive_again(id);
   } else {

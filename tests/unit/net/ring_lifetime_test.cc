@@ -262,6 +262,39 @@ TEST_CASE_TEMPLATE("a fast sender does not shut out a slow one", E, Epoll, IoUri
   }
 }
 
+// A request is held until its answer begins. With answers behind all that clients send, the memory held would grow with
+// the number of clients, and leave the cache.
+TEST_CASE_TEMPLATE("an answer does not wait for all that clients send", E, Epoll, IoUring) {
+  NEEDS(E);
+  Fixture<E> f;
+  Acceptor acceptor;
+  Address at;
+  REQUIRE(f.ring->listen(loopback(), false, acceptor, &at).ok());
+  Recorder answer;
+  REQUIRE(f.ring->connect(at, answer).ok());
+  REQUIRE(f.until([&] { return answer.connected == 1 && acceptor.accepted.size() == 1; }));
+  write_all(acceptor.accepted[0], "an earlier one");
+  REQUIRE(f.until([&] { return answer.bytes == "an earlier one"; }));
+  answer.bytes.clear();
+  constexpr size_t count = 200;  // many times what a turn has buffers or room for
+  std::vector<Pair> pairs(count);
+  std::vector<Recorder> clients(count);
+  const std::string much(256 << 10, 'x');
+  size_t before = 0;  // bytes of clients that came before the answer
+  for (size_t i = 0; i < count; ++i) {
+    REQUIRE(::send(pairs[i].theirs.get(), much.data(), much.size(), MSG_NOSIGNAL) > 0);
+    clients[i].when_bytes = [&, i] {
+      if (before == 0) write_all(acceptor.accepted[0], "answer");
+      if (answer.bytes.empty()) before += clients[i].bytes.size();
+      clients[i].bytes.clear();
+    };
+    f.ring->adopt(pairs[i].ours.release(), clients[i]);
+  }
+  REQUIRE(f.until([&] { return answer.bytes == "answer"; }));
+  CHECK(before < 6 << 20);  // of 50 that they have sent
+  MESSAGE(std::string(f.ring->name()) << ": behind " << before << " bytes");
+}
+
 TEST_CASE_TEMPLATE("a closed listener refuses, and accepting may close it", E, Epoll, IoUring) {
   NEEDS(E);
   Fixture<E> f;
