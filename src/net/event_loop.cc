@@ -7,6 +7,8 @@ namespace penstock::net {
 
 namespace {
 constexpr int generations_max = 16;
+// A turn that took longer was kept from its CPU, or had very much to do.
+constexpr Duration held_up_after = milliseconds(100);
 
 // Of two waits where a negative one has no limit.
 Duration shorter(Duration a, Duration b) {
@@ -47,21 +49,29 @@ void EventLoop::run() {
 void EventLoop::run_turn(Duration max_wait) {
   PENSTOCK_ASSERT(!in_turn_);
   in_turn_ = true;
+  const bool timed = !waited_;  // now_ is when the last turn began to work, not when it began to wait
+  const Instant before = now_;
   refresh_now();
+  const bool held_up = timed && now_ - before > held_up_after;
   bool busy = !deferred_.empty();
   if (busy) run_deferred_once();
   if (run_mailbox()) busy = true;
+  // What came while the thread could not run came in time: a connection that is there must not meet its time limit.
+  if (held_up) turn_ring(Duration{0});
   if (timers_.advance(now_) > 0) busy = true;
   busy = busy || !deferred_.empty() || !flushes_.empty() || !disposed_.empty() ||
          stop_requested_.load(std::memory_order_acquire);
-  const Duration wait = busy ? Duration{0} : shorter(max_wait, timers_.until_next(now_));
+  turn_ring(busy || held_up ? Duration{0} : shorter(max_wait, timers_.until_next(now_)));
+  if (turn_hook_) turn_hook_();
+  in_turn_ = false;
+}
+
+void EventLoop::turn_ring(Duration wait) {
   waited_ = wait != Duration{0};
   ring_.turn(wait);
   run_deferred();
   run_flushes();
   run_disposals();
-  if (turn_hook_) turn_hook_();
-  in_turn_ = false;
 }
 
 void EventLoop::stop() {

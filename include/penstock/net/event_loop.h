@@ -1,8 +1,9 @@
 // One thread's event loop: a ring, a timer wheel, deferred work and a mailbox. A turn is:
 // read the clock -> mailbox -> timers -> ring events -> deferred work -> flushes -> disposals -> turn hook.
-// The wait is part of the ring's turn. A turn in which the mailbox, a timer or deferred work had something to do does
-// not wait, so that its end (disposals, hook) is never far. Time (now()) is constant within a turn, but for the wait:
-// after that, ring events see the time at which it ended.
+// After a turn of more than 100 ms ring events come before timers too: what came in time is not late because the thread
+// had no CPU. The wait is part of the ring's turn. A turn in which the mailbox, a timer or deferred work had something
+// to do does not wait, so that its end (disposals, hook) is never far. Time (now()) is constant within a turn, but for
+// the wait: after that, ring events see the time at which it ended.
 #pragma once
 
 #include <atomic>
@@ -94,6 +95,7 @@ class EventLoop {
   void run_deferred();
   void run_flushes();
   void run_disposals();
+  void turn_ring(Duration wait);  // ring events and what they leave to do
   void destroy_queued();
   void refresh_now() const;
 

@@ -99,6 +99,27 @@ TEST_CASE_FIXTURE(Fixture, "a turn: mailbox, timers, ring events, deferred work,
   CHECK(log == "mailbox timer ring deferred disposed hook");
 }
 
+TEST_CASE_FIXTURE(Fixture, "a loop that was kept from running looks at its sockets before it calls time") {
+  LoggingTimer timer(log, "timer ");
+  ring.on_turn = [&](Duration) {
+    log += "ring ";
+    loop.defer([&] { log += "deferred "; });
+  };
+  loop.run_turn(Duration{0});
+  loop.arm(timer.timer, seconds(1));
+  clock.time += seconds(2);
+  log.clear();
+  loop.run_turn(Duration{0});
+  CHECK(log == "ring deferred timer ring deferred ");
+
+  ring.on_turn = [&](Duration) { log += "ring "; };
+  loop.arm(timer.timer, milliseconds(1));
+  clock.time += milliseconds(2);  // as usual
+  log.clear();
+  loop.run_turn(Duration{0});
+  CHECK(log == "timer ring ");
+}
+
 TEST_CASE_FIXTURE(Fixture, "an idle turn waits until the next timer, or as long as it may") {
   ring.on_turn = [](Duration) {};
   loop.run_turn(kForever);
