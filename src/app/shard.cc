@@ -95,7 +95,8 @@ upstream::ClientOptions client_options(const config::Options& options) {
 // Each part depends only on those above it, so they are destroyed in reverse order.
 struct Shard::Parts {
   Parts(Shard& shard, net::Ring& ring)
-      : pool(shard.shared_.budget),
+      : budget(&shard.shared_.budget),
+        pool(budget),
         loop(ring, net::system_clock()),
         client(loop, client_options(shard.shared_.options)),
         snapshots(shard.shared_.snapshots, shard.index_),
@@ -113,7 +114,7 @@ struct Shard::Parts {
                 .gives_session_tokens = shard.shared_.profile.gives_session_tokens,
                 .index = shard.shared_.index,
                 .tokens = shard.shared_.tokens,
-                .budget = shard.shared_.budget,
+                .budget = budget,
                 .random = shard.random_,
                 .observer = shard.stats_,
                 .retries = retries,
@@ -126,6 +127,7 @@ struct Shard::Parts {
         gateway(context),
         server(loop, pool, gateway, server_options(shard.shared_.options)) {}
 
+  MemoryBudget budget;
   net::BlockPool pool;
   net::EventLoop loop;
   upstream::Client client;

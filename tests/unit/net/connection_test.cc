@@ -112,7 +112,7 @@ TEST_CASE("what the kernel takes of a large write at once is not queued, and not
 
 TEST_CASE("with no memory to gather in, the kernel still takes what it can") {
   Pair pair(/*slow=*/false, /*budget=*/64 * 1024);
-  pair.sim.budget().take_anyway(64 * 1024);
+  REQUIRE(pair.sim.budget().try_take(64 * 1024));
   REQUIRE(pair.connection->write("sorry"));
   CHECK(pair.connection->queued() == 0);
   REQUIRE(pair.network.run_until([&] { return pair.peer().received() == "sorry"; }));
@@ -195,7 +195,7 @@ TEST_CASE("under memory pressure any queued byte congests, until all is gone or 
   constexpr size_t limit = 64 * 1024 * 1024;
   SUBCASE("all gone") {
     Pair pair(/*slow=*/true, limit);
-    pair.sim.budget().take_anyway(limit / 8 * 7);
+    REQUIRE(pair.sim.budget().try_take(limit / 8 * 7));
     REQUIRE(pair.connection->write(std::string(10'000, 'x')));  // the socket's buffer takes them
     CHECK_FALSE(pair.connection->congested());
     REQUIRE(pair.connection->write(std::string(30'000, 'y')));
@@ -207,7 +207,7 @@ TEST_CASE("under memory pressure any queued byte congests, until all is gone or 
   }
   SUBCASE("pressure gone") {
     Pair pair(/*slow=*/true, limit);
-    pair.sim.budget().take_anyway(limit / 8 * 7);
+    REQUIRE(pair.sim.budget().try_take(limit / 8 * 7));
     REQUIRE(pair.connection->write(std::string(40'000, 'x')));
     CHECK(pair.connection->congested());
     pair.sim.budget().give_back(limit / 8 * 7);
@@ -220,7 +220,7 @@ TEST_CASE("under memory pressure any queued byte congests, until all is gone or 
 TEST_CASE("the fuller the budget, the sooner a connection is congested") {
   constexpr size_t limit = 64 * 1024 * 1024;
   Pair pair(/*slow=*/true, limit);
-  pair.sim.budget().take_anyway(limit / 2);
+  REQUIRE(pair.sim.budget().try_take(limit / 2));
   size_t queued = 0;
   while (!pair.connection->congested()) {
     queued = pair.connection->queued();
