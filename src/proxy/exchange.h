@@ -254,7 +254,7 @@ class Exchange final : public net::Disposable,
   std::unique_ptr<HeldExchange> held_;
   net::Timer hold_deadline_;
   admission::Programs::Ticket program_;           // from the first routing decision on
-  std::unique_ptr<EvictableExchange> evictable_;  // likewise, for a negative priority if flow control evicts
+  std::unique_ptr<EvictableExchange> evictable_;  // likewise, for a negative priority
 
   // The attempts.
   std::string attempt_head_, spliced_model_;

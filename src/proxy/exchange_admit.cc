@@ -103,10 +103,9 @@ void Exchange::charge_program(const std::optional<openai::Usage>& usage, uint64_
 }
 
 // Called when its load is reserved and its priority is negative. Only requests under flow control can be evicted, so
-// not those that were not parsed.
+// not those that were not parsed. Also while eviction is off: a reload may turn it on.
 void Exchange::make_evictable() {
-  const admission::FlowOptions& flow = context_.options.flow;
-  if (!flow.enabled || !flow.evicts || !inference_ || context_.hold == nullptr) return;
+  if (!inference_ || context_.hold == nullptr) return;
   if (evictable_ == nullptr) evictable_ = std::make_unique<EvictableExchange>(*this, priority_);
   context_.hold->add_running(*evictable_, gateway_, *pool_id_,
                              {.slot = endpoint_->slot,

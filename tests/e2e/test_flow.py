@@ -380,6 +380,17 @@ class Eviction(FlowCase):
                 self.assertEqual(waiting.read_response().status, 200)
                 self.gw.wait_outcomes({"ok": 1, "client_gone": 1})
 
+    def test_turned_on_by_a_reload_it_goes_for_those_that_already_run(self):
+        self.start(EVICTS.replace("true}", "false}"), objectives=PRIORITIES)
+        streaming = self.run_one("batch")
+        waiting = self.begin(completion("waits", max_tokens=2), [("x-llm-d-inference-objective", "high")])
+        self.wait_held(1)
+        self.gw.write_config(EVICTS + "\npin: false\naccess_log: {enabled: false}\n")  # the rest as it was
+        self.gw.signal(signal.SIGHUP)
+        self.assertEqual(waiting.read_response().status, 200)
+        self.assertEqual(self.error_at_end_of(streaming)["code"], "evicted")
+        self.gw.wait_outcomes({"ok": 1, "evicted": 1})
+
     def test_the_lowest_goes_first_then_the_newest_one_for_each_that_waits(self):
         self.start(EVICTS.replace("concurrency: 1", "concurrency: 4"), objectives=PRIORITIES, shards=4)
         first, _, spare, last = (self.run_one(name) for name in ("batch", "", "spare", "batch"))

@@ -13,9 +13,9 @@
 // (HoldShard::wake) and routes it. Until the request has reserved its load, it counts as granted, so that its room is
 // not given to a second request.
 //
-// With FlowOptions::evicts the queue also knows the running requests of negative priority on all shards
-// (admission::Sheddables). The lock is then taken when such a request is sent and when it ends. A call of room_made()
-// that can grant nothing may choose one of them; its shard is woken in the same way and cuts it off.
+// The queue also knows the running requests of negative priority on all shards (admission::Sheddables): the lock is
+// taken when such a request is sent and when it ends. With FlowOptions::evicts a call of room_made() that can grant
+// nothing may choose one of them; its shard is woken in the same way and cuts it off.
 //
 // Threads: any, except for functions marked as belonging to a shard's own thread.
 #pragma once
@@ -133,7 +133,7 @@ class HoldQueue {
   // The request has reserved its load (dispatched), or it has ended, whether waiting or granted. Then call room_made().
   void leave(HeldRequest& held, HoldOutcome outcome, Instant now);
 
-  // ---- running requests of negative priority, if FlowOptions::evicts ----
+  // ---- running requests of negative priority ----
   // The request has reserved its load, for the first time or on another endpoint.
   void add_running(RunningRequest& running, HoldShard& shard, uint32_t pool_id, const admission::Sheddable::Cost& cost);
   // The shard's own thread: its next request to cut off, or null.
