@@ -22,6 +22,11 @@ void apply_prefix(const routing::PrefixSpec& prefix, proxy::Options& out) {
   out.prefix_tokens_max = prefix.tokens_max;
 }
 
+// The policy or its shadow does.
+bool either(const Shared& shared, bool routing::Profile::*does) {
+  return shared.profile.*does || (shared.shadow != nullptr && shared.shadow->*does);
+}
+
 }  // namespace
 
 proxy::Options proxy_options(const config::Options& options) {
@@ -107,10 +112,8 @@ struct Shard::Parts {
         context{.loop = loop,
                 .client = client,
                 .router = router,
-                .hash_prompts = shard.shared_.profile.uses_prefix ||
-                                (shard.shared_.shadow != nullptr && shard.shared_.shadow->uses_prefix),
-                .hash_media = shard.shared_.profile.uses_media ||
-                              (shard.shared_.shadow != nullptr && shard.shared_.shadow->uses_media),
+                .hash_prompts = either(shard.shared_, &routing::Profile::uses_prefix),
+                .hash_media = either(shard.shared_, &routing::Profile::uses_media),
                 .gives_session_tokens = shard.shared_.profile.gives_session_tokens,
                 .index = shard.shared_.index,
                 .tokens = shard.shared_.tokens,
