@@ -478,7 +478,7 @@ observability::ExportInput Control::gather() const {
   input.metrics_stale_after = metrics_stale_after(options_);
   input.flow = &flow_stats_;
   input.programs = hold_.programs();
-  input.detector = flow_options(options_).detector;
+  input.flow_options = flow_options(options_);
   input.memory = &budget_;
   input.prefix_index_size = index_.size();
   input.prefix_index_entries = index_.entries();

@@ -275,8 +275,8 @@ std::string_view format_access_line(std::span<char> space, log::Format format, c
   line.number<"status">(r.status != 0, r.status);
   line.text<"outcome">(proxy::to_string(r.outcome), short_text);
   line.text<"reason">(r.reason, short_text);
-  line.text<"model">(r.model, name_text);
-  line.text<"target_model">(r.target_model, name_text);
+  line.text<"model">(r.kind.model, name_text);
+  line.text<"target_model">(r.kind.target_model, name_text);
   line.text<"endpoint">(r.endpoint == nullptr ? std::string_view() : std::string_view(r.endpoint->name), name_text);
   line.number<"attempts">(true, r.attempts);
   line.milliseconds<"ttft_ms">(r.time_to_first_token);

@@ -46,6 +46,16 @@ void append_with_go_bounds(std::string& out, std::string_view page) {
 
 }  // namespace
 
+void HistogramSum::keep_bounds(std::span<const double> kept) {
+  std::vector<uint64_t> counts(kept.size() + 1);
+  for (size_t i = 0, at = 0; i < counts_.size(); ++i) {
+    while (at < kept.size() && (i >= bounds_.size() || kept[at] < bounds_[i])) ++at;
+    counts[at] += counts_[i];
+  }
+  bounds_ = kept;
+  counts_ = std::move(counts);
+}
+
 bool HistogramSum::empty() const {
   for (const uint64_t count : counts_) {
     if (count != 0) return false;

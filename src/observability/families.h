@@ -27,6 +27,8 @@ class HistogramSum {
     for (size_t i = 0; i < counts_.size(); ++i) counts_[i] += histogram.bucket(i);
     sum_ += histogram.sum();
   }
+  // Counts by these upper bounds alone, which must be some of those that it has.
+  void keep_bounds(std::span<const double> kept);
   bool empty() const;
   prometheus::ClientMetric::Histogram to_metric() const;
 

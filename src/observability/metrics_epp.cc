@@ -1,7 +1,9 @@
 // Metrics under the Endpoint Picker's names. Dashboards and alert rules know them: names, labels, buckets and the mark
 // in the help texts are an interface (tests/golden/metrics/epp_metrics.txt lists them).
 #include <algorithm>
+#include <cmath>
 #include <map>
+#include <set>
 
 #include "metrics_parts.h"
 
@@ -12,66 +14,85 @@ std::string alpha(std::string_view help) {
   return "[ALPHA] " + std::string(help);
 }
 
-// One row for each (model, target model) that any shard knows: its labels and the shards' statistics.
-struct ModelRow {
+// Requests that some labels do not tell apart: those labels, and all shards' statistics of them.
+struct RequestRow {
   Labels labels;
-  std::vector<const ModelStats*> stats;
+  std::vector<const KindStats*> stats;
+  int64_t running = 0;
+};
+using RequestRows = std::vector<RequestRow>;
+
+// Which parts of a kind's name are labels, in the order of Names::kinds.
+struct KindParts {
+  bool model = true, target_model = true, fairness_id = true, priority = true;
 };
 
-std::vector<ModelRow> model_rows(const ExportInput& input) {
-  std::vector<ModelRow> rows;
-  const NameTable& pairs = input.names->model_pairs;
-  for (uint32_t i = 0, end = pairs.size(); i <= end; ++i) {
-    ModelRow row;
-    for (const ShardInput& shard : input.shards) {
-      if (const ModelStats* const stats = shard.stats->model(i)) row.stats.push_back(stats);
+RequestRows rows_of(const ExportInput& input, const KindParts& parts) {
+  constexpr const char* label_names[] = {"model_name", "target_model_name", "fairness_id", "priority"};
+  const bool wanted[] = {parts.model, parts.target_model, parts.fairness_id, parts.priority};
+  RequestRows rows;
+  std::map<std::string, size_t> known;
+  const NameTable& kinds = input.names->kinds;
+  for (uint32_t i = 0, end = kinds.size(); i <= end; ++i) {
+    RequestRow kind;
+    std::string key;
+    for (size_t part = 0; part < NameTable::part_count; ++part) {
+      if (!wanted[part]) continue;
+      const std::string& value = kinds.name(i).parts[part];
+      kind.labels.push_back({label_names[part], value});
+      key.append(value).push_back('\0');
     }
-    if (row.stats.empty()) continue;
-    const NameTable::Name& name = pairs.name(i);
-    row.labels = {{"model_name", name.parts[0]}, {"target_model_name", name.parts[1]}};
-    rows.push_back(std::move(row));
+    for (const ShardInput& shard : input.shards) {
+      if (const KindStats* const stats = shard.stats->kind(i)) kind.stats.push_back(stats);
+      kind.running += shard.stats->running(i);
+    }
+    const auto [place, fresh] = known.try_emplace(key, rows.size());
+    if (fresh) {
+      rows.push_back(std::move(kind));
+      continue;
+    }
+    RequestRow& row = rows[place->second];
+    row.stats.insert(row.stats.end(), kind.stats.begin(), kind.stats.end());
+    row.running += kind.running;
   }
   return rows;
 }
 
-template <typename Member>
-void add_model_histogram(Families& families, const std::vector<ModelRow>& rows, std::string_view name, std::string help,
-                         Member member) {
-  auto family = families.histogram(name, std::move(help));
-  for (const ModelRow& row : rows) {
+// By what the older names tell requests apart, and by what the newer ones do.
+struct Requests {
+  RequestRows by_model, by_kind;
+};
+
+// `bounds`: of the histogram's own, those that the page shows; none: all.
+template <typename Get>
+void add_row_histogram(Families& families, const RequestRows& rows, std::string_view name, std::string_view help,
+                       const Get& get, std::span<const double> bounds = {}) {
+  auto family = families.histogram(name, std::string(help));
+  for (const RequestRow& row : rows) {
     HistogramSum sum;
-    for (const ModelStats* const stats : row.stats) sum.add(stats->*member);
+    for (const KindStats* const stats : row.stats) get(*stats, sum);
+    if (!bounds.empty()) sum.keep_bounds(bounds);
     if (!sum.empty()) family.add(sum, row.labels);
   }
 }
 
-void add_request_counters(Families& families, const std::vector<ModelRow>& rows) {
-  auto requests = families.counter("inference_objective_request_total",
-                                   alpha("Requests that were given an endpoint, by model and priority."));
-  for (const ModelRow& row : rows) {
-    std::map<std::string, double> by_priority;
-    for (const ModelStats* const stats : row.stats) {
-      for (size_t i = 0; i < ModelStats::priorities_max; ++i) {
-        const ModelStats::Priority& place = stats->priorities[i];
-        if (!place.used.load(std::memory_order_acquire)) break;
-        const bool last = i + 1 == ModelStats::priorities_max;
-        by_priority[last ? "other" : std::to_string(place.value.load(std::memory_order_relaxed))] +=
-            static_cast<double>(place.requests.get());
-      }
-    }
-    for (const auto& [priority, count] : by_priority) {
-      Labels labels = row.labels;
-      labels.push_back({"priority", priority});
-      requests.add(count, std::move(labels));
-    }
+template <typename Get>
+void add_row_counter(Families& families, const RequestRows& rows, std::string_view name, std::string_view help,
+                     const Get& get) {
+  auto family = families.counter(name, std::string(help));
+  for (const RequestRow& row : rows) {
+    double count = 0;
+    for (const KindStats* const stats : row.stats) count += static_cast<double>(get(*stats));
+    if (count > 0) family.add(count, row.labels);
   }
+}
 
-  auto errors = families.counter("inference_objective_request_error_total",
-                                 alpha("Requests that failed, by model and error code."));
-  for (const ModelRow& row : rows) {
+void add_errors(Families& families, const RequestRows& rows, std::string_view name) {
+  auto errors = families.counter(name, alpha("Requests that failed, by model and error code."));
+  for (const RequestRow& row : rows) {
     for (size_t code = 1; code < epp_error_count; ++code) {
       uint64_t count = 0;
-      for (const ModelStats* const stats : row.stats) count += stats->errors[code].get();
+      for (const KindStats* const stats : row.stats) count += stats->errors[code].get();
       if (count == 0) continue;
       Labels labels = row.labels;
       labels.push_back({"error_code", to_string(static_cast<EppError>(code))});
@@ -80,16 +101,26 @@ void add_request_counters(Families& families, const std::vector<ModelRow>& rows)
   }
 }
 
+void add_request_counters(Families& families, const ExportInput& input, const Requests& requests) {
+  const auto count = [](const KindStats& stats) { return stats.requests.get(); };
+  const std::string help = alpha("Requests that were given an endpoint, by model and priority.");
+  const RequestRows by_priority = rows_of(input, {.fairness_id = false});
+  add_row_counter(families, by_priority, "inference_objective_request_total", help, count);
+  add_row_counter(families, requests.by_kind, "llm_d_epp_request_total", help, count);
+  add_errors(families, requests.by_model, "inference_objective_request_error_total");
+  add_errors(families, requests.by_kind, "llm_d_epp_request_error_total");
+}
+
 // What the last request of each model had, whichever shard it was on.
-void add_last_values(Families& families, const std::vector<ModelRow>& rows) {
+void add_last_values(Families& families, const RequestRows& rows) {
   auto values = families.gauge("inference_objective_inference_request_metric",
                                alpha("What the last request had, by model: seconds, or 1 for a violation."));
-  for (const ModelRow& row : rows) {
+  for (const RequestRow& row : rows) {
     for (size_t type = 0; type < last_value_count; ++type) {
       int64_t at = 0;
       double value = 0;
-      for (const ModelStats* const stats : row.stats) {
-        const ModelStats::Last& last = stats->last[type];
+      for (const KindStats* const stats : row.stats) {
+        const KindStats::Last& last = stats->last[type];
         const int64_t ended = last.at_us.load(std::memory_order_acquire);
         if (ended > at) value = last.value.load(std::memory_order_relaxed);
         at = std::max(at, ended);
@@ -102,12 +133,12 @@ void add_last_values(Families& families, const std::vector<ModelRow>& rows) {
   }
   auto violations = families.counter("inference_objective_request_slo_violation_total",
                                      alpha("Streams slower than their clients asked for, by model."));
-  for (const ModelRow& row : rows) {
-    const std::pair<const char*, Counter ModelStats::*> types[] = {{"ttft", &ModelStats::ttft_violations},
-                                                                   {"tpot", &ModelStats::tpot_violations}};
+  for (const RequestRow& row : rows) {
+    const std::pair<const char*, Counter KindStats::*> types[] = {{"ttft", &KindStats::ttft_violations},
+                                                                  {"tpot", &KindStats::tpot_violations}};
     for (const auto& [type, member] : types) {
       double count = 0;
-      for (const ModelStats* const stats : row.stats) count += static_cast<double>((stats->*member).get());
+      for (const KindStats* const stats : row.stats) count += static_cast<double>((stats->*member).get());
       Labels labels = row.labels;
       labels.push_back({"type", type});
       if (count > 0) violations.add(count, std::move(labels));
@@ -131,36 +162,98 @@ void add_plugin_times(Families& families, const ExportInput& input) {
   }
 }
 
-void add_running_requests(Families& families, const ExportInput& input) {
-  auto running = families.gauge("inference_objective_running_requests",
-                                alpha("Requests that endpoints are working on, by model."));
-  const NameTable& models = input.names->models;
-  for (uint32_t i = 0, end = models.size(); i <= end; ++i) {
-    const double count = sum_over_shards(input, [&](const ShardStats& stats) { return stats.running(i); });
-    if (i == NameTable::other && count == 0) continue;  // usually nobody is beyond the limit
-    running.add(count, {{"model_name", models.name(i).parts[0]}});
+void add_running_requests(Families& families, const ExportInput& input, const Requests& requests) {
+  const auto add = [&](std::string_view name, const RequestRows& rows) {
+    auto running = families.gauge(name, alpha("Requests that endpoints are working on, by model."));
+    for (const RequestRow& row : rows) {
+      const std::string& model = row.labels.front().value;
+      // Nobody counts what is read for no model, and usually nobody is beyond the limit.
+      if (model.empty() || (model == "other" && row.running == 0)) continue;
+      running.add(static_cast<double>(row.running), row.labels);
+    }
+  };
+  const RequestRows by_name = rows_of(input, {.target_model = false, .fairness_id = false, .priority = false});
+  add("inference_objective_running_requests", by_name);
+  add("llm_d_epp_request_running", requests.by_kind);
+}
+
+// Times to the first byte under both names. The newer one tells streams apart and has fewer buckets.
+void add_first_token_times(Families& families, const Requests& requests) {
+  const std::string help = alpha("Time from a request's head to the first byte of its answer, by model.");
+  add_row_histogram(families, requests.by_model, "inference_objective_request_ttft_seconds", help,
+                    [](const KindStats& stats, HistogramSum& sum) {
+                      for (const auto& times : stats.time_to_first_token) sum.add(times);
+                    });
+  auto family = families.histogram("llm_d_epp_request_ttft_seconds", help);
+  for (const RequestRow& row : requests.by_kind) {
+    for (const bool streaming : {false, true}) {
+      HistogramSum sum;
+      for (const KindStats* const stats : row.stats) sum.add(stats->time_to_first_token[streaming]);
+      if (sum.empty()) continue;
+      sum.keep_bounds(epp_first_token_seconds);
+      Labels labels = row.labels;
+      labels.push_back({"streaming", streaming ? "true" : "false"});
+      family.add(sum, std::move(labels));
+    }
   }
 }
 
-// Means over the endpoints that are ready and whose metrics are known and fresh.
-struct PoolMeans {
-  double kv_usage = 0, waiting = 0, running = 0;
+// Times between tokens and events of streams: the means by both names, of which the newer has fewer buckets, and each
+// time between two events.
+void add_token_times(Families& families, const Requests& requests) {
+  const std::string help = alpha("Mean time between output tokens of a streamed answer, by model.");
+  const auto paces = [](const KindStats& stats, HistogramSum& sum) { sum.add(stats.time_per_output_token); };
+  add_row_histogram(families, requests.by_model, "inference_objective_request_tpot_seconds", help, paces);
+  add_row_histogram(families, requests.by_kind, "llm_d_epp_request_streaming_tpot_seconds", help, paces,
+                    epp_stream_token_seconds);
+  add_row_histogram(families, requests.by_kind, "llm_d_epp_request_streaming_itl_seconds",
+                    alpha("Time between two events of a streamed answer, by model."),
+                    [](const KindStats& stats, HistogramSum& sum) { sum.add(stats.inter_token); });
+}
+
+// Of one gauge, over the endpoints that are ready and whose metrics are known and fresh. Zero where there are none.
+struct Spread {
+  double mean = 0, deviation = 0;
 };
 
-PoolMeans means_of(const endpoints::Pool& pool, const ExportInput& input) {
-  PoolMeans means;
-  size_t count = 0;
+template <typename Get>
+Spread spread_of(const endpoints::Pool& pool, const ExportInput& input, const Get& get) {
+  std::vector<double> values;
   for (const endpoints::EndpointView& endpoint : pool.endpoints) {
     if (endpoint.readiness != endpoints::Readiness::ready) continue;
     if (!endpoints::fresh(endpoint.metrics, input.now, input.metrics_stale_after)) continue;
-    ++count;
-    means.kv_usage += endpoint.metrics.kv_usage;
-    means.waiting += endpoint.metrics.waiting;
-    means.running += endpoint.metrics.running;
+    values.push_back(get(endpoint.metrics));
   }
-  if (count == 0) return {};
-  const auto n = static_cast<double>(count);
-  return {means.kv_usage / n, means.waiting / n, means.running / n};
+  if (values.empty()) return {};
+  double sum = 0, squares = 0;
+  for (const double value : values) sum += value;
+  const double mean = sum / static_cast<double>(values.size());
+  for (const double value : values) squares += (value - mean) * (value - mean);
+  return {mean, values.size() < 2 ? 0 : std::sqrt(squares / static_cast<double>(values.size() - 1))};
+}
+
+// What is reserved on each endpoint, once however many pools it is in. Only llm-d's newer version counts it.
+void add_load_in_flight(Families& families, const endpoints::Snapshot& snapshot) {
+  const auto add = [&](std::string_view name, std::string_view help, const auto& get) {
+    auto family = families.gauge(name, alpha(help));
+    std::set<const endpoints::EndpointState*> seen;
+    for (const endpoints::Pool& pool : snapshot.pools) {
+      for (const endpoints::EndpointView& endpoint : pool.endpoints) {
+        if (!seen.insert(endpoint.state).second) continue;
+        const std::string& place = endpoint.state->place;
+        const int64_t count = std::max<int64_t>(get(endpoint.state->load).load(std::memory_order_relaxed), 0);
+        family.add(static_cast<double>(count), {{"endpoint_name", endpoint.state->name},
+                                                {"namespace", place.substr(0, place.find('/'))},
+                                                {"producer_name", "inflight-load-producer"}});
+      }
+    }
+  };
+  add(
+      "llm_d_epp_inflight_requests", "Requests that are routed to the endpoint and have not ended.",
+      [](const endpoints::LoadCounters& load) -> auto& { return load.requests; });
+  add(
+      "llm_d_epp_inflight_tokens", "Tokens of their prompts and expected answers, as estimated at the pick.",
+      [](const endpoints::LoadCounters& load) -> auto& { return load.kv_tokens; });
 }
 
 void add_scheduler_attempts(Families& families, const ExportInput& input) {
@@ -219,42 +312,47 @@ void add_split_decisions(Families& families, const ExportInput& input) {
 }  // namespace
 
 void add_epp_objective_metrics(Families& families, const ExportInput& input) {
-  const std::vector<ModelRow> rows = model_rows(input);
-  const auto histogram = [&](std::string_view name, std::string_view help, auto member) {
-    add_model_histogram(families, rows, name, alpha(help), member);
+  const Requests requests = {rows_of(input, {.fairness_id = false, .priority = false}), rows_of(input, {})};
+  const auto by_model = [&](std::string_view name, std::string_view help, auto member) {
+    add_row_histogram(families, requests.by_model, name, help,
+                      [&](const KindStats& stats, HistogramSum& sum) { sum.add(stats.*member); });
   };
-  add_request_counters(families, rows);
-  histogram("inference_objective_request_ttft_seconds",
-            "Time from a request's head to the first byte of its answer, by model.", &ModelStats::time_to_first_token);
-  histogram("inference_objective_request_tpot_seconds",
-            "Mean time between output tokens of a streamed answer, by model.", &ModelStats::time_per_output_token);
-  histogram("inference_objective_request_predicted_ttft_seconds",
-            "Predicted time to the first token of those streams that had a prediction, by model.",
-            &ModelStats::predicted_ttft);
-  histogram("inference_objective_request_predicted_tpot_seconds",
-            "Predicted time between output tokens of those streams that had a prediction, by model.",
-            &ModelStats::predicted_tpot);
-  add_model_histogram(families, rows, "penstock_predicted_ttft_error_seconds",
-                      "Difference between predicted and seen time to the first token, by model.",
-                      &ModelStats::predicted_ttft_error);
-  add_model_histogram(families, rows, "penstock_predicted_tpot_error_seconds",
-                      "Difference between predicted and seen time between output tokens, by model.",
-                      &ModelStats::predicted_tpot_error);
-  histogram("inference_objective_request_duration_seconds",
-            "Time from a request's head to the end of its answer, by model.", &ModelStats::duration);
-  histogram("inference_objective_request_sizes", "Bytes of request bodies, by model.", &ModelStats::request_bytes);
-  histogram("inference_objective_response_sizes", "Bytes of answers' bodies, by model.", &ModelStats::response_bytes);
-  histogram("inference_objective_input_tokens", "Prompt tokens as the model server counted them, by model.",
-            &ModelStats::input_tokens);
-  histogram("inference_objective_output_tokens", "Output tokens as the model server counted them, by model.",
-            &ModelStats::output_tokens);
-  histogram("inference_objective_prompt_cached_tokens", "Prompt tokens that the model server had cached, by model.",
-            &ModelStats::cached_tokens);
-  histogram("inference_objective_normalized_time_per_output_token_seconds",
-            "Duration of a request divided by its output tokens, by model.",
-            &ModelStats::normalized_time_per_output_token);
-  add_last_values(families, rows);
-  add_running_requests(families, input);
+  const auto both = [&](std::string_view older, std::string_view newer, std::string_view help, auto member) {
+    by_model(older, alpha(help), member);
+    add_row_histogram(families, requests.by_kind, newer, alpha(help),
+                      [&](const KindStats& stats, HistogramSum& sum) { sum.add(stats.*member); });
+  };
+  add_request_counters(families, input, requests);
+  add_first_token_times(families, requests);
+  add_token_times(families, requests);
+  by_model("inference_objective_request_predicted_ttft_seconds",
+           alpha("Predicted time to the first token of those streams that had a prediction, by model."),
+           &KindStats::predicted_ttft);
+  by_model("inference_objective_request_predicted_tpot_seconds",
+           alpha("Predicted time between output tokens of those streams that had a prediction, by model."),
+           &KindStats::predicted_tpot);
+  by_model("penstock_predicted_ttft_error_seconds",
+           "Difference between predicted and seen time to the first token, by model.",
+           &KindStats::predicted_ttft_error);
+  by_model("penstock_predicted_tpot_error_seconds",
+           "Difference between predicted and seen time between output tokens, by model.",
+           &KindStats::predicted_tpot_error);
+  both("inference_objective_request_duration_seconds", "llm_d_epp_request_duration_seconds",
+       "Time from a request's head to the end of its answer, by model.", &KindStats::duration);
+  both("inference_objective_request_sizes", "llm_d_epp_request_size_bytes", "Bytes of request bodies, by model.",
+       &KindStats::request_bytes);
+  both("inference_objective_response_sizes", "llm_d_epp_response_size_bytes", "Bytes of answers' bodies, by model.",
+       &KindStats::response_bytes);
+  both("inference_objective_input_tokens", "llm_d_epp_request_input_tokens",
+       "Prompt tokens as the model server counted them, by model.", &KindStats::input_tokens);
+  both("inference_objective_output_tokens", "llm_d_epp_request_output_tokens",
+       "Output tokens as the model server counted them, by model.", &KindStats::output_tokens);
+  both("inference_objective_prompt_cached_tokens", "llm_d_epp_request_cached_tokens",
+       "Prompt tokens that the model server had cached, by model.", &KindStats::cached_tokens);
+  both("inference_objective_normalized_time_per_output_token_seconds", "llm_d_epp_request_ntpot_seconds",
+       "Duration of a request divided by its output tokens, by model.", &KindStats::normalized_time_per_output_token);
+  add_last_values(families, requests.by_model);
+  add_running_requests(families, input, requests);
 }
 
 void add_epp_pool_metrics(Families& families, const ExportInput& input) {
@@ -263,12 +361,18 @@ void add_epp_pool_metrics(Families& families, const ExportInput& input) {
     auto family = families.gauge(name, alpha(help));
     for (const endpoints::Pool& pool : input.snapshot->pools) family.add(value(pool), {{"name", pool.name}});
   };
-  each_pool("inference_pool_average_kv_cache_utilization", "Mean KV-cache use of the pool's ready endpoints, 0 to 1.",
-            [&](const endpoints::Pool& pool) { return means_of(pool, input).kv_usage; });
-  each_pool("inference_pool_average_queue_size", "Mean number of requests waiting in the pool's ready endpoints.",
-            [&](const endpoints::Pool& pool) { return means_of(pool, input).waiting; });
-  each_pool("inference_pool_average_running_requests", "Mean number of requests running in the pool's ready endpoints.",
-            [&](const endpoints::Pool& pool) { return means_of(pool, input).running; });
+  const auto spread = [&](std::string_view what, std::string_view of, const auto& get) {
+    each_pool("inference_pool_average_" + std::string(what), "Mean of the pool's ready endpoints: " + std::string(of),
+              [&](const endpoints::Pool& pool) { return spread_of(pool, input, get).mean; });
+    each_pool("llm_d_epp_std_dev_" + std::string(what),
+              "Standard deviation over the pool's ready endpoints: " + std::string(of),
+              [&](const endpoints::Pool& pool) { return spread_of(pool, input, get).deviation; });
+  };
+  using endpoints::EngineMetrics;
+  spread("kv_cache_utilization", "use of the KV cache, 0 to 1.",
+         [](const EngineMetrics& metrics) { return metrics.kv_usage; });
+  spread("queue_size", "requests that wait there.", [](const EngineMetrics& metrics) { return metrics.waiting; });
+  spread("running_requests", "requests that run there.", [](const EngineMetrics& metrics) { return metrics.running; });
   each_pool("inference_pool_ready_pods", "Endpoints of the pool that are ready.",
             [](const endpoints::Pool& pool) { return static_cast<double>(pool.ready_count()); });
 
@@ -280,6 +384,7 @@ void add_epp_pool_metrics(Families& families, const ExportInput& input) {
       queues.add(endpoint.metrics.waiting, {{"name", pool.name}, {"model_server_pod", endpoint.state->name}});
     }
   }
+  add_load_in_flight(families, *input.snapshot);
 }
 
 void add_epp_extension_metrics(Families& families, const ExportInput& input) {
@@ -288,6 +393,11 @@ void add_epp_extension_metrics(Families& families, const ExportInput& input) {
   families.histogram("inference_extension_scheduler_e2e_duration_seconds", alpha("Time of a routing decision."))
       .add(merge_over_shards(
           input, [](const ShardStats& stats) -> auto& { return stats.decision_time(); }));
+  families
+      .histogram("llm_d_epp_request_processing_duration_seconds",
+                 alpha("Time from a request's head to the choice of its endpoint, waiting for room included."))
+      .add(merge_over_shards(
+          input, [](const ShardStats& stats) -> auto& { return stats.processing_time(); }));
   add_plugin_times(families, input);
   add_scheduler_attempts(families, input);
   add_rewrite_decisions(families, input);

@@ -95,6 +95,82 @@ double fairness_of(const std::map<std::string, double>& values) {
   return squares > 0 ? sum * sum / (static_cast<double>(values.size()) * squares) : 1;
 }
 
+// Whether requests of this priority waited, were let go at once, or were turned away; only llm-d's newer version counts
+// them so.
+void add_outcomes(Families& families, const ExportInput& input) {
+  std::map<std::tuple<std::string, std::string, std::string>, double> counts;  // outcome, priority, pool
+  const NameTable& passed = input.names->passed;
+  for (uint32_t i = 0, end = passed.size(); i <= end; ++i) {
+    const double count = sum_over_shards(input, [&](const ShardStats& stats) { return stats.passed_at_once(i); });
+    const NameTable::Name& name = passed.name(i);
+    if (count > 0) counts[{proxy::to_string(HoldOutcome::dispatched), name.parts[1], name.parts[0]}] += count;
+  }
+  input.flow->each([&](const FlowStats::Series& series) {
+    for (size_t i = 0; i < proxy::hold_outcome_count; ++i) {
+      HistogramSum waited;
+      waited.add(series.waited[i]);
+      const uint64_t count = waited.to_metric().sample_count;
+      const char* const outcome = proxy::to_string(static_cast<HoldOutcome>(i));
+      if (count > 0) counts[{outcome, std::to_string(series.priority), series.pool}] += static_cast<double>(count);
+    }
+  });
+  auto family = families.counter("llm_d_epp_flow_control_requests_total",
+                                 "[ALPHA] Requests that flow control let go or turned away, also those that did not "
+                                 "have to wait.");
+  for (const auto& [labels, count] : counts) {
+    const auto& [outcome, priority, pool] = labels;
+    family.add(count, {{"outcome", outcome}, {"priority", priority}, {"inference_pool", pool}});
+  }
+}
+
+// How much of what it may hold the queue of each pool holds: of each priority that ever had to wait, and altogether.
+// What has no limit is not there.
+void add_capacity_used(Families& families, const FlowStats& stats, const admission::FlowOptions& options) {
+  std::map<std::pair<int, std::string>, FlowStats::Held> bands;
+  std::map<std::string, FlowStats::Held> pools;
+  stats.each([&](const FlowStats::Series& series) {
+    for (FlowStats::Held* const held : {&bands[{series.priority, series.pool}], &pools[series.pool]}) {
+      held->requests += series.requests.get();
+      held->bytes += series.bytes.get();
+    }
+  });
+  const auto share = [](Families::Family& family, int64_t held, size_t limit, Labels labels) {
+    if (limit > 0) family.add(static_cast<double>(held) / static_cast<double>(limit), std::move(labels));
+  };
+  const auto add = [&](const std::string& unit, int64_t FlowStats::Held::*member, size_t admission::BandOptions::*most,
+                       size_t most_of_all) {
+    auto of_bands = families.gauge("llm_d_epp_flow_control_capacity_utilization_" + unit,
+                                   "[ALPHA] Part of what one priority may hold that waits, 0 to 1.");
+    for (const auto& [band, held] : bands) {
+      const auto& [priority, pool] = band;
+      share(of_bands, held.*member, options.options_of(priority).*most,
+            {{"priority", std::to_string(priority)}, {"inference_pool", pool}});
+    }
+    auto of_all = families.gauge("llm_d_epp_flow_control_global_capacity_utilization_" + unit,
+                                 "[ALPHA] Part of what all priorities together may hold that waits, 0 to 1.");
+    for (const auto& [pool, held] : pools) share(of_all, held.*member, most_of_all, {{"inference_pool", pool}});
+  };
+  add("requests", &FlowStats::Held::requests, &admission::BandOptions::requests_max, options.requests_max);
+  add("bytes", &FlowStats::Held::bytes, &admission::BandOptions::bytes_max, options.bytes_max);
+}
+
+// Those that the utilization detector judges by what we have in flight there.
+void add_stale_endpoints(Families& families, const ExportInput& input) {
+  const admission::DetectorOptions& detector = input.flow_options.detector;
+  if (detector.detector != admission::Detector::utilization) return;
+  double stale = 0;
+  for (const endpoints::Pool& pool : input.snapshot->pools) {
+    for (const endpoints::EndpointView& endpoint : pool.endpoints) {
+      if (endpoint.readiness != endpoints::Readiness::ready) continue;
+      stale += !endpoints::fresh(endpoint.metrics, input.now, detector.metrics_stale_after);
+    }
+  }
+  families
+      .gauge("llm_d_epp_flow_control_stale_endpoints",
+             "[ALPHA] Ready endpoints whose metrics are missing or too old for flow_control.detector.")
+      .add(stale, {{"detector", "utilization-detector"}});
+}
+
 // Of the programs that ever had to wait, as long as each has a label of its own.
 void add_programs(Families& families, const FlowStats& stats, const admission::Programs& programs, Instant now) {
   std::map<std::string, HistogramSum> waited;
@@ -134,16 +210,19 @@ void add_flow_metrics(Families& families, const ExportInput& input) {
                    "[ALPHA] Time of a look for waiting requests that may go.")
         .add(cycles);
     add_waiting_now(families, stats);
+    add_outcomes(families, input);
+    add_capacity_used(families, stats, input.flow_options);
     add_evictions(families, stats);
     if (input.programs != nullptr) add_programs(families, stats, *input.programs, input.now);
   }
   if (input.snapshot == nullptr) return;
-  const admission::SaturationDetector detector(input.detector);
+  const admission::SaturationDetector detector(input.flow_options.detector);
   auto saturation = families.gauge("inference_extension_flow_control_pool_saturation",
                                    "[ALPHA] How full the pool is by flow_control.detector; 1 and more: saturated.");
   for (const endpoints::Pool& pool : input.snapshot->pools) {
     saturation.add(detector.saturation(pool, input.now), {{"inference_pool", pool.name}});
   }
+  add_stale_endpoints(families, input);
   if (input.flow == nullptr) return;
   const auto each_pool = [&](std::string_view name, std::string help, int64_t FlowStats::Held::*member) {
     auto family = families.gauge(name, std::move(help));

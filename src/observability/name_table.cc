@@ -1,5 +1,6 @@
 #include "penstock/observability/name_table.h"
 
+#include <algorithm>
 #include <bit>
 #include <cstring>
 #include <random>
@@ -33,7 +34,7 @@ uint64_t hash_text(uint64_t seed, std::string_view text) {
 }
 
 const NameTable::Name& other_name() {
-  static const NameTable::Name name{{"other", "other", "other"}};
+  static const NameTable::Name name{{"other", "other", "other", "other"}};
   return name;
 }
 
@@ -54,45 +55,47 @@ const NameTable::Name& NameTable::name(uint32_t index) const {
   return index == other ? other_name() : entries_[index - 1]->name;
 }
 
-size_t NameTable::find(uint64_t hash, std::string_view a, std::string_view b, std::string_view c) const {
+size_t NameTable::find(uint64_t hash, std::string_view a, std::string_view b, std::string_view c,
+                       std::string_view d) const {
   for (size_t probe = 0; probe < probes_max; ++probe) {
     const size_t at = (hash + probe) & (slot_count_ - 1);
     const Entry* const entry = slots_[at].load(std::memory_order_acquire);
     if (entry == nullptr) return at;
-    if (entry->hash == hash && entry->name.is(a, b, c)) return at;
+    if (entry->hash == hash && entry->name.is(a, b, c, d)) return at;
   }
   return slot_count_;
 }
 
-uint32_t NameTable::look_up(Recent& recent, std::string_view a, std::string_view b, std::string_view c) {
-  if (a.size() > part_bytes_max || b.size() > part_bytes_max || c.size() > part_bytes_max) return other;
-  const uint64_t hash = hash_text(hash_text(hash_text(seed_, a), b), c);
-  const size_t at = find(hash, a, b, c);
+uint32_t NameTable::look_up(Recent& recent, uint32_t places, std::string_view a, std::string_view b, std::string_view c,
+                            std::string_view d) {
+  uint64_t hash = seed_;
+  for (const std::string_view part : {a, b, c, d}) {
+    if (part.size() > part_bytes_max) return other;
+    hash = hash_text(hash, part);
+  }
+  const size_t at = find(hash, a, b, c, d);
   if (at == slot_count_) return other;
   const Entry* entry = slots_[at].load(std::memory_order_acquire);
-  if (entry == nullptr && size() < names_max_) entry = insert(hash, a, b, c);
+  if (entry == nullptr && size() < places) entry = insert(hash, places, a, b, c, d);
   if (entry == nullptr) return other;
   recent.entry_ = entry;
   return entry->index;
 }
 
-uint32_t NameTable::index_if_known(std::string_view a, std::string_view b, std::string_view c) const {
-  const uint64_t hash = hash_text(hash_text(hash_text(seed_, a), b), c);
-  const size_t at = find(hash, a, b, c);
-  const Entry* const entry = at == slot_count_ ? nullptr : slots_[at].load(std::memory_order_acquire);
-  return entry == nullptr ? other : entry->index;
-}
-
 // Null when the name cannot be a label or has no place.
-const NameTable::Entry* NameTable::insert(uint64_t hash, std::string_view a, std::string_view b, std::string_view c) {
-  if (!is_label_text(a) || !is_label_text(b) || !is_label_text(c)) return nullptr;
+const NameTable::Entry* NameTable::insert(uint64_t hash, uint32_t places, std::string_view a, std::string_view b,
+                                          std::string_view c, std::string_view d) {
+  for (const std::string_view part : {a, b, c, d}) {
+    if (!is_label_text(part)) return nullptr;
+  }
   const std::lock_guard lock(inserting_);
-  const size_t at = find(hash, a, b, c);  // another shard may have been faster
+  const size_t at = find(hash, a, b, c, d);  // another shard may have been faster
   if (at == slot_count_) return nullptr;
   if (const Entry* const entry = slots_[at].load(std::memory_order_relaxed)) return entry;
   const uint32_t index = size() + 1;
-  if (index > names_max_) return nullptr;
-  entries_.push_back(std::make_unique<Entry>(Entry{hash, index, {{std::string(a), std::string(b), std::string(c)}}}));
+  if (index > std::min(places, names_max_)) return nullptr;
+  Name name{{std::string(a), std::string(b), std::string(c), std::string(d)}};
+  entries_.push_back(std::make_unique<Entry>(Entry{hash, index, std::move(name)}));
   const Entry* const entry = entries_.back().get();
   slots_[at].store(entry, std::memory_order_release);
   size_.store(index, std::memory_order_release);

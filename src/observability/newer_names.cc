@@ -1,5 +1,6 @@
 // The names that the Endpoint Picker's metrics have since llm-d's 0.9, which exports them under both. What is new there
-// beside the name, and known here, is said by a label.
+// beside the name, and known here, is said by a label. Metrics of requests are not here: their newer ones are told
+// apart by more labels (metrics_epp.cc).
 #include <algorithm>
 #include <string_view>
 
@@ -14,28 +15,17 @@ struct NewerName {
   std::string_view old_label = {}, new_label = {}, value = {};
 };
 
-constexpr std::string_view type = "plugin_type";
+// Labels of what plugins export: both say the plugin's type, which is its name where a configuration gives it no other.
+constexpr std::string_view plugin = "plugin_type", plugin_name = "plugin_name";
 constexpr std::string_view predictor = "predicted-latency-producer", indexer = "approx-prefix-cache-producer";
 
 constexpr NewerName newer_names[] = {
-    {"inference_objective_request_total", "llm_d_epp_request_total"},
-    {"inference_objective_request_error_total", "llm_d_epp_request_error_total"},
-    {"inference_objective_request_ttft_seconds", "llm_d_epp_request_ttft_seconds"},
-    {"inference_objective_request_tpot_seconds", "llm_d_epp_request_streaming_tpot_seconds"},
-    {"inference_objective_request_predicted_ttft_seconds", "llm_d_epp_request_predicted_ttft_seconds", "", type,
+    {"inference_objective_request_predicted_ttft_seconds", "llm_d_epp_request_predicted_ttft_seconds", "", plugin,
      predictor},
-    {"inference_objective_request_predicted_tpot_seconds", "llm_d_epp_request_predicted_tpot_seconds", "", type,
+    {"inference_objective_request_predicted_tpot_seconds", "llm_d_epp_request_predicted_tpot_seconds", "", plugin,
      predictor},
-    {"inference_objective_request_duration_seconds", "llm_d_epp_request_duration_seconds"},
-    {"inference_objective_request_sizes", "llm_d_epp_request_size_bytes"},
-    {"inference_objective_response_sizes", "llm_d_epp_response_size_bytes"},
-    {"inference_objective_input_tokens", "llm_d_epp_request_input_tokens"},
-    {"inference_objective_output_tokens", "llm_d_epp_request_output_tokens"},
-    {"inference_objective_prompt_cached_tokens", "llm_d_epp_request_cached_tokens"},
-    {"inference_objective_normalized_time_per_output_token_seconds", "llm_d_epp_request_ntpot_seconds"},
-    {"inference_objective_inference_request_metric", "llm_d_epp_inference_request_metric", "", type, predictor},
-    {"inference_objective_request_slo_violation_total", "llm_d_epp_request_slo_violation_total", "", type, predictor},
-    {"inference_objective_running_requests", "llm_d_epp_request_running"},
+    {"inference_objective_inference_request_metric", "llm_d_epp_inference_request_metric", "", plugin, predictor},
+    {"inference_objective_request_slo_violation_total", "llm_d_epp_request_slo_violation_total", "", plugin, predictor},
     {"inference_pool_average_kv_cache_utilization", "llm_d_epp_average_kv_cache_utilization"},
     {"inference_pool_average_queue_size", "llm_d_epp_average_queue_size"},
     {"inference_pool_average_running_requests", "llm_d_epp_average_running_requests"},
@@ -47,11 +37,11 @@ constexpr NewerName newer_names[] = {
     {"inference_extension_plugin_duration_seconds", "llm_d_epp_plugin_duration_seconds"},
     {"inference_extension_scheduler_attempts_total", "llm_d_epp_scheduler_attempts_total", "pod_name", "endpoint_name"},
     {"inference_extension_model_rewrite_decisions_total", "llm_d_epp_model_rewrite_decisions_total"},
-    {"llm_d_inference_scheduler_disagg_decision_total", "llm_d_epp_disagg_decision_total", "", type,
+    {"llm_d_inference_scheduler_disagg_decision_total", "llm_d_epp_disagg_decision_total", "", plugin,
      "disagg-profile-handler"},
-    {"inference_extension_prefix_indexer_size", "llm_d_epp_prefix_indexer_size", "", type, indexer},
-    {"inference_extension_prefix_indexer_hit_ratio", "llm_d_epp_prefix_indexer_hit_ratio", "", type, indexer},
-    {"inference_extension_prefix_indexer_hit_bytes", "llm_d_epp_prefix_indexer_hit_bytes", "", type, indexer},
+    {"inference_extension_prefix_indexer_size", "llm_d_epp_prefix_indexer_size", "", plugin, indexer},
+    {"inference_extension_prefix_indexer_hit_ratio", "llm_d_epp_prefix_indexer_hit_ratio", "", plugin, indexer},
+    {"inference_extension_prefix_indexer_hit_bytes", "llm_d_epp_prefix_indexer_hit_bytes", "", plugin, indexer},
     {"inference_extension_flow_control_request_queue_duration_seconds",
      "llm_d_epp_flow_control_request_queue_duration_seconds"},
     {"inference_extension_flow_control_request_enqueue_duration_seconds",
@@ -74,6 +64,7 @@ void change_labels(Labels& labels, const NewerName& names) {
   if (names.new_label.empty()) return;
   if (names.old_label.empty()) {
     labels.push_back({std::string(names.new_label), std::string(names.value)});
+    if (names.new_label == plugin) labels.push_back({std::string(plugin_name), std::string(names.value)});
     return;
   }
   for (Label& label : labels) {

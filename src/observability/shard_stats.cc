@@ -1,5 +1,6 @@
 #include "penstock/observability/shard_stats.h"
 
+#include <charconv>
 #include <cmath>
 #include <utility>
 
@@ -11,6 +12,21 @@ namespace penstock::observability {
 using proxy::ExchangeRecord;
 using proxy::Outcome;
 using proxy::Stage;
+
+namespace {
+
+// A priority as a label says it.
+class PriorityText {
+ public:
+  explicit PriorityText(int priority) : end_(std::to_chars(digits_, digits_ + sizeof digits_, priority).ptr) {}
+  std::string_view view() const { return {digits_, static_cast<size_t>(end_ - digits_)}; }
+
+ private:
+  char digits_[12];
+  const char* end_;
+};
+
+}  // namespace
 
 const char* to_string(EppError error) {
   switch (error) {
@@ -58,11 +74,12 @@ ShardStats::ShardStats(Names& names, AccessLogWriter* access_log, DecisionLog* d
     : names_(names),
       access_log_(access_log),
       decisions_(decisions),
-      running_(std::make_unique<Gauge[]>(names.models.names_max() + 1)),
+      running_(std::make_unique<Gauge[]>(names.kinds.names_max() + 1)),
       scheduled_(std::make_unique<Counter[]>(names.scheduled.names_max() + 1)),
       rewritten_(std::make_unique<Counter[]>(names.rewrites.names_max() + 1)),
       splits_(std::make_unique<Counter[]>(names.splits.names_max() + 1)),
-      models_(std::make_unique<std::atomic<ModelStats*>[]>(names.model_pairs.names_max() + 1)),
+      passed_(std::make_unique<Counter[]>(names.passed.names_max() + 1)),
+      kinds_(std::make_unique<std::atomic<KindStats*>[]>(names.kinds.names_max() + 1)),
       plugin_times_(std::make_unique<std::atomic<PluginTime*>[]>(names.plugins.names_max() + 1)) {
   // A limit that was never reached says so: its series is there from the start.
   for (const char* name : {"header_bytes", "body_bytes", "field_bytes", "connections", "requests_per_shard", "memory",
@@ -73,9 +90,20 @@ ShardStats::ShardStats(Names& names, AccessLogWriter* access_log, DecisionLog* d
 
 ShardStats::~ShardStats() = default;
 
-void ShardStats::running_changed(std::string_view model, int delta) {
-  if (model.empty()) return;
-  running_[names_.models.index_of(recent_model_, model)].add(delta);
+void KindStats::gap(Duration time) {
+  const double took = to_seconds(time);
+  inter_token.record(took);
+  all_gaps_.record(took);
+}
+
+void ShardStats::running_changed(const proxy::RequestKind& kind, int delta) {
+  if (kind.model.empty()) return;
+  running_[number_of(kind, true)].add(delta);
+}
+
+proxy::GapObserver* ShardStats::stream_began(const proxy::RequestKind& kind) {
+  if (kind.model.empty()) return this;
+  return &stats_of(number_of(kind, true));
 }
 
 routing::Explanation* ShardStats::explanation_slot(Instant now, bool asked) {
@@ -127,6 +155,10 @@ void ShardStats::split_decided(routing::Split split, std::string_view target_mod
   NameTable::Recent& recent = recent_splits_[static_cast<size_t>(split)];
   const std::string_view model = target_model.empty() ? "unknown" : target_model;
   splits_[names_.splits.index_of(recent, model, to_string(split))].add();
+}
+
+void ShardStats::passed_at_once(std::string_view pool, int priority) {
+  passed_[names_.passed.index_of(recent_passed_, pool, PriorityText(priority).view())].add();
 }
 
 void ShardStats::model_rewritten(std::string_view rewrite, std::string_view model, std::string_view target_model) {
@@ -203,17 +235,23 @@ ShardStats::Totals& ShardStats::Totals::operator+=(const Totals& other) {
   return *this;
 }
 
-// A name that a model server does not know (404) takes no place: otherwise anybody could fill the table, and the
-// metrics page, with invented models.
-ModelStats& ShardStats::stats_of(const ExchangeRecord& record) {
-  NameTable& pairs = names_.model_pairs;
-  const uint32_t index = record.status == 404 ? pairs.index_if_known(record.model, record.target_model)
-                                              : pairs.index_of(recent_pair_, record.model, record.target_model);
-  std::atomic<ModelStats*>& place = models_[index];
-  ModelStats* stats = place.load(std::memory_order_relaxed);
+// The number of the same kind is always the same: what is full stays full.
+uint32_t ShardStats::number_of(const proxy::RequestKind& kind, bool may_be_new) {
+  const PriorityText priority(kind.priority);
+  NameTable& kinds = names_.kinds;
+  const uint32_t own = kinds.index_within(recent_kind_, may_be_new ? Names::kinds_max : 0, kind.model,
+                                          kind.target_model, kind.fairness_id, priority.view());
+  if (own != NameTable::other) return own;
+  return kinds.index_within(recent_crowd_, may_be_new ? kinds.names_max() : 0, kind.model, kind.target_model, "other",
+                            "other");
+}
+
+KindStats& ShardStats::stats_of(uint32_t kind) {
+  std::atomic<KindStats*>& place = kinds_[kind];
+  KindStats* stats = place.load(std::memory_order_relaxed);
   if (stats == nullptr) {
-    owned_models_.push_back(std::make_unique<ModelStats>());
-    stats = owned_models_.back().get();
+    owned_kinds_.push_back(std::make_unique<KindStats>(inter_token_));
+    stats = owned_kinds_.back().get();
     place.store(stats, std::memory_order_release);
   }
   return *stats;
@@ -241,6 +279,8 @@ void ShardStats::count_stages(const ExchangeRecord& record) {
   count(Stage::read);
   if (record.stage[static_cast<size_t>(Stage::hold)] > Duration{0}) count(Stage::hold);
   if (record.endpoint == nullptr) return;
+  const auto of = [&](Stage stage) { return record.stage[static_cast<size_t>(stage)]; };
+  processing_time_.record(to_seconds(of(Stage::read) + of(Stage::hold) + of(Stage::route)));
   count(Stage::route);
   count(Stage::connect);
   if (!record.time_to_first_token.has_value()) return;
@@ -249,23 +289,15 @@ void ShardStats::count_stages(const ExchangeRecord& record) {
 }
 
 void ShardStats::count_inference(const ExchangeRecord& record) {
-  ModelStats& stats = stats_of(record);
+  // A name that a model server does not know (404) takes no place: otherwise anybody could fill the table, and the
+  // metrics page, with invented models.
+  KindStats& stats = stats_of(number_of(record.kind, record.status != 404));
   if (const EppError error = epp_error_of(record.outcome); error != EppError::none) {
     stats.errors[static_cast<size_t>(error)].add();
   }
   if (record.endpoint == nullptr) return;  // was never scheduled
 
-  for (size_t i = 0; i < ModelStats::priorities_max; ++i) {
-    ModelStats::Priority& place = stats.priorities[i];
-    if (!place.used.load(std::memory_order_relaxed)) {
-      place.value.store(record.priority, std::memory_order_relaxed);
-      place.used.store(true, std::memory_order_release);
-    }
-    if (place.value.load(std::memory_order_relaxed) == record.priority || i + 1 == ModelStats::priorities_max) {
-      place.requests.add();
-      break;
-    }
-  }
+  stats.requests.add();
   stats.request_bytes.record(static_cast<double>(record.request_bytes));
   if (record.prompt_blocks > 0) {
     hit_ratio_.record(static_cast<double>(record.matched_blocks) / record.prompt_blocks);
@@ -284,11 +316,11 @@ void ShardStats::count_inference(const ExchangeRecord& record) {
 }
 
 // Of an answer that came, against what its client asked for. A first token, and a pace, are seen of streams only.
-void ShardStats::count_times(const ExchangeRecord& record, ModelStats& stats) {
+void ShardStats::count_times(const ExchangeRecord& record, KindStats& stats) {
   const double total = to_seconds(record.total), first = to_seconds(*record.time_to_first_token);
   const int64_t ended_us = record.started_wall_us + duration_cast<microseconds>(record.total).count();
   const auto note = [&](LastValue which, double value) {
-    ModelStats::Last& last = stats.last[static_cast<size_t>(which)];
+    KindStats::Last& last = stats.last[static_cast<size_t>(which)];
     last.value.store(value, std::memory_order_relaxed);
     last.at_us.store(ended_us, std::memory_order_release);
   };
@@ -300,7 +332,7 @@ void ShardStats::count_times(const ExchangeRecord& record, ModelStats& stats) {
     note(violation, late ? 1 : 0);
   };
   stats.duration.record(total);
-  stats.time_to_first_token.record(first);
+  stats.time_to_first_token[record.streaming].record(first);
   time_to_first_token_.record(first);
   note(LastValue::ttft, first);
   if (record.streaming && record.predicted_first_token.has_value()) {

@@ -96,7 +96,7 @@ void write_endpoint(Json& json, const endpoints::EndpointView& endpoint, const E
 void write_pools(Json& json, const ExportInput& input) {
   json.key("snapshot_version").count(input.snapshot == nullptr ? 0 : input.snapshot->version);
   json.key("pools").open('[');
-  const admission::SaturationDetector detector(input.detector);
+  const admission::SaturationDetector detector(input.flow_options.detector);
   if (input.snapshot != nullptr) {
     for (const endpoints::Pool& pool : input.snapshot->pools) {
       json.element();

@@ -40,7 +40,7 @@ void AnswerWatch::on_sse_event(std::string_view name, std::string_view data) {
   const Kind kind = answer_.on_event(name, data);
   if (kind == Kind::done) return;
   error_ = kind == Kind::error;
-  if (chunks_++ > 0) observer_.inter_token(now_ - last_chunk_);
+  if (chunks_++ > 0 && gaps_ != nullptr) gaps_->gap(now_ - last_chunk_);
   last_chunk_ = now_;
 }
 
@@ -52,6 +52,7 @@ void AnswerWatch::end() {
 
 void AnswerWatch::reset() {
   mode_ = Mode::ignore;
+  gaps_ = nullptr;
   sse_.reset();
   answer_.reset();
   json_.reset();

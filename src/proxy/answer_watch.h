@@ -15,10 +15,12 @@ namespace penstock::proxy {
 
 class AnswerWatch final : private http::SseEvents {
  public:
-  AnswerWatch(MemoryBudget& budget, ExchangeObserver& observer) : observer_(observer), sse_(*this), json_(budget) {}
+  explicit AnswerWatch(MemoryBudget& budget) : sse_(*this), json_(budget) {}
 
   // `inference`: the request was parsed, so the format of its answer is known.
   void begin(const http::Head& answer, bool inference);
+  // Of an event stream, before its first byte: who hears of the times between events, if anybody.
+  void report_gaps(GapObserver* gaps) { gaps_ = gaps; }
   void feed(std::string_view decoded, Instant now);
   void end();  // the answer is complete
   void reset();
@@ -35,7 +37,7 @@ class AnswerWatch final : private http::SseEvents {
   enum class Mode : uint8_t { ignore, events, json };
   void on_sse_event(std::string_view name, std::string_view data) override;
 
-  ExchangeObserver& observer_;
+  GapObserver* gaps_ = nullptr;
   Mode mode_ = Mode::ignore;
   http::SseScanner sse_;
   openai::AnswerObserver answer_;

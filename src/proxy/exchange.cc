@@ -21,7 +21,7 @@ constexpr size_t client_cache_lines = (sizeof(downstream::Connection) + 63) / 64
 Exchange::Exchange(Gateway& gateway, Context& context)
     : gateway_(gateway),
       context_(context),
-      watch_(context.budget, context.observer),
+      watch_(context.budget),
       total_deadline_(net::Timer::of<&Exchange::on_total_deadline>(this)),
       body_(context.budget, net::BodyBuffer::Use::begins),
       hold_deadline_(net::Timer::of<&Exchange::on_hold_deadline>(this)),
@@ -311,7 +311,7 @@ Exchange::Progress Exchange::connect() {
   attempt_began_ = attempt_sent_ = context_.loop.now();
   if (!counted_running_) {
     counted_running_ = true;
-    context_.observer.running_changed(counted_model(), +1);
+    context_.observer.running_changed(counted_kind(), +1);
   }
   if (attempt_limit_ > Duration{0}) context_.loop.arm(attempt_deadline_, attempt_limit_);
   attempt_ = &context_.client.start(gateway_.target_of(*endpoint_), attempt_request_, *this);
@@ -354,6 +354,7 @@ void Exchange::on_response_head(http::Head& head) {
                       .session_token = session_token});
   if (!answer_changes_.empty()) change_answer_head(answer_head_, answer_changes_);
   watch_.begin(head, inference_);
+  if (watch_.event_stream()) watch_.report_gaps(context_.observer.stream_began(kind()));
 }
 
 void Exchange::on_response_data(std::string_view decoded) {

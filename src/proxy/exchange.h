@@ -158,6 +158,8 @@ class Exchange final : public net::Disposable,
   void leave_queue(HoldOutcome outcome);
   void make_evictable();
   std::string_view fairness_id() const;
+  RequestKind kind() const;
+  RequestKind counted_kind() const;  // likewise, with counted_model()
   void count_program(Instant now);
   void charge_program(const std::optional<openai::Usage>& usage, uint64_t answer_tokens, Instant now);
 

@@ -87,6 +87,15 @@ std::string_view Exchange::fairness_id() const {
   return head_.fairness_id.empty() ? admission::default_flow : std::string_view(head_.fairness_id);
 }
 
+RequestKind Exchange::kind() const {
+  if (!model_read_) return {.fairness_id = fairness_id(), .priority = priority_};
+  return {request_.model, target_model_, fairness_id(), priority_};
+}
+
+RequestKind Exchange::counted_kind() const {
+  return {counted_model(), target_model_, fairness_id(), priority_};
+}
+
 // Called when the exchange is routed for the first time.
 void Exchange::count_program(Instant now) {
   admission::Programs* const programs = context_.hold == nullptr || !inference_ ? nullptr : context_.hold->programs();
@@ -127,7 +136,13 @@ void Exchange::on_hold_deadline() {
 // Also called for requests that did not have to wait. A request that leaves without having reserved its load leaves its
 // room to the next one.
 void Exchange::leave_queue(HoldOutcome outcome) {
-  if (outcome == HoldOutcome::dispatched && attempts_ == 0) count_program(context_.loop.now());
+  if (outcome == HoldOutcome::dispatched && attempts_ == 0) {
+    count_program(context_.loop.now());
+    if (held_ == nullptr && inference_ && context_.options.flow.enabled) {
+      const endpoints::Pool* const pool = gateway_.pool(*pool_id_);
+      if (pool != nullptr) context_.observer.passed_at_once(pool->name, priority_);
+    }
+  }
   if (held_ == nullptr) return;
   hold_deadline_.cancel();
   hold_time_ = context_.loop.now() - held_->arrived;

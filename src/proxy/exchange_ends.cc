@@ -158,7 +158,7 @@ void Exchange::finish(Outcome outcome) {
   if (attempt_ != nullptr) attempt_->cancel();
   attempt_ = nullptr;
   leave_queue(outcome == Outcome::client_gone ? HoldOutcome::evicted_cancelled : HoldOutcome::evicted_other);
-  if (counted_running_) context_.observer.running_changed(counted_model(), -1);
+  if (counted_running_) context_.observer.running_changed(counted_kind(), -1);
   const std::optional<openai::Usage>& usage = watch_.answer().usage();
   const bool text = inference_ && model_read_ && !request_.multimodal && request_.prompt_token_ids == 0;
   if (text && usage.has_value()) context_.tokens.learn(target_model_, request_.prompt_bytes, usage->prompt_tokens);
@@ -197,11 +197,8 @@ void Exchange::report(Outcome outcome, Instant now) {
   record.reason = reason_;
   record.inference = inference_;
   record.streaming = watch_.event_stream();
-  if (model_read_) {
-    record.model = request_.model;
-    record.target_model = target_model_;
-    record.api = openai::to_string(request_.api);
-  }
+  record.kind = kind();
+  if (model_read_) record.api = openai::to_string(request_.api);
   record.endpoint = endpoint_;
   record.attempts = attempts_;
   record.request_bytes = request_bytes_;
@@ -216,7 +213,6 @@ void Exchange::report(Outcome outcome, Instant now) {
   record.finish_reason = watch_.answer().finish_reason();
   record.matched_blocks = matched_blocks_;
   record.prompt_blocks = prompt_blocks_;
-  record.priority = priority_;
   record.slo_ttft_ms = head_.slo_ttft_ms;
   record.slo_tpot_ms = head_.slo_tpot_ms;
   if (predicted_.known) record.predicted_first_token = predicted_at_ - began_ + from_seconds(predicted_.first_token);

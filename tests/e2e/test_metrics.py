@@ -12,6 +12,7 @@ from harness import E2E, Client, answer_bytes, chat, completion, request_bytes, 
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
 GOLDEN = os.path.join(ROOT, "tests", "golden", "metrics", "epp_metrics.txt")
 NEWER_NAMES = os.path.join(ROOT, "tests", "golden", "metrics", "epp_newer_names.txt")
+NEWER_ONLY = os.path.join(ROOT, "tests", "golden", "metrics", "epp_newer_only.txt")
 # They appear with the Kubernetes objects that they count: see test_kubernetes_api.py.
 NEED_OBJECTS = {"inference_extension_model_rewrite_decisions_total", "penstock_object_problems"}
 # These with a profile that disaggregates: see test_epp_config.py.
@@ -77,8 +78,8 @@ class Counts(E2E):
             for labels, value in self.metrics.series("inference_objective_request_total")
         }
         # A model that no server knows has no place of its own, so that nobody can fill the page with names.
-        expected = {("sim-model", "sim-model"): 6, ("sim-model", "other-model"): 1, ("other", "other"): 1}
-        self.assertEqual(found, {(*names, "0"): count for names, count in expected.items()})
+        expected = {("sim-model", "sim-model", "0"): 6, ("sim-model", "other-model", "0"): 1, ("other",) * 3: 1}
+        self.assertEqual(found, expected)
 
     def test_invented_models_have_no_series_at_all(self):
         series = [(name, labels) for name in self.metrics.names() for labels, _ in self.metrics.series(name)]
@@ -111,6 +112,22 @@ class Counts(E2E):
         self.assertEqual(self.histogram("normalized_time_per_output_token_seconds")[0], 4)
         self.assertEqual(self.histogram("request_tpot_seconds")[0], 2)  # streams with a usage
         self.assertLessEqual(self.histogram("request_ttft_seconds")[1], self.histogram("request_duration_seconds")[1])
+
+    def test_the_newer_names_tell_tenants_and_streams_apart(self):
+        def sums(name, **labels):
+            kind = {"model_name": "sim-model", "target_model_name": "sim-model", "fairness_id": "default-flow"}
+            return self.metrics.sum(f"llm_d_epp_request_{name}", **kind, priority="0", **labels)
+
+        first = [sums("ttft_seconds_count", streaming=streaming) for streaming in ("true", "false")]
+        self.assertEqual((sum(first), min(first) > 0), (6, True))
+        self.assertEqual(sums("duration_seconds_count"), 6)
+        self.assertEqual(sums("streaming_tpot_seconds_count"), 2)
+        gaps = self.metrics.sum("llm_d_epp_request_streaming_itl_seconds_count")
+        self.assertEqual(gaps, self.metrics.value("penstock_inter_token_seconds_count"))
+        total = self.metrics.sum("llm_d_epp_request_total")
+        self.assertEqual(total, self.metrics.sum("inference_objective_request_total"))
+        passed = self.metrics.sum("llm_d_epp_flow_control_requests_total", outcome="Dispatched", priority="0")
+        self.assertEqual(passed, total)  # none had to wait
 
     def test_times_against_what_clients_asked_for(self):
         names = {"model_name": "sim-model", "target_model_name": "sim-model"}
@@ -187,7 +204,9 @@ class Counts(E2E):
                     self.assertEqual(found, [float(bound) for bound in bounds.split()])
         with open(NEWER_NAMES, encoding="utf-8") as file:
             newer = {line.split("|")[1].strip(): line.split("|")[0].strip() for line in file if not line.startswith("#")}
-        known = {row[0].strip() for row in rows} | set(newer)
+        with open(NEWER_ONLY, encoding="utf-8") as file:
+            alone = {line.split("|")[0].strip() for line in file if not line.startswith("#")}
+        known = {row[0].strip() for row in rows} | set(newer) | alone
         for name, older in newer.items():
             self.assertEqual(metrics.types.get(name), metrics.types.get(older), name)
         ours = {name for name in metrics.types if not name.startswith("penstock_")}

@@ -16,11 +16,10 @@ namespace {
 class Counter final : public proxy::ExchangeObserver {
  public:
   void exchange_started() override { ++open; }
-  void running_changed(std::string_view, int) override {}
+  void running_changed(const proxy::RequestKind&, int) override {}
   void decision_made(Duration, bool, const endpoints::EndpointState*, std::string_view) override {}
   void attempt_failed(proxy::AttemptFailure, bool) override {}
   void endpoint_ejected(const endpoints::EndpointState&) override {}
-  void inter_token(Duration) override {}
   void finished(const proxy::ExchangeRecord&) override { --open; }
   void client_connections_changed(int) override {}
   void limit_hit(std::string_view) override {}

@@ -54,19 +54,18 @@ std::string model_in(const std::string& request) {
 class Watcher final : public proxy::ExchangeObserver {
  public:
   void exchange_started() override {}
-  void running_changed(std::string_view, int) override {}
+  void running_changed(const proxy::RequestKind&, int) override {}
   void decision_made(Duration, bool, const endpoints::EndpointState*, std::string_view) override {}
   void attempt_failed(proxy::AttemptFailure, bool) override {}
   void endpoint_ejected(const endpoints::EndpointState&) override {}
-  void inter_token(Duration) override {}
   void client_connections_changed(int) override {}
   void limit_hit(std::string_view) override {}
   void model_rewritten(std::string_view rewrite, std::string_view model, std::string_view target) override {
     rewrites.push_back(std::string(rewrite) + ' ' + std::string(model) + ' ' + std::string(target));
   }
   void finished(const proxy::ExchangeRecord& record) override {
-    priority = record.priority;
-    target_model = record.target_model;
+    priority = record.kind.priority;
+    target_model = record.kind.target_model;
     has_usage = record.has_usage;
   }
   std::vector<std::string> rewrites;

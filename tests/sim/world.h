@@ -31,14 +31,13 @@ std::string request_bytes(uint32_t id, bool last);
 class CountingObserver final : public proxy::ExchangeObserver {
  public:
   void exchange_started() override { ++started; }
-  void running_changed(std::string_view, int delta) override { running += delta; }
+  void running_changed(const proxy::RequestKind&, int delta) override { running += delta; }
   void decision_made(Duration, bool, const endpoints::EndpointState*, std::string_view) override {}
   void attempt_failed(proxy::AttemptFailure failure, bool retried) override {
     ++failures[static_cast<size_t>(failure)];
     if (retried) ++retries;
   }
   void endpoint_ejected(const endpoints::EndpointState&) override { ++ejections; }
-  void inter_token(Duration) override {}
   void finished(const proxy::ExchangeRecord& record) override { ++outcomes[static_cast<size_t>(record.outcome)]; }
   void client_connections_changed(int delta) override { connections += delta; }
   void limit_hit(std::string_view name) override {

@@ -22,6 +22,15 @@ inline constexpr double epp_general_seconds[] = {
 inline constexpr double epp_time_per_token_seconds[] = {
     .0005, .00205, .005, .01, .02, .04, .06, .08, .1, .125, .15, .2, .3, .4, .5, .6, .8, 1, 1.5, 2, 3, 4.5, 6, 12, 18,
     24, 30, 36, 48, 60, 90, 120, 180, 270, 360};
+// llm-d's newer names have fewer buckets of two of them.
+inline constexpr double epp_first_token_seconds[] = {
+    .005, .025, .05, .1, .2, .4, .6, .8, 1, 1.25, 1.5, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 45, 60, 120};
+inline constexpr double epp_stream_token_seconds[] = {
+    .0005, .00205, .005, .01, .02, .04, .06, .08, .1, .125, .15, .2, .3, .4, .5, .6, .8, 1, 2};
+inline constexpr double epp_inter_token_seconds[] = {
+    .001, .005, .01, .02, .04, .06, .08, .1, .15, .2, .3, .5, .75, 1, 2};
+inline constexpr double epp_processing_seconds[] = {
+    .0005, .001, .002, .005, .01, .015, .025, .04, .06, .1, .25, .5, 1, 2.5, 5, 10};
 inline constexpr double epp_normalized_seconds[] = {.001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5, 10};
 inline constexpr double epp_decision_seconds[] = {.0001, .0002, .0005, .001, .002, .005, .01, .02, .05, .1};
 inline constexpr double epp_flow_queue_seconds[] = {

@@ -61,7 +61,7 @@ struct ExportInput {
   std::optional<KvEventsInput> kv_events;           // nothing: they are not listened to
   const FlowStats* flow = nullptr;
   const admission::Programs* programs = nullptr;  // null: no fairness policy goes by them
-  admission::DetectorOptions detector;            // of flow control
+  admission::FlowOptions flow_options;
   const MemoryBudget* memory = nullptr;
   size_t prefix_index_size = 0, prefix_index_entries = 0;
   size_t prefix_index_bytes = 0, prefix_index_bytes_most = 0;  // with that of KV events

@@ -19,14 +19,14 @@ class NameTable {
 
  public:
   static constexpr uint32_t other = 0;
-  static constexpr size_t part_count = 3;
+  static constexpr size_t part_count = 4;
   static constexpr size_t part_bytes_max = 256;  // longer ones are `other`
 
-  // Up to three strings that make one name: (model, target model) or (target model, endpoint, its place).
+  // Up to four strings that make one name: (InferenceModelRewrite, model, target model) or so.
   struct Name {
     std::string parts[part_count];
-    bool is(std::string_view a, std::string_view b, std::string_view c) const {
-      return same(parts[0], a) && same(parts[1], b) && same(parts[2], c);
+    bool is(std::string_view a, std::string_view b, std::string_view c, std::string_view d) const {
+      return same(parts[0], a) && same(parts[1], b) && same(parts[2], c) && same(parts[3], d);
     }
 
    private:
@@ -46,17 +46,21 @@ class NameTable {
   ~NameTable();
   NameTable(const NameTable&) = delete;
 
-  uint32_t index_of(std::string_view a, std::string_view b = {}, std::string_view c = {}) {
+  uint32_t index_of(std::string_view a, std::string_view b = {}, std::string_view c = {}, std::string_view d = {}) {
     Recent recent;
-    return look_up(recent, a, b, c);
+    return look_up(recent, names_max_, a, b, c, d);
   }
-  uint32_t index_of(Recent& recent, std::string_view a, std::string_view b = {}, std::string_view c = {}) {
+  uint32_t index_of(Recent& recent, std::string_view a, std::string_view b = {}, std::string_view c = {},
+                    std::string_view d = {}) {
+    return index_within(recent, names_max_, a, b, c, d);
+  }
+  // The same, but a new name takes a place only among the first `places` (0: never), else it is `other`.
+  uint32_t index_within(Recent& recent, uint32_t places, std::string_view a, std::string_view b = {},
+                        std::string_view c = {}, std::string_view d = {}) {
     const Entry* const entry = recent.entry_;
-    if (entry != nullptr && entry->name.is(a, b, c)) return entry->index;
-    return look_up(recent, a, b, c);
+    if (entry != nullptr && entry->name.is(a, b, c, d)) return entry->index;
+    return look_up(recent, places, a, b, c, d);
   }
-  // The same for a name that must not take a place: `other` when it is not there yet.
-  uint32_t index_if_known(std::string_view a, std::string_view b = {}, std::string_view c = {}) const;
   uint32_t size() const { return size_.load(std::memory_order_acquire); }  // numbers 1 .. size() have names
   uint32_t names_max() const { return names_max_; }
   const Name& name(uint32_t index) const;  // of `other`: all parts "other"
@@ -67,10 +71,12 @@ class NameTable {
     uint32_t index;
     Name name;
   };
-  uint32_t look_up(Recent& recent, std::string_view a, std::string_view b, std::string_view c);
-  const Entry* insert(uint64_t hash, std::string_view a, std::string_view b, std::string_view c);
+  uint32_t look_up(Recent& recent, uint32_t places, std::string_view a, std::string_view b, std::string_view c,
+                   std::string_view d);
+  const Entry* insert(uint64_t hash, uint32_t places, std::string_view a, std::string_view b, std::string_view c,
+                      std::string_view d);
   // The slot that holds this name, or the first empty one to try; slot_count_ when neither is near.
-  size_t find(uint64_t hash, std::string_view a, std::string_view b, std::string_view c) const;
+  size_t find(uint64_t hash, std::string_view a, std::string_view b, std::string_view c, std::string_view d) const;
 
   const uint32_t names_max_;
   const size_t slot_count_;  // power of two, at least four times names_max_

@@ -23,12 +23,15 @@ class DecisionLog;
 
 // Names seen by any shard: one per process.
 struct Names {
-  NameTable models{1000};       // model
-  NameTable model_pairs{1000};  // model, target model
-  NameTable scheduled{4000};    // target model, endpoint, its `place`
-  NameTable rewrites{1000};     // InferenceModelRewrite, model, target model
-  NameTable splits{4000};       // target model, decision type
-  NameTable plugins{200};       // extension point, type, name
+  // Fairness ids are the clients': so many kinds of requests have numbers of their own. Later ones are counted together
+  // with all later ones of their model.
+  static constexpr uint32_t kinds_max = 500;
+  NameTable kinds{2 * kinds_max};  // model, target model, fairness id, priority
+  NameTable scheduled{4000};       // target model, endpoint, its `place`
+  NameTable rewrites{1000};        // InferenceModelRewrite, model, target model
+  NameTable splits{4000};          // target model, decision type
+  NameTable plugins{200};          // extension point, type, name
+  NameTable passed{1000};          // pool, priority: of requests that did not have to wait
 };
 
 // The error codes of the Endpoint Picker: values of the label error_code.
@@ -51,16 +54,13 @@ enum class LastValue : uint8_t {
 constexpr size_t last_value_count = 8;
 const char* to_string(LastValue value);
 
-// One (model, target model).
-struct ModelStats {
-  // Requests by priority. A priority keeps its place; those beyond the last place are counted in the last.
-  struct Priority {
-    std::atomic<bool> used{false};
-    std::atomic<int> value{0};
-    Counter requests;
-  };
-  static constexpr size_t priorities_max = 8;
-  std::array<Priority, priorities_max> priorities;
+// Requests of one kind.
+struct KindStats final : proxy::GapObserver {
+  void gap(Duration time) override;
+  // Of all kinds together, of the same shard.
+  explicit KindStats(Histogram<inter_token_seconds>& all_gaps) : all_gaps_(all_gaps) {}
+
+  Counter requests;  // that were given an endpoint
   // What the last request had, and when it ended (wall clock); 0: none did.
   struct Last {
     std::atomic<double> value{0};
@@ -69,7 +69,9 @@ struct ModelStats {
   std::array<Last, last_value_count> last;
   Counter ttft_violations, tpot_violations;  // of what clients asked for
   std::array<Counter, epp_error_count> errors;
-  Histogram<epp_general_seconds> duration, time_to_first_token;
+  Histogram<epp_general_seconds> duration;
+  std::array<Histogram<epp_general_seconds>, 2> time_to_first_token;  // [1]: of streams
+  Histogram<epp_inter_token_seconds> inter_token;
   Histogram<epp_time_per_token_seconds> time_per_output_token;
   // Of the streams whose latencies were predicted, and by how much predictions were off.
   Histogram<epp_general_seconds> predicted_ttft, predicted_ttft_error;
@@ -79,9 +81,12 @@ struct ModelStats {
   Histogram<epp_response_bytes> response_bytes;
   Histogram<epp_input_tokens> input_tokens, cached_tokens;
   Histogram<epp_output_tokens> output_tokens;
+
+ private:
+  Histogram<inter_token_seconds>& all_gaps_;
 };
 
-class ShardStats final : public proxy::ExchangeObserver {
+class ShardStats final : public proxy::ExchangeObserver, private proxy::GapObserver {
  public:
   // `names` is shared by all shards. Both logs are this shard's own and may be null.
   explicit ShardStats(Names& names, AccessLogWriter* access_log = nullptr, DecisionLog* decisions = nullptr);
@@ -89,17 +94,18 @@ class ShardStats final : public proxy::ExchangeObserver {
   ShardStats(const ShardStats&) = delete;
 
   void exchange_started() override { started_.add(); }
-  void running_changed(std::string_view model, int delta) override;
+  void running_changed(const proxy::RequestKind& kind, int delta) override;
   void decision_made(Duration cost, bool found, const endpoints::EndpointState* endpoint,
                      std::string_view target_model) override;
   void shadow_decided(bool agrees, double gain_seconds) override;
   void told_index_asked(uint32_t blocks) override;
   void split_decided(routing::Split split, std::string_view target_model) override;
+  void passed_at_once(std::string_view pool, int priority) override;
   void model_rewritten(std::string_view rewrite, std::string_view model, std::string_view target_model) override;
   void model_not_restored() override { not_restored_.add(); }
   void attempt_failed(proxy::AttemptFailure failure, bool retried) override;
   void endpoint_ejected(const endpoints::EndpointState& endpoint) override;
-  void inter_token(Duration gap) override { inter_token_.record(to_seconds(gap)); }
+  proxy::GapObserver* stream_began(const proxy::RequestKind& kind) override;
   void finished(const proxy::ExchangeRecord& record) override;
   void client_connections_changed(int delta) override { client_connections_.add(delta); }
   void limit_hit(std::string_view limit_name) override;
@@ -136,6 +142,7 @@ class ShardStats final : public proxy::ExchangeObserver {
   const Histogram<inter_token_seconds>& inter_token_gaps() const { return inter_token_; }
   const Histogram<stage_seconds>& stage(proxy::Stage stage) const { return stages_[static_cast<size_t>(stage)]; }
   const Histogram<epp_decision_seconds>& decision_time() const { return decision_time_; }
+  const Histogram<epp_processing_seconds>& processing_time() const { return processing_time_; }
   const Histogram<epp_hit_ratio>& hit_ratio() const { return hit_ratio_; }
   const Histogram<epp_hit_bytes>& hit_bytes() const { return hit_bytes_; }
   // Of ToldIndex: times it was asked, blocks found, and how long it took where a decision was explained.
@@ -149,16 +156,18 @@ class ShardStats final : public proxy::ExchangeObserver {
   double shadow_loss() const { return shadow_loss_.load(std::memory_order_relaxed); }
   uint64_t decisions_failed() const { return decisions_failed_.get(); }
   const Names& names() const { return names_; }
-  int64_t running(uint32_t model) const { return running_[model].get(); }
+  int64_t running(uint32_t kind) const { return running_[kind].get(); }
   uint64_t scheduled(uint32_t name) const { return scheduled_[name].get(); }
   uint64_t not_restored() const { return not_restored_.get(); }
   uint64_t rewritten(uint32_t name) const { return rewritten_[name].get(); }
   uint64_t split(uint32_t name) const { return splits_[name].get(); }
+  uint64_t passed_at_once(uint32_t name) const { return passed_[name].get(); }
   // Null: none of this plugin's were measured. Only decisions that are explained are.
   const Histogram<epp_decision_seconds>* plugin_time(uint32_t name) const {
     return plugin_times_[name].load(std::memory_order_acquire);
   }
-  const ModelStats* model(uint32_t pair) const { return models_[pair].load(std::memory_order_acquire); }
+  // Null: there were none of this kind.
+  const KindStats* kind(uint32_t kind) const { return kinds_[kind].load(std::memory_order_acquire); }
 
  private:
   // Ejections of the endpoint that holds a slot; counted anew when another endpoint takes the slot.
@@ -170,10 +179,12 @@ class ShardStats final : public proxy::ExchangeObserver {
   using EndpointBlock = std::array<EndpointSlot, block_size>;
 
   Limit& limit_named(std::string_view limit_name);
-  ModelStats& stats_of(const proxy::ExchangeRecord& record);
+  void gap(Duration time) override { inter_token_.record(to_seconds(time)); }  // of streams without a model
+  uint32_t number_of(const proxy::RequestKind& kind, bool may_be_new);
+  KindStats& stats_of(uint32_t kind);
   void count_stages(const proxy::ExchangeRecord& record);
   void count_inference(const proxy::ExchangeRecord& record);
-  void count_times(const proxy::ExchangeRecord& record, ModelStats& stats);
+  void count_times(const proxy::ExchangeRecord& record, KindStats& stats);
   void count_plugins(const routing::Explanation& explained);
 
   Names& names_;
@@ -190,6 +201,7 @@ class ShardStats final : public proxy::ExchangeObserver {
   Histogram<inter_token_seconds> inter_token_;
   std::array<Histogram<stage_seconds>, proxy::stage_count> stages_;
   Histogram<epp_decision_seconds> decision_time_;
+  Histogram<epp_processing_seconds> processing_time_;
   Counter told_lookups_, told_hits_;
   Histogram<kv_lookup_seconds> told_lookup_time_;
   Counter shadow_agreed_, shadow_differed_;
@@ -199,15 +211,15 @@ class ShardStats final : public proxy::ExchangeObserver {
 
   // Arrays over the numbers of a NameTable; [0] is "other".
   std::unique_ptr<Gauge[]> running_;
-  std::unique_ptr<Counter[]> scheduled_, rewritten_, splits_;
+  std::unique_ptr<Counter[]> scheduled_, rewritten_, splits_, passed_;
   using PluginTime = Histogram<epp_decision_seconds>;
   // Each made when first needed.
-  std::unique_ptr<std::atomic<ModelStats*>[]> models_;
+  std::unique_ptr<std::atomic<KindStats*>[]> kinds_;
   std::unique_ptr<std::atomic<PluginTime*>[]> plugin_times_;
-  std::vector<std::unique_ptr<ModelStats>> owned_models_;
+  std::vector<std::unique_ptr<KindStats>> owned_kinds_;
   std::vector<std::unique_ptr<PluginTime>> owned_plugin_times_;
   // The shard's own. Those of `scheduled` by slot of the endpoint: a model's requests go to all of them in turn.
-  NameTable::Recent recent_model_, recent_pair_, recent_rewrite_;
+  NameTable::Recent recent_kind_, recent_crowd_, recent_rewrite_, recent_passed_;
   std::array<NameTable::Recent, 64> recent_scheduled_;
   std::array<NameTable::Recent, routing::split_count> recent_splits_;
   std::array<std::atomic<EndpointBlock*>, block_count> endpoints_{};

@@ -65,6 +65,20 @@ const char* to_string(AttemptFailure failure);
 enum class Stage : uint8_t { read, route, connect, first_byte, relay, hold };  // gateway time per stage
 constexpr size_t stage_count = 6;
 
+// What metrics tell requests apart by. Views are valid during the call.
+struct RequestKind {
+  std::string_view model, target_model;  // "" when the path has none
+  std::string_view fairness_id;          // as the client says it, or the default
+  int priority = 0;
+};
+
+// Hears of the times between the events of one kind's streams. Lives as long as the observer that gave it.
+class GapObserver {
+ public:
+  virtual ~GapObserver() = default;
+  virtual void gap(Duration time) = 0;
+};
+
 // Everything known at the end of an exchange. Views are valid during the call.
 struct ExchangeRecord {
   int64_t started_wall_us = 0;
@@ -74,11 +88,11 @@ struct ExchangeRecord {
   Outcome outcome = Outcome::internal_error;
   uint16_t status = 0;                                          // sent to the client; 0: none
   std::string_view method, target, client, request_id, reason;  // reason: error code text, "" when ok
-  std::string_view model, target_model;                         // "" when the path has none
-  std::string_view api;                                         // openai::to_string(Api)
-  bool inference = false;                                       // a request that was parsed for a model
-  bool streaming = false;                                       // the answer was an event stream
-  const endpoints::EndpointState* endpoint = nullptr;           // the last one tried
+  RequestKind kind;
+  std::string_view api;                                // openai::to_string(Api)
+  bool inference = false;                              // a request that was parsed for a model
+  bool streaming = false;                              // the answer was an event stream
+  const endpoints::EndpointState* endpoint = nullptr;  // the last one tried
   uint32_t attempts = 0;
   uint64_t request_bytes = 0, response_bytes = 0;  // bodies
   uint32_t prompt_tokens = 0, completion_tokens = 0;
@@ -88,7 +102,6 @@ struct ExchangeRecord {
   std::string_view finish_reason;
   uint32_t matched_blocks = 0, prompt_blocks = 0;
   uint32_t block_bytes = 64;
-  int priority = 0;
   double slo_ttft_ms = 0, slo_tpot_ms = 0;  // what the client asked for; 0: nothing
   // What was predicted when it was last routed: the time to the first token (measured like time_to_first_token), and
   // the seconds between tokens (0: no prediction).
@@ -101,7 +114,7 @@ class ExchangeObserver {
   virtual ~ExchangeObserver() = default;
   virtual void exchange_started() = 0;
   // +1 when the first attempt begins, -1 when the exchange ends: inference_objective_running_requests.
-  virtual void running_changed(std::string_view model, int delta) = 0;
+  virtual void running_changed(const RequestKind& kind, int delta) = 0;
   virtual void decision_made(Duration cost, bool found, const endpoints::EndpointState* endpoint,
                              std::string_view target_model) = 0;
   // Where to write the explanation of the next decision. Null, most of the time, if the decision is not kept for
@@ -114,13 +127,17 @@ class ExchangeObserver {
   virtual void told_index_asked(uint32_t blocks) {}
   // How the decision just made splits the work, if the profile disaggregates prefill or encode.
   virtual void split_decided(routing::Split split, std::string_view target_model) {}
+  // Flow control had room for a request of this priority at once.
+  virtual void passed_at_once(std::string_view pool, int priority) {}
   // A rule of this InferenceModelRewrite has changed the model of a request from `model` to `target_model`.
   virtual void model_rewritten(std::string_view rewrite, std::string_view model, std::string_view target_model) {}
   // The answer to such a request was compressed although it should not be, so the client saw the server's model name.
   virtual void model_not_restored() {}
   virtual void attempt_failed(AttemptFailure failure, bool retried) = 0;
   virtual void endpoint_ejected(const endpoints::EndpointState& endpoint) = 0;
-  virtual void inter_token(Duration gap) = 0;
+  // An event stream has begun to answer a request of this kind: who is to hear of the times between its events, if
+  // anybody.
+  virtual GapObserver* stream_began(const RequestKind& kind) { return nullptr; }
   virtual void finished(const ExchangeRecord& record) = 0;
 
   // Counts that do not belong to an exchange.

@@ -82,7 +82,7 @@ TEST_CASE("a JSON line has the same members, and null for what is unknown") {
 TEST_CASE("what a client controls cannot add a line, a member or bytes that are not text") {
   proxy::ExchangeRecord record;
   record.target = "/a b\n\"x\"=\\\xff\x01";
-  record.model = "-";
+  record.kind.model = "-";
   record.request_id = "id=1";
   const std::string text = format(log::Format::text, record), json = format(log::Format::json, record);
   CHECK(text.find(R"( path="/a b\u000a\"x\"=\\\ufffd\u0001" )") != std::string::npos);
@@ -100,7 +100,7 @@ TEST_CASE("one byte that needs an escape or quotes is found wherever it stands")
       const auto member = [&](log::Format how, std::string_view middle) {
         const std::string value = before + std::string(middle) + after;
         proxy::ExchangeRecord record;
-        record.model = value;
+        record.kind.model = value;
         const std::string line = format(how, record);
         const size_t from = line.find("model"), to = line.find("target_model");
         return line.substr(from, to - from);
@@ -142,7 +142,7 @@ TEST_CASE("the longest names still make one bounded line") {
   endpoint.name = wide;
   proxy::ExchangeRecord record = streamed_answer(endpoint);
   record.client = record.method = record.target = record.reason = quotes;
-  record.model = record.target_model = record.request_id = wide;
+  record.kind.model = record.kind.target_model = record.request_id = wide;
   record.total = Duration::max();
   record.time_to_first_token = Duration::max();
   record.request_bytes = record.response_bytes = UINT64_MAX;

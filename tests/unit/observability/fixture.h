@@ -34,8 +34,7 @@ inline proxy::ExchangeRecord streamed_answer(const endpoints::EndpointState& end
   r.target = "/v1/chat/completions";
   r.client = "127.0.0.1";
   r.request_id = "req-1";
-  r.model = "llama";
-  r.target_model = "llama-8b";
+  r.kind = {.model = "llama", .target_model = "llama-8b", .fairness_id = "tenant-a"};
   r.api = "chat_completions";
   r.inference = true;
   r.streaming = true;
@@ -225,10 +224,11 @@ struct Gateway {
     for (int i = 0; i < 5; ++i) shard.exchange_started();
     shard.client_connections_changed(+3);
     decisions();
-    shard.running_changed("llama", +1);
-    shard.running_changed("llama", +1);
-    shard.running_changed("llama", -1);
-    shard.inter_token(milliseconds(12));
+    const proxy::RequestKind kind = streamed_answer(states[0]).kind;
+    shard.running_changed(kind, +1);
+    shard.running_changed(kind, +1);
+    shard.running_changed(kind, -1);
+    shard.stream_began(kind)->gap(milliseconds(12));
     shard.attempt_failed(proxy::AttemptFailure::connect_refused, true);
     shard.endpoint_ejected(states[2]);
     shard.limit_hit("body_bytes");
@@ -257,7 +257,7 @@ struct Gateway {
     shards[1].limit_hit("memory");
     proxy::ExchangeRecord whole = streamed_answer(states[1]);
     whole.streaming = false;
-    whole.priority = 10;
+    whole.kind.priority = 10;
     shards[1].finished(whole);
   }
 };

@@ -73,6 +73,18 @@ std::vector<std::string> split(const std::string& text, char at) {
   return out;
 }
 
+// Of a column of a golden list: the labels that each series has, and the bounds of its buckets.
+std::set<std::set<std::string>> labels_in(const std::string& column) {
+  const std::vector<std::string> labels = split(column, ' ');
+  return {{labels.begin(), labels.end()}};
+}
+
+std::vector<std::string> bounds_in(const std::string& column) {
+  std::vector<std::string> bounds = split(column, ' ');
+  if (!bounds.empty()) bounds.push_back("+Inf");
+  return bounds;
+}
+
 std::string line_of(const std::string& page, const std::string& start) {
   std::istringstream lines(page);
   for (std::string line; std::getline(lines, line);) {
@@ -106,18 +118,14 @@ TEST_CASE("each metric of the Endpoint Picker has its name, type, labels and buc
     const Seen& seen = found->second;
     CHECK(seen.type == columns[1]);
     CHECK(seen.help.starts_with("[ALPHA] "));
-    std::set<std::string> labels;
-    for (const std::string& label : split(columns[2], ' ')) labels.insert(label);
-    CHECK(seen.labels == std::set<std::set<std::string>>{labels});
-    std::vector<std::string> bounds = split(columns[3], ' ');
-    if (!bounds.empty()) bounds.push_back("+Inf");
-    CHECK(seen.bounds == bounds);
+    CHECK(seen.labels == labels_in(columns[2]));
+    CHECK(seen.bounds == bounds_in(columns[3]));
   }
   CHECK(listed.size() >= 23);
   for (const auto& family : families) {
     const std::string& name = family.first;
     const Seen& seen = family.second;
-    if (name.starts_with("llm_d_epp_")) continue;  // below
+    if (name.starts_with("llm_d_epp_")) continue;  // see below
     INFO(name);
     CHECK((listed.contains(name) || name.starts_with("penstock_")));
     CHECK(seen.help.starts_with("[ALPHA] ") == listed.contains(name));
@@ -133,27 +141,91 @@ TEST_CASE("each metric of the Endpoint Picker is there under its newer name, too
   for (std::string line; std::getline(list, line);) {
     if (line.starts_with('#')) continue;
     std::vector<std::string> columns = split(line, '|');
-    columns.resize(3);
+    columns.resize(4);
     INFO(columns[1]);
     REQUIRE(families.contains(columns[0]));
     REQUIRE(families.contains(columns[1]));
     const Seen &older = families.at(columns[0]), &newer = families.at(columns[1]);
     CHECK(newer.type == older.type);
     CHECK(newer.help == older.help);
-    CHECK(newer.bounds == older.bounds);
-    std::set<std::string> labels;
-    for (const std::string& label : split(columns[2], ' ')) labels.insert(label);
-    CHECK(newer.labels == std::set<std::set<std::string>>{labels});
+    CHECK(newer.bounds == (columns[3].empty() ? older.bounds : bounds_in(columns[3])));
+    CHECK(newer.labels == labels_in(columns[2]));
     families.erase(columns[1]);
     ++renamed;
   }
   CHECK(renamed == 34);
-  for (const auto& family : families) CHECK_FALSE(family.first.starts_with("llm_d_epp_"));
   const std::string page = page_of(gateway);
   CHECK(line_of(page, "llm_d_epp_per_endpoint_queue_size{").contains(R"(model_server_endpoint="pod-)"));
   CHECK(line_of(page, "llm_d_epp_flow_control_pool_saturation{").contains(R"(stage="effective")"));
   CHECK(line_of(page, "llm_d_epp_prefix_indexer_size{") ==
-        R"(llm_d_epp_prefix_indexer_size{plugin_type="approx-prefix-cache-producer"} 1234)");
+        R"(llm_d_epp_prefix_indexer_size{plugin_type="approx-prefix-cache-producer",)"
+        R"(plugin_name="approx-prefix-cache-producer"} 1234)");
+  CHECK(line_of(page, "llm_d_epp_request_ttft_seconds_count{") ==
+        R"(llm_d_epp_request_ttft_seconds_count{model_name="llama",target_model_name="llama-8b",)"
+        R"(fairness_id="tenant-a",priority="0",streaming="true"} 1)");
+}
+
+TEST_CASE("each metric that llm-d has under its newer names alone has its name, type, labels and buckets") {
+  Gateway gateway;
+  gateway.live();
+  gateway.input.flow_options.requests_max = 10;
+  gateway.input.flow_options.bytes_max = 16'000;
+  gateway.input.flow_options.band.requests_max = 4;
+  gateway.input.flow_options.detector.detector = admission::Detector::utilization;
+  const std::string page = page_of(gateway);
+  auto families = parse(page);
+  std::istringstream list(read_whole(source_file("tests/golden/metrics/epp_newer_only.txt")));
+  for (std::string line; std::getline(list, line);) {
+    if (line.starts_with('#')) continue;
+    std::vector<std::string> columns = split(line, '|');
+    columns.resize(4);
+    INFO(columns[0]);
+    REQUIRE(families.contains(columns[0]));
+    const Seen& seen = families.at(columns[0]);
+    CHECK(seen.type == columns[1]);
+    CHECK(seen.help.starts_with("[ALPHA] "));
+    CHECK(seen.labels == labels_in(columns[2]));
+    CHECK(seen.bounds == bounds_in(columns[3]));
+    families.erase(columns[0]);
+  }
+  std::istringstream renamed(read_whole(source_file("tests/golden/metrics/epp_newer_names.txt")));
+  for (std::string line; std::getline(renamed, line);) {
+    if (!line.starts_with('#')) families.erase(split(line, '|')[1]);
+  }
+  for (const auto& family : families) {
+    INFO(family.first);
+    CHECK_FALSE(family.first.starts_with("llm_d_epp_"));
+  }
+  const auto value = [&](const std::string& series) {
+    const std::string line = line_of(page, "llm_d_epp_" + series);
+    return line.empty() ? "none" : line.substr(line.rfind(' ') + 1);
+  };
+  const std::string pool = "inference_pool=\"default\"}", band = "{priority=\"10\"," + pool, all = '{' + pool;
+  // One of 4,000 bytes waits, one of 1,000 was let go, one of 9,000 found it full.
+  CHECK(value("flow_control_capacity_utilization_requests" + band) == "0.25");
+  CHECK(value("flow_control_capacity_utilization_bytes" + band) == "4e-06");
+  CHECK(value("flow_control_global_capacity_utilization_requests" + all) == "0.1");
+  CHECK(value("flow_control_global_capacity_utilization_bytes" + all) == "0.25");
+  CHECK(value("flow_control_requests_total{outcome=\"Dispatched\",priority=\"10\"," + pool) == "1");
+  CHECK(value("flow_control_requests_total{outcome=\"RejectedCapacity\",priority=\"10\"," + pool) == "1");
+  CHECK(value("flow_control_stale_endpoints{detector=\"utilization-detector\"}") == "0");
+  // Two endpoints, of which 3 and 0 requests wait: the sample's deviation.
+  CHECK(std::abs(std::stod(value("std_dev_queue_size{")) - std::sqrt(4.5)) < 1e-9);
+  CHECK(value("inflight_requests{endpoint_name=\"pod-a\"") == "2");
+}
+
+TEST_CASE("what flow control lets go at once counts with what had to wait, and stale metrics are told") {
+  Gateway gateway;
+  gateway.live();
+  gateway.input.flow_options.detector.detector = admission::Detector::utilization;
+  gateway.snapshot.pools[0].endpoints[0].metrics.known = false;
+  for (int i = 0; i < 3; ++i) gateway.shards[i % 2].passed_at_once("default", 10);
+  gateway.shards[0].passed_at_once("default", -1);
+  const std::string page = page_of(gateway);
+  const std::string total = "llm_d_epp_flow_control_requests_total{outcome=\"Dispatched\",priority=\"";
+  CHECK(line_of(page, total + "10\",").ends_with("} 4"));
+  CHECK(line_of(page, total + "-1\",").ends_with("} 1"));
+  CHECK(line_of(page, "llm_d_epp_flow_control_stale_endpoints{").ends_with("} 1"));
 }
 
 TEST_CASE("programs are there with the fairness policy that goes by them: how long they waited, and what they had") {
@@ -262,7 +334,7 @@ TEST_CASE("a page without snapshot, polls or traffic has no series that would mi
 TEST_CASE("a label's value cannot break the page, not even by looking like a bucket") {
   Gateway gateway;
   proxy::ExchangeRecord record = streamed_answer(gateway.states[0]);
-  record.model = "a\",le=\"1048576\\";
+  record.kind.model = "a\",le=\"1048576\\";
   gateway.shards[0].exchange_started();
   gateway.shards[0].finished(record);
   const std::string page = page_of(gateway);

@@ -5,6 +5,15 @@
 using namespace penstock;
 using namespace penstock::observability;
 
+namespace {
+
+// Of the requests that the fixture makes, on the first shard.
+const KindStats* stats_of(Gateway& gateway) {
+  return gateway.shards[0].kind(gateway.names.kinds.index_of("llama", "llama-8b", "tenant-a", "0"));
+}
+
+}  // namespace
+
 TEST_CASE("started is in flight plus the outcomes") {
   Gateway gateway;
   gateway.live();
@@ -30,10 +39,10 @@ TEST_CASE("each outcome has the error code that the Endpoint Picker would have u
 TEST_CASE("a streamed answer is counted in each of its model's histograms once") {
   Gateway gateway;
   gateway.shards[0].finished(streamed_answer(gateway.states[0]));
-  const ModelStats* const stats = gateway.shards[0].model(gateway.names.model_pairs.index_of("llama", "llama-8b"));
+  const KindStats* const stats = stats_of(gateway);
   REQUIRE(stats != nullptr);
   CHECK(stats->duration.sum() == doctest::Approx(1.3));
-  CHECK(stats->time_to_first_token.sum() == doctest::Approx(0.3));
+  CHECK(stats->time_to_first_token[1].sum() == doctest::Approx(0.3));
   CHECK(stats->time_per_output_token.sum() == doctest::Approx(0.01));
   CHECK(stats->normalized_time_per_output_token.sum() == doctest::Approx(1.3 / 101));
   CHECK(stats->request_bytes.sum() == 1000);
@@ -51,7 +60,7 @@ TEST_CASE("what was predicted of a stream is counted with it, and by how much it
   record.predicted_first_token = milliseconds(250);
   record.predicted_per_token = 0.012;
   gateway.shards[0].finished(record);
-  const ModelStats* const stats = gateway.shards[0].model(gateway.names.model_pairs.index_of("llama", "llama-8b"));
+  const KindStats* const stats = stats_of(gateway);
   REQUIRE(stats != nullptr);
   CHECK(stats->predicted_ttft.sum() == doctest::Approx(0.25));
   CHECK(stats->predicted_ttft_error.sum() == doctest::Approx(0.05));
@@ -92,10 +101,10 @@ TEST_CASE("a request that was never scheduled counts as an error but not as a re
   record.outcome = proxy::Outcome::no_endpoint;
   record.time_to_first_token.reset();
   gateway.shards[0].finished(record);
-  const ModelStats* const stats = gateway.shards[0].model(gateway.names.model_pairs.index_of("llama", "llama-8b"));
+  const KindStats* const stats = stats_of(gateway);
   REQUIRE(stats != nullptr);
   CHECK(stats->errors[static_cast<size_t>(EppError::service_unavailable)].get() == 1);
-  CHECK_FALSE(stats->priorities[0].used.load());
+  CHECK(stats->requests.get() == 0);
   CHECK(stats->duration.sum() == 0);
 }
 
@@ -104,18 +113,18 @@ TEST_CASE("models that no model server knows are counted as other, unless they w
   proxy::ExchangeRecord record = streamed_answer(gateway.states[0]);
   record.status = 404;
   for (const char* invented : {"x1", "x2", "x3"}) {
-    record.model = record.target_model = invented;
+    record.kind.model = record.kind.target_model = invented;
     gateway.shards[0].finished(record);
   }
-  CHECK(gateway.names.model_pairs.size() == 0);
-  REQUIRE(gateway.shards[0].model(NameTable::other) != nullptr);
-  CHECK(gateway.shards[0].model(NameTable::other)->priorities[0].requests.get() == 3);
+  CHECK(gateway.names.kinds.size() == 0);
+  REQUIRE(gateway.shards[0].kind(NameTable::other) != nullptr);
+  CHECK(gateway.shards[0].kind(NameTable::other)->requests.get() == 3);
   gateway.shards[0].finished(streamed_answer(gateway.states[0]));
-  record.model = "llama";
-  record.target_model = "llama-8b";
+  record.kind.model = "llama";
+  record.kind.target_model = "llama-8b";
   gateway.shards[0].finished(record);
-  REQUIRE(gateway.names.model_pairs.size() == 1);
-  CHECK(gateway.shards[0].model(1)->priorities[0].requests.get() == 2);
+  REQUIRE(gateway.names.kinds.size() == 1);
+  CHECK(gateway.shards[0].kind(1)->requests.get() == 2);
 }
 
 TEST_CASE("stages that were not reached are not counted") {
@@ -136,17 +145,38 @@ TEST_CASE("stages that were not reached are not counted") {
   CHECK(count(proxy::Stage::relay) == 1);
 }
 
-TEST_CASE("priorities beyond the last place are counted together") {
+TEST_CASE("after the last place, tenants and priorities of a model are counted together") {
   Gateway gateway;
   proxy::ExchangeRecord record = streamed_answer(gateway.states[0]);
-  for (int priority = -3; priority < 17; ++priority) {
-    record.priority = priority;
+  const auto count = [&](std::string_view fairness_id) {
+    record.kind.fairness_id = fairness_id;
     gateway.shards[0].finished(record);
-  }
-  const ModelStats* const stats = gateway.shards[0].model(gateway.names.model_pairs.index_of("llama", "llama-8b"));
-  CHECK(stats->priorities[0].value.load() == -3);
-  CHECK(stats->priorities[0].requests.get() == 1);
-  CHECK(stats->priorities[ModelStats::priorities_max - 1].requests.get() == 20 - (ModelStats::priorities_max - 1));
+  };
+  for (uint32_t i = 0; i < Names::kinds_max + 50; ++i) count("tenant-" + std::to_string(i));
+  record.kind.priority = 7;
+  count("tenant-0");
+  record.kind.model = record.kind.target_model = "later";
+  count("tenant-0");
+  const auto requests = [&](std::string_view model, std::string_view target, std::string_view id,
+                            std::string_view priority) -> uint64_t {
+    const uint32_t known = gateway.names.kinds.size();
+    const KindStats* const stats = gateway.shards[0].kind(gateway.names.kinds.index_of(model, target, id, priority));
+    CHECK(gateway.names.kinds.size() == known);
+    return stats == nullptr ? 0 : stats->requests.get();
+  };
+  CHECK(requests("llama", "llama-8b", "tenant-0", "0") == 1);
+  CHECK(requests("llama", "llama-8b", "other", "other") == 51);
+  CHECK(requests("later", "later", "other", "other") == 1);
+  CHECK(gateway.names.kinds.size() == Names::kinds_max + 2);
+  // The older names know nothing of tenants.
+  std::string page;
+  export_metrics(page, gateway.input);
+  CHECK(page.find("\ninference_objective_request_duration_seconds_count{model_name=\"llama\","
+                  "target_model_name=\"llama-8b\"} 551\n") != std::string::npos);
+  // Nor does a tenant whose name cannot be a label take the model's away.
+  record = streamed_answer(gateway.states[0]);
+  count("\xff");
+  CHECK(requests("llama", "llama-8b", "other", "other") == 52);
 }
 
 TEST_CASE("ejections belong to the endpoint that holds the slot now") {
@@ -182,17 +212,15 @@ TEST_CASE("limits are counted by name, and those without a place as other") {
   CHECK(shard.limits()[ShardStats::limits_max - 1].hits.get() == known + 5);
 }
 
-TEST_CASE("running requests return to zero, also when there are more models than numbers") {
+TEST_CASE("running requests return to zero, also when there are more of a kind than numbers") {
   Gateway gateway;
   for (int delta : {+1, -1}) {
-    for (int i = 0; i < 1500; ++i) gateway.shards[i % 2].running_changed("m" + std::to_string(i), delta);
-  }
-  int64_t sum = 0;
-  for (uint32_t i = 0; i <= gateway.names.models.size(); ++i) {
-    for (const ShardStats& shard : gateway.shards) {
-      CHECK(shard.running(i) == 0);
-      sum += shard.running(i);
+    for (int i = 0; i < 3000; ++i) {
+      const std::string model = "m" + std::to_string(i / 2), tenant = "t" + std::to_string(i);
+      gateway.shards[i % 2].running_changed({model, model, tenant, i}, delta);
     }
   }
-  CHECK(sum == 0);
+  for (uint32_t i = 0; i <= gateway.names.kinds.size(); ++i) {
+    for (const ShardStats& shard : gateway.shards) CHECK(shard.running(i) == 0);
+  }
 }
