@@ -156,7 +156,8 @@ void define_fleet(CLI::App& app, ReplayFlags& flags) {
   app.add_option("--max-num-batched-tokens", flags.max_num_batched_tokens, "Instead of what --engine says")
       ->check(CLI::Range(1, 1 << 24))
       ->group(group);
-  app.add_option("--scrape-ms", flags.scrape_ms, "Time between two looks at an endpoint's metrics (0: always exact)")
+  app.add_option("--scrape-ms", flags.scrape_ms,
+                 "Time between two looks at an endpoint's metrics (0: before each decision)")
       ->check(CLI::Range(0.0, 3.6e6))
       ->capture_default_str()
       ->group(group);

@@ -282,23 +282,13 @@ void EndpointPoller::metrics_done() {
   view_.metrics.known = true;
   view_.metrics.scraped_at = now;
   view_.metrics.requests_at_scrape = requests_at_start_;
-  view_.metrics.not_counted_at_scrape = not_counted(found);
+  const bool counts = found.waiting && found.running;
+  view_.metrics.not_counted_at_scrape =
+      counts ? endpoints::not_counted(view_.metrics, requests_at_start_, decoding_at_start_) : 0;
   status_.last_success = now;
   status_.ever = true;
   failures_in_a_row_ = 0;
   directory_.changed(/*at_once=*/false);
-}
-
-// How many of the requests that we had there when the scrape began are missing in what the engine counts. Engines count
-// once in a step, and a step of prefill takes long: what came during it is as unknown to them as what is sent later. A
-// request with a first token is not missing: it was counted, and may be over while its answer is still on its way.
-// (Others than vLLM may leave out what they prefill, and a server that only decodes what another one prefills: so this
-// is no queue by itself.)
-int64_t EndpointPoller::not_counted(const Signals& found) const {
-  if (!found.waiting || !found.running) return 0;
-  const int64_t in_prefill = std::max<int64_t>(requests_at_start_ - decoding_at_start_, 0);
-  const double missing = static_cast<double>(requests_at_start_) - view_.metrics.waiting - view_.metrics.running;
-  return missing > 0 ? static_cast<int64_t>(std::min(missing, static_cast<double>(in_prefill))) : 0;
 }
 
 void EndpointPoller::models_done() {

@@ -50,7 +50,6 @@ class EndpointPoller final : public upstream::ResponseSink {
   void on_deadline();
 
   void metrics_done();
-  int64_t not_counted(const Signals& found) const;
   void models_done();
   void alive();
   // `certain`: one such probe is enough. `reason` is for the log: why the probe failed.

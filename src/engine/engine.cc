@@ -62,6 +62,7 @@ void Engine::abort(Sequence& sequence) {
   }
   leave(sequence);
   ++stats_.finished_abort;
+  if (!step_in_flight_ && running_.empty() && waiting_.empty()) tell_gauges(0);  // no step will come that tells it
 }
 
 std::optional<Instant> Engine::next_event() const {
@@ -93,6 +94,10 @@ void Engine::start_step(Instant start) {
   // Blocks were short for those already running: nobody else is let in.
   if (!preempted) admit_waiting(budget, start);
   PENSTOCK_ASSERT(budget < options_.max_num_batched_tokens);  // the first in line always fits into an empty engine
+  // Those at the front that were preempted had arrived, too.
+  const auto late = std::partition_point(waiting_.begin(), waiting_.end(),
+                                         [&](const Sequence* sequence) { return sequence->arrived_ <= start; });
+  left_waiting_ = static_cast<size_t>(late - waiting_.begin());
   step_in_flight_ = true;
   step_end_ = start + step_duration();
   stats_.step_tokens.observe(options_.max_num_batched_tokens - budget);
@@ -268,6 +273,7 @@ void Engine::finish_step() {
   }
   delivering_ = false;
   std::erase_if(running_, [](const Sequence* sequence) { return sequence == nullptr; });
+  tell_gauges(std::min(left_waiting_, waiting_.size()));
 }
 
 std::optional<FinishReason> Engine::sample(Sequence& sequence) {

@@ -103,6 +103,7 @@ void read_metrics(Reader& reader, object& from, endpoints::EngineMetrics& out) {
   reader.get(metrics, "block_size", out.block_size);
   reader.get(metrics, "kv_blocks", out.kv_blocks);
   reader.get(metrics, "requests_at_scrape", out.requests_at_scrape);
+  reader.get_if_there(metrics, "not_counted_at_scrape", out.not_counted_at_scrape);
   reader.get(metrics, "max_loras", out.max_loras);
   read_texts(reader, metrics, "running_loras", out.running_loras);
   read_texts(reader, metrics, "waiting_loras", out.waiting_loras);

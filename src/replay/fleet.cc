@@ -39,18 +39,21 @@ void Fleet::change_speeds(Instant now) {
 }
 
 void Fleet::scrape(size_t i, Instant now) {
+  if (now >= next_scrape_[i]) next_scrape_[i] = now + interval_;
   const engine::Engine& engine = *engines_[i];
   endpoints::EndpointView& view = pool_.endpoints[i];
   endpoints::EngineMetrics& metrics = view.metrics;
   metrics.known = true;
   metrics.scraped_at = now;
-  metrics.waiting = static_cast<double>(engine.waiting());
-  metrics.running = static_cast<double>(engine.running());
-  metrics.kv_usage = engine.cache().usage();
+  metrics.waiting = static_cast<double>(engine.gauges().waiting);
+  metrics.running = static_cast<double>(engine.gauges().running);
+  metrics.kv_usage = engine.gauges().kv_usage;
   metrics.block_size = engine.options().block_size;
   metrics.kv_blocks = index_unbounded_ ? 0 : engine.options().kv_blocks;
-  metrics.requests_at_scrape = view.state->load.requests.load(std::memory_order_relaxed);
-  if (now >= next_scrape_[i]) next_scrape_[i] = now + interval_;
+  const endpoints::LoadCounters& load = view.state->load;
+  metrics.requests_at_scrape = load.requests.load(std::memory_order_relaxed);
+  metrics.not_counted_at_scrape =
+      endpoints::not_counted(metrics, metrics.requests_at_scrape, load.decoding.load(std::memory_order_relaxed));
 }
 
 void Fleet::scrape_all(Instant now) {

@@ -151,6 +151,7 @@ void append_metrics(JsonObject& object, std::string& out, const endpoints::Engin
   inner.number("block_size", metrics.block_size);
   inner.number("kv_blocks", metrics.kv_blocks);
   inner.number("requests_at_scrape", metrics.requests_at_scrape);
+  inner.number("not_counted_at_scrape", metrics.not_counted_at_scrape);
   inner.number("max_loras", metrics.max_loras);
   inner.texts("running_loras", metrics.running_loras);
   inner.texts("waiting_loras", metrics.waiting_loras);

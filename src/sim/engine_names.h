@@ -12,6 +12,7 @@ using engine::Engine;
 using engine::EngineOptions;
 using engine::EngineStats;
 using engine::FinishReason;
+using engine::Gauges;
 using engine::hash_of;
 using engine::Histogram;
 using engine::mix;

@@ -99,9 +99,10 @@ void append_counters(Writer& writer, const EngineStats& stats) {
 void append_metrics(std::string& out, const Engine& engine, const MetricsContext& context) {
   const EngineStats& stats = engine.stats();
   Writer writer(out, context.model_name);
-  writer.gauge("num_requests_running", "Sequences in the running batch.", static_cast<double>(engine.running()));
-  writer.gauge("num_requests_waiting", "Sequences waiting to be admitted.", static_cast<double>(engine.waiting()));
-  writer.gauge("kv_cache_usage_perc", "Share of the KV blocks in use, 1 is all.", engine.cache().usage());
+  const Gauges& gauges = engine.gauges();
+  writer.gauge("num_requests_running", "Sequences in the running batch.", static_cast<double>(gauges.running));
+  writer.gauge("num_requests_waiting", "Sequences waiting to be admitted.", static_cast<double>(gauges.waiting));
+  writer.gauge("kv_cache_usage_perc", "Share of the KV blocks in use, 1 is all.", gauges.kv_usage);
   append_counters(writer, stats);
   writer.histogram("request_prompt_tokens", "Prompt tokens of a request.", stats.request_prompt_tokens);
   writer.histogram("request_generation_tokens", "Tokens generated for a request.", stats.request_generation_tokens);

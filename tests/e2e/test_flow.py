@@ -19,6 +19,8 @@ ONE_EACH_TWO_WAIT = """routing:
     saturationDetector: {pluginRef: one}
     flowControl: {maxRequests: 2}
 """
+# Its gauges show a request after its first step: 256 tokens, a sixth of a second.
+SLOW_PREFILL = ("--prefill-tokens-per-s", "1600", "--max-num-batched-tokens", "256")
 OBJECTIVE = """---
 apiVersion: llm-d.ai/v1alpha2
 kind: InferenceObjective
@@ -138,7 +140,7 @@ class Flow(FlowCase):
         # was asked last: so it is asked once, before them.
         metrics = "metrics: {interval: 1m, idle_interval: 1m}\n"
         config = metrics + "flow_control: {enabled: true}\nrouting: {policy: expected-cost}"
-        self.start(config, "--prefill-tokens-per-s", "1600")
+        self.start(config, *SLOW_PREFILL)
         wait_for("it was asked", lambda: self.gw.status_page()["pools"][0]["endpoints"][0]["metrics"])
         bodies = [completion(f"{i} " + "word " * 8000, max_tokens=2, stream=True) for i in range(3)]
         # Two shards that look at once both see room: the first is on its way before the others come.
@@ -412,7 +414,7 @@ class Eviction(FlowCase):
             self.assertEqual(client.read_head().status, 200)
         self.gw.wait_outcomes({"evicted": 5})
         self.assertEqual(self.counts(), (5, 5))
-        self.assertEqual(self.sim_.gauge("vllm:num_requests_running"), 8)
+        wait_for("they run in their place", lambda: self.sim_.gauge("vllm:num_requests_running") == 8)
         for client in batch[3:]:
             self.assertEqual(self.error_at_end_of(client)["code"], "evicted")
 
@@ -420,7 +422,7 @@ class Eviction(FlowCase):
         # As when a server is saturated by the work reserved there: the prefill that fills it is the other one's.
         metrics = "metrics: {interval: 1m, idle_interval: 1m}\n"
         config = metrics + "flow_control: {enabled: true, eviction: true}\nrouting: {policy: expected-cost}"
-        self.start(config, "--prefill-tokens-per-s", "1600", objectives=PRIORITIES)
+        self.start(config, *SLOW_PREFILL, objectives=PRIORITIES)
         wait_for("it was asked", lambda: self.gw.status_page()["pools"][0]["endpoints"][0]["metrics"])
         big = completion("0 " + "word " * 10_000, max_tokens=2, stream=True)
         batch = self.begin(big, [("x-llm-d-inference-objective", "batch")])

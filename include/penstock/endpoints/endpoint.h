@@ -7,6 +7,7 @@
 // on, and its counters say that no exchange and no connection refers to it.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <memory>
@@ -93,6 +94,17 @@ struct EngineMetrics {
   int64_t not_counted_at_scrape = 0;
 };
 
+// How many of our `requests` there, of which `decoding` have their first token, are missing in what the engine counts.
+// Engines count once per step, and a step of prefill takes long: they do not know yet what came during it. A request with
+// a first token is not missing: it was counted, and may be over while its answer is still on its way. (Servers other than
+// vLLM may leave out what they prefill, and so may a server that only decodes what another one prefills. So this alone
+// is no queue length.)
+inline int64_t not_counted(const EngineMetrics& metrics, int64_t requests, int64_t decoding) {
+  const double missing = static_cast<double>(requests) - metrics.waiting - metrics.running;
+  const double in_prefill = static_cast<double>(requests > decoding ? requests - decoding : 0);
+  return static_cast<int64_t>(std::clamp(missing, 0.0, in_prefill));
+}
+
 // True if the metrics are known and were scraped within `stale_after`.
 inline bool fresh(const EngineMetrics& metrics, Instant now, Duration stale_after) {
   return metrics.known && now - metrics.scraped_at <= stale_after;
@@ -120,10 +132,10 @@ struct EndpointView {
   std::shared_ptr<const std::vector<ServedModel>> served;  // more of each of `models`, in their order; null: unknown
 
   // Estimate of the requests waiting in the engine now: the scraped gauge, corrected by the requests that the shards
-  // have sent or finished since. Never negative.
+  // have sent or finished since, and by those that the engine had not counted yet. Never negative.
   double waiting_now() const {
     const auto since = state->load.requests.load(std::memory_order_relaxed) - metrics.requests_at_scrape;
-    const double estimate = metrics.waiting + static_cast<double>(since);
+    const double estimate = metrics.waiting + static_cast<double>(since + metrics.not_counted_at_scrape);
     return estimate > 0 ? estimate : 0;
   }
 };

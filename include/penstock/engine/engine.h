@@ -103,6 +103,13 @@ class Sequence {
   Instant arrived_, admitted_at_, first_token_at_, last_token_at_;
 };
 
+// What an engine tells of itself. vLLM says it once in a step, at its end: what came during the step is not in it yet,
+// and an idle engine that gets work says so after its first step.
+struct Gauges {
+  size_t running = 0, waiting = 0;  // sequences
+  double kv_usage = 0;              // 0..1
+};
+
 class Engine {
  public:
   explicit Engine(const EngineOptions& options);
@@ -127,9 +134,12 @@ class Engine {
   // Forgets all that is cached. False, and nothing changed, while sequences run.
   bool reset_cache() { return cache_.clear(); }
 
+  // As they are, which nobody outside sees.
   size_t running() const { return running_.size(); }
   size_t waiting() const { return waiting_.size(); }
   const KvCache& cache() const { return cache_; }
+  // As they were told last.
+  const Gauges& gauges() const { return gauges_; }
   const EngineStats& stats() const { return stats_; }
   const EngineOptions& options() const { return options_; }
   // Running or waiting sequences of an adapter.
@@ -139,6 +149,7 @@ class Engine {
  private:
   void start_step(Instant start);
   void finish_step();
+  void tell_gauges(size_t waiting) { gauges_ = {running_.size(), waiting, cache_.usage()}; }
   void schedule_running(uint32_t& budget, bool& preempted);
   bool schedule(Sequence& sequence, uint32_t tokens, bool& preempted);
   void admit_waiting(uint32_t& budget, Instant start);
@@ -163,6 +174,8 @@ class Engine {
   std::deque<Sequence*> waiting_;   // in order of arrival; preempted ones at the front
   std::vector<Sequence*> running_;  // in order of admission
   std::vector<uint32_t> lora_running_, lora_waiting_;
+  size_t left_waiting_ = 0;  // by the last step that began, of those that had arrived
+  Gauges gauges_;
   bool step_in_flight_ = false;
   bool delivering_ = false;  // true exactly while events are being delivered
   Instant step_end_;         // of the step in flight, or of the last one

@@ -28,7 +28,7 @@ struct Setup {
   std::vector<double> engine_speeds;             // of the first ones; 1 of the others
   std::vector<SpeedChange> speed_changes;        // in order of time
   double speed = 1;                              // requests come this many times as fast as recorded
-  Duration scrape = milliseconds(50);            // between two looks at an endpoint's metrics; 0: they are always exact
+  Duration scrape = milliseconds(50);            // between two looks at an endpoint's metrics; 0: before each decision
   double streaming = 1;                          // share of the requests that stream
   double token_noise = 0;                        // sigma of the log of (bytes per token) from prompt to prompt
   uint32_t burst = 1;                            // so many requests at a time come in one instant

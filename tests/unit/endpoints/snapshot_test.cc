@@ -36,6 +36,8 @@ TEST_CASE("requests waiting now are the gauge corrected by our own picks since t
   CHECK(view.waiting_now() == 7);
   state.load.requests = 8;
   CHECK(view.waiting_now() == 2);
+  view.metrics.not_counted_at_scrape = 3;
+  CHECK(view.waiting_now() == 5);
   state.load.requests = 0;
   CHECK(view.waiting_now() == 0);
 }

@@ -214,6 +214,59 @@ TEST_CASE("A long prompt is cut into chunks by the token budget while decodes go
   CHECK(to_ms(bench.times[&talker][4] - start) == 300);
 }
 
+TEST_CASE("Gauges are told at the end of each step, and do not know what came during it") {
+  EngineOptions options = simple();
+  options.max_num_seqs = 1;
+  Bench bench(options);
+  const auto told_at = [&](int64_t ms) {
+    bench.engine.advance(start + milliseconds(ms));
+    return std::pair(bench.engine.gauges().running, bench.engine.gauges().waiting);
+  };
+  using Told = std::pair<size_t, size_t>;
+  bench.add(prompt_of(10, 'a'), 3);
+  CHECK(told_at(0) == Told(0, 0));
+  CHECK(bench.engine.running() == 1);
+  CHECK(bench.engine.gauges().kv_usage == 0);
+  bench.add(prompt_of(10, 'b'), 1, start + milliseconds(5));
+  CHECK(told_at(10) == Told(1, 0));
+  CHECK(bench.engine.waiting() == 1);
+  CHECK(bench.engine.gauges().kv_usage == doctest::Approx(1.0 / 64));
+  CHECK(told_at(19) == Told(1, 0));
+  CHECK(told_at(20) == Told(1, 1));
+  CHECK(told_at(30) == Told(0, 1));  // the first is answered; the other's step begins
+  CHECK(told_at(40) == Told(0, 0));
+  CHECK(bench.engine.gauges().kv_usage == 0);
+}
+
+TEST_CASE("Gauges do not keep what was aborted, also when no step follows") {
+  Bench bench(simple());
+  const Gauges& gauges = bench.engine.gauges();
+  Sequence& during = bench.add(prompt_of(10, 'a'), 100);
+  bench.engine.advance(start + milliseconds(15));
+  bench.engine.abort(during);
+  CHECK(gauges.running == 1);
+  bench.run();
+  CHECK(gauges.running == 0);
+
+  Sequence& between = bench.add(prompt_of(10, 'b'), 100, start + milliseconds(30));
+  bench.engine.advance(start + milliseconds(50), 1);
+  CHECK(gauges.running == 1);
+  bench.engine.abort(between);
+  CHECK(gauges.running == 0);
+  CHECK(gauges.kv_usage == 0);
+
+  // Nor who still waited.
+  EngineOptions one = simple();
+  one.max_num_seqs = 1;
+  Bench queue(one);
+  queue.add(prompt_of(10, 'a'), 1);
+  Sequence& waits = queue.add(prompt_of(10, 'b'), 1);
+  queue.engine.advance(start);
+  queue.engine.abort(waits);
+  queue.run();
+  CHECK(queue.engine.gauges().waiting == 0);
+}
+
 TEST_CASE("Aborting frees blocks at once, whether waiting, in prefill or in decode") {
   EngineOptions options = simple();
   options.max_num_seqs = 2;

@@ -81,6 +81,7 @@ class Scene {
     view.metrics.block_size = 16;
     view.metrics.kv_blocks = 17'000;
     view.metrics.requests_at_scrape = number(40);
+    view.metrics.not_counted_at_scrape = view.metrics.requests_at_scrape / 8;
     view.metrics.running_loras = {"adapter"};
   }
   void teach(endpoints::Pace& pace) {
