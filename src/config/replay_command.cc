@@ -105,6 +105,10 @@ void define_load(CLI::App& app, ReplayFlags& flags) {
       ->check(CLI::Range(0.0, 1.0))
       ->capture_default_str()
       ->group(group);
+  app.add_flag("--silent", out.setup.silent,
+               "Nothing can be learnt: no metrics after the first look, no usage, and nobody streams")
+      ->excludes("--streaming")
+      ->group(group);
   app.add_option("--burst", out.setup.burst, "Requests come N at a time")
       ->check(CLI::Range(1, 1'000'000))
       ->capture_default_str()

@@ -5,7 +5,7 @@
 namespace penstock::replay {
 
 Fleet::Fleet(const Setup& setup, bool index_unbounded, Random& random)
-    : interval_(setup.scrape), changes_(setup.speed_changes), index_unbounded_(index_unbounded) {
+    : interval_(setup.scrape), changes_(setup.speed_changes), index_unbounded_(index_unbounded), silent_(setup.silent) {
   pool_.name = "replay";
   for (uint32_t i = 0; i < setup.endpoints; ++i) {
     engines_.push_back(std::make_unique<engine::Engine>(setup.engine));
@@ -40,6 +40,7 @@ void Fleet::change_speeds(Instant now) {
 
 void Fleet::scrape(size_t i, Instant now) {
   if (now >= next_scrape_[i]) next_scrape_[i] = now + interval_;
+  if (silent_ && now > Instant()) return;
   const engine::Engine& engine = *engines_[i];
   endpoints::EndpointView& view = pool_.endpoints[i];
   endpoints::EngineMetrics& metrics = view.metrics;

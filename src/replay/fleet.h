@@ -42,7 +42,7 @@ class Fleet {
  private:
   Duration interval_;
   std::span<const SpeedChange> changes_;  // still to come
-  bool index_unbounded_;
+  bool index_unbounded_, silent_;
   endpoints::EndpointRegistry registry_;
   std::vector<std::unique_ptr<engine::Engine>> engines_;
   endpoints::Pool pool_;

@@ -293,7 +293,7 @@ void Simulation::fill(Journey& journey, const TraceRequest& request) {
   if (setup_.token_noise > 0) bytes *= std::exp(setup_.token_noise * normal(random_));
   journey.prompt_bytes = static_cast<size_t>(bytes);
   journey.estimated_tokens = estimator_.estimate(model, journey.prompt_bytes);
-  journey.streaming = setup_.streaming >= 1 || random_.chance(setup_.streaming);
+  journey.streaming = !setup_.silent && (setup_.streaming >= 1 || random_.chance(setup_.streaming));
   journey.max_tokens = request.output_tokens;
   journey.ignore_eos = true;
   journey.text_seed = journey.request;
@@ -327,10 +327,12 @@ void Simulation::on_token(engine::Sequence& sequence, const engine::Piece&) {
 void Simulation::on_finished(engine::Sequence& sequence, engine::FinishReason) {
   auto& journey = static_cast<Journey&>(sequence);
   const uint32_t tokens = journey.generated();
-  journey.reservation.cached(journey.cached_tokens());
-  journey.reservation.finished(now_, tokens);
+  if (!setup_.silent) {
+    journey.reservation.cached(journey.cached_tokens());
+    journey.reservation.finished(now_, tokens);
+    estimator_.learn(model, journey.prompt_bytes, journey.prompt_tokens());
+  }
   journey.reservation.release();
-  estimator_.learn(model, journey.prompt_bytes, journey.prompt_tokens());
 
   Served& served = result_.served.emplace_back();
   served.ttft = static_cast<float>(to_seconds(journey.first_token - journey.arrived));

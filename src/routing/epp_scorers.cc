@@ -3,6 +3,7 @@
 #include <atomic>
 #include <limits>
 
+#include "expected_cost.h"
 #include "latency.h"
 #include "load_estimate.h"
 #include "penstock/routing/session_token.h"
@@ -32,6 +33,11 @@ class EachScorer final : public Scorer {
 template <typename Judge>
 std::unique_ptr<Scorer> each(const PluginSpec& spec, Judge judge) {
   return std::make_unique<EachScorer<Judge>>(*spec.info, std::move(judge));
+}
+
+std::unique_ptr<Scorer> expected_cost(const PluginSpec& spec) {
+  return std::make_unique<ExpectedCostScorer>(
+      ExpectedCostOptions{.cold_token_rule = spec.text("coldStart") == "token-rule"});
 }
 
 // 0.5 without a queue, falling to 0 at the threshold.
@@ -204,6 +210,7 @@ std::unique_ptr<Scorer> make_scorer(const PluginSpec& spec, const PredictionSpec
   if (auto scorer = make_media_scorer(spec, media)) return scorer;
   if (auto scorer = make_attribute_scorer(spec, metrics)) return scorer;
   if (auto scorer = make_latency_scorer(spec, prediction)) return scorer;
+  if (type == "expected-cost-scorer") return expected_cost(spec);
   if (type == "lmetric-scorer") return std::make_unique<LMetricScorer>();
   if (type == "load-aware-scorer") return load_aware(spec);
   if (type == "token-load-scorer") return token_load(spec);

@@ -27,6 +27,9 @@ constexpr double learnt_answers_min = 20;
 // on themselves end with all traffic on one endpoint.
 constexpr double own_weight_seconds = 2;
 constexpr double own_factor_max = 2;
+// Who is less than this much faster or slower than the pool counts as equal: so much may be noise. Without load the one
+// that seems a little faster would get nearly all requests.
+constexpr double own_factor_noise = 0.1;
 // The same for the pace of its answers alone: the pool counts as this many more of them.
 constexpr double own_weight_answers = 20;
 // On average the stalled decodes count at most this many times as much as the prefill itself. In large batches they
@@ -40,6 +43,10 @@ constexpr double decode_seconds_prior = 0.03;
 // Equals are told apart by their requests in flight: what has no tokens that we know of (uploads, paths that are not
 // parsed) would else go anywhere.
 constexpr double request_seconds = 1e-6;
+
+// Of the token rule: who lacks this share of the prompt at most holds most of it; the tokens of queue that this
+// outweighs.
+constexpr double affinity_missing = 0.2, affinity_tokens = 286'720;
 
 double count(const std::atomic<int64_t>& counter) {
   return static_cast<double>(std::max<int64_t>(counter.load(relaxed), 0));
@@ -190,6 +197,7 @@ inline double slowness(const Pool& pool, const Pace& pace) {
   const double expected = pool.prefill * pace.prefill_tokens.load(relaxed) + pool.each * pace.prefills.load(relaxed) +
                           pool.answer_weight * expected_answers(pool, pace);
   const double factor = (seen + own_weight_seconds) / (expected + own_weight_seconds);
+  if (std::abs(factor - 1) < own_factor_noise) return 1;
   return std::clamp(factor, 1 / own_factor_max, own_factor_max);
 }
 
@@ -253,7 +261,22 @@ struct Terms {
   double sum() const { return backlog + foreign + prefill + stall + decode + room; }
 };
 
+// llm-d's token rule, in seconds of the assumed pace: fewest tokens to compute, those before this request and its own.
+// But who holds most of the prompt is left for others only when his queue is longer than theirs by very many tokens.
+Terms token_rule(const Inputs& in, const Candidate& candidate, const Pool& pool) {
+  const Load load(candidate.endpoint->state->load);
+  const double uncached = uncached_tokens(in, candidate);
+  const double few = affinity_missing * in.features.prompt_tokens;
+  const bool held_elsewhere = pool.least_uncached <= few && uncached > few;
+  Terms terms;
+  terms.backlog = prefill_seconds_prior * (load.waiting_tokens + load.unseen_tokens);
+  terms.prefill = prefill_seconds_prior * (uncached + (held_elsewhere ? affinity_tokens : 0));
+  terms.decode = request_seconds * load.requests;
+  return terms;
+}
+
 Terms terms_of(const Inputs& in, const Candidate& candidate, const Pool& pool, const ExpectedCostOptions& options) {
+  if (options.cold_token_rule && !pool.learnt) return token_rule(in, candidate, pool);
   const endpoints::EndpointState& state = *candidate.endpoint->state;
   const EngineMetrics& metrics = candidate.endpoint->metrics;
   const Load load(state.load);

@@ -14,6 +14,8 @@ struct ExpectedCostOptions {
   double stall_weight = 0.2;   // of the time that our prefill stalls each decoding sequence
   double decode_weight = 0.1;  // of the time that the tokens held add to our decode steps
   double kv_reserve = 0.1;     // share of the KV cache whose use is priced
+  // Until something is learnt, llm-d's token rule decides instead of the same formula at an assumed pace.
+  bool cold_token_rule = false;
 };
 
 // Scores are the costs mapped to [0,1], the cheapest 1. Until answers have taught something, the pace is an assumed

@@ -93,6 +93,8 @@ constexpr P context_length_parameters[] = {{"label", text, 1, 317}, {"enableFilt
 constexpr P by_label_parameters[] = {
     {"label", text, 1, 317, {}, true}, {"validValues", texts}, {"allowsNoLabel", boolean}};
 constexpr P selector_parameters[] = {{"matchLabels", selector}, {"matchExpressions", selector}};
+constexpr std::string_view cold_starts[] = {"defaults", "token-rule"};
+constexpr P expected_cost_parameters[] = {{"coldStart", choice, 0, 0, cold_starts}};
 constexpr std::string_view ttft_sources[] = {"prefillThroughput", "latencyPredictor"};
 constexpr P affinity_parameters[] = {
     {"affinityThreshold", number, 0, 1},
@@ -377,7 +379,7 @@ constexpr PluginInfo types[] = {
     {"no-hit-lru-scorer", scorer, no_hit_parameters, {}, true},
     {"mm-embeddings-cache-scorer", scorer, media_scorer_parameters},
     {"header-label-affinity-scorer", scorer, header_label_parameters},
-    {"expected-cost-scorer", scorer, {}, {}, true},
+    {"expected-cost-scorer", scorer, expected_cost_parameters, {}, true},
     {"least-load-scorer", scorer},
     {"latency-scorer", scorer, latency_parameters, {}, true},
     {"predicted-latency-scorer", scorer, predicted_latency_parameters, {}, true},

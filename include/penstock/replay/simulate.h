@@ -24,6 +24,8 @@ struct SpeedChange {
 
 struct Setup {
   engine::EngineOptions engine;
+  // Nothing can be learnt: no metrics after the first look, no usage, and nobody streams.
+  bool silent = false;
   uint32_t endpoints = 8;
   std::vector<double> engine_speeds;             // of the first ones; 1 of the others
   std::vector<SpeedChange> speed_changes;        // in order of time

@@ -116,6 +116,22 @@ TEST_CASE("prompts that are all equal are spread") {
   check(trace, milliseconds(50), 1.4);
 }
 
+TEST_CASE("one request after another, to equal engines that are all idle: spread, unless one holds the prompt") {
+  Setup setup = test::small_setup();
+  setup.endpoints = 4;
+  const auto alone = trace_of(300, 0.2, [](Random& random, uint64_t request) {
+    return shared_then_own(0, 0, request, 1 + random.below(4));
+  });
+  CHECK(outcome_of(alone, setup, "expected-cost").busiest < 1.3);
+  // Five each with a beginning in common: four fifths of the beginnings can be found, half of all tokens. Without regard
+  // to who holds them it would be a quarter.
+  const auto fives = trace_of(300, 0.2, [](Random& random, uint64_t request) {
+    return shared_then_own(1 + request / 5, 4, request, 1 + random.below(4));
+  });
+  const Figures figures = figures_of(simulate(fives, setup, make_contestant("expected-cost"), 1), {});
+  CHECK(figures[static_cast<size_t>(Figure::hit_rate)] > 0.42);
+}
+
 TEST_CASE("prompts of one token id, each the beginning of any longer one, are spread") {
   const Trace trace =
       trace_of(1500, 16, [](Random& random, uint64_t i) { return shared_then_own(1, 1 + random.below(40), i, 0); });

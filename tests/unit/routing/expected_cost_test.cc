@@ -41,7 +41,7 @@ struct Bench {
     for (const auto& view : builder.pool.endpoints) candidates.push_back({&view});
     for (size_t i = 0; i < matched.size(); ++i) candidates[i].matched_blocks = matched[i];
     std::vector<double> out(candidates.size());
-    ExpectedCostScorer().score({features, now, random, seconds(2), prefix_uses}, candidates, out);
+    ExpectedCostScorer(options).score({features, now, random, seconds(2), prefix_uses}, candidates, out);
     return out;
   }
   endpoints::LoadCounters& load(size_t i) { return builder.state(i).load; }
@@ -51,6 +51,7 @@ struct Bench {
   std::vector<uint32_t> matched;
   Features features;
   double prefix_uses = 0;
+  ExpectedCostOptions options;
   Random random{1};
 };
 
@@ -237,7 +238,7 @@ TEST_CASE("an endpoint that computes more slowly costs more, within bounds") {
 TEST_CASE("an endpoint that answers more slowly costs more, where it prefills no faster than the others") {
   Bench bench(2);
   bench.teach();
-  bench.builder.state(0).pace.decode_y = 1.5;
+  bench.builder.state(0).pace.decode_y = 2;
   CHECK(bench.scores() == std::vector<double>{0, 1});
   // Its first tokens came the sooner: it had longer answers, or more stalls, but it is no slower.
   bench.builder.state(0).pace.prefill_seconds = 30;
@@ -288,6 +289,17 @@ TEST_CASE("what a slower endpoint holds costs as much more as it is slower") {
   CHECK(terms[terms.size() / 2 + i] == doctest::Approx(0.2 * 0.8).epsilon(0.01));
 }
 
+TEST_CASE("an endpoint that seems a little faster is equal to the others; one that is faster is not") {
+  Bench bench(2);
+  for (const double faster : {1.0, 0.85, 0.7}) {
+    measured_prefills(bench.builder.state(0), 1000, 1000, faster);
+    measured_prefills(bench.builder.state(1), 1000, 1000, 1);
+    CAPTURE(faster);
+    // 0.85: 8 % faster than the mean of both, and the other one as much slower.
+    CHECK(bench.scores() == (faster < 0.8 ? std::vector<double>{1, 0} : std::vector<double>{1, 1}));
+  }
+}
+
 TEST_CASE("before anything is learnt, too, a queue costs as much as the prefill that it saves") {
   Bench bench(3);
   bench.matched = {100, 100, 10};  // saves 1,440 tokens
@@ -298,6 +310,31 @@ TEST_CASE("before anything is learnt, too, a queue costs as much as the prefill 
   CHECK(scores[0] > scores[2]);
   bench.load(0).prefill_tokens = bench.load(1).prefill_tokens = 1900;
   CHECK(bench.scores()[2] == 1);
+}
+
+TEST_CASE("until something is learnt, a cold start by the token rule keeps requests where most of the prompt is held") {
+  Bench bench(3);
+  bench.options.cold_token_rule = true;
+  bench.matched = {80, 79, 0};  // 1,280 of 1,600 tokens are most of it, 1,264 are not
+  bench.load(0).prefill_tokens = 200'000;
+  CHECK(bench.scores()[0] == 1);
+  bench.load(0).prefill_tokens = 290'000;  // far more than those of the others: fewest tokens to compute
+  CHECK(bench.scores()[1] == 1);
+  bench.load(1).prefill_tokens = 1265;
+  CHECK(bench.scores()[2] == 1);
+  bench.load(1).unseen = 1;  // of those that do not stream the tokens count as well
+  bench.load(1).unseen_tokens = 1265;
+  CHECK(bench.scores()[2] == 1);
+  // Where nobody holds most of it nobody is kept.
+  bench.matched = {79, 0, 0};
+  bench.load(0).prefill_tokens = 1265;
+  CHECK(bench.scores()[2] == 1);
+
+  bench.matched = {100, 0, 0};
+  bench.load(0).prefill_tokens = 200'000;
+  CHECK(bench.scores()[0] == 1);
+  bench.teach();
+  CHECK(bench.scores()[0] == 0);
 }
 
 TEST_CASE("the pace is learnt from first tokens, one after another, and from whole answers") {

@@ -92,6 +92,16 @@ TEST_CASE("load-aware-scorer: 0.5 without a queue, 0 from the threshold on") {
   CHECK(bench.score(plugin("load-aware-scorer", {{"threshold", 64.0}})) == Scores{0.5, 0.25, 0, 0});
 }
 
+TEST_CASE("expected-cost-scorer: what decides until something is learnt") {
+  Bench bench(2);
+  bench.features.prompt_tokens = 160;
+  bench.matched = {10, 0};
+  bench.builder.state(0).load.prefill_tokens = 100'000;
+  CHECK(bench.score(plugin("expected-cost-scorer")) == Scores{0, 1});
+  CHECK(bench.score(plugin("expected-cost-scorer", {{"coldStart", "defaults"}})) == Scores{0, 1});
+  CHECK(bench.score(plugin("expected-cost-scorer", {{"coldStart", "token-rule"}})) == Scores{1, 0});
+}
+
 TEST_CASE("active-request-scorer: idle 1, busy by share of the busiest") {
   Bench bench(3);
   CHECK(bench.score(plugin("active-request-scorer")) == Scores{1, 1, 1});
