@@ -10,6 +10,8 @@ namespace {
 using simdjson::ondemand::object;
 using simdjson::ondemand::value;
 
+constexpr uint32_t blocks_max = 1 << 24;  // of one prompt; recorded are at most a few thousand
+
 // Reads members of objects; the first thing that is wrong is kept. Nothing is read after that.
 class Reader {
  public:
@@ -29,7 +31,14 @@ class Reader {
   template <typename T>
   void get_if_there(object& from, std::string_view key, T& out) {
     value found;
-    if (ok() && from.find_field_unordered(key).get(found) == simdjson::SUCCESS && !read(found, out)) fail(key);
+    if (find(from, key, found) && !read(found, out)) fail(key);
+  }
+  // Broken JSON fails: of such an object simdjson must not be asked anything more.
+  bool find(object& from, std::string_view key, value& out) {
+    if (!ok()) return false;
+    const auto error = from.find_field_unordered(key).get(out);
+    if (error != simdjson::SUCCESS && error != simdjson::NO_SUCH_FIELD) fail(key);
+    return error == simdjson::SUCCESS;
   }
   // A duration or a moment, in nanoseconds.
   template <typename T>
@@ -149,6 +158,7 @@ void read_inputs(Reader& reader, object& from, routing::DecisionInputs& out) {
   reader.get(from, "slo_ttft_ms", out.slo_ttft_ms);
   reader.get(from, "slo_tpot_ms", out.slo_tpot_ms);
   reader.get(from, "blocks", out.blocks);
+  if (out.blocks > blocks_max) reader.fail("blocks");  // deciding again makes so many
   reader.get(from, "block_tokens", out.block_tokens);
   reader.get_if_there(from, "prefix_uses", out.prefix_uses);
   reader.each(from, "endpoints", [&](value& item) {
@@ -159,17 +169,16 @@ void read_inputs(Reader& reader, object& from, routing::DecisionInputs& out) {
 }
 
 // The member, when it is there and is no null.
-bool present(object& from, std::string_view key, value& out) {
+bool present(Reader& reader, object& from, std::string_view key, value& out) {
   bool null = false;
-  return from.find_field_unordered(key).get(out) == simdjson::SUCCESS && out.is_null().get(null) == simdjson::SUCCESS &&
-         !null;
+  return reader.find(from, key, out) && out.is_null().get(null) == simdjson::SUCCESS && !null;
 }
 
 void read_decision(Reader& reader, object& from, RecordedDecision& out) {
   value found;
   object inner;
-  if (present(from, "endpoint", found)) reader.get(from, "endpoint", out.endpoint);
-  if (present(from, "why", found) && found.get_object().get(inner) == simdjson::SUCCESS) {
+  if (present(reader, from, "endpoint", found)) reader.get(from, "endpoint", out.endpoint);
+  if (present(reader, from, "why", found) && found.get_object().get(inner) == simdjson::SUCCESS) {
     reader.get(inner, "profile", out.profile);
     std::string_view text;
     if (inner.reset().error() != simdjson::SUCCESS || inner.raw_json().get(text) != simdjson::SUCCESS) {
@@ -177,7 +186,7 @@ void read_decision(Reader& reader, object& from, RecordedDecision& out) {
     }
     out.why = text;
   }
-  if (!present(from, "inputs", found)) return;
+  if (!present(reader, from, "inputs", found)) return;
   if (found.get_object().get(inner) != simdjson::SUCCESS) return reader.fail("inputs");
   read_inputs(reader, inner, out.inputs);
 }

@@ -41,6 +41,8 @@ std::optional<Duration> time_in(std::string_view text) {
   const std::chrono::year_month_day day{std::chrono::year(part(0, 4)),
                                         std::chrono::month(static_cast<unsigned>(part(5, 2))),
                                         std::chrono::day(static_cast<unsigned>(part(8, 2)))};
+  // Nanoseconds since 1970 reach into 2262.
+  if (part(0, 4) < 1970 || part(0, 4) > 2261) return std::nullopt;
   if (!day.ok() || part(11, 2) > 23 || part(14, 2) > 59 || part(17, 2) > 60) return std::nullopt;
   Duration at = std::chrono::sys_days(day).time_since_epoch();
   at += std::chrono::hours(part(11, 2)) + std::chrono::minutes(part(14, 2)) + seconds(part(17, 2));
@@ -104,20 +106,29 @@ RecordReader::Verdict RecordReader::read_json(std::string_view line, Record& rec
     return bad("not a JSON object");
   }
   const bool log = format_ == Format::access_log;
-  const auto tokens = [&object](const char* key) {
+  // Of an object whose JSON has turned out to be broken simdjson must not be asked anything more.
+  bool broken = false;
+  const auto find = [&](const char* key, simdjson::ondemand::value& value) {
+    if (broken) return false;
+    const auto error = object.find_field_unordered(key).get(value);
+    broken = error != SUCCESS && error != simdjson::NO_SUCH_FIELD;
+    return error == SUCCESS;
+  };
+  simdjson::ondemand::value found;
+  const auto tokens = [&](const char* key) {
     uint64_t value = 0;
-    if (object.find_field_unordered(key).get_uint64().get(value) != SUCCESS) return uint32_t{0};
+    if (!find(key, found) || found.get_uint64().get(value) != SUCCESS) return uint32_t{0};
     return static_cast<uint32_t>(std::min<uint64_t>(value, std::numeric_limits<uint32_t>::max()));
   };
   if (log) {
     std::string_view time;
-    if (object.find_field_unordered("time").get_string().get(time) != SUCCESS) return bad("want \"time\"");
+    if (!find("time", found) || found.get_string().get(time) != SUCCESS) return bad("want \"time\"");
     const auto at = time_in(time);
     if (!at) return bad("want \"time\" such as 2026-01-31T12:00:00.000Z");
     record.at = *at;
   } else {
     double at_ms = 0;
-    if (object.find_field_unordered("timestamp").get_double().get(at_ms) != SUCCESS || !(at_ms >= 0 && at_ms < 1e12)) {
+    if (!find("timestamp", found) || found.get_double().get(at_ms) != SUCCESS || !(at_ms >= 0 && at_ms < 1e12)) {
       return bad("want \"timestamp\", milliseconds");
     }
     record.at = nanoseconds(std::llround(at_ms * 1e6));
@@ -125,7 +136,9 @@ RecordReader::Verdict RecordReader::read_json(std::string_view line, Record& rec
   record.prompt_tokens = tokens(log ? "prompt_tokens" : "input_length");
   record.output_tokens = tokens(log ? "completion_tokens" : "output_length");
   simdjson::ondemand::array ids;
-  if (object.find_field_unordered("hash_ids").get_array().get(ids) != SUCCESS) return Verdict::record;
+  const bool has_ids = find("hash_ids", found);
+  if (broken) return bad("not a JSON object");
+  if (!has_ids || found.get_array().get(ids) != SUCCESS) return Verdict::record;
   for (auto id : ids) {
     uint64_t value = 0;
     if (id.get_uint64().get(value) != SUCCESS) return bad("want whole numbers in \"hash_ids\"");

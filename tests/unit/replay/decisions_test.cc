@@ -200,4 +200,11 @@ TEST_CASE("pages that are none, and decisions of pools too large to be kept") {
             .starts_with("p: decision 1: \"metrics_stale_after_ns\""));
   CHECK(problem(R"({"decisions":[{"endpoint":null,"why":null,"inputs":null}]})").empty());
   CHECK(problem(R"({"decisions":[]})").empty());
+  // A prompt that nobody could have sent.
+  const std::string page = page_of(1, 1);
+  CHECK(problem(page).empty());
+  const size_t at = page.find("\"blocks\":");
+  REQUIRE(at != std::string::npos);
+  CHECK(problem(page.substr(0, at) + "\"blocks\":4294967295" + page.substr(page.find(',', at)))
+            .starts_with("p: decision 1: \"blocks\""));
 }

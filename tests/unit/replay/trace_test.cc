@@ -92,6 +92,13 @@ TEST_CASE("what is wrong is said with its line") {
   CHECK(
       message("{\"timestamp\":1,\"input_length\":1,\"output_length\":1,\"hash_ids\":[1,-2]}").starts_with("t:1: want"));
   CHECK(message("{\"time\":\"yesterday\"}").starts_with("t:1: want \"time\" such"));
+  // Broken behind the first field that is asked for.
+  CHECK(message("{\"timestamp\":1,\"]hash_ids\":[1,2}\n") == "t:1: not a JSON object");
+  CHECK(message("{\"time\":\"2026-01-31T12:00:00Z\",\"x\":[1,2}\n") == "t:1: not a JSON object");
+  // Times that a Duration cannot hold.
+  for (const char* const year : {"0000", "1969", "2262", "9999"}) {
+    CHECK(message("{\"time\":\"" + std::string(year) + "-11-16T18:17:03Z\"}").starts_with("t:1: want \"time\" such"));
+  }
   CHECK(message("TIMESTAMP,ContextTokens,GeneratedTokens\n2023-13-16 18:17:03,1,2\n").starts_with("t:2: want a time"));
   CHECK(message("TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:17:03,1\n").starts_with("t:2: want token"));
 }
