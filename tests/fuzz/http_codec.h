@@ -26,9 +26,10 @@ inline void check_cuts(const CodecLog::Input& input, std::string_view bytes) {
 }
 
 inline void check_codec(Parser::Kind kind, std::string_view bytes) {
-  check_cuts({.kind = kind, .close = true}, bytes);
+  check_cuts({.kind = kind, .close = true, .raw = true}, bytes);
   check_cuts({.kind = kind, .limits = {.head_bytes_max = 128, .headers_max = 4, .uri_bytes_max = 24}}, bytes);
-  if (kind == Parser::Kind::response) check_cuts({.kind = kind, .answers_head = true, .close = true}, bytes);
+  if (kind == Parser::Kind::response)
+    check_cuts({.kind = kind, .answers_head = true, .close = true, .raw = true}, bytes);
 }
 
 }  // namespace penstock::http

@@ -74,6 +74,8 @@ void check_splice(Api api, std::string_view body, const Request& request) {
   if (request.model_value.empty()) return;
   const std::string other = request.model + "\"\n\xC3\xA9";
   const Spliced spliced = splice_model(body, request.model_value, other);
+  // Escaped it may be longer than what a scanner takes; nobody scans it again.
+  if (spliced.value.size() > RequestScanner::text_bytes_max) return;
   const std::string joined = std::string(spliced.before) + spliced.value + std::string(spliced.after);
   const PaddedBody padded(joined);
   RequestScanner scanner;

@@ -39,6 +39,7 @@ class CodecLog final : ParserEvents {
     ParserLimits limits;
     bool answers_head = false;  // each response answers a HEAD request
     bool close = false;         // the peer closes behind the bytes
+    bool raw = false;           // also what is said of raw bytes: trailer sections, how much was body
   };
 
   explicit CodecLog(const Input& input) : input_(input), parser_(input.kind, *this, input.limits) {}
@@ -62,6 +63,9 @@ class CodecLog final : ParserEvents {
     // A copy on the heap: views into it that outlive the feed are seen by the sanitizer.
     const std::string copy(piece);
     const Parser::FeedResult fed = parser_.feed(copy);
+    if (fed.head_bytes + fed.trailer_bytes > fed.consumed) say("more head and trailers than bytes");
+    raw_body_ += fed.consumed - fed.head_bytes - fed.trailer_bytes;
+    if (fed.error == ParseError::none && input_.raw && parser_.idle()) say_raw_body();
     if (fed.consumed > piece.size()) say("consumed more than was fed");
     if (fed.error != ParseError::none) {
       say(std::string("error ") + name_of(fed.error));
@@ -119,6 +123,15 @@ class CodecLog final : ParserEvents {
     ready();
   }
 
+  void on_trailers(std::string_view section) override {
+    if (input_.raw) say("trailers " + escaped(section));
+  }
+
+  void say_raw_body() {
+    if (raw_body_ > 0) say("raw body of " + std::to_string(raw_body_) + " bytes");
+    raw_body_ = 0;
+  }
+
   void ready() {
     if (input_.answers_head) parser_.expect_response_to(Method::head);
   }
@@ -163,7 +176,7 @@ class CodecLog final : ParserEvents {
   const Input input_;
   Parser parser_;
   std::string log_, body_;
-  size_t unread_ = 0;
+  size_t unread_ = 0, raw_body_ = 0;
   bool over_ = false, failed_ = false;
 };
 
