@@ -1,79 +1,279 @@
-// A whole shard fed from a byte script: what one client sends, what one endpoint answers, when either hangs up, and how
-// the network cuts it into pieces. Nothing that peers do may make the gateway assert, leak, or forget an exchange.
+// A whole shard fed from a byte script: what clients send and endpoints answer, when either hangs up, reads slowly or
+// dies, how time passes and how the network behaves. Nothing that peers do may make the gateway assert, leak, forget
+// an exchange, send anybody what is not HTTP, or give a client what was not the answer to it (shard_peers.h).
 //
-// Script: seed (1 byte), then steps of {operation, length, bytes}. Operations, by the low two bits: 0 the client sends
-// the bytes, 1 the endpoint sends them (on every connection it has), 2 time passes (length x 10 ms), 3 one side hangs
-// up.
+// Script: seed, gateway, faults, endpoints (1 byte each), then steps of {operation, argument}. The low four bits of an
+// operation say what is done (enum Operation), the high four which client or endpoint does it. Some steps are followed
+// by as many bytes as their argument says.
 #include <cstdint>
 #include <cstdlib>
 #include <string_view>
 
+#include "shard_peers.h"
 #include "tests/support/sim_shard.h"
 
 namespace penstock::test {
 namespace {
 
-class Counter final : public proxy::ExchangeObserver {
+enum Operation : uint8_t {
+  client_sends,      // argument: how many bytes of the script follow, and are sent
+  endpoint_sends,    // the same, on every connection that it has
+  time_passes,       // argument x 10 ms; from 128 on (argument - 127) x 5 s
+  client_ends,       // argument % 4: closes, resets, finishes sending
+  endpoint_ends,     // the same, and 3: stops listening, or listens again
+  client_comes,      // connects (again)
+  client_asks,       // argument: RequestKind
+  client_adds,       // the same with a field that the gateway looks at; a byte says which, and how long its value is
+  endpoint_says,     // argument: AnswerKind; all of the answer goes out
+  endpoint_makes,    // argument: AnswerKind; nothing goes out yet
+  endpoint_goes_on,  // argument: how much goes out; 0: what is left
+  client_reads,      // argument % 2: not any more, or again
+  endpoint_reads,    // the same
+  endpoint_silent,   // it answers no health probe
+  endpoints_change,  // argument: a bit for each that there is from now on
+  faults_change,     // argument: as the third byte of the script
+};
+
+class Script {
  public:
-  void exchange_started() override { ++open; }
-  void running_changed(const proxy::RequestKind&, int) override {}
+  explicit Script(std::string_view bytes) : left_(bytes) {}
+  bool over() const { return left_.empty(); }
+  uint8_t byte() {
+    if (left_.empty()) return 0;
+    const auto value = static_cast<uint8_t>(left_.front());
+    left_.remove_prefix(1);
+    return value;
+  }
+  std::string_view bytes(size_t count) {
+    const std::string_view taken = left_.substr(0, count);
+    left_.remove_prefix(taken.size());
+    return taken;
+  }
+
+ private:
+  std::string_view left_;
+};
+
+SimFaults faults_of(uint8_t bits) {
+  SimFaults faults;
+  if (bits & 1) faults.fragment = faults.short_delivery = faults.short_send = 0.5;
+  if (bits & 2) faults.late_bytes = faults.late_fin = faults.error_while_paused = 0.5;
+  if (bits & 4) faults.reset = 0.05, faults.reset_loses_data = 0.5;
+  if (bits & 8) faults.connect_refused = 0.3, faults.connect_lost = faults.connect_no_socket = 0.1;
+  if (bits & 16) faults.accept_error = 0.3;
+  if (bits & 32) faults.slow_turn = 0.2;
+  if (bits & 64) faults.socket_buffer_min = 64, faults.socket_buffer_max = 256;
+  if (bits & 128) faults.latency_spike = 0.2;
+  return faults;
+}
+
+proxy::Options options_of(uint8_t bits) {
+  proxy::Options options;
+  options.body_bytes_max = bits & 1 ? 1000 : 16'384;
+  options.flow.enabled = bits & 2;
+  options.flow.detector.detector = admission::Detector::concurrency;
+  options.flow.detector.concurrency = 1;
+  options.flow.evicts = options.flow.band_given = bits & 4;
+  if (bits & 8) {
+    options.connect_timeout = milliseconds(50);
+    options.first_byte_timeout = milliseconds(200);
+    options.chunk_idle_timeout = milliseconds(300);
+    options.flow.ttl = milliseconds(400);
+    options.flow.no_endpoint_ttl = milliseconds(100);
+  }
+  if (bits & 16) options.total_timeout = seconds(1);
+  if (bits & 32) options.requests_max = 2;
+  options.identity_headers = {"x-agent"};
+  return options;
+}
+constexpr uint8_t little_memory = 64, silent_end = 128;
+
+class Observer final : public proxy::ExchangeObserver, proxy::GapObserver {
+ public:
+  Observer(SimNetwork& network, uint32_t attempts_max) : network_(network), attempts_max_(attempts_max) {}
+  void exchange_started() override { ++started; }
+  void running_changed(const proxy::RequestKind&, int delta) override { running += delta; }
   void decision_made(Duration, bool, const endpoints::EndpointState*, std::string_view) override {}
   void attempt_failed(proxy::AttemptFailure, bool) override {}
   void endpoint_ejected(const endpoints::EndpointState&) override {}
-  void finished(const proxy::ExchangeRecord&) override { --open; }
-  void client_connections_changed(int) override {}
+  proxy::GapObserver* stream_began(const proxy::RequestKind&) override { return this; }
+  void gap(Duration time) override {
+    if (time < Duration::zero()) network_.fail("time runs backwards");
+  }
+  void finished(const proxy::ExchangeRecord& record) override {
+    ++finished_count;
+    if (finished_count > started) network_.fail("an exchange has finished twice");
+    if (record.attempts > attempts_max_) network_.fail("more attempts than are allowed");
+    const bool answered = record.status >= 200 && record.status < 500;
+    if (record.outcome == proxy::Outcome::ok && !answered) network_.fail("what was not answered is no success");
+    if (record.outcome == proxy::Outcome::internal_error) network_.fail("an exchange does not know how it ended");
+  }
+  void client_connections_changed(int delta) override { connections += delta; }
   void limit_hit(std::string_view) override {}
-  int64_t open = 0;
+
+  uint64_t started = 0, finished_count = 0;
+  int64_t running = 0, connections = 0;
+
+ private:
+  SimNetwork& network_;
+  const uint32_t attempts_max_;
 };
 
-// True when the client will send no more.
-bool hang_up(uint8_t how, SimPeer& client, SimServer& endpoint) {
-  if (how & 4) client.close(/*reset=*/(how & 8) != 0);
-  else if (how & 16) client.finish();
-  if (how & (4 | 16)) return true;
-  for (const auto& peer : endpoint.peers()) peer->close(/*reset=*/(how & 8) != 0);
-  return false;
+// A field for the gateway, or one that ends there. Of the script's bytes what a value may hold.
+std::string field_of(Script& script) {
+  static constexpr std::string_view kNames[] = {"x-llm-d-slo-ttft-ms",
+                                                "x-slo-tpot-ms",
+                                                "x-llm-d-inference-fairness-id",
+                                                "x-gateway-inference-objective",
+                                                "x-session-token",
+                                                "x-request-id",
+                                                "x-agent",
+                                                "test-epp-endpoint-selection",
+                                                "x-penstock-explain",
+                                                "Connection",
+                                                "Expect",
+                                                "Upgrade",
+                                                "TE",
+                                                "X-Forwarded-For",
+                                                "Content-Type",
+                                                "x_request_id"};
+  const uint8_t choice = script.byte();
+  std::string text(kNames[choice % 16]);
+  text += ": ";
+  for (const char c : script.bytes(choice / 16 * 2)) {
+    if (static_cast<unsigned char>(c) >= ' ' && c != 0x7f) text += c;
+  }
+  return text + "\r\n";
 }
 
-void run(std::string_view script) {
-  const uint64_t seed = script.empty() ? 0 : static_cast<uint8_t>(script[0]);
-  SimFaults faults = SimFaults::none();
-  faults.fragment = faults.short_delivery = faults.short_send = seed % 2 == 0 ? 0.5 : 0;
-  SimNetwork network(seed, faults);
-  Counter counter;
-  {
-    SimServer endpoint(network, sim_address(9000));
-    proxy::Options options;
-    options.body_bytes_max = 4096;
-    SimShard shard(network, {endpoint.address()}, counter, options);
-    SimPeer client(network);
-    client.connect(shard.address());
-    bool client_sends = true;
-    for (size_t at = 1; at + 2 <= script.size();) {
-      const auto operation = static_cast<uint8_t>(script[at]);
-      const size_t length = static_cast<uint8_t>(script[at + 1]) | (operation & 64 ? 256u : 0u);
-      const std::string_view bytes = script.substr(at + 2, length);
-      at += 2;
-      if (operation % 4 < 2) at += bytes.size();
-      if (operation % 4 == 0 && client_sends) client.send(bytes);
-      if (operation % 4 == 1)
-        for (const auto& peer : endpoint.peers()) peer->send(bytes);
-      if (operation % 4 == 2) network.run_for(milliseconds(static_cast<int64_t>(length) * 10));
-      if (operation % 4 == 3 && hang_up(operation, client, endpoint)) client_sends = false;
-      network.run_for(milliseconds(5));
+class World {
+ public:
+  explicit World(Script& script)
+      : script_(script),
+        network_(script.byte()),
+        ledger_(network_),
+        gateway_bits_(script.byte()),
+        options_(options_of(gateway_bits_)),
+        observer_(network_, options_.attempts_max) {
+    network_.faults() = faults_of(script.byte());
+    const size_t count = 1 + script.byte() % 3;
+    for (size_t i = 0; i < count; ++i) {
+      endpoints_.push_back(std::make_unique<ScriptEndpoint>(ledger_, static_cast<uint16_t>(9000 + i)));
     }
-    client.close();
-    for (const auto& peer : endpoint.peers()) peer->close();
-    network.run_for(seconds(2));
-    shard.close_and_check(network);
+    shard_ = std::make_unique<SimShard>(network_, addresses(0xff), observer_, options_);
+    if (gateway_bits_ & little_memory) shard_->budget().set_limit(40'000);
   }
-  if (counter.open != 0) std::abort();
-}
+
+  void run() {
+    for (int steps = 0; !script_.over() && steps < 500; ++steps) {
+      const uint8_t operation = script_.byte(), argument = script_.byte();
+      client_step(operation, argument);
+      endpoint_step(operation, argument);
+      if (operation % 16 == time_passes) network_.run_for(time_of(argument));
+      if (operation % 16 == faults_change) network_.faults() = faults_of(argument);
+      // Steps that are not told apart by time reach the gateway in one turn.
+      if (operation < 128) network_.run_for(milliseconds(2));
+    }
+    end();
+  }
+
+ private:
+  static Duration time_of(uint8_t argument) {
+    return argument < 128 ? milliseconds(argument * 10) : seconds((argument - 127) * 5);
+  }
+
+  std::vector<net::Address> addresses(uint8_t bits) const {
+    std::vector<net::Address> some;
+    for (size_t i = 0; i < endpoints_.size(); ++i) {
+      if (bits >> i & 1) some.push_back(endpoints_[i]->address());
+    }
+    return some;
+  }
+
+  std::unique_ptr<ScriptClient>& client_of(uint8_t operation) {
+    auto& client = clients_[operation / 16 % 4];
+    if (client == nullptr || operation % 16 == client_comes) {
+      client = std::make_unique<ScriptClient>(ledger_, shard_->address());
+    }
+    return client;
+  }
+
+  void client_step(uint8_t operation, uint8_t argument) {
+    const uint8_t what = operation % 16;
+    const std::string_view bytes = what == client_sends ? script_.bytes(argument) : std::string_view();
+    const std::string field = what == client_adds ? field_of(script_) : "";
+    if (what != client_sends && what != client_ends && what != client_comes && what != client_asks &&
+        what != client_adds && what != client_reads) {
+      return;
+    }
+    ScriptClient& client = *client_of(operation);
+    if (what == client_sends && client.can_send()) client.send_raw(bytes);
+    if ((what == client_asks || what == client_adds) && client.can_send()) client.ask(argument, field);
+    if (what == client_ends && argument % 4 < 2) client.peer().close(/*reset=*/argument % 4 == 1);
+    if (what == client_ends && argument % 4 == 2 && client.can_send()) client.finish();
+    if (what == client_reads && client.peer().is_open()) {
+      argument % 2 == 0 ? client.peer().pause() : client.peer().resume();
+    }
+  }
+
+  void endpoint_step(uint8_t operation, uint8_t argument) {
+    ScriptEndpoint& endpoint = *endpoints_[operation / 16 % endpoints_.size()];
+    const uint8_t what = operation % 16;
+    if (what == endpoint_silent) shard_->leave_silent(endpoint.address());
+    if (what == endpoints_change) shard_->publish(addresses(argument));
+    if (what == endpoint_ends && argument % 4 == 3) argument / 4 % 2 == 0 ? endpoint.stop() : endpoint.start();
+    const std::string_view bytes = what == endpoint_sends ? script_.bytes(argument) : std::string_view();
+    for (const auto& line : endpoint.lines()) {
+      if (what == endpoint_sends) line->send_raw(bytes);
+      if (what == endpoint_says || what == endpoint_makes) line->answer(argument);
+      if (what == endpoint_says) line->flow(0);
+      if (what == endpoint_goes_on) line->flow(argument);
+      if (what == endpoint_ends && argument % 4 < 2) line->peer().close(/*reset=*/argument % 4 == 1);
+      if (what == endpoint_ends && argument % 4 == 2) line->finish();
+      if (what == endpoint_reads && line->peer().is_open()) {
+        argument % 2 == 0 ? line->peer().pause() : line->peer().resume();
+      }
+    }
+  }
+
+  // Either nobody does anything any more, and every exchange comes to its end all the same; or everybody leaves.
+  void end() {
+    network_.faults() = {};
+    if (gateway_bits_ & silent_end) {
+      // One client's requests wait for each other.
+      for (uint64_t before = UINT64_MAX; before != observer_.finished_count;) {
+        before = observer_.finished_count;
+        network_.run_for(seconds(6000));
+      }
+      if (observer_.finished_count != observer_.started) network_.fail("an exchange waits for ever");
+    }
+    for (auto& client : clients_) client.reset();
+    network_.run_for(seconds(2));
+    endpoints_.clear();
+    network_.run_for(seconds(200));  // what was not answered when it connected
+    if (observer_.finished_count != observer_.started) network_.fail("an exchange has not finished");
+    if (observer_.running != 0) network_.fail("running requests do not add up");
+    shard_->close_and_check(network_);
+    if (observer_.connections != 0) network_.fail("client connections do not add up");
+    if (ledger_.forwarded.size() > observer_.started) network_.fail("more requests were forwarded than begun");
+  }
+
+  Script& script_;
+  SimNetwork network_;
+  Ledger ledger_;
+  const uint8_t gateway_bits_;
+  const proxy::Options options_;
+  Observer observer_;
+  std::vector<std::unique_ptr<ScriptEndpoint>> endpoints_;
+  std::unique_ptr<SimShard> shard_;
+  std::unique_ptr<ScriptClient> clients_[4];
+};
 
 }  // namespace
 }  // namespace penstock::test
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  penstock::test::run({reinterpret_cast<const char*>(data), size});
+  penstock::test::Script script({reinterpret_cast<const char*>(data), size});
+  penstock::test::World(script).run();
   return 0;
 }

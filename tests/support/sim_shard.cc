@@ -32,9 +32,14 @@ SimShard::SimShard(SimNetwork& network, const std::vector<net::Address>& endpoin
       gateway_(context_),
       server_(sim_.loop(), sim_.pool(), gateway_, {}) {
   sim_.loop().set_turn_hook([this] { reader_.end_turn(); });
+  publish(endpoint_addresses);
+  if (!server_.listen(address(), true).ok()) network.fail("the gateway cannot listen");
+}
+
+void SimShard::publish(const std::vector<net::Address>& endpoint_addresses) {
   auto snapshot = std::make_unique<endpoints::Snapshot>();
   snapshot->pools.push_back({.name = "sim"});
-  if (options.flow.evicts) {
+  if (context_.options.flow.evicts) {
     const std::vector<std::pair<std::string, int32_t>> objectives = {{"batch", -1}};
     snapshot->pools.front().objectives = std::make_shared<objects::Objectives>(objectives);
   }
@@ -43,7 +48,13 @@ SimShard::SimShard(SimNetwork& network, const std::vector<net::Address>& endpoin
     snapshot->pools.front().endpoints.push_back({.state = state_of(address, address)});
   }
   publisher_.publish(std::move(snapshot));
-  if (!server_.listen(address(), true).ok()) network.fail("the gateway cannot listen");
+}
+
+void SimShard::leave_silent(const net::Address& endpoint) {
+  const std::string address = endpoint.to_string();
+  for (const endpoints::EndpointState* state : states_) {
+    if (state->address == address) gateway_.leave_silent(state->slot, state->incarnation);
+  }
 }
 
 endpoints::EndpointState* SimShard::state_of(const std::string& name, const std::string& address) {

@@ -24,6 +24,10 @@ class SimShard {
   // From now on the pools are these. `models`: what endpoints serve, by name; of others nobody knows.
   using Models = std::map<std::string, std::vector<std::string>>;
   void publish(const objects::Desired& desired, const Models& models = {});
+  // One pool of these, as at the beginning.
+  void publish(const std::vector<net::Address>& endpoint_addresses);
+  // This endpoint answers no health probe.
+  void leave_silent(const net::Address& endpoint);
   // Called as app would have it called.
   void on_unreachable(std::function<void(const endpoints::EndpointState&)> hook) {
     context_.endpoint_unreachable = std::move(hook);
@@ -36,6 +40,7 @@ class SimShard {
   // No new connections; held requests are answered.
   void end();
 
+  MemoryBudget& budget() { return sim_.budget(); }
   net::Address address() const { return sim_address(port); }
   // Ends every connection, lets the network settle, and fails loudly when anything is left: memory budget, reserved
   // load, upstream connections.

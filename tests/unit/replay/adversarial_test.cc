@@ -119,12 +119,11 @@ TEST_CASE("prompts that are all equal are spread") {
 TEST_CASE("one request after another, to equal engines that are all idle: spread, unless one holds the prompt") {
   Setup setup = test::small_setup();
   setup.endpoints = 4;
-  const auto alone = trace_of(300, 0.2, [](Random& random, uint64_t request) {
-    return shared_then_own(0, 0, request, 1 + random.below(4));
-  });
+  const auto alone = trace_of(
+      300, 0.2, [](Random& random, uint64_t request) { return shared_then_own(0, 0, request, 1 + random.below(4)); });
   CHECK(outcome_of(alone, setup, "expected-cost").busiest < 1.3);
-  // Five each with a beginning in common: four fifths of the beginnings can be found, half of all tokens. Without regard
-  // to who holds them it would be a quarter.
+  // Five each with a beginning in common: four fifths of the beginnings can be found, half of all tokens. Without
+  // regard to who holds them it would be a quarter.
   const auto fives = trace_of(300, 0.2, [](Random& random, uint64_t request) {
     return shared_then_own(1 + request / 5, 4, request, 1 + random.below(4));
   });
