@@ -27,6 +27,12 @@ void keep_created(const std::vector<endpoints::ServedModel>& known, std::vector<
   }
 }
 
+// While a prompt is computed elsewhere the decoding server does not know the request: it has no queue for that.
+bool only_decodes(const EndpointSpec& spec) {
+  const std::string* const role = spec.labels == nullptr ? nullptr : objects::find_label(*spec.labels, "llm-d.ai/role");
+  return role != nullptr && *role == "decode";
+}
+
 // Why a probe failed, for the log.
 std::string_view text_of(upstream::Failure failure) {
   switch (failure) {
@@ -143,6 +149,7 @@ endpoints::EndpointView EndpointPoller::view(const EndpointSpec& spec) const {
   endpoints::EndpointView view = view_;
   view.last_resort = spec.last_resort;
   view.labels = spec.labels;
+  if (only_decodes(spec)) view.metrics.not_counted_at_scrape = 0;
   if (!spec.readiness) view.readiness = alive_ == Alive::yes ? Readiness::ready : Readiness::not_ready;
   else if (said_ == Readiness::draining) view.readiness = Readiness::draining;
   else if (alive_ == Alive::no && *spec.readiness == Readiness::ready) view.readiness = Readiness::not_ready;

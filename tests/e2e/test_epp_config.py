@@ -418,7 +418,7 @@ class Shadow(EppConfig):
         code, out, _ = check()
         self.assertEqual(code, 0, out)
         self.assertIn("shadow profile by-header: header-based-testing-filter", out)
-        self.assertNotIn("note: ", out)
+        self.assertNotIn("of a shadow", out)
         with open(shadow, "a", encoding="utf-8") as file:
             file.write("featureGates: [flowControl]\n")
         self.assertIn('note: ' + shadow + ': schedulingProfiles: of a shadow only "by-header" has an effect', check()[1])

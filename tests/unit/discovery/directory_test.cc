@@ -274,12 +274,19 @@ TEST_CASE("requests that the engine has not counted yet are as good as sent afte
   };
   // It is in a long step that began with four.
   CHECK(scraped("vllm:num_requests_waiting 0\nvllm:num_requests_running 4\n") == 6);
-  CHECK(b.view(0).waiting_now() == 0);  // by its gauges: others that leave something out would have queues else
+  CHECK(b.view(0).waiting_now() == 6);
   // Those with a first token were counted: they are over, and their answers are on their way.
   load.decoding = 8;
   CHECK(scraped("vllm:num_requests_waiting 0\nvllm:num_requests_running 4\n") == 2);
   CHECK(scraped("vllm:num_requests_waiting 3\nvllm:num_requests_running 20\n") == 0);  // others have some, too
   CHECK(scraped("vllm:num_requests_waiting 3\n") == 0);                                // not known how many run
+  // Who only decodes does not know what is computed elsewhere, and has no queue for that.
+  load.decoding = 3;
+  REQUIRE(scraped("vllm:num_requests_waiting 0\nvllm:num_requests_running 4\n") == 6);
+  const auto decodes = b.spec("a", 1);
+  decodes->labels = std::make_shared<const objects::Labels>(objects::Labels{{"llm-d.ai/role", "decode"}});
+  b.set({Bench::pool("p", {decodes})});
+  CHECK(b.view(0).waiting_now() == 0);
   load.requests = 0;
   load.decoding = 0;
 }
