@@ -20,8 +20,11 @@ using http::Field;
 
 constexpr char kVia[] = "1.1 penstock";
 
-std::string_view comma_after(std::string_view list) {
-  return {", ", list.empty() ? size_t{0} : size_t{2}};
+// The values of all fields of this kind in their order, ready for one more (RFC 9110, section 5.3).
+void append_list(std::string& out, const http::Head& head, Field field) {
+  for (const http::Header& header : head.headers()) {
+    if (header.field == field && !header.value.empty()) append_all(out, header.value, ", ");
+  }
 }
 
 void append_field(std::string& out, std::string_view name, std::string_view value) {
@@ -188,14 +191,14 @@ void ForwardedHead::assign(const http::Head& head, std::string_view client_ip, R
   assign_target(head.target, path, host);
   json = says_json(head.get(Field::content_type));
   fields.reserve(head.bytes() + 160);
-  std::string_view forwarded_for, via;
+  bool was_forwarded = false, has_via = false;
   LineCopier copier(fields, head);
   for (size_t i = 0; i < head.headers().size(); ++i) {
     const http::Header& header = head.headers()[i];
     if (header.field == Field::x_forwarded_for) {
-      forwarded_for = header.value;
+      was_forwarded = true;
     } else if (header.field == Field::via) {
-      via = header.value;
+      has_via = true;
     } else if (is_for_gateway(header.field)) {
       take_gateway_field(header);
     } else if (!is_hop_by_hop(head, header) && !imitates_gateway_field(head, header)) {
@@ -205,9 +208,12 @@ void ForwardedHead::assign(const http::Head& head, std::string_view client_ip, R
   copier.finish();
   identify(head, identities);
   if (request_id.empty()) assign_request_id(request_id, random);
-  append_all(fields, "x-forwarded-for: ", forwarded_for, comma_after(forwarded_for),
-             client_ip.empty() ? std::string_view("unknown") : client_ip, "\r\nx-forwarded-proto: http\r\nvia: ", via,
-             comma_after(via), kVia, "\r\nx-request-id: ", request_id, "\r\n");
+  fields += "x-forwarded-for: ";
+  if (was_forwarded) append_list(fields, head, Field::x_forwarded_for);
+  append_all(fields, client_ip.empty() ? std::string_view("unknown") : client_ip,
+             "\r\nx-forwarded-proto: http\r\nvia: ");
+  if (has_via) append_list(fields, head, Field::via);
+  append_all(fields, kVia, "\r\nx-request-id: ", request_id, "\r\n");
 }
 
 void ForwardedHead::identify(const http::Head& head, std::span<const std::string> names) {
@@ -285,7 +291,7 @@ Framing framing_for(const http::Head& answer, bool head_request, uint8_t client_
 void append_answer_head(std::string& out, const http::Head& answer, const AnswerContext& context) {
   http::HeadWriter head(out);
   head.status_line(answer.status, answer.reason);
-  std::string_view via;
+  bool has_via = false;
   const bool reframed = context.framing != Framing::same && context.framing != Framing::none;
   LineCopier copier(out, answer);
   for (size_t i = 0; i < answer.headers().size(); ++i) {
@@ -295,14 +301,16 @@ void append_answer_head(std::string& out, const http::Head& answer, const Answer
     if (header.field == Field::content_length && (reframed || answer.status == 204)) continue;
     if (is_hop_by_hop(answer, header)) continue;
     if (header.field == Field::via) {
-      via = header.value;
+      has_via = true;
     } else {
       copier.take(i);
     }
   }
   copier.finish();
-  append_all(out, "via: ", via, comma_after(via), kVia, "\r\nx-request-id: ", context.request_id,
-             "\r\nx-penstock-endpoint: ", context.endpoint, "\r\n");
+  out += "via: ";
+  if (has_via) append_list(out, answer, Field::via);
+  append_all(out, kVia, "\r\nx-request-id: ", context.request_id, "\r\nx-penstock-endpoint: ", context.endpoint,
+             "\r\n");
   if (!context.session_token.empty()) append_field(out, "x-session-token", context.session_token);
   if (!context.explanation.empty()) append_field(out, "x-penstock-explain", context.explanation);
   const bool chunked = context.framing == Framing::chunked || (context.framing == Framing::same && answer.chunked);

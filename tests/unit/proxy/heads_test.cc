@@ -91,6 +91,17 @@ TEST_CASE("the lists of hops before us are kept") {
         "x-request-id: i\r\n");
 }
 
+TEST_CASE("a list of hops in several fields becomes one, in their order") {
+  const ForwardedHead head = forwarded(
+      "X-Forwarded-For: 1.2.3.4, 5.6.7.8\r\nVia: 1.0 fred\r\nx-forwarded-for:\r\nx-forwarded-for: 9.9.9.9\r\n"
+      "via: 1.1 p\r\nx-request-id: i\r\n");
+  CHECK(head.fields ==
+        "x-forwarded-for: 1.2.3.4, 5.6.7.8, 9.9.9.9, 10.0.0.9\r\nx-forwarded-proto: http\r\n"
+        "via: 1.0 fred, 1.1 p, 1.1 penstock\r\nx-request-id: i\r\n");
+  CHECK(answered("Via: 1.0 a\r\nvia: 1.1 b\r\nContent-Length: 0\r\n", kPlain)
+            .find("via: 1.0 a, 1.1 b, 1.1 penstock\r\n") != std::string::npos);
+}
+
 TEST_CASE("a request without an id gets a random UUID") {
   const std::string id = forwarded("").request_id;
   REQUIRE(id.size() == 36);
