@@ -55,14 +55,14 @@ struct Socket {
   uint8_t in_flight = 0;          // bits of Op
   bool paused : 1 = false;        // by the owner
   bool stopping : 1 = false;      // the receive request is being cancelled
-  bool starved : 1 = false;       // stands in the list of those that found no buffer
-  bool fed : 1 = false;           // the receive request in flight has brought bytes
+  bool starved : 1 = false;       // stands in the list of those that wait for a buffer
   bool connected : 1 = false;     // by us, to an endpoint: it brings answers, whose reader may be slow
   bool ended : 1 = false;         // on_eof was delivered
   bool ending : 1 = false;        // the poll request has seen FIN
   bool ending_told : 1 = false;   // by on_hang_up, while it is paused
   bool send_blocked : 1 = false;  // on_writable is owed
   bool finish : 1 = false;        // shutdown_send() was called before the connection was there
+  uint8_t fed : 6 = 0;            // the turn in which it had a buffer last: its lowest bits
   LateAck late_ack;
 
   bool has(Op op) const { return (in_flight & bit(op)) != 0; }
@@ -99,6 +99,7 @@ class UringRing final : public Ring {
   Socket* find_live(SocketId id);  // nullptr also for a socket that has failed or is closing
   void arm(Op op, SocketId id, Socket& socket);
   void receive_again(SocketId id);
+  void receive_later(SocketId id);
   void watch(SocketId id, Socket& socket);
   void release_when_idle(uint32_t slot);
 
@@ -124,6 +125,7 @@ class UringRing final : public Ring {
   LateAcksAhead<Socket> late_acks_;
   size_t operations_ = 0;  // requests in flight
   size_t delivered_ = 0;   // events of this turn
+  uint8_t turn_ : 6 = 0;   // its number: the lowest bits, as in Socket::fed
   int wake_ = -1;
   Duration spin_;
   Instant last_event_{};
@@ -191,7 +193,6 @@ void UringRing::arm(Op op, SocketId id, Socket& socket) {
   socket.in_flight |= bit(op);
   ++operations_;
   const uint64_t user_data = pack(op, id);
-  if (op == Op::receive) socket.fed = false;
   switch (op) {
     case Op::receive:
       return queue_.receive_multishot(socket.fd, user_data, socket.connected ? UringQueue::small : UringQueue::large);
@@ -214,6 +215,14 @@ void UringRing::receive_again(SocketId id) {
   if (socket == nullptr || socket->state != State::open) return;
   if (socket->paused || socket->ended || socket->starved || socket->has(Op::receive)) return;
   arm(Op::receive, id, *socket);
+}
+
+// In the next turn. Asking at once would fail, or take the buffers that others wait for.
+void UringRing::receive_later(SocketId id) {
+  Socket* socket = find_live(id);
+  if (socket == nullptr || socket->starved) return;
+  socket->starved = true;
+  starved_.push(id, socket->connected, socket->fed == turn_);
 }
 
 // Tells of room to send, errors and hang-ups that no receive request would bring. Multishot, because
@@ -354,8 +363,11 @@ void UringRing::wake() {
 size_t UringRing::turn(Duration max_wait) {
   stats_.turns.add();
   delivered_ = 0;
+  ++turn_;
   feed_starved();
-  wait(failed_.empty() ? backoff_.limit(max_wait) : Duration(0));
+  // Those that ask may have nothing to read: then nothing would tell that it is the turn of the next ones.
+  const bool idle = failed_.empty() && starved_.empty();
+  wait(idle ? backoff_.limit(max_wait) : Duration(0));
   late_acks_.sweep([this](SocketId id) { return find_live(id); }, stats_.syscalls);
   completions_.clear();
   queue_.reap(completions_, max_events);
@@ -474,7 +486,7 @@ void UringRing::on_receive(SocketId id, const Completion& completion) {
   if (result > 0) {
     PENSTOCK_ASSERT(completion.buffer >= 0);
     ++delivered_;
-    socket->fed = true;
+    socket->fed = turn_;
     late_acks_.on_read(id, *socket);
     stats_.bytes_received.add(static_cast<uint64_t>(result));
     socket->events->on_bytes({queue_.buffer(completion.buffer), static_cast<size_t>(result)});
@@ -491,11 +503,11 @@ void UringRing::on_receive(SocketId id, const Completion& completion) {
   }
   if (!completion.last) return;
   if (result == -ENOBUFS) {
-    // Asking again at once would fail again: wait until buffers have come back.
     stats_.buffer_starvations.add();
-    socket->starved = true;
-    starved_.push(id, socket->connected, socket->fed);
-  } else if (result > 0 || result == -ECANCELED || result == -EINTR || result == -EAGAIN) {
+    receive_later(id);
+  } else if (result > 0) {
+    receive_later(id);  // it has had its share
+  } else if (result == -ECANCELED || result == -EINTR || result == -EAGAIN) {
     receive_again(id);
   } else {
     fail(id, -result);

@@ -1,5 +1,5 @@
-// The sockets of the io_uring engine that found no receive buffer, in the order in which they try again.
-// One thread, one ring.
+// The sockets of the io_uring engine that wait for a receive buffer: those that found none, and those that have had
+// their share. In the order in which they ask again. One thread, one ring.
 #pragma once
 
 #include <algorithm>
@@ -11,33 +11,41 @@ namespace penstock::net {
 
 class StarvedSockets {
  public:
-  // `answer`: of a peer that we connected to. `fed`: it has had buffers since it last asked (of answers this says
-  // nothing: an idle connection goes on asking from one to the next).
-  void push(SocketId id, bool answer, bool fed) { lists_[answer ? 0 : fed ? 2 : 1].push(id); }
+  // `answer`: of a peer that we connected to. `fed`: it has had a buffer in this turn.
+  void push(SocketId id, bool answer, bool fed) { lists_[(fed ? 2 : 0) + (answer ? 0 : 1)].push(id); }
 
-  // Chooses who tries in this turn: as many as there are buffers, the others would only fail again. Answers go first
-  // (docs/ARCHITECTURE.md says why), but a quarter is for clients. Of these, those that had no buffer go first, or a
-  // fast one that takes all buffers each time could shut out the rest for ever.
+  bool empty() const {
+    return std::all_of(lists_.begin(), lists_.end(), [](const SocketFifo& list) { return list.empty(); });
+  }
+
+  // Chooses who asks in this turn: as many as there are buffers, the others would only fail. Answers go first
+  // (docs/ARCHITECTURE.md says why), but in every fourth turn clients do, for those who ask first may take all buffers.
+  // Those that had none go before those that had some, or a few fast peers could shut out the rest for ever.
   void begin_turn(size_t buffers) {
-    const size_t others = std::min(lists_[1].size() + lists_[2].size(), buffers / 4);
-    tries_[0] = std::min(lists_[0].size(), buffers - others);
-    tries_[1] = std::min(lists_[1].size(), buffers - tries_[0]);
-    tries_[2] = std::min(lists_[2].size(), buffers - tries_[0] - tries_[1]);
+    const bool clients_first = ++turns_ % 4 == 0;
+    order_ = clients_first ? Order{1, 0, 3, 2} : Order{0, 1, 2, 3};
+    for (const size_t list : order_) {
+      asking_[list] = std::min(lists_[list].size(), buffers);
+      buffers -= asking_[list];
+    }
   }
 
   // The next one of those chosen; an empty id behind the last. It may be pushed again at once.
   SocketId next() {
-    for (size_t i = 0; i < lists_.size(); ++i) {
-      if (tries_[i] == 0) continue;
-      --tries_[i];
-      return lists_[i].pop();
+    for (const size_t list : order_) {
+      if (asking_[list] == 0) continue;
+      --asking_[list];
+      return lists_[list].pop();
     }
     return {};
   }
 
  private:
-  std::array<SocketFifo, 3> lists_;  // answers, clients that had no buffer, clients that had some
-  std::array<size_t, 3> tries_{};    // how many of each are left to this turn
+  using Order = std::array<size_t, 4>;
+  std::array<SocketFifo, 4> lists_;  // without a buffer: answers, clients; with some: answers, clients
+  std::array<size_t, 4> asking_{};   // how many of each are left to this turn
+  Order order_{};
+  uint64_t turns_ = 0;
 };
 
 }  // namespace penstock::net

@@ -262,6 +262,77 @@ TEST_CASE_TEMPLATE("a fast sender does not shut out a slow one", E, Epoll, IoUri
   }
 }
 
+// A socket of the ring, and its peer.
+template <typename E>
+Fd open_one(Fixture<E>& f, bool answer, Recorder& events) {
+  Pair pair;
+  if (!answer) {
+    f.ring->adopt(pair.ours.release(), events);
+    return std::move(pair.theirs);
+  }
+  Acceptor acceptor;
+  Address at;
+  const auto listener = f.ring->listen(loopback(), false, acceptor, &at);
+  REQUIRE(listener.ok());
+  REQUIRE(f.ring->connect(at, events).ok());
+  REQUIRE(f.until([&] { return events.connected == 1 && acceptor.accepted.size() == 1; }));
+  f.ring->close_listener(*listener);
+  f.settle();
+  return std::move(acceptor.accepted[0]);
+}
+
+TEST_CASE_TEMPLATE("many fast senders, clients or answers, do not shut out a slow one", E, Epoll, IoUring) {
+  NEEDS(E);
+  for (const int kinds : {0, 1, 2, 3}) {
+    CAPTURE(kinds);
+    Fixture<E> f;
+    constexpr size_t count = 40;  // more than there are buffers
+    std::vector<Recorder> fast(count);
+    Recorder slow;
+    std::vector<Fd> peers;
+    for (Recorder& events : fast) peers.push_back(open_one(f, (kinds & 1) != 0, events));
+    const Fd peer = open_one(f, (kinds & 2) != 0, slow);
+    f.settle();
+    const std::string much(1 << 20, 'x');
+    const auto refill = [&](size_t i) {
+      while (::send(peers[i].get(), much.data(), much.size(), MSG_NOSIGNAL | MSG_DONTWAIT) > 0) {
+      }
+    };
+    for (size_t i = 0; i < count; ++i) {
+      fast[i].when_bytes = [&, i] {
+        fast[i].bytes.clear();
+        refill(i);
+      };
+      refill(i);
+    }
+    for (int i = 0; i < 5; ++i) f.ring->turn(Duration(0));
+    write_all(peer, "me too");
+    int turns = 0;
+    for (; turns < 100 && slow.bytes.empty(); ++turns) f.ring->turn(Duration(0));
+    CHECK(turns < 50);
+    MESSAGE(std::string(f.ring->name()) << ": " << turns << " turns");
+  }
+}
+
+// Those that found no buffer may have nothing to read, and then their next try tells nothing either.
+TEST_CASE_TEMPLATE("a ring does not sleep while sockets wait for a buffer", E, Epoll, IoUring) {
+  NEEDS(E);
+  Fixture<E> f;
+  constexpr size_t fast = 8, count = 200;
+  std::vector<Pair> pairs(count);
+  std::vector<Recorder> events(count);
+  const std::string much(256 << 10, 'x');
+  for (size_t i = 0; i < count; ++i) {
+    if (i < fast) REQUIRE(::send(pairs[i].theirs.get(), much.data(), much.size(), MSG_NOSIGNAL) > 0);
+    f.ring->adopt(pairs[i].ours.release(), events[i]);
+  }
+  f.ring->turn(Duration(0));
+  write_all(pairs.back().theirs, "me too");
+  const Instant start = system_clock().now();
+  while (events.back().bytes.empty() && system_clock().now() - start < seconds(5)) f.ring->turn(seconds(10));
+  CHECK(system_clock().now() - start < seconds(5));
+}
+
 // A request is held until its answer begins. With answers behind all that clients send, the memory held would grow with
 // the number of clients, and leave the cache.
 TEST_CASE_TEMPLATE("an answer does not wait for all that clients send", E, Epoll, IoUring) {

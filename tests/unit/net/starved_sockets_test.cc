@@ -17,24 +17,34 @@ std::vector<uint32_t> turn(StarvedSockets& starved, size_t buffers) {
   return slots;
 }
 
-TEST_CASE("of the starved, answers go first, clients that had buffers last, and each kind in order") {
+TEST_CASE("those that had no buffer go first, answers before clients, and each kind in order") {
   StarvedSockets starved;
   push(starved, 10, 12, false, true);
   push(starved, 20, 22, false, false);
   push(starved, 30, 32, true, true);
   push(starved, 40, 42, true, false);
-  CHECK(turn(starved, 32) == std::vector<uint32_t>{30, 31, 40, 41, 20, 21, 10, 11});
+  CHECK(turn(starved, 32) == std::vector<uint32_t>{40, 41, 20, 21, 30, 31, 10, 11});
   CHECK(turn(starved, 32).empty());
 }
 
-TEST_CASE("answers without end leave a quarter of the buffers to clients, and all where no client waits") {
+TEST_CASE("answers without end leave every fourth turn to clients") {
   StarvedSockets starved;
-  push(starved, 0, 20, true, false);
+  CHECK(starved.empty());
+  push(starved, 0, 26, true, false);
   push(starved, 100, 104, false, false);
-  CHECK(turn(starved, 8) == std::vector<uint32_t>{0, 1, 2, 3, 4, 5, 100, 101});
-  push(starved, 50, 60, true, false);
-  CHECK(turn(starved, 8) == std::vector<uint32_t>{6, 7, 8, 9, 10, 11, 102, 103});
-  CHECK(turn(starved, 8) == std::vector<uint32_t>{12, 13, 14, 15, 16, 17, 18, 19});
+  CHECK(turn(starved, 8) == std::vector<uint32_t>{0, 1, 2, 3, 4, 5, 6, 7});
+  CHECK(turn(starved, 8) == std::vector<uint32_t>{8, 9, 10, 11, 12, 13, 14, 15});
+  CHECK(turn(starved, 8) == std::vector<uint32_t>{16, 17, 18, 19, 20, 21, 22, 23});
+  CHECK(turn(starved, 8) == std::vector<uint32_t>{100, 101, 102, 103, 24, 25});
+  CHECK(starved.empty());
+}
+
+TEST_CASE("answers that had buffers go behind clients that had none") {
+  StarvedSockets starved;
+  push(starved, 0, 20, true, true);
+  push(starved, 100, 104, false, false);
+  CHECK(turn(starved, 8) == std::vector<uint32_t>{100, 101, 102, 103, 0, 1, 2, 3});
+  CHECK_FALSE(starved.empty());
 }
 
 TEST_CASE("one that is starved again in the same turn waits for the next") {
