@@ -95,7 +95,8 @@ class EventLoop {
   void run_deferred();
   void run_flushes();
   void run_disposals();
-  void turn_ring(Duration wait);  // ring events and what they leave to do
+  size_t turn_ring(Duration wait);  // ring events and what they leave to do; how many there were
+  void catch_up();
   void destroy_queued();
   void refresh_now() const;
 

@@ -45,7 +45,7 @@ struct ScriptedRing final : Ring {
       REQUIRE(woken.wait_for(lock, std::chrono::seconds(30), [&] { return wakes > 0; }));
       wakes = 0;
     }
-    return 0;
+    return delivers > 0 ? delivers-- : 0;
   }
   void wake() override {
     const std::lock_guard lock(mutex);
@@ -55,6 +55,7 @@ struct ScriptedRing final : Ring {
 
   std::vector<Duration> waits;
   std::function<void(Duration)> on_turn;
+  size_t delivers = 0;  // how many events the next turn tells of, and the one after that one fewer
   std::mutex mutex;
   std::condition_variable woken;
   int wakes = 0;
@@ -118,6 +119,29 @@ TEST_CASE_FIXTURE(Fixture, "a loop that was kept from running looks at its socke
   log.clear();
   loop.run_turn(Duration{0});
   CHECK(log == "timer ring ");
+}
+
+TEST_CASE_FIXTURE(Fixture, "a loop that was kept from running sees all that waits, but not for ever") {
+  LoggingTimer timer(log, "timer ");
+  ring.on_turn = [&](Duration) { log += "ring "; };
+  loop.run_turn(Duration{0});
+  loop.arm(timer.timer, seconds(1));
+  clock.time += seconds(2);
+  log.clear();
+  ring.delivers = 2;
+  loop.run_turn(Duration{0});
+  CHECK(log == "ring ring ring timer ring ");
+
+  ring.on_turn = [&](Duration) {
+    log += "ring ";
+    clock.time += milliseconds(60);
+  };
+  loop.arm(timer.timer, milliseconds(1));
+  clock.time += seconds(1);
+  log.clear();
+  ring.delivers = 100;
+  loop.run_turn(Duration{0});
+  CHECK(log == "ring ring timer ring ");
 }
 
 TEST_CASE_FIXTURE(Fixture, "an idle turn waits until the next timer, or as long as it may") {
