@@ -76,17 +76,18 @@ class SimRing final : public net::Ring {
 class SimLoop {
  public:
   explicit SimLoop(SimNetwork& network, size_t budget_bytes = 64 * 1024 * 1024)
-      : budget_(budget_bytes), pool_(budget_), ring_(network), loop_(ring_, network.clock()) {
+      : budget_(budget_bytes), pool_(part_), ring_(network), loop_(ring_, network.clock()) {
     ring_.drive(&loop_);
   }
   ~SimLoop() { ring_.drive(nullptr); }
 
   net::EventLoop& loop() { return loop_; }
   net::BlockPool& pool() { return pool_; }
-  MemoryBudget& budget() { return budget_; }
+  MemoryBudget& budget() { return budget_; }  // the whole; the pool takes from a part, as in a shard
 
  private:
   MemoryBudget budget_;
+  MemoryBudget part_{&budget_};
   net::BlockPool pool_;
   SimRing ring_;
   net::EventLoop loop_;

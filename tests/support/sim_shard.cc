@@ -22,7 +22,7 @@ SimShard::SimShard(SimNetwork& network, const std::vector<net::Address>& endpoin
                .hash_prompts = true,
                .index = index_,
                .tokens = tokens_,
-               .budget = sim_.budget(),
+               .budget = sim_.pool().budget(),
                .random = random_,
                .observer = observer,
                .retries = retries_,
