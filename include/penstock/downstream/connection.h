@@ -86,8 +86,6 @@ class Connection final : public net::Connection, public net::Disposable, public 
   // `close` if not, and `keep-alive` explicitly for HTTP/1.0 clients.
   bool can_keep_alive() const;
   uint8_t client_minor_version() const { return minor_version_; }
-  // The request has been read completely.
-  bool request_complete() const { return request_complete_; }
   // The answer is complete. With `close`, or when the request was not read to its end, the connection ends once
   // everything has been sent. Must be the handler's last use of the connection.
   void finish_response(After after);
