@@ -254,6 +254,7 @@ void answer_and_close(int fd, std::string_view answer) {
 void Shard::reload(const config::Options& options, std::function<void()> applied) {
   loop_.load(std::memory_order_acquire)->post([this, options, applied = std::move(applied)] {
     parts_->context.options = proxy_options(options);
+    parts_->router.set_times(metrics_stale_after(options), options.ejection.slow_start);
     parts_->retries.set_options({options.retry.budget_percent, static_cast<double>(options.retry.budget_min)});
     parts_->server.set_options(server_options(options));
     parts_->client.set_options(client_options(options));

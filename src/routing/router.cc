@@ -350,6 +350,11 @@ bool Router::State::run_stage(const Profile::Stage& stage, const Inputs& in, con
   return true;
 }
 
+void Router::set_times(Duration metrics_stale_after, Duration slow_start) {
+  state_->options.metrics_stale_after = metrics_stale_after;
+  state_->options.slow_start = slow_start;
+}
+
 void Router::set_random(const Random::State& state) {
   state_->random = Random(state);
 }

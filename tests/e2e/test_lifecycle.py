@@ -354,6 +354,20 @@ class Reload(E2E):
 
         wait_for("both are tried", tried_twice)
 
+    def test_the_router_hears_of_a_reload(self):
+        sim = self.sim("--instant")
+        gateway = self.gateway(config=listed(sim), shards=1)
+        gateway.wait_pods(1)
+        self.reload(gateway, listed(sim) + "metrics: {idle_interval: 5s}\nejection: {slow_start: 20s}\n")
+        client = self.client(gateway)
+
+        def decided_by_it():
+            client.post("/v1/completions", completion())
+            inputs = [decision["inputs"] for decision in gateway.admin("/debug/decisions").json()["decisions"]]
+            return (15 * 10**9, 20 * 10**9) in [(i["metrics_stale_after_ns"], i["slow_start_ns"]) for i in inputs]
+
+        wait_for("metrics are old after three intervals of 5 s", decided_by_it)
+
     def test_reloads_under_load_cost_nobody_anything(self):
         sims = [self.sim("--prefill-tokens-per-s", "50000", "--decode-ms", "2") for _ in range(3)]
         gateway = self.gateway(config=listed(*sims))

@@ -263,6 +263,8 @@ class Router {
   // after the first decisions, unless `why` is given (it is cleared first).
   Decision decide(const Features& features, const endpoints::Pool& pool, Instant now,
                   std::span<endpoints::EndpointState* const> tried, Explanation* why = nullptr);
+  // After a reload: RouterOptions of these names.
+  void set_times(Duration metrics_stale_after, Duration slow_start);
   // Continues the random source from this state.
   void set_random(const Random::State& state);
   // The request goes to the decision's endpoint: counts a use of its prefix, and tells scorers with a memory.

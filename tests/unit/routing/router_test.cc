@@ -186,6 +186,17 @@ TEST_CASE("an endpoint that comes back gets a share that grows over the slow sta
   CHECK(back < 2150);
 }
 
+TEST_CASE("a reload may change how long the slow start takes") {
+  Bench bench(Policy::random);
+  PoolBuilder builder(2);
+  report_failure(builder.state(0), FailureKind::hard, at_ms(0), {});
+  builder.state(0).load.requests = 1;
+  bench.router.set_times(seconds(2), seconds(100));
+  CHECK(bench.histogram(builder, 4000, at_ms(1000 + 2000))["a"] < 100);
+  bench.router.set_times(seconds(2), Duration{0});
+  CHECK(bench.histogram(builder, 4000, at_ms(1000 + 2000))["a"] > 1850);
+}
+
 TEST_CASE("an endpoint on its way back that has nothing to do gets its full share") {
   Bench bench(Policy::random);
   PoolBuilder builder(2);
