@@ -1,19 +1,42 @@
 // disaggregatedset-rollout-screener: while a set of servers that work together is replaced, requests go to servers of
 // one revision only.
 #include <algorithm>
+#include <numeric>
 
 #include "plugins.h"
 
 namespace penstock::routing {
 namespace {
 
-// How many servers of each role a revision has.
-struct Revision {
-  std::string_view name;
-  std::vector<uint32_t> servers;  // by role
-  bool complete() const {
-    return std::all_of(servers.begin(), servers.end(), [](uint32_t count) { return count > 0; });
+// How many servers of each role each revision has. Views are into the candidates' labels.
+class Revisions {
+ public:
+  void clear(size_t roles) {
+    roles_ = roles;
+    names_.clear();
+    servers_.clear();
   }
+  void add(std::string_view name, size_t role) {
+    const auto known = std::find(names_.begin(), names_.end(), name);
+    const auto at = static_cast<size_t>(known - names_.begin());
+    if (known == names_.end()) {
+      names_.push_back(name);
+      servers_.resize(names_.size() * roles_);
+    }
+    ++servers_[at * roles_ + role];
+  }
+  size_t size() const { return names_.size(); }
+  std::string_view name(size_t i) const { return names_[i]; }
+  std::span<const uint32_t> servers(size_t i) const { return std::span(servers_).subspan(i * roles_, roles_); }
+  bool complete(size_t i) const {
+    const auto of_roles = servers(i);
+    return std::all_of(of_roles.begin(), of_roles.end(), [](uint32_t count) { return count > 0; });
+  }
+
+ private:
+  size_t roles_ = 0;
+  std::vector<std::string_view> names_;
+  std::vector<uint32_t> servers_;  // by revision, then by role
 };
 
 class RolloutFilter final : public Filter {
@@ -29,12 +52,14 @@ class RolloutFilter final : public Filter {
   // Of a stage: those of the revision that the request itself goes to. Else one is drawn, by how many servers it has,
   // of those that have all roles.
   void filter(const Inputs& in, std::vector<Candidate>& candidates) const override {
-    std::string chosen;
+    std::string_view chosen;
     if (in.peer != nullptr) {
       const std::string* const revision = label_of({in.peer}, revision_label_);
       if (revision != nullptr) chosen = *revision;
     } else {
-      chosen = draw(in.random, revisions_of(candidates));
+      thread_local Revisions revisions;  // one for each shard, kept for its memory
+      count(candidates, revisions);
+      chosen = draw(in.random, revisions);
     }
     std::erase_if(candidates, [&](const Candidate& candidate) {
       const std::string* const revision = label_of(candidate, revision_label_);
@@ -43,50 +68,51 @@ class RolloutFilter final : public Filter {
   }
 
  private:
-  // Those that have servers of all roles.
-  std::vector<Revision> revisions_of(const std::vector<Candidate>& candidates) const {
-    std::vector<Revision> out;
+  void count(const std::vector<Candidate>& candidates, Revisions& out) const {
+    out.clear(roles_.size());
     for (const Candidate& candidate : candidates) {
       const std::string* const name = label_of(candidate, revision_label_);
       const std::string* const role = label_of(candidate, role_label_);
       if (name == nullptr || name->empty() || role == nullptr || !scope_.matches(*candidate.endpoint->labels)) continue;
       const auto place = std::find(roles_.begin(), roles_.end(), *role);
-      if (place == roles_.end()) continue;
-      auto revision = std::find_if(out.begin(), out.end(), [&](const Revision& one) { return one.name == *name; });
-      if (revision == out.end()) revision = out.insert(out.end(), {*name, std::vector<uint32_t>(roles_.size())});
-      ++revision->servers[static_cast<size_t>(place - roles_.begin())];
+      if (place != roles_.end()) out.add(*name, static_cast<size_t>(place - roles_.begin()));
     }
-    std::erase_if(out, [](const Revision& one) { return !one.complete(); });
-    return out;
   }
 
-  std::string draw(Random& random, const std::vector<Revision>& revisions) const {
+  std::string_view draw(Random& random, const Revisions& revisions) const {
     const size_t largest = by_largest_role_ ? largest_role(revisions) : 0;
     uint64_t sum = 0;
-    for (const Revision& one : revisions) sum += weight(one, largest);
+    for (size_t i = 0; i < revisions.size(); ++i) sum += weight(revisions, i, largest);
     if (sum == 0) return {};
     uint64_t left = random.below(sum);
-    for (const Revision& one : revisions) {
-      if (left < weight(one, largest)) return std::string(one.name);
-      left -= weight(one, largest);
+    for (size_t i = 0; i < revisions.size(); ++i) {
+      const uint64_t own = weight(revisions, i, largest);
+      if (left < own) return revisions.name(i);
+      left -= own;
     }
     return {};
   }
 
-  uint64_t weight(const Revision& revision, size_t largest) const {
-    if (by_largest_role_) return revision.servers[largest];
-    uint64_t sum = 0;
-    for (const uint32_t count : revision.servers) sum += count;
-    return sum;
+  // 0: it gets nothing, because it lacks a role.
+  uint64_t weight(const Revisions& revisions, size_t i, size_t largest) const {
+    if (!revisions.complete(i)) return 0;
+    const auto servers = revisions.servers(i);
+    return by_largest_role_ ? servers[largest] : std::accumulate(servers.begin(), servers.end(), uint64_t{0});
   }
 
-  // Over all revisions; of equals the one that is listed first.
-  size_t largest_role(const std::vector<Revision>& revisions) const {
-    std::vector<uint64_t> servers(roles_.size());
-    for (const Revision& one : revisions) {
-      for (size_t role = 0; role < roles_.size(); ++role) servers[role] += one.servers[role];
+  // Over all complete revisions; of equals the one that is listed first.
+  size_t largest_role(const Revisions& revisions) const {
+    size_t largest = 0;
+    uint64_t most = 0;
+    for (size_t role = 0; role < roles_.size(); ++role) {
+      uint64_t servers = 0;
+      for (size_t i = 0; i < revisions.size(); ++i) servers += revisions.complete(i) ? revisions.servers(i)[role] : 0;
+      if (servers > most) {
+        most = servers;
+        largest = role;
+      }
     }
-    return static_cast<size_t>(std::max_element(servers.begin(), servers.end()) - servers.begin());
+    return largest;
   }
 
   objects::LabelSelector scope_;

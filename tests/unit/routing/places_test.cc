@@ -6,6 +6,7 @@
 #include <string>
 
 #include "src/routing/plugins.h"
+#include "tests/support/allocations.h"
 #include "tests/unit/routing/pool_builder.h"
 
 using namespace penstock;
@@ -116,6 +117,21 @@ TEST_CASE("a revision without a role gets nothing, and neither do servers of ano
   CHECK(rollout.shares(50) == std::map<std::string, int>{{"old", 50}});
   rollout.add("new", "prefill", 1);
   CHECK(rollout.shares(200)["new"] > 100);
+}
+
+TEST_CASE("a decision during a rollout allocates nothing once warm") {
+  Rollout rollout;
+  for (const char* const revision : {"a revision with a long name", "another one with a long name"}) {
+    rollout.add(revision, "prefill", 2);
+    rollout.add(revision, "decode", 3);
+  }
+  for (const char* const mode : {"max-role", "sum"}) {
+    rollout.start(mode);
+    rollout.shares(20);
+    const uint64_t before = penstock::test::allocations();
+    for (int i = 0; i < 100; ++i) REQUIRE(rollout.router->decide({}, rollout.builder.pool, at_ms(0), {}).endpoint);
+    CHECK(penstock::test::allocations() == before);
+  }
 }
 
 TEST_CASE("without a complete revision nobody is left, and explanations say who took them away") {
