@@ -97,8 +97,8 @@ struct EngineMetrics {
 // How many of our `requests` there, of which `decoding` have their first token, are missing in what the engine counts.
 // Engines count once per step, and a step of prefill takes long: they do not know yet what came during it. A request
 // with a first token is not missing: it was counted, and may be over while its answer is still on its way. (Servers
-// other than vLLM may leave out what they prefill. A server that only decodes what another one prefills does not know of
-// it, which is no queue: see discovery::EndpointPoller::view().)
+// other than vLLM may leave out what they prefill. A server that only decodes what another one prefills does not know
+// of it, which is no queue: see discovery::EndpointPoller::view().)
 inline int64_t not_counted(const EngineMetrics& metrics, int64_t requests, int64_t decoding) {
   const double missing = static_cast<double>(requests) - metrics.waiting - metrics.running;
   const double in_prefill = static_cast<double>(requests > decoding ? requests - decoding : 0);
