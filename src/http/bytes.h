@@ -7,6 +7,8 @@
 #include <cstring>
 #include <string_view>
 
+#include "penstock/base/text.h"
+
 #if defined(__SSE2__)
 #include <emmintrin.h>
 #endif
@@ -18,9 +20,6 @@ inline constexpr bool is_space(char c) {
 }
 inline constexpr bool is_digit(char c) {
   return c >= '0' && c <= '9';
-}
-inline constexpr char lower(char c) {
-  return c >= 'A' && c <= 'Z' ? static_cast<char>(c | 0x20) : c;
 }
 
 // tchar: what a method or field name is made of.

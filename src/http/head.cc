@@ -102,10 +102,7 @@ bool Head::named_by_connection(std::string_view name) const {
   bool named = false;
   for (const Header& header : headers_) {
     if (header.field != Field::connection) continue;
-    for_each_in_list(header.value, [&](std::string_view token) {
-      named = named || (token.size() == name.size() && std::equal(token.begin(), token.end(), name.begin(),
-                                                                  [](char a, char b) { return lower(a) == lower(b); }));
-    });
+    for_each_in_list(header.value, [&](std::string_view token) { named = named || same_ignoring_case(token, name); });
   }
   return named;
 }

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "encoding.h"
+#include "penstock/base/text.h"
 
 namespace penstock::kube {
 namespace {
@@ -23,15 +24,6 @@ constexpr long idle_connections_max = 16;
 
 long ms(Duration duration) {
   return static_cast<long>(to_ms(duration));
-}
-
-bool equal_ignoring_case(std::string_view a, std::string_view lower) {
-  if (a.size() != lower.size()) return false;
-  for (size_t i = 0; i < a.size(); ++i) {
-    const char c = a[i] >= 'A' && a[i] <= 'Z' ? static_cast<char>(a[i] + ('a' - 'A')) : a[i];
-    if (c != lower[i]) return false;
-  }
-  return true;
 }
 
 bool is_loopback(std::string_view host) {
@@ -386,7 +378,7 @@ void CurlTransport::on_head(Running& running, std::string_view line) {
   }
   if (!line.empty()) {
     const size_t colon = line.find(':');
-    if (colon == std::string_view::npos || !equal_ignoring_case(line.substr(0, colon), "retry-after")) return;
+    if (colon == std::string_view::npos || !same_ignoring_case(line.substr(0, colon), "retry-after")) return;
     const std::string_view value = trimmed(line.substr(colon + 1));
     uint32_t after = 0;  // seconds; the API server sends no dates
     const auto [end, wrong] = std::from_chars(value.data(), value.data() + value.size(), after);

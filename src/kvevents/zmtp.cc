@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "penstock/base/text.h"
+
 namespace penstock::kvevents {
 namespace {
 
@@ -180,10 +182,7 @@ std::string_view ready_property(std::string_view data, std::string_view name) {
     const uint64_t size = big_endian(data.data() + 1 + name_size, 4);
     data.remove_prefix(1 + name_size + 4);
     if (size > data.size()) return {};
-    const auto same = [](char a, char b) { return (a | 0x20) == (b | 0x20); };  // names are case-insensitive
-    if (std::equal(found.begin(), found.end(), name.begin(), name.end(), same)) {
-      return data.substr(0, static_cast<size_t>(size));
-    }
+    if (same_ignoring_case(found, name)) return data.substr(0, static_cast<size_t>(size));
     data.remove_prefix(static_cast<size_t>(size));
   }
   return {};

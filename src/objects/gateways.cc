@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <set>
 
+#include "penstock/base/text.h"
 #include "route_filters.h"
 
 namespace penstock::objects {
@@ -148,9 +149,7 @@ void report(const Gateway& gateway, const Finding& refused, const Finding& missi
 }  // namespace
 
 std::string lower_case(std::string text) {
-  for (char& c : text) {
-    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c + 32);
-  }
+  for (char& c : text) c = lower(c);
   return text;
 }
 

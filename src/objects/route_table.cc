@@ -5,15 +5,12 @@
 #include <tuple>
 
 #include "penstock/base/assert.h"
+#include "penstock/base/text.h"
 #include "route_builder.h"
 #include "route_filters.h"
 
 namespace penstock::objects {
 namespace {
-
-char lower(char c) {
-  return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
-}
 
 // The hostname of a Host field in lower case, without port and final dot. Longer ones than DNS allows match nothing
 // but what matches every host.

@@ -1,7 +1,6 @@
 #include "penstock/openai/request.h"
 
 #include <simdjson.h>
-#include <strings.h>
 
 #include <algorithm>
 #include <array>
@@ -260,9 +259,8 @@ bool Scan::flag(ondemand::value value, bool& to) {
   to = token == "true";
   if (to || token == "false") return true;
   if (is_string(token)) token = unquoted(token);
-  to = std::any_of(std::begin(yes), std::end(yes), [&](std::string_view word) {
-    return token.size() == word.size() && strncasecmp(token.data(), word.data(), word.size()) == 0;
-  });
+  to = std::any_of(std::begin(yes), std::end(yes),
+                   [&](std::string_view word) { return same_ignoring_case(token, word); });
   return skip(value, 2);
 }
 

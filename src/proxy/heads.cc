@@ -1,7 +1,5 @@
 #include "heads.h"
 
-#include <strings.h>
-
 #include <algorithm>
 #include <array>
 #include <bit>
@@ -151,16 +149,12 @@ bool says_json(std::string_view content_type) {
   return content_type.empty() || content_type.find("json") != std::string_view::npos;
 }
 
-bool same_name(std::string_view a, std::string_view b) {
-  return a.size() == b.size() && strncasecmp(a.data(), b.data(), a.size()) == 0;
-}
-
 // Removes the lines "name: ..." between `first` and the last `behind` bytes.
 void remove_lines(std::string& text, size_t first, size_t behind, std::string_view name) {
   for (size_t at = first; at < text.size() - behind;) {
     const size_t next = text.find('\n', at) + 1;
     const std::string_view line = std::string_view(text).substr(at, next - at);
-    if (same_name(line.substr(0, line.find(':')), name)) {
+    if (same_ignoring_case(line.substr(0, line.find(':')), name)) {
       text.erase(at, next - at);
     } else {
       at = next;
@@ -219,7 +213,7 @@ void ForwardedHead::assign(const http::Head& head, std::string_view client_ip, R
 void ForwardedHead::identify(const http::Head& head, std::span<const std::string> names) {
   for (const std::string& name : names) {
     for (const http::Header& header : head.headers()) {
-      if (fairness_id.empty() && same_name(header.name, name)) fairness_id = header.value;
+      if (fairness_id.empty() && same_ignoring_case(header.name, name)) fairness_id = header.value;
     }
   }
 }
@@ -227,7 +221,7 @@ void ForwardedHead::identify(const http::Head& head, std::span<const std::string
 // Host is not among the forwarded fields: it is written before them.
 void ForwardedHead::change(std::span<const objects::HeaderChange> changes) {
   for (const objects::HeaderChange& change : changes) {
-    if (!same_name(change.name, "host")) change_line(fields, 0, 0, change);
+    if (!same_ignoring_case(change.name, "host")) change_line(fields, 0, 0, change);
     else if (change.op == objects::HeaderChange::Op::set) host = change.value;
   }
 }
@@ -341,8 +335,8 @@ bool looks_like_json(std::string_view body) {
 
 bool has_content_encoding(const http::Head& head) {
   for (const http::Header& header : head.headers()) {
-    if (same_name(header.name, "content-encoding"))
-      return !header.value.empty() && !same_name(header.value, "identity");
+    if (same_ignoring_case(header.name, "content-encoding"))
+      return !header.value.empty() && !same_ignoring_case(header.value, "identity");
   }
   return false;
 }

@@ -1,11 +1,11 @@
 #include "pool_choice.h"
 
-#include <strings.h>
-
 #include <algorithm>
 #include <charconv>
 #include <optional>
 #include <string>
+
+#include "penstock/base/text.h"
 
 namespace penstock::proxy {
 
@@ -22,7 +22,7 @@ std::optional<std::string_view> header_value(const void* context, std::string_vi
   const Fields& fields = *static_cast<const Fields*>(context);
   std::optional<std::string_view> value;
   for (const http::Header& header : fields.head.headers()) {
-    if (header.name.size() != name.size() || strncasecmp(header.name.data(), name.data(), name.size()) != 0) continue;
+    if (!same_ignoring_case(header.name, name)) continue;
     if (value) {
       if (value->data() != fields.joined.data()) fields.joined = *value;
       value = fields.joined.append(",").append(header.value);

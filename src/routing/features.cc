@@ -1,6 +1,6 @@
 #include "penstock/routing/features.h"
 
-#include <strings.h>
+#include "penstock/base/text.h"
 
 namespace penstock::routing {
 
@@ -11,7 +11,7 @@ std::string_view header_of(const Features& features, std::string_view name) {
     std::string_view line = rest.substr(0, end);
     rest.remove_prefix(end == std::string_view::npos ? rest.size() : end + 1);
     if (line.size() <= name.size() || line[name.size()] != ':') continue;
-    if (strncasecmp(line.data(), name.data(), name.size()) != 0) continue;
+    if (!same_ignoring_case(line.substr(0, name.size()), name)) continue;
     line.remove_prefix(name.size() + 1);
     while (!line.empty() && (line.front() == ' ' || line.front() == '\t')) line.remove_prefix(1);
     while (!line.empty() && (line.back() == ' ' || line.back() == '\t' || line.back() == '\r')) line.remove_suffix(1);

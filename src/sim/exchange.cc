@@ -1,9 +1,8 @@
 #include "sim/exchange.h"
 
-#include <strings.h>
-
 #include <algorithm>
 
+#include "penstock/base/text.h"
 #include "penstock/http/writer.h"
 #include "sim/pages.h"
 #include "sim/server.h"
@@ -74,8 +73,7 @@ bool generates(Api api) {
 bool is_json(std::string_view content_type) {
   content_type = content_type.substr(0, content_type.find(';'));
   while (content_type.ends_with(' ') || content_type.ends_with('\t')) content_type.remove_suffix(1);
-  constexpr std::string_view json = "application/json";
-  return content_type.size() == json.size() && strncasecmp(content_type.data(), json.data(), json.size()) == 0;
+  return same_ignoring_case(content_type, "application/json");
 }
 
 uint16_t status_of(const downstream::RequestFailure& failure) {
@@ -122,8 +120,7 @@ void Exchange::begin(downstream::Connection& connection, const http::Head& head)
   if (route_.page != Page::inference) return;
   fault_ = server_.faults().next_request();
   for (const http::Header& header : head.headers()) {
-    if (header.field != http::Field::other || header.name.size() != 10) continue;
-    if (strncasecmp(header.name.data(), "x-sim-fail", 10) != 0) continue;
+    if (header.field != http::Field::other || !same_ignoring_case(header.name, "x-sim-fail")) continue;
     const Result<Fault> fault = parse_fault(header.value);
     if (fault.ok()) fault_ = *fault;
     else bad_fault_ = fault.error().text;

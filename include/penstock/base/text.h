@@ -1,12 +1,21 @@
 // Text put together from pieces. Pure.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <string>
 #include <string_view>
 
 namespace penstock {
+
+// ASCII letters alone have a case, whatever the locale.
+constexpr char lower(char c) {
+  return c >= 'A' && c <= 'Z' ? static_cast<char>(c | 0x20) : c;
+}
+constexpr bool same_ignoring_case(std::string_view a, std::string_view b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](char x, char y) { return lower(x) == lower(y); });
+}
 
 // Length of the well-formed UTF-8 character at the front of `text`; 0 when there is none.
 size_t utf8_length(std::string_view text);

@@ -14,6 +14,16 @@ std::string quoted(std::string_view text) {
 
 }  // namespace
 
+TEST_CASE("letters compare without their case, and nothing else does") {
+  CHECK(same_ignoring_case("", ""));
+  CHECK(same_ignoring_case("X-Request-Id", "x-requesT-iD"));
+  CHECK_FALSE(same_ignoring_case("abc", "abcd"));
+  // Bytes that differ as upper and lower case do, but are no letters.
+  CHECK_FALSE(same_ignoring_case("@", "`"));
+  CHECK_FALSE(same_ignoring_case("a-b", "a\rb"));
+  CHECK_FALSE(same_ignoring_case("\xc4", "\xe4"));
+}
+
 TEST_CASE("a JSON string escapes what must be escaped and nothing else") {
   CHECK(quoted("") == R"("")");
   CHECK(quoted("plain / text") == R"("plain / text")");

@@ -7,6 +7,7 @@
 #include <string>
 
 using namespace penstock::http;
+using penstock::lower;
 
 TEST_CASE("control characters are found wherever they stand, and nothing else is taken for one") {
   constexpr uint64_t kSeed = 11;

@@ -125,5 +125,6 @@ TEST_CASE("properties are found by name, in any case, and not in broken data") {
   const std::string data("\x08Identity\0\0\0\0\x0bSOCKET-TYPE\0\0\0\x06ROUTER", 35);
   CHECK(ready_property(data, "Socket-Type") == "ROUTER");
   CHECK(ready_property(data, "Resource") == "");
+  CHECK(ready_property(data, "Socket\rType") == "");
   for (size_t cut = 0; cut < data.size(); ++cut) CHECK(ready_property(data.substr(0, cut), "Socket-Type") == "");
 }
