@@ -228,7 +228,7 @@ void Router::State::look_up_prefix(const Features& features, const endpoints::Po
                                    Decision& decision) {
   told_longest.reset();
   if (!profile.uses_prefix && (options.shadow == nullptr || !options.shadow->uses_prefix)) return;
-  if (!features.blocks.empty()) match_prefix(features, pool, timer);
+  match_prefix(features, pool, timer);
   decision.told_blocks = told_longest;
   decision.prefix = longest_prefix(features);
 }
@@ -342,7 +342,7 @@ bool Router::State::run_stage(const Profile::Stage& stage, const Inputs& in, con
   gather(in.features, pool, in.now, {}, nullptr);
   if (candidates.empty()) return false;
   const Profile& by = *stage.profile;
-  if (by.uses_prefix && !in.features.blocks.empty()) match_prefix(in.features, pool, timer);
+  if (by.uses_prefix) match_prefix(in.features, pool, timer);
   if (by.predicts) predict_all(in, timer);
   if (!filter(by, in, timer, nullptr)) return false;
   score_all(by, in, candidates, scores, timer);
@@ -475,6 +475,7 @@ void Router::State::bind_pool(const endpoints::Pool& pool, uint32_t block_tokens
 }
 
 void Router::State::match_prefix(const Features& features, const endpoints::Pool& pool, PluginTimer timer) {
+  if (features.blocks.empty()) return;
   bind_pool(pool, features.block_tokens);
   slots.clear();
   for (const Candidate& candidate : candidates) slots.push_back(candidate.endpoint->state->slot);
