@@ -1,5 +1,6 @@
 // Metrics of flow control: the Endpoint Picker's, and our own sums.
 #include <map>
+#include <set>
 #include <string>
 
 #include "metrics_parts.h"
@@ -99,11 +100,11 @@ double fairness_of(const std::map<std::string, double>& values) {
 // them so.
 void add_outcomes(Families& families, const ExportInput& input) {
   std::map<std::tuple<std::string, std::string, std::string>, double> counts;  // outcome, priority, pool
-  const NameTable& passed = input.names->passed;
-  for (uint32_t i = 0, end = passed.size(); i <= end; ++i) {
-    const double count = sum_over_shards(input, [&](const ShardStats& stats) { return stats.passed_at_once(i); });
-    const NameTable::Name& name = passed.name(i);
-    if (count > 0) counts[{proxy::to_string(HoldOutcome::dispatched), name.parts[1], name.parts[0]}] += count;
+  const NameTable& at_once = input.names->at_once;
+  for (uint32_t i = 0, end = at_once.size(); i <= end; ++i) {
+    const double count = sum_over_shards(input, [&](const ShardStats& stats) { return stats.did_not_wait(i); });
+    const auto& [pool, priority, outcome, none] = at_once.name(i).parts;
+    if (count > 0) counts[{outcome, priority, pool}] += count;
   }
   input.flow->each([&](const FlowStats::Series& series) {
     for (size_t i = 0; i < proxy::hold_outcome_count; ++i) {
@@ -158,17 +159,17 @@ void add_capacity_used(Families& families, const FlowStats& stats, const admissi
 void add_stale_endpoints(Families& families, const ExportInput& input) {
   const admission::DetectorOptions& detector = input.flow_options.detector;
   if (detector.detector != admission::Detector::utilization) return;
-  double stale = 0;
+  std::set<const endpoints::EndpointState*> stale;  // once however many pools it is in
   for (const endpoints::Pool& pool : input.snapshot->pools) {
     for (const endpoints::EndpointView& endpoint : pool.endpoints) {
       if (endpoint.readiness != endpoints::Readiness::ready) continue;
-      stale += !endpoints::fresh(endpoint.metrics, input.now, detector.metrics_stale_after);
+      if (!endpoints::fresh(endpoint.metrics, input.now, detector.metrics_stale_after)) stale.insert(endpoint.state);
     }
   }
   families
       .gauge("llm_d_epp_flow_control_stale_endpoints",
              "[ALPHA] Ready endpoints whose metrics are missing or too old for flow_control.detector.")
-      .add(stale, {{"detector", "utilization-detector"}});
+      .add(static_cast<double>(stale.size()), {{"detector", "utilization-detector"}});
 }
 
 // Of the programs that ever had to wait, as long as each has a label of its own.

@@ -6,6 +6,7 @@
 
 #include "penstock/observability/access_log.h"
 #include "penstock/observability/decision_log.h"
+#include "penstock/proxy/hold_queue.h"
 
 namespace penstock::observability {
 
@@ -78,7 +79,7 @@ ShardStats::ShardStats(Names& names, AccessLogWriter* access_log, DecisionLog* d
       scheduled_(std::make_unique<Counter[]>(names.scheduled.names_max() + 1)),
       rewritten_(std::make_unique<Counter[]>(names.rewrites.names_max() + 1)),
       splits_(std::make_unique<Counter[]>(names.splits.names_max() + 1)),
-      passed_(std::make_unique<Counter[]>(names.passed.names_max() + 1)),
+      at_once_(std::make_unique<Counter[]>(names.at_once.names_max() + 1)),
       kinds_(std::make_unique<std::atomic<KindStats*>[]>(names.kinds.names_max() + 1)),
       plugin_times_(std::make_unique<std::atomic<PluginTime*>[]>(names.plugins.names_max() + 1)) {
   // A limit that was never reached says so: its series is there from the start.
@@ -157,8 +158,9 @@ void ShardStats::split_decided(routing::Split split, std::string_view target_mod
   splits_[names_.splits.index_of(recent, model, to_string(split))].add();
 }
 
-void ShardStats::passed_at_once(std::string_view pool, int priority) {
-  passed_[names_.passed.index_of(recent_passed_, pool, PriorityText(priority).view())].add();
+void ShardStats::did_not_wait(std::string_view pool, int priority, proxy::HoldOutcome outcome) {
+  const PriorityText text(priority);
+  at_once_[names_.at_once.index_of(recent_at_once_, pool, text.view(), to_string(outcome))].add();
 }
 
 void ShardStats::model_rewritten(std::string_view rewrite, std::string_view model, std::string_view target_model) {
@@ -243,7 +245,7 @@ uint32_t ShardStats::number_of(const proxy::RequestKind& kind, bool may_be_new) 
                                           kind.target_model, kind.fairness_id, priority.view());
   if (own != NameTable::other) return own;
   return kinds.index_within(recent_crowd_, may_be_new ? kinds.names_max() : 0, kind.model, kind.target_model, "other",
-                            "other");
+                            priority.view());
 }
 
 KindStats& ShardStats::stats_of(uint32_t kind) {

@@ -47,6 +47,7 @@ Exchange::Progress Exchange::find_room() {
   if (!room.any_endpoint && flow.no_endpoint_ttl <= Duration{0}) return Progress::ready;  // route() refuses it
   if (sheddable && room.requests == 0) {
     context_.observer.limit_hit("saturation");
+    if (flow.enabled) context_.observer.did_not_wait(pool->name, priority_, HoldOutcome::rejected_capacity);
     return refused(ErrorCode::saturated);
   }
   if (!flow.enabled) return Progress::ready;
@@ -140,7 +141,7 @@ void Exchange::leave_queue(HoldOutcome outcome) {
     count_program(context_.loop.now());
     if (held_ == nullptr && inference_ && context_.options.flow.enabled) {
       const endpoints::Pool* const pool = gateway_.pool(*pool_id_);
-      if (pool != nullptr) context_.observer.passed_at_once(pool->name, priority_);
+      if (pool != nullptr) context_.observer.did_not_wait(pool->name, priority_, outcome);
     }
   }
   if (held_ == nullptr) return;

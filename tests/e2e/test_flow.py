@@ -29,6 +29,7 @@ spec: {poolRef: {name: pool}, priority: PRIORITY}
 """
 DROPPED = "x-llm-d-request-dropped-reason"
 QUEUE_SIZE = "inference_extension_flow_control_queue_size"
+REQUESTS = "llm_d_epp_flow_control_requests_total"
 QUEUE_TIME = "inference_extension_flow_control_request_queue_duration_seconds_count"
 
 
@@ -185,6 +186,8 @@ class Flow(FlowCase):
                     wait_for("it is free", lambda: self.sim_.gauge("vllm:num_requests_running") == 0)
                     self.gw.wait_idle()
                 self.assertEqual(self.gw.value("penstock_limit_hits_total", limit="saturation"), 2)
+                refused = self.gw.value(REQUESTS, outcome="RejectedCapacity", priority="-1")
+                self.assertEqual(refused, 2 if enabled == "true" else 0)
 
     def test_negative_priority_waits_where_an_endpoint_picker_config_has_a_band_for_it(self):
         bands = {"priorityBands: [{priority: -1, maxRequests: 1}]": 1, "defaultPriorityBand: {maxRequests: 1}": 1,

@@ -24,14 +24,14 @@ class DecisionLog;
 // Names seen by any shard: one per process.
 struct Names {
   // Fairness ids are the clients': so many kinds of requests have numbers of their own. Later ones are counted together
-  // with all later ones of their model.
+  // with all later ones of their model and priority.
   static constexpr uint32_t kinds_max = 500;
   NameTable kinds{2 * kinds_max};  // model, target model, fairness id, priority
   NameTable scheduled{4000};       // target model, endpoint, its `place`
   NameTable rewrites{1000};        // InferenceModelRewrite, model, target model
   NameTable splits{4000};          // target model, decision type
   NameTable plugins{200};          // extension point, type, name
-  NameTable passed{1000};          // pool, priority: of requests that did not have to wait
+  NameTable at_once{1000};         // pool, priority, outcome: of requests that flow control did not let wait
 };
 
 // The error codes of the Endpoint Picker: values of the label error_code.
@@ -100,7 +100,7 @@ class ShardStats final : public proxy::ExchangeObserver, private proxy::GapObser
   void shadow_decided(bool agrees, double gain_seconds) override;
   void told_index_asked(uint32_t blocks) override;
   void split_decided(routing::Split split, std::string_view target_model) override;
-  void passed_at_once(std::string_view pool, int priority) override;
+  void did_not_wait(std::string_view pool, int priority, proxy::HoldOutcome outcome) override;
   void model_rewritten(std::string_view rewrite, std::string_view model, std::string_view target_model) override;
   void model_not_restored() override { not_restored_.add(); }
   void attempt_failed(proxy::AttemptFailure failure, bool retried) override;
@@ -161,7 +161,7 @@ class ShardStats final : public proxy::ExchangeObserver, private proxy::GapObser
   uint64_t not_restored() const { return not_restored_.get(); }
   uint64_t rewritten(uint32_t name) const { return rewritten_[name].get(); }
   uint64_t split(uint32_t name) const { return splits_[name].get(); }
-  uint64_t passed_at_once(uint32_t name) const { return passed_[name].get(); }
+  uint64_t did_not_wait(uint32_t name) const { return at_once_[name].get(); }
   // Null: none of this plugin's were measured. Only decisions that are explained are.
   const Histogram<epp_decision_seconds>* plugin_time(uint32_t name) const {
     return plugin_times_[name].load(std::memory_order_acquire);
@@ -211,7 +211,7 @@ class ShardStats final : public proxy::ExchangeObserver, private proxy::GapObser
 
   // Arrays over the numbers of a NameTable; [0] is "other".
   std::unique_ptr<Gauge[]> running_;
-  std::unique_ptr<Counter[]> scheduled_, rewritten_, splits_, passed_;
+  std::unique_ptr<Counter[]> scheduled_, rewritten_, splits_, at_once_;
   using PluginTime = Histogram<epp_decision_seconds>;
   // Each made when first needed.
   std::unique_ptr<std::atomic<KindStats*>[]> kinds_;
@@ -219,7 +219,7 @@ class ShardStats final : public proxy::ExchangeObserver, private proxy::GapObser
   std::vector<std::unique_ptr<KindStats>> owned_kinds_;
   std::vector<std::unique_ptr<PluginTime>> owned_plugin_times_;
   // The shard's own. Those of `scheduled` by slot of the endpoint: a model's requests go to all of them in turn.
-  NameTable::Recent recent_kind_, recent_crowd_, recent_rewrite_, recent_passed_;
+  NameTable::Recent recent_kind_, recent_crowd_, recent_rewrite_, recent_at_once_;
   std::array<NameTable::Recent, 64> recent_scheduled_;
   std::array<NameTable::Recent, routing::split_count> recent_splits_;
   std::array<std::atomic<EndpointBlock*>, block_count> endpoints_{};

@@ -16,6 +16,8 @@ enum class Split : uint8_t;
 
 namespace penstock::proxy {
 
+enum class HoldOutcome : uint8_t;  // hold_queue.h
+
 // How an exchange ended. A closed list: started = in flight + sum over all outcomes, at any time.
 enum class Outcome : uint8_t {
   ok,                // a whole answer was relayed, status below 500
@@ -127,8 +129,9 @@ class ExchangeObserver {
   virtual void told_index_asked(uint32_t blocks) {}
   // How the decision just made splits the work, if the profile disaggregates prefill or encode.
   virtual void split_decided(routing::Split split, std::string_view target_model) {}
-  // Flow control had room for a request of this priority at once.
-  virtual void passed_at_once(std::string_view pool, int priority) {}
+  // Flow control has decided about a request of this priority at once: there was room, or it was refused because the
+  // pool is saturated and its priority may not wait (rejected_capacity).
+  virtual void did_not_wait(std::string_view pool, int priority, HoldOutcome outcome) {}
   // A rule of this InferenceModelRewrite has changed the model of a request from `model` to `target_model`.
   virtual void model_rewritten(std::string_view rewrite, std::string_view model, std::string_view target_model) {}
   // The answer to such a request was compressed although it should not be, so the client saw the server's model name.

@@ -219,12 +219,16 @@ TEST_CASE("what flow control lets go at once counts with what had to wait, and s
   gateway.live();
   gateway.input.flow_options.detector.detector = admission::Detector::utilization;
   gateway.snapshot.pools[0].endpoints[0].metrics.known = false;
-  for (int i = 0; i < 3; ++i) gateway.shards[i % 2].passed_at_once("default", 10);
-  gateway.shards[0].passed_at_once("default", -1);
+  gateway.snapshot.pools.push_back(gateway.snapshot.pools[0]);  // of the same endpoints
+  using enum proxy::HoldOutcome;
+  for (int i = 0; i < 3; ++i) gateway.shards[i % 2].did_not_wait("default", 10, dispatched);
+  gateway.shards[0].did_not_wait("default", -1, dispatched);
+  for (auto& shard : gateway.shards) shard.did_not_wait("default", -1, rejected_capacity);
   const std::string page = page_of(gateway);
-  const std::string total = "llm_d_epp_flow_control_requests_total{outcome=\"Dispatched\",priority=\"";
-  CHECK(line_of(page, total + "10\",").ends_with("} 4"));
-  CHECK(line_of(page, total + "-1\",").ends_with("} 1"));
+  const std::string total = "llm_d_epp_flow_control_requests_total{outcome=\"";
+  CHECK(line_of(page, total + "Dispatched\",priority=\"10\",").ends_with("} 4"));
+  CHECK(line_of(page, total + "Dispatched\",priority=\"-1\",").ends_with("} 1"));
+  CHECK(line_of(page, total + "RejectedCapacity\",priority=\"-1\",").ends_with("} 2"));
   CHECK(line_of(page, "llm_d_epp_flow_control_stale_endpoints{").ends_with("} 1"));
 }
 

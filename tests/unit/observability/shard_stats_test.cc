@@ -145,7 +145,7 @@ TEST_CASE("stages that were not reached are not counted") {
   CHECK(count(proxy::Stage::relay) == 1);
 }
 
-TEST_CASE("after the last place, tenants and priorities of a model are counted together") {
+TEST_CASE("after the last place, the tenants of a model and priority are counted together") {
   Gateway gateway;
   proxy::ExchangeRecord record = streamed_answer(gateway.states[0]);
   const auto count = [&](std::string_view fairness_id) {
@@ -165,18 +165,21 @@ TEST_CASE("after the last place, tenants and priorities of a model are counted t
     return stats == nullptr ? 0 : stats->requests.get();
   };
   CHECK(requests("llama", "llama-8b", "tenant-0", "0") == 1);
-  CHECK(requests("llama", "llama-8b", "other", "other") == 51);
-  CHECK(requests("later", "later", "other", "other") == 1);
-  CHECK(gateway.names.kinds.size() == Names::kinds_max + 2);
+  CHECK(requests("llama", "llama-8b", "other", "0") == 50);
+  CHECK(requests("llama", "llama-8b", "other", "7") == 1);
+  CHECK(requests("later", "later", "other", "7") == 1);
+  CHECK(gateway.names.kinds.size() == Names::kinds_max + 3);
   // The older names know nothing of tenants.
   std::string page;
   export_metrics(page, gateway.input);
   CHECK(page.find("\ninference_objective_request_duration_seconds_count{model_name=\"llama\","
                   "target_model_name=\"llama-8b\"} 551\n") != std::string::npos);
+  CHECK(page.find("\ninference_objective_request_total{model_name=\"llama\",target_model_name=\"llama-8b\","
+                  "priority=\"7\"} 1\n") != std::string::npos);
   // Nor does a tenant whose name cannot be a label take the model's away.
   record = streamed_answer(gateway.states[0]);
   count("\xff");
-  CHECK(requests("llama", "llama-8b", "other", "other") == 52);
+  CHECK(requests("llama", "llama-8b", "other", "0") == 51);
 }
 
 TEST_CASE("ejections belong to the endpoint that holds the slot now") {
