@@ -27,6 +27,15 @@ class PriorityText {
   const char* end_;
 };
 
+// Of one kind always the same, and of kinds that differ in the last letters of a name mostly not.
+size_t where_names_differ(const proxy::RequestKind& kind) {
+  const auto letter = [](std::string_view name, size_t from_end) -> size_t {
+    return name.size() < from_end ? 0 : static_cast<unsigned char>(name[name.size() - from_end]);
+  };
+  return 16 * letter(kind.fairness_id, 2) + letter(kind.fairness_id, 1) + 7 * letter(kind.model, 1) +
+         static_cast<size_t>(kind.priority);
+}
+
 }  // namespace
 
 const char* to_string(EppError error) {
@@ -241,8 +250,9 @@ ShardStats::Totals& ShardStats::Totals::operator+=(const Totals& other) {
 uint32_t ShardStats::number_of(const proxy::RequestKind& kind, bool may_be_new) {
   const PriorityText priority(kind.priority);
   NameTable& kinds = names_.kinds;
-  const uint32_t own = kinds.index_within(recent_kind_, may_be_new ? Names::kinds_max : 0, kind.model,
-                                          kind.target_model, kind.fairness_id, priority.view());
+  NameTable::Recent& recent = recent_kinds_[where_names_differ(kind) % recent_kinds_.size()];
+  const uint32_t own = kinds.index_within(recent, may_be_new ? Names::kinds_max : 0, kind.model, kind.target_model,
+                                          kind.fairness_id, priority.view());
   if (own != NameTable::other) return own;
   return kinds.index_within(recent_crowd_, may_be_new ? kinds.names_max() : 0, kind.model, kind.target_model, "other",
                             priority.view());

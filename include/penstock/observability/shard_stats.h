@@ -218,8 +218,10 @@ class ShardStats final : public proxy::ExchangeObserver, private proxy::GapObser
   std::unique_ptr<std::atomic<PluginTime*>[]> plugin_times_;
   std::vector<std::unique_ptr<KindStats>> owned_kinds_;
   std::vector<std::unique_ptr<PluginTime>> owned_plugin_times_;
-  // The shard's own. Those of `scheduled` by slot of the endpoint: a model's requests go to all of them in turn.
-  NameTable::Recent recent_kind_, recent_crowd_, recent_rewrite_, recent_at_once_;
+  // The shard's own. Those of `scheduled` by slot of the endpoint: a model's requests go to all of them in turn. Those
+  // of `kinds` by the end of the fairness id: tenants take turns, too.
+  NameTable::Recent recent_crowd_, recent_rewrite_, recent_at_once_;
+  std::array<NameTable::Recent, 64> recent_kinds_;
   std::array<NameTable::Recent, 64> recent_scheduled_;
   std::array<NameTable::Recent, routing::split_count> recent_splits_;
   std::array<std::atomic<EndpointBlock*>, block_count> endpoints_{};
