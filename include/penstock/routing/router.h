@@ -112,8 +112,8 @@ struct WeightedScorer {
 struct StageRule {
   enum class When : uint8_t { never, always, uncached, multimodal };
   When when = When::never;
-  uint32_t uncached_tokens =
-      0;  // `uncached`: if at least this many prompt tokens are not cached at the decoding endpoint
+  // `uncached`: if at least this many prompt tokens are not cached at the decoding endpoint.
+  uint32_t uncached_tokens = 0;
 };
 struct Profile {
   // A stage is decided after the decoding endpoint, over the same pool, by its own filters, scorers and picker.
@@ -324,8 +324,8 @@ class Reservation {
 
 // Passive ejection: shards report the failures and successes that they see. Any thread; time is passed in.
 struct EjectionOptions {
-  uint32_t consecutive_failures =
-      3;  // ejection.consecutive_failures (a refused connection or reset counts `hard_weight`)
+  // ejection.consecutive_failures (a refused connection or reset counts `hard_weight`)
+  uint32_t consecutive_failures = 3;
   uint32_t hard_weight = 3;
   Duration base_penalty = seconds(1);  // doubles with each ejection in a row
   Duration max_penalty = seconds(60);
