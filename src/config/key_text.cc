@@ -45,6 +45,7 @@ std::string set_text(const Key& key, std::string& field, std::string_view text) 
       if (const std::string problem = check_address(text); !problem.empty()) return problem + expects(key);
       break;
     case Type::url_path:
+      if (text.empty() && !key.accepted.empty()) break;
       if (!text.starts_with('/') || text.find_first_of(" \t\r\n#") != std::string_view::npos) {
         return shown + " is not a path of a URL" + expects(key);
       }

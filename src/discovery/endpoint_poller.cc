@@ -186,7 +186,8 @@ void EndpointPoller::poll(Instant now, bool traffic) {
   if (now >= next_health_) {
     const bool impatient = wanted() && alive_ != Alive::yes;
     next_health_ = now + (impatient ? options.health_interval / 4 : options.health_interval);
-    return start(Task::health, options.health_path);
+    return start(Task::health, options.health_path.empty() ? health_path_of(engine_named(engine_))
+                                                           : std::string_view(options.health_path));
   }
   if (alive_ != Alive::yes || !wanted()) return;
   if (now >= next_models_) {
@@ -198,7 +199,7 @@ void EndpointPoller::poll(Instant now, bool traffic) {
   start(Task::metrics, options.metrics_path);
 }
 
-void EndpointPoller::start(Task task, const std::string& path) {
+void EndpointPoller::start(Task task, std::string_view path) {
   begin_task(task);
   status_code_ = 0;
   body_.clear();

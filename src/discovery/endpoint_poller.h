@@ -41,7 +41,7 @@ class EndpointPoller final : public upstream::ResponseSink {
 
   Instant metrics_due(bool traffic) const;
   Task begin_task(Task task);  // the one before
-  void start(Task task, const std::string& path);
+  void start(Task task, std::string_view path);
   void on_response_head(http::Head& head) override;
   void on_response_data(std::string_view decoded) override;
   void on_response_raw(std::string_view) override {}

@@ -99,7 +99,9 @@ const MetricsScanner::Preset& MetricsScanner::preset_of(Engine engine) {
       {"sglang:num_queue_reqs", "", "", Signal::waiting},
       {"sglang:num_running_reqs", "", "", Signal::running},
       {"sglang:token_usage", "", "", Signal::kv_usage},
-      {"sglang:cache_config_info", "", "", Signal::cache_config},
+      {"sglang:cache_config_info", "", "", Signal::cache_config},  // older versions; newer ones:
+      {"sglang:page_size", "", "", Signal::block_size},
+      {"sglang:num_pages", "", "", Signal::kv_blocks},
   };
   static constexpr Rule trtllm[] = {
       {"trtllm_num_requests_waiting", "", "", Signal::waiting},
@@ -184,6 +186,10 @@ Engine engine_named(std::string_view name) {
   Engine engine = Engine::vllm;
   parse_engine(name, &engine);
   return engine;
+}
+
+std::string_view health_path_of(Engine engine) {
+  return engine == Engine::sglang ? "/ready" : "/health";
 }
 
 MetricsScanner::MetricsScanner(Engine engine, CustomGauges custom)

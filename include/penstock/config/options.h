@@ -53,7 +53,7 @@ struct Metrics {
   Duration idle_interval = seconds(1);   // else
   Duration timeout = seconds(1);
   std::string path = "/metrics";
-  std::string health_path = "/health";
+  std::string health_path;  // "": that of the engine
   Duration health_interval = seconds(1);
   std::string engine = "vllm";  // vllm, sglang, trtllm-serve, triton-tensorrt-llm
 };

@@ -29,8 +29,8 @@ struct PollOptions {
   Duration publish_interval = milliseconds(10);  // metrics of this long are published together
   uint32_t probe_failures = 3;  // timeouts in a row that make an endpoint unready (a refused connection: one)
   std::string metrics_path = "/metrics";
-  std::string health_path = "/health";
-  CustomGauges custom = {};  // that are looked for at every endpoint
+  std::string health_path = {};  // empty: that of the endpoint's engine
+  CustomGauges custom = {};      // that are looked for at every endpoint
 };
 
 // One endpoint as configuration names it.

@@ -22,6 +22,8 @@ enum class Engine : uint8_t { vllm, sglang, trtllm_serve, triton_tensorrt_llm };
 // "vllm", "sglang", "trtllm-serve", "triton-tensorrt-llm"; anything else, also "": vllm.
 Engine engine_named(std::string_view name);
 bool parse_engine(std::string_view name, Engine* out);
+// The path of its health probe that answers at once. SGLang's /health computes a token, and takes a second or longer.
+std::string_view health_path_of(Engine engine);
 
 // A gauge beside those of the preset: the series of a family that have all of these labels.
 struct CustomGauge {

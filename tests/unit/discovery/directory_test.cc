@@ -380,6 +380,26 @@ TEST_CASE("static endpoints are ready when they answer; a name that does not res
   CHECK(b.events.lost == std::vector<std::string>{"a"});  // it may be another process
 }
 
+TEST_CASE("each engine is probed where its answer is quick, unless the configuration names a path") {
+  Bench b;
+  ModelServer sglang(b.network, 1), vllm(b.network, 2);
+  sglang.metrics = "sglang:num_queue_reqs 4\n";
+  const auto first = b.spec("s", 1), second = b.spec("v", 2);
+  first->engine = "sglang";
+  b.set({Bench::pool("p", {first, second})});
+  b.run(milliseconds(100));
+  CHECK(sglang.asked["/ready"] == 1);
+  CHECK(sglang.asked["/health"] == 0);
+  CHECK(b.view(0).metrics.waiting == 4);
+  CHECK(vllm.asked["/health"] == 1);
+  CHECK(vllm.asked["/ready"] == 0);
+
+  b.directory.set_options({.health_path = "/alive"});
+  b.run(seconds(1));
+  CHECK(sglang.asked["/alive"] == 1);
+  CHECK(vllm.asked["/alive"] == 1);
+}
+
 TEST_CASE("an answer that trickles is none: who waits for the first probes does not wait for it") {
   Bench b;
   ModelServer good(b.network, 1), slow(b.network, 2);

@@ -113,6 +113,16 @@ vllm:num_requests_waiting 5
   CHECK(!found.loras);
 }
 
+TEST_CASE("SGLang 0.5.23: the cache configuration is values") {
+  const EngineMetrics metrics = scanned(Engine::sglang, R"(# TYPE sglang:page_size gauge
+sglang:page_size{engine_type="unified",model_name="m",moe_ep_rank="0",pp_rank="0",tp_rank="0"} 64.0
+# TYPE sglang:num_pages gauge
+sglang:num_pages{engine_type="unified",model_name="m",moe_ep_rank="0",pp_rank="0",tp_rank="0"} 20000.0
+)");
+  CHECK(metrics.block_size == 64);
+  CHECK(metrics.kv_blocks == 20000);
+}
+
 TEST_CASE("trtllm-serve: the cache configuration is values, not labels") {
   const EngineMetrics metrics = scanned(Engine::trtllm_serve, R"(# HELP trtllm_num_requests_waiting Waiting requests
 trtllm_num_requests_waiting{engine_type="pytorch",model_name="m"} 7

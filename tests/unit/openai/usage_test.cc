@@ -143,6 +143,7 @@ TEST_CASE("an error in a stream is the server's unless its code is a client's") 
 TEST_CASE("a 503 says in its body that the server is full by an error object with that number, or with such a type") {
   CHECK(says_full(R"({"error":{"message":"busy","type":"Service Unavailable","param":null,"code":503}})"));
   CHECK(says_full(R"({ "error" : { "code" : 503 } })"));
+  CHECK(says_full(R"({"object":"error","message":"The request queue is full.","type":"503","param":null,"code":503})"));
   CHECK(says_full(R"({"type":"error","error":{"type":"Service Unavailable","message":"busy"}})"));
   CHECK(says_full(R"({"type":"error","error":{"message":"busy","type":"overloaded_error"},"request_id":null})"));
   for (const std::string_view other :
