@@ -134,6 +134,7 @@ void EndpointPoller::set_engine(const std::string& engine) {
   stop_polling();
   engine_ = engine;
   scanner_ = MetricsScanner(engine_named(engine), directory_.options_.custom);
+  told_of_no_metrics_ = false;
   view_.metrics = {};
   next_metrics_ = {};
 }
@@ -282,10 +283,7 @@ void EndpointPoller::metrics_done() {
   ++status_.scrapes;
   probed_ = true;
   const Signals found = status_code_ == 200 ? scanner_.finish(view_.metrics) : Signals{};
-  if (!found) {
-    ++status_.scrape_errors;
-    return;
-  }
+  if (!found) return no_metrics();
   const Instant now = directory_.loop_.now();
   view_.metrics.known = true;
   view_.metrics.scraped_at = now;
@@ -297,6 +295,19 @@ void EndpointPoller::metrics_done() {
   status_.ever = true;
   failures_in_a_row_ = 0;
   directory_.changed(/*at_once=*/false);
+}
+
+// Said once: then it is the wrong engine, or its metrics are turned off, and nothing but our own counts tells its load.
+void EndpointPoller::no_metrics() {
+  ++status_.scrape_errors;
+  if (std::exchange(told_of_no_metrics_, true)) return;
+  const std::string reason =
+      status_code_ == 200 ? "none of its engine's metrics is there" : "status " + std::to_string(status_code_);
+  log::warn("endpoint has no metrics", {{"endpoint", view_.state->name},
+                                        {"url", view_.state->url},
+                                        {"engine", engine_.empty() ? "vllm" : engine_},
+                                        {"path", directory_.options_.metrics_path},
+                                        {"reason", reason}});
 }
 
 void EndpointPoller::models_done() {

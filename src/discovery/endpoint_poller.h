@@ -50,6 +50,7 @@ class EndpointPoller final : public upstream::ResponseSink {
   void on_deadline();
 
   void metrics_done();
+  void no_metrics();
   void models_done();
   void alive();
   // `certain`: one such probe is enough. `reason` is for the log: why the probe failed.
@@ -83,6 +84,7 @@ class EndpointPoller final : public upstream::ResponseSink {
   Instant next_metrics_{}, next_health_{}, next_models_{};
   uint32_t failures_in_a_row_ = 0;
   bool probed_ = false;
+  bool told_of_no_metrics_ = false;  // in the log
   PollStatus status_;
 };
 
