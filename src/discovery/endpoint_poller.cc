@@ -329,7 +329,9 @@ void EndpointPoller::models_done() {
   directory_.changed(/*at_once=*/true);
 }
 
+// A probe that takes as long as the interval leaves room for metrics and models before the next one.
 void EndpointPoller::alive() {
+  next_health_ = std::max(next_health_, directory_.loop_.now() + directory_.options_.health_interval / 2);
   view_.state->health.probe_failed.store(false, std::memory_order_relaxed);
   set_alive(Alive::yes);
 }

@@ -36,8 +36,10 @@ struct ModelServer {
     std::string body;
     if (path == "/metrics") body = metrics;
     if (path == "/v1/models") body = R"({"object":"list","data":[{"id":"m"}]})";
-    peer.send(std::string("HTTP/1.1 ") + (healthy ? "200 OK" : "503 Service Unavailable") +
-              "\r\ncontent-length: " + std::to_string(body.size()) + "\r\n\r\n" + body);
+    const std::string answer = std::string("HTTP/1.1 ") + (healthy ? "200 OK" : "503 Service Unavailable") +
+                               "\r\ncontent-length: " + std::to_string(body.size()) + "\r\n\r\n" + body;
+    if (path != "/health" || health_takes == Duration{}) return peer.send(answer);
+    network.after(health_takes, [&peer, answer] { peer.send(answer); });
   }
   void trickle(SimPeer& peer) {
     if (!peer.connected() || peer.ended()) return;
@@ -55,7 +57,8 @@ struct ModelServer {
   std::map<std::string, size_t> asked;
   std::string metrics = "vllm:num_requests_waiting 3\n";
   bool healthy = true;
-  bool trickles = false;  // answers a byte at a time, without end
+  bool trickles = false;    // answers a byte at a time, without end
+  Duration health_takes{};  // until it answers that probe
 };
 
 struct Recorder final : DirectoryEvents {
@@ -398,6 +401,19 @@ TEST_CASE("each engine is probed where its answer is quick, unless the configura
   b.run(seconds(1));
   CHECK(sglang.asked["/alive"] == 1);
   CHECK(vllm.asked["/alive"] == 1);
+}
+
+TEST_CASE("probes that take as long as their interval leave room for metrics and models") {
+  Bench b;
+  b.directory.set_options({.timeout = seconds(5)});
+  ModelServer server(b.network, 1);
+  server.health_takes = milliseconds(1200);
+  b.set({Bench::pool("p", {b.spec("a", 1)})});
+  b.run(seconds(8));
+  CHECK(server.asked["/health"] >= 4);
+  CHECK(server.asked["/metrics"] >= 3);
+  CHECK(b.view().metrics.waiting == 3);
+  CHECK(b.view().models == std::vector<std::string>{"m"});
 }
 
 TEST_CASE("an answer that trickles is none: who waits for the first probes does not wait for it") {
