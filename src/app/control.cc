@@ -213,7 +213,7 @@ bool Control::start() {
   phase_ = Phase::serving;
   log::info("serving", {{"listen", listening_.to_string()},
                         {"shards", options_.shards},
-                        {"endpoints", options_.endpoints.size()},
+                        {"endpoints", registry_.living()},
                         {"policy", options_.endpoint_picker ? options_.endpoint_picker->source : options_.policy},
                         {"memory_budget", options_.limits.memory_bytes},
                         {"prefix_index_bytes", index_.bytes()},

@@ -389,6 +389,7 @@ class Routes(E2E):
 
     def test_a_reload_takes_manifests_whole_or_not_at_all(self):
         self.start(rule("/one"))
+        self.assertRegex(self.gw.log(), r"serving .* endpoints=2 ")
         self.assertEqual(self.get("/one").status, 200)
         self.write("route.yaml", ROUTE + rule("/two") + rule("bad"))
         self.gw.signal(signal.SIGHUP)
