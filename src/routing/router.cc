@@ -253,7 +253,7 @@ bool Router::State::keep_planned(std::span<EndpointState* const> planned) {
                                     [state](const Candidate& candidate) { return candidate.endpoint->state == state; });
     if (found == candidates.end()) continue;
     std::swap(candidates.front(), *found);
-    candidates.resize(1, Candidate{nullptr});
+    candidates.resize(1);
     return true;
   }
   return false;
@@ -407,7 +407,7 @@ void Router::State::gather_ready(const Features& features, const endpoints::Pool
   for (const EndpointView& view : pool.endpoints) {
     const Excluded excluded = judge.all(view);
     if (excluded == Excluded::no) {
-      candidates.emplace_back(&view);  // in place: a copy waits for the parts that were just stored
+      candidates.emplace_back().endpoint = &view;  // in place: a copy waits for the parts that were just stored
       continue;
     }
     if (excluded == Excluded::ejected) ejected_ones.push_back(&view);
@@ -457,7 +457,7 @@ void Router::State::thin_recovering(Instant now, Explanation* why) {
       why->excluded.emplace_back(candidates[i].endpoint->state->name, "slow start");
     }
   }
-  candidates.resize(kept, Candidate{nullptr});
+  candidates.resize(kept);
 }
 
 // Tells the index which endpoints own the slots and how large their caches are. Once for each snapshot of a pool.

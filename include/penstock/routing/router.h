@@ -32,7 +32,7 @@ struct Prediction {
 
 // One endpoint that may be chosen, with everything that scorers need. Gathered once per decision.
 struct Candidate {
-  const endpoints::EndpointView* endpoint;
+  const endpoints::EndpointView* endpoint = nullptr;
   uint32_t matched_blocks = 0;
   bool told = false;          // matched_blocks was reported by the endpoint itself (ToldIndex)
   uint32_t order = 0;         // a filter's preference among equal scores: lower first
