@@ -61,7 +61,8 @@ downstream::RequestHandler* AdminService::on_request(downstream::Connection& con
 }
 
 void AdminService::on_bad_head(downstream::Connection& connection, const downstream::RequestFailure& failure) {
-  static_cast<void>(connection.send(proxy::error_answer(proxy::error_of(failure))));
+  const std::string answer = proxy::error_answer(proxy::error_of(failure), {.head_only = failure.head_request});
+  static_cast<void>(connection.send(answer));
 }
 
 }  // namespace penstock::app

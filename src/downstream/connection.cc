@@ -186,7 +186,9 @@ void Connection::request_failed(const RequestFailure& failure) {
   if (handler_ != nullptr) return handler_->on_request_failed(failure);
   phase_ = Phase::exchange;
   response_begun_ = false;
-  server_.service().on_bad_head(*this, failure);
+  RequestFailure bad_head = failure;
+  bad_head.head_request = codec_.parser.asks_for_head();
+  server_.service().on_bad_head(*this, bad_head);
   if (phase_ == Phase::exchange) linger();
 }
 

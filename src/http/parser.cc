@@ -367,6 +367,9 @@ size_t Parser::held_bytes() const {
   if (state_->message == nullptr) return 0;
   return state_->message->builder.storage().size() + state_->message->trailers.size();
 }
+bool Parser::asks_for_head() const {
+  return state_->message != nullptr && state_->message->builder.storage().starts_with("HEAD ");
+}
 const Head* Parser::head() const {
   return state_->head_known ? &state_->message->builder.head() : nullptr;
 }

@@ -38,7 +38,7 @@ void Gateway::on_bad_head(downstream::Connection& connection, const downstream::
   const ErrorInfo& info = info_of(error_of(failure));
   if (info.code == ErrorCode::header_too_large) context_.observer.limit_hit("header_bytes");
   if (failure.no_memory) context_.observer.limit_hit("memory");
-  static_cast<void>(connection.send(error_answer(info.code)));
+  static_cast<void>(connection.send(error_answer(info.code, {.head_only = failure.head_request})));
   ExchangeRecord record;
   record.started_wall_us = context_.loop.wall_time_us();
   record.outcome = info.outcome;

@@ -23,9 +23,12 @@ struct Reply {
 
 class ReplyReader final : private http::ParserEvents {
  public:
-  Reply read(const std::string& bytes) {
-    REQUIRE(parser_.feed(bytes).error == http::ParseError::none);
+  Reply read(const std::string& request, const std::string& bytes) {
+    if (request.starts_with("HEAD ")) parser_.expect_response_to(http::Method::head);
+    const auto fed = parser_.feed(bytes);
+    REQUIRE(fed.error == http::ParseError::none);
     REQUIRE(ended_);
+    CHECK(fed.consumed == bytes.size());
     return reply_;
   }
 
@@ -117,7 +120,7 @@ class Cluster {
     client.connect(shard_.address());
     client.send(request);
     network_.run_until([&] { return client.ended(); }, seconds(30));
-    return ReplyReader().read(client.received());
+    return ReplyReader().read(request, client.received());
   }
   Reply get(const std::string& path, const std::string& fields = "") {
     return ask("GET " + path + " HTTP/1.1\r\nHost: h\r\nConnection: close\r\n" + fields + "\r\n");
@@ -427,6 +430,14 @@ TEST_CASE("an objective gives its priority, and other names none") {
   CHECK(cluster.watcher.priority == 7);
   cluster.complete("m", false, "x-gateway-inference-objective: unknown\r\n");
   CHECK(cluster.watcher.priority == 0);
+}
+
+TEST_CASE("a HEAD request that cannot be read is answered without a body") {
+  Cluster cluster;
+  cluster.publish(kRewrites);
+  CHECK(cluster.ask("HEAD / HTTP/1.1\r\nHost: h\r\nno field\r\n\r\n").status == 400);
+  cluster.shard().budget().set_limit(0);
+  CHECK(cluster.ask("HEAD / HTTP/1.1\r\nHos").status == 503);
 }
 
 TEST_CASE("an endpoint that cannot be connected to is reported, once a second at most") {

@@ -25,6 +25,7 @@ struct RequestFailure {
   http::ParseError error = http::ParseError::none;
   bool timed_out = false;
   bool no_memory = false;
+  bool head_request = false;  // of a bad head: the answer has no body
 };
 
 // Why the client is gone.

@@ -92,6 +92,8 @@ class Parser {
   bool body_until_close() const;
   const Head* head() const;   // of the message in progress, once complete and unless it was dropped
   size_t held_bytes() const;  // of the head and trailers of the message in progress
+  // Requests: the head in progress, refused or not complete as it may be, begins with HEAD. Its answer has no body.
+  bool asks_for_head() const;
 
  private:
   struct State;
