@@ -3,12 +3,18 @@
 // an exchange, send anybody what is not HTTP, or give a client what was not the answer to it (shard_peers.h).
 //
 // Script: seed, gateway, faults, endpoints (1 byte each), then steps of {operation, argument}. The low four bits of an
-// operation say what is done (enum Operation), the high four which client or endpoint does it. Some steps are followed
-// by as many bytes as their argument says.
+// operation say what is done (enum Operation), the high four which client or endpoint does it. For clients 64 is not
+// such a bit: of a request that is made of a number only the beginning goes out (client_asks, client_adds), or more of
+// it (client_reads). Some steps are followed by as many bytes as their argument says.
 #include <cstdint>
+#include <cstdio>
 #include <cstdlib>
+#include <string>
 #include <string_view>
 
+#include "penstock/base/log.h"
+#include "penstock/objects/manifest.h"
+#include "penstock/objects/resolve.h"
 #include "shard_peers.h"
 #include "tests/support/sim_shard.h"
 
@@ -30,9 +36,20 @@ enum Operation : uint8_t {
   client_reads,      // argument % 2: not any more, or again
   endpoint_reads,    // the same
   endpoint_silent,   // it answers no health probe
-  endpoints_change,  // argument: a bit for each that there is from now on
+  gateway_changes,   // the high bits: enum Change
   faults_change,     // argument: as the third byte of the script
 };
+
+enum Change : uint8_t {
+  endpoints_change,  // argument: a bit for each that there is from now on
+  options_change,    // argument: as the second byte of the script
+  memory_changes,    // argument x 1000 bytes are the limit
+  drain_is_near,
+  drain_begins,
+  process_ends,   // argument % 2: it tells the exchanges, or cuts what is left
+  routes_change,  // until endpoints_change there are two pools, chosen by routes (argument % 2 == 0) or by model
+};
+constexpr uint8_t in_parts = 64;
 
 class Script {
  public:
@@ -87,6 +104,74 @@ proxy::Options options_of(uint8_t bits) {
   return options;
 }
 constexpr uint8_t little_memory = 64, silent_end = 128;
+
+// Two pools on the first three endpoints, and routes with most of what a route may do.
+constexpr const char* kPools = R"(
+apiVersion: inference.networking.k8s.io/v1
+kind: InferencePool
+metadata: {name: a}
+spec: {selector: {matchLabels: {app: a}}, targetPorts: [{number: 9000}, {number: 9001}]}
+---
+apiVersion: inference.networking.k8s.io/v1
+kind: InferencePool
+metadata: {name: b}
+spec: {selector: {matchLabels: {app: b}}, targetPorts: [{number: 9000}, {number: 9002}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: a, uid: a, labels: {app: a}}
+status: {phase: Running, podIP: 127.0.0.1, conditions: [{type: Ready, status: "True"}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: b, uid: b, labels: {app: b}}
+status: {phase: Running, podIP: 127.0.0.1, conditions: [{type: Ready, status: "True"}]}
+---
+apiVersion: llm-d.ai/v1alpha2
+kind: InferenceModelRewrite
+metadata: {name: other}
+spec: {poolRef: {name: b}, rules: [{matches: [{model: {value: m}}], targets: [{modelRewrite: served/other-name}]}]}
+---
+apiVersion: llm-d.ai/v1alpha2
+kind: InferenceObjective
+metadata: {name: batch}
+spec: {poolRef: {name: a}, priority: -1}
+)";
+constexpr const char* kRoutes = R"(
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: r}
+spec:
+  rules:
+  - matches: [{path: {type: Exact, value: /other}}]
+    filters: [{type: RequestRedirect, requestRedirect: {hostname: elsewhere, statusCode: 301}}]
+  - matches: [{path: {type: Exact, value: /v1/chat/completions}}]
+    timeouts: {request: 2s, backendRequest: 300ms}
+    retry: {attempts: 1}
+    filters:
+    - type: RequestHeaderModifier
+      requestHeaderModifier: {set: [{name: x-set, value: s}], add: [{name: x-agent, value: t}], remove: [x-slo-tpot-ms]}
+    - type: ResponseHeaderModifier
+      responseHeaderModifier: {set: [{name: x-request-id, value: s}], remove: [content-encoding]}
+    backendRefs: [{group: inference.networking.k8s.io, kind: InferencePool, name: a}]
+  - matches: [{path: {value: /}, headers: [{name: x-gateway-inference-objective, value: batch}]}]
+    backendRefs: [{group: inference.networking.k8s.io, kind: InferencePool, name: a}]
+  - matches: [{path: {value: /}, headers: [{name: x-session-token, value: none}]}]
+    backendRefs: [{group: inference.networking.k8s.io, kind: InferencePool, name: c}]
+  - backendRefs:
+    - {group: inference.networking.k8s.io, kind: InferencePool, name: a, weight: 1}
+    - {group: inference.networking.k8s.io, kind: InferencePool, name: b, weight: 3}
+)";
+
+objects::Desired resolved(const std::string& objects) {
+  const auto manifests = objects::read_manifests({{"objects", objects}}, "default");
+  for (const auto& problem : manifests.problems) std::fprintf(stderr, "%s\n", to_string(problem).c_str());
+  if (!manifests.problems.empty()) std::abort();
+  objects::Store store;
+  objects::apply_manifests(manifests, store);
+  return objects::Resolver(store, objects::ResolveOptions{.implicit_gateway = true}).update(1);
+}
 
 class Observer final : public proxy::ExchangeObserver, proxy::GapObserver {
  public:
@@ -171,6 +256,7 @@ class World {
       endpoint_step(operation, argument);
       if (operation % 16 == time_passes) network_.run_for(time_of(argument));
       if (operation % 16 == faults_change) network_.faults() = faults_of(argument);
+      if (operation % 16 == gateway_changes) change(operation / 16 % 8, argument);
       // Steps that are not told apart by time reach the gateway in one turn.
       if (operation < 128) network_.run_for(milliseconds(2));
     }
@@ -198,6 +284,21 @@ class World {
     return client;
   }
 
+  void change(uint8_t what, uint8_t argument) {
+    if (what == endpoints_change) shard_->publish(addresses(argument));
+    if (what == options_change) shard_->reload(options_of(argument));
+    if (what == memory_changes) shard_->budget().set_limit(size_t{argument} * 1000);
+    if (what == drain_is_near) shard_->announce_drain();
+    if (what == drain_begins) shard_->drain();
+    if (what == process_ends) argument % 2 == 0 ? shard_->end() : shard_->cut();
+    if (what == routes_change) {
+      ledger_.pools_rename = true;
+      static const objects::Desired routed = resolved(kPools + std::string(kRoutes)), by_model = resolved(kPools);
+      shard_->publish(argument % 2 == 0 ? routed : by_model,
+                      {{"a-rank-0", {"m"}}, {"b-rank-1", {std::string(served_name), "n"}}});
+    }
+  }
+
   void client_step(uint8_t operation, uint8_t argument) {
     const uint8_t what = operation % 16;
     const std::string_view bytes = what == client_sends ? script_.bytes(argument) : std::string_view();
@@ -208,10 +309,12 @@ class World {
     }
     ScriptClient& client = *client_of(operation);
     if (what == client_sends && client.can_send()) client.send_raw(bytes);
-    if ((what == client_asks || what == client_adds) && client.can_send()) client.ask(argument, field);
+    const bool parts = operation & in_parts;
+    if ((what == client_asks || what == client_adds) && client.can_send()) client.ask(argument, field, !parts);
     if (what == client_ends && argument % 4 < 2) client.peer().close(/*reset=*/argument % 4 == 1);
     if (what == client_ends && argument % 4 == 2 && client.can_send()) client.finish();
-    if (what == client_reads && client.peer().is_open()) {
+    if (what == client_reads && parts) client.go_on(argument);
+    if (what == client_reads && !parts && client.peer().is_open()) {
       argument % 2 == 0 ? client.peer().pause() : client.peer().resume();
     }
   }
@@ -220,7 +323,6 @@ class World {
     ScriptEndpoint& endpoint = *endpoints_[operation / 16 % endpoints_.size()];
     const uint8_t what = operation % 16;
     if (what == endpoint_silent) shard_->leave_silent(endpoint.address());
-    if (what == endpoints_change) shard_->publish(addresses(argument));
     if (what == endpoint_ends && argument % 4 == 3) argument / 4 % 2 == 0 ? endpoint.stop() : endpoint.start();
     const std::string_view bytes = what == endpoint_sends ? script_.bytes(argument) : std::string_view();
     for (const auto& line : endpoint.lines()) {
@@ -273,6 +375,7 @@ class World {
 }  // namespace penstock::test
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  penstock::log::configure(penstock::log::Level::error, penstock::log::Format::text);
   penstock::test::Script script({reinterpret_cast<const char*>(data), size});
   penstock::test::World(script).run();
   return 0;

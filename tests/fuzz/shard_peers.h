@@ -38,6 +38,7 @@ struct Ledger {
   std::vector<Asked> asked;          // by the number that x-number bears
   bool clients_are_honest = true;    // no client has sent bytes of the script's own
   bool endpoints_are_honest = true;  // nor has an endpoint
+  bool pools_rename = false;         // a pool may also rename the model of who did not ask for it
   std::set<std::string> forwarded;   // the values of x-request-id that endpoints have seen
 };
 
@@ -76,7 +77,7 @@ inline std::string request_text(uint8_t bits, size_t number, const std::string& 
     text += "Transfer-Encoding: chunked\r\n\r\n";
     http::append_chunk(text, std::string_view(body).substr(0, body.size() / 2));
     http::append_chunk(text, std::string_view(body).substr(body.size() / 2));
-    return text + "0\r\n\r\n";
+    return text + (number % 2 == 0 ? "0\r\n\r\n" : "0\r\nx-sum: 5\r\n\r\n");
   }
   if (!body.empty()) text += "Content-Length: " + std::to_string(body.size()) + "\r\n";
   return text + "\r\n" + body;
@@ -93,6 +94,11 @@ class SentRequests final : private http::ParserEvents {
     }
   }
   std::deque<http::Method> unanswered;
+  // Of the next request that is answered. GET also stands for what cannot be read.
+  http::Method next() const {
+    if (!unanswered.empty()) return unanswered.front();
+    return parser_.asks_for_head() ? http::Method::head : http::Method::get;
+  }
 
  private:
   void on_head(http::Head& head) override { unanswered.push_back(head.method); }
@@ -114,15 +120,27 @@ class ScriptClient final : private http::ParserEvents {
   SimPeer& peer() { return peer_; }
   bool can_send() const { return !finished_ && peer_.is_open(); }
 
-  void ask(uint8_t bits, const std::string& more) {
+  // `whole`: otherwise only the head of a request that waits for 100 Continue, and half of others; go_on() sends more.
+  void ask(uint8_t bits, const std::string& more, bool whole) {
+    go_on(0);
     const size_t number = ledger_.asked.size();
     ledger_.asked.push_back({.body = request_body(bits, number), .rewritten = (bits & RequestKind::rewrites) != 0});
     numbers_.push_back(number);
-    send(request_text(bits, number, ledger_.asked.back().body, more));
+    later_ = request_text(bits, number, ledger_.asked.back().body, more);
+    const bool waits = (bits & RequestKind::kind) == RequestKind::waits_for_continue;
+    go_on(whole ? 0 : waits ? later_.find("\r\n\r\n") + 4 : later_.size() / 2);
+  }
+  // Sends so much of what was asked; 0: all.
+  void go_on(size_t bytes) {
+    if (later_.empty() || !can_send()) return;
+    if (bytes == 0 || bytes > later_.size()) bytes = later_.size();
+    send(std::string_view(later_).substr(0, bytes));
+    later_.erase(0, bytes);
   }
   void send_raw(std::string_view bytes) {
     ledger_.clients_are_honest = false;
     raw_ = true;
+    go_on(0);
     send(bytes);
   }
   void finish() {
@@ -141,9 +159,7 @@ class ScriptClient final : private http::ParserEvents {
     std::string_view bytes = heard;
     while (!bytes.empty()) {
       if (over_) ledger_.network.fail("something came behind the answer that was to be the last");
-      if (parser_.idle()) {
-        parser_.expect_response_to(sent_.unanswered.empty() ? http::Method::get : sent_.unanswered.front());
-      }
+      if (parser_.idle()) parser_.expect_response_to(sent_.next());
       const auto fed = parser_.feed(bytes);
       if (fed.error != http::ParseError::none) ledger_.network.fail("a client got something that is not HTTP");
       bytes.remove_prefix(fed.consumed);
@@ -200,7 +216,7 @@ class ScriptClient final : private http::ParserEvents {
   std::deque<size_t> numbers_;  // in Ledger::asked, in order, not answered
   int answers_to_nothing_ = 0;
   uint16_t status_ = 0;  // of the answer that has begun; 0: none has
-  std::string body_;
+  std::string body_, later_;
   bool raw_ = false, finished_ = false, relayed_ = false, over_ = false;
 };
 
@@ -246,7 +262,7 @@ class EndpointLine final : private http::ParserEvents {
     closes_ = (bits & AnswerKind::until_close) != 0;
     if (number_ >= ledger_.asked.size()) return;
     Asked& asked = ledger_.asked[number_];
-    const bool restored = asked.rewritten && renamed_ && (bits & AnswerKind::kind) != AnswerKind::encoded;
+    const bool restored = may_rename(asked) && renamed_ && (bits & AnswerKind::kind) != AnswerKind::encoded;
     asked.ends_anywhere |= closes_;
     asked.answered.push_back(status_of(bits) + ' ' + (restored ? with_model(body, served_name, "m") : body));
   }
@@ -388,10 +404,12 @@ class EndpointLine final : private http::ParserEvents {
     if (!ledger_.clients_are_honest) return;
     if (number_ >= ledger_.asked.size()) ledger_.network.fail("an endpoint got a request that nobody sent");
     const Asked& asked = ledger_.asked[number_];
-    if (body_ != (renamed_ && asked.rewritten ? with_model(asked.body, "m", served_name) : asked.body)) {
+    if (body_ != (renamed_ && may_rename(asked) ? with_model(asked.body, "m", served_name) : asked.body)) {
       ledger_.network.fail("an endpoint got another body than the client sent");
     }
   }
+
+  bool may_rename(const Asked& asked) const { return asked.rewritten || ledger_.pools_rename; }
 
   static bool must_not_come(http::Field field) {
     using http::Field;

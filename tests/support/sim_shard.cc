@@ -88,6 +88,17 @@ void SimShard::publish(const objects::Desired& desired, const Models& models) {
   publisher_.publish(std::move(snapshot));
 }
 
+void SimShard::reload(const proxy::Options& options) {
+  context_.options = options;
+  hold_.set_options(options.flow);
+  hold_.room_made(*publisher_.current(), sim_.loop().now());
+}
+
+void SimShard::drain() {
+  server_.stop_listening();
+  server_.drain();
+}
+
 void SimShard::end() {
   hold_.close();
   server_.stop_listening();
@@ -96,7 +107,7 @@ void SimShard::end() {
 
 void SimShard::close_and_check(SimNetwork& network) {
   end();
-  server_.cut_all();
+  cut();
   client_.drop_all_idle();
   network.run_for(seconds(10));
   if (server_.connections() != 0) network.fail("a client connection is left");

@@ -37,8 +37,16 @@ class SimShard {
   // priority -1.
   proxy::HoldQueue& hold() { return hold_; }
 
+  // As a reload of the configuration.
+  void reload(const proxy::Options& options);
+  // As when the process is asked to end: first it says so, then no new connections come and those that are there end
+  // after their answer.
+  void announce_drain() { server_.announce_drain(); }
+  void drain();
   // No new connections; held requests are answered.
   void end();
+  // A turn later: no connection is left.
+  void cut() { server_.cut_all(); }
 
   MemoryBudget& budget() { return sim_.budget(); }
   net::Address address() const { return sim_address(port); }
