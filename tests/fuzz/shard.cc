@@ -352,7 +352,8 @@ class World {
     for (auto& client : clients_) client.reset();
     network_.run_for(seconds(2));
     endpoints_.clear();
-    network_.run_for(seconds(200));  // what was not answered when it connected
+    // What was not answered when it connected; and what was held before a reload, with the time to live of then.
+    network_.run_for(seconds(700));
     if (observer_.finished_count != observer_.started) network_.fail("an exchange has not finished");
     if (observer_.running != 0) network_.fail("running requests do not add up");
     shard_->close_and_check(network_);
