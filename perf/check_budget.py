@@ -26,7 +26,7 @@ CONNECTIONS = 32
 BUDGET = {
     ("epoll", "request"): (4.5, 22600),
     ("io_uring", "request"): (2.4, None),
-    ("epoll", "chunk"): (2.5, 2350),
+    ("epoll", "chunk"): (2.5, 2450),  # 2,110 to 2,370 were seen: it depends on how many chunks one read brings
     ("io_uring", "chunk"): (1.9, None),
 }
 

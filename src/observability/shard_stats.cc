@@ -106,9 +106,15 @@ void KindStats::gap(Duration time) {
   all_gaps_.record(took);
 }
 
-void ShardStats::running_changed(const proxy::RequestKind& kind, int delta) {
-  if (kind.model.empty()) return;
-  running_[number_of(kind, true)].add(delta);
+uint32_t ShardStats::running_began(const proxy::RequestKind& kind) {
+  if (kind.model.empty()) return proxy::no_kind;
+  const uint32_t number = number_of(kind, true);
+  running_[number].add(+1);
+  return number;
+}
+
+void ShardStats::running_ended(uint32_t kind) {
+  if (kind != proxy::no_kind) running_[kind].add(-1);
 }
 
 proxy::GapObserver* ShardStats::stream_began(const proxy::RequestKind& kind) {
@@ -303,7 +309,8 @@ void ShardStats::count_stages(const ExchangeRecord& record) {
 void ShardStats::count_inference(const ExchangeRecord& record) {
   // A name that a model server does not know (404) takes no place: otherwise anybody could fill the table, and the
   // metrics page, with invented models.
-  KindStats& stats = stats_of(number_of(record.kind, record.status != 404));
+  const bool known = record.kind_number != proxy::no_kind;
+  KindStats& stats = stats_of(known ? record.kind_number : number_of(record.kind, record.status != 404));
   if (const EppError error = epp_error_of(record.outcome); error != EppError::none) {
     stats.errors[static_cast<size_t>(error)].add();
   }

@@ -311,7 +311,7 @@ Exchange::Progress Exchange::connect() {
   attempt_began_ = attempt_sent_ = context_.loop.now();
   if (!counted_running_) {
     counted_running_ = true;
-    context_.observer.running_changed(counted_kind(), +1);
+    running_as_ = context_.observer.running_began(counted_kind());
   }
   if (attempt_limit_ > Duration{0}) context_.loop.arm(attempt_deadline_, attempt_limit_);
   attempt_ = &context_.client.start(gateway_.target_of(*endpoint_), attempt_request_, *this);

@@ -221,7 +221,7 @@ class Exchange final : public net::Disposable,
   Framing framing_ = Framing::same;
   bool answer_started_ = false;  // a byte of the answer has gone to the client
   bool answer_keep_alive_ = false;
-  bool counted_running_ = false;  // in the observer's count of running requests
+  bool counted_running_ = false;  // the observer was told that it runs
   bool restoring_ = false;        // the client's name for the model replaces the endpoint's in the answer
   bool failure_counted_ = false;  // the answer reports a failure of its server; that was counted, and it is relayed
   bool reads_refusal_ = false;    // the answer is a 503 whose body is read first: the server may only be full
@@ -287,6 +287,7 @@ class Exchange final : public net::Disposable,
   Instant began_{}, request_read_{}, attempt_began_{}, attempt_sent_{}, first_byte_{};
   int64_t began_wall_us_ = 0;
   Duration route_cost_{0}, connect_time_{0}, hold_time_{0};
+  uint32_t running_as_ = no_kind;  // its number there, for the observer
   uint64_t request_bytes_ = 0;
 };
 

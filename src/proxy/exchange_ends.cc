@@ -158,7 +158,7 @@ void Exchange::finish(Outcome outcome) {
   if (attempt_ != nullptr) attempt_->cancel();
   attempt_ = nullptr;
   leave_queue(outcome == Outcome::client_gone ? HoldOutcome::evicted_cancelled : HoldOutcome::evicted_other);
-  if (counted_running_) context_.observer.running_changed(counted_kind(), -1);
+  if (counted_running_) context_.observer.running_ended(running_as_);
   const std::optional<openai::Usage>& usage = watch_.answer().usage();
   const bool text = inference_ && model_read_ && !request_.multimodal && request_.prompt_token_ids == 0;
   if (text && usage.has_value()) context_.tokens.learn(target_model_, request_.prompt_bytes, usage->prompt_tokens);
@@ -198,6 +198,7 @@ void Exchange::report(Outcome outcome, Instant now) {
   record.inference = inference_;
   record.streaming = watch_.event_stream();
   record.kind = kind();
+  record.kind_number = running_as_;
   if (model_read_) record.api = openai::to_string(request_.api);
   record.endpoint = endpoint_;
   record.attempts = attempts_;
@@ -249,6 +250,7 @@ void Exchange::reset() {
   if (reframed_ != nullptr) reframed_->gathered.reset();
   priority_ = 0;
   head_request_ = request_complete_ = fresh_connection_ = model_listed_ = starved_ = false;
+  running_as_ = no_kind;
   answer_started_ = answer_keep_alive_ = counted_running_ = restoring_ = failure_counted_ = false;
   endpoint_ = nullptr;
   attempts_ = tried_count_ = planned_count_ = prompt_tokens_ = matched_blocks_ = prompt_blocks_ = prompt_block_tokens_ =

@@ -177,7 +177,8 @@ class Observer final : public proxy::ExchangeObserver, proxy::GapObserver {
  public:
   Observer(SimNetwork& network, uint32_t attempts_max) : network_(network), attempts_max_(attempts_max) {}
   void exchange_started() override { ++started; }
-  void running_changed(const proxy::RequestKind&, int delta) override { running += delta; }
+  uint32_t running_began(const proxy::RequestKind&) override { return static_cast<uint32_t>(++running); }
+  void running_ended(uint32_t) override { --running; }
   void decision_made(Duration, bool, const endpoints::EndpointState*, std::string_view) override {}
   void attempt_failed(proxy::AttemptFailure, bool) override {}
   void endpoint_ejected(const endpoints::EndpointState&) override {}

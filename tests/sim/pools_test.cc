@@ -57,7 +57,8 @@ std::string model_in(const std::string& request) {
 class Watcher final : public proxy::ExchangeObserver {
  public:
   void exchange_started() override {}
-  void running_changed(const proxy::RequestKind&, int) override {}
+  uint32_t running_began(const proxy::RequestKind&) override { return proxy::no_kind; }
+  void running_ended(uint32_t) override {}
   void decision_made(Duration, bool, const endpoints::EndpointState*, std::string_view) override {}
   void attempt_failed(proxy::AttemptFailure, bool) override {}
   void endpoint_ejected(const endpoints::EndpointState&) override {}

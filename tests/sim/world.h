@@ -31,7 +31,8 @@ std::string request_bytes(uint32_t id, bool last);
 class CountingObserver final : public proxy::ExchangeObserver {
  public:
   void exchange_started() override { ++started; }
-  void running_changed(const proxy::RequestKind&, int delta) override { running += delta; }
+  uint32_t running_began(const proxy::RequestKind&) override { return static_cast<uint32_t>(++running); }
+  void running_ended(uint32_t) override { --running; }
   void decision_made(Duration, bool, const endpoints::EndpointState*, std::string_view) override {}
   void attempt_failed(proxy::AttemptFailure failure, bool retried) override {
     ++failures[static_cast<size_t>(failure)];

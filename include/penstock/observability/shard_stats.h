@@ -94,7 +94,8 @@ class ShardStats final : public proxy::ExchangeObserver, private proxy::GapObser
   ShardStats(const ShardStats&) = delete;
 
   void exchange_started() override { started_.add(); }
-  void running_changed(const proxy::RequestKind& kind, int delta) override;
+  uint32_t running_began(const proxy::RequestKind& kind) override;
+  void running_ended(uint32_t kind) override;
   void decision_made(Duration cost, bool found, const endpoints::EndpointState* endpoint,
                      std::string_view target_model) override;
   void shadow_decided(bool agrees, double gain_seconds) override;

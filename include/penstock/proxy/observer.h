@@ -74,6 +74,8 @@ struct RequestKind {
   int priority = 0;
 };
 
+constexpr uint32_t no_kind = ~uint32_t{0};
+
 // Hears of the times between the events of one kind's streams. Lives as long as the observer that gave it.
 class GapObserver {
  public:
@@ -91,6 +93,7 @@ struct ExchangeRecord {
   uint16_t status = 0;                                          // sent to the client; 0: none
   std::string_view method, target, client, request_id, reason;  // reason: error code text, "" when ok
   RequestKind kind;
+  uint32_t kind_number = no_kind;                      // of `kind`, if it was counted as running
   std::string_view api;                                // openai::to_string(Api)
   bool inference = false;                              // a request that was parsed for a model
   bool streaming = false;                              // the answer was an event stream
@@ -115,8 +118,10 @@ class ExchangeObserver {
  public:
   virtual ~ExchangeObserver() = default;
   virtual void exchange_started() = 0;
-  // +1 when the first attempt begins, -1 when the exchange ends: inference_objective_running_requests.
-  virtual void running_changed(const RequestKind& kind, int delta) = 0;
+  // The first attempt begins: inference_objective_running_requests. Returns a number for the kind, for running_ended()
+  // and ExchangeRecord; no_kind if such requests are not counted.
+  virtual uint32_t running_began(const RequestKind& kind) = 0;
+  virtual void running_ended(uint32_t kind) = 0;
   virtual void decision_made(Duration cost, bool found, const endpoints::EndpointState* endpoint,
                              std::string_view target_model) = 0;
   // Where to write the explanation of the next decision. Null, most of the time, if the decision is not kept for

@@ -225,9 +225,8 @@ struct Gateway {
     shard.client_connections_changed(+3);
     decisions();
     const proxy::RequestKind kind = streamed_answer(states[0]).kind;
-    shard.running_changed(kind, +1);
-    shard.running_changed(kind, +1);
-    shard.running_changed(kind, -1);
+    shard.running_began(kind);
+    shard.running_ended(shard.running_began(kind));
     shard.stream_began(kind)->gap(milliseconds(12));
     shard.attempt_failed(proxy::AttemptFailure::connect_refused, true);
     shard.endpoint_ejected(states[2]);
