@@ -111,7 +111,8 @@ class Counts(E2E):
         self.assertEqual(self.histogram("request_duration_seconds")[0], 6)
         self.assertEqual(self.histogram("normalized_time_per_output_token_seconds")[0], 4)
         self.assertEqual(self.histogram("request_tpot_seconds")[0], 2)  # streams with a usage
-        self.assertLessEqual(self.histogram("request_ttft_seconds")[1], self.histogram("request_duration_seconds")[1])
+        first, all_ = self.histogram("request_ttft_seconds")[1], self.histogram("request_duration_seconds")[1]
+        self.assertLessEqual(first, all_ + 1e-9)  # they may be the same turns of the loop, added up in another order
 
     def test_the_newer_names_tell_tenants_and_streams_apart(self):
         def sums(name, **labels):
