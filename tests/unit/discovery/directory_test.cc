@@ -3,6 +3,8 @@
 #include <doctest/doctest.h>
 
 #include <chrono>
+#include <functional>
+#include <memory>
 
 #include "penstock/discovery/desired_pools.h"
 #include "penstock/endpoints/snapshot_reader.h"
@@ -39,12 +41,18 @@ struct ModelServer {
     const std::string answer = std::string("HTTP/1.1 ") + (healthy ? "200 OK" : "503 Service Unavailable") +
                                "\r\ncontent-length: " + std::to_string(body.size()) + "\r\n\r\n" + body;
     if (path != "/health" || health_takes == Duration{}) return peer.send(answer);
-    network.after(health_takes, [&peer, answer] { peer.send(answer); });
+    later(health_takes, [&peer, answer] { peer.send(answer); });
   }
   void trickle(SimPeer& peer) {
     if (!peer.connected() || peer.ended()) return;
     peer.send("x");
-    network.after(milliseconds(100), [this, &peer] { trickle(peer); });
+    later(milliseconds(100), [this, &peer] { trickle(peer); });
+  }
+  // Unless the server is gone by then.
+  void later(Duration delay, std::function<void()> action) {
+    network.after(delay, [living = std::weak_ptr(alive), action = std::move(action)] {
+      if (!living.expired()) action();
+    });
   }
   size_t open() {
     size_t count = 0;
@@ -59,6 +67,7 @@ struct ModelServer {
   bool healthy = true;
   bool trickles = false;    // answers a byte at a time, without end
   Duration health_takes{};  // until it answers that probe
+  std::shared_ptr<const bool> alive = std::make_shared<const bool>(true);
 };
 
 struct Recorder final : DirectoryEvents {
