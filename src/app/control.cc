@@ -7,6 +7,7 @@
 #include <csignal>
 #include <cstring>
 
+#include "engines.h"
 #include "penstock/base/log.h"
 #include "penstock/config/detect.h"
 #include "penstock/config/endpoint_picker.h"
@@ -60,6 +61,7 @@ discovery::PollOptions poll_options(const config::Options& options) {
   out.health_interval = options.metrics.health_interval;
   out.metrics_path = options.metrics.path;
   out.health_path = options.metrics.health_path;
+  out.engines = engines_of(options);
   if (options.endpoint_picker == nullptr || options.endpoint_picker->scheduling.custom_metrics.empty()) return out;
   auto gauges = std::make_shared<std::vector<discovery::CustomGauge>>();
   for (const routing::CustomMetric& metric : options.endpoint_picker->scheduling.custom_metrics) {
@@ -377,6 +379,7 @@ void Control::reload() {
   log::configure(next.log_level, next.log_format);
   options_ = next;
   loaded_ = loaded.options;
+  client_->set_options(client_options(next));
   // The reload is complete when every shard has applied it.
   const auto left = std::make_shared<size_t>(shards_.size());
   const auto applied = [this, left] {

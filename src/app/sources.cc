@@ -1,5 +1,6 @@
 #include "sources.h"
 
+#include "engines.h"
 #include "penstock/base/log.h"
 #include "penstock/base/text.h"
 #include "penstock/config/kubernetes.h"
@@ -28,7 +29,7 @@ std::vector<discovery::EndpointSpec> specs_of(const config::Options& options) {
                      .port = port,
                      .kv_events_port = entry.kv_events_port,
                      .kv_replay_port = entry.kv_replay_port,
-                     .engine = entry.engine.empty() ? options.metrics.engine : entry.engine});
+                     .engine = entry.engine.empty() ? default_engine(options) : entry.engine});
   }
   return specs;
 }
@@ -36,7 +37,7 @@ std::vector<discovery::EndpointSpec> specs_of(const config::Options& options) {
 }  // namespace
 
 bool Sources::start(const config::Options& options, objects::Manifests manifests) {
-  pools_ = discovery::DesiredPools(options.metrics.engine);
+  pools_ = discovery::DesiredPools(pod_engines(options));
   if (options.kubernetes.enabled) return start_cluster(options);
   if (!options.manifests.empty()) {
     manifests_ = std::make_unique<discovery::ManifestFolder>(config::resolve_options(options, config::pod_identity()));

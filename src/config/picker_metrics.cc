@@ -1,17 +1,19 @@
-// `engineConfigs` of core-metrics-extractor: gauges of the model servers by names, and who may look at them.
+// core-metrics-extractor: what engines call their gauges, others of the model servers by names, and who may look at
+// these.
 #include <algorithm>
 #include <cmath>
 
 #include "picker_parts.h"
+#include "table.h"
 
 namespace penstock::config {
 namespace {
 
 using routing::CustomMetric;
+using routing::EngineSpec;
 using routing::PluginSpec;
 
-constexpr size_t metrics_max = 16;
-constexpr std::string_view presets = "has no effect: of each engine the gauges are known by its preset";
+constexpr size_t metrics_max = 16, engines_max = 16;
 
 // "family", or "family{label=value,other="value"}".
 bool parse_metric(std::string_view text, CustomMetric* out) {
@@ -45,35 +47,108 @@ class MetricsReader {
  public:
   MetricsReader(PickerReader& in, const DeclaredPlugins& plugins) : in_(in), plugins_(plugins) {}
 
-  std::vector<CustomMetric> read() {
+  void read(routing::SchedulingSpec* out) {
     for (const DeclaredPlugin& plugin : plugins_) {
-      const YAML::Node parameters = plugin.node["parameters"];
-      if (plugin.spec.info->type != "core-metrics-extractor" || !parameters || !parameters.IsMap()) continue;
-      const YAML::Node engines = parameters["engineConfigs"];
-      if (engines) read_engines(engines, plugin.key + ".parameters.engineConfigs");
+      const std::string_view type = plugin.spec.info->type;
+      if (type != "core-metrics-extractor" && type != "model-server-protocol-metrics") continue;
+      if (plugin.node["parameters"] && plugin.node["parameters"].IsMap()) read_extractor(plugin);
     }
     for (const DeclaredPlugin& plugin : plugins_) {
       const std::string_view type = plugin.spec.info->type;
       if (type == "endpoint-attribute-scorer") check_scorer(plugin);
       if (type == "endpoint-attribute-filter") check_filter(plugin);
     }
-    return std::move(metrics_);
+    out->custom_metrics = std::move(metrics_);
+    out->engines = std::move(engines_);
   }
 
  private:
+  void read_extractor(const DeclaredPlugin& plugin) {
+    const std::string key = plugin.key + ".parameters";
+    const YAML::Node parameters = plugin.node["parameters"];
+    // Before there were engines, all were taken for vLLM.
+    EngineSpec any{.name = "vllm", .queued = {}, .running = {}, .kv_usage = {}, .loras = {}, .cache_config = {}};
+    bool said = false;
+    for (const std::string_view name : gauge_names) {
+      const YAML::Node gauge = parameters[std::string(name)];
+      if (gauge) said |= read_gauge(gauge, key + '.' + std::string(name), *slot(any, name));
+    }
+    if (parameters["engineConfigs"]) read_engines(parameters["engineConfigs"], key + ".engineConfigs");
+    if (said) add_engine(parameters, key, std::move(any));
+    if (plugin.spec.has("engineLabelKey")) engines_.label = plugin.spec.text("engineLabelKey");
+    if (!plugin.spec.has("defaultEngine")) return;
+    engines_.otherwise = plugin.spec.text("defaultEngine");
+    check_engine(parameters["defaultEngine"], key + ".defaultEngine", engines_.otherwise);
+  }
+
   void read_engines(const YAML::Node& list, const std::string& key) {
-    in_.each_item(list, key, [&](const auto& item_key, const YAML::Node& item) {
-      in_.each_entry(item, item_key,
-                     {"name", "customMetrics", "queuedRequestsSpec", "runningRequestsSpec", "kvUsageSpec", "loraSpec",
-                      "cacheInfoSpec"},
-                     [&](const std::string& name, const auto& path, const YAML::Node& value) {
-                       if (name == "customMetrics") {
-                         in_.each_item(value, path, [&](const auto& k, const auto& v) { read_metric(v, k); });
-                       } else if (name != "name") {
-                         in_.note(value, path, std::string(presets));
-                       }
-                     });
+    in_.each_item(list, key, [&](const std::string& item_key, const YAML::Node& item) { read_engine(item, item_key); });
+  }
+
+  void read_engine(const YAML::Node& node, const std::string& key) {
+    std::vector<std::string_view> known = {"name", "customMetrics"};
+    known.insert(known.end(), std::begin(gauge_names), std::end(gauge_names));
+    EngineSpec engine;
+    bool said = false;
+    in_.each_entry(node, key, known, [&](const std::string& name, const auto& path, const YAML::Node& value) {
+      if (name == "name") in_.read_text(value, path, &engine.name);
+      else if (EngineSpec::Gauge* const gauge = slot(engine, name)) said |= read_gauge(value, path, *gauge);
+      else in_.each_item(value, path, [&](const auto& k, const auto& v) { read_metric(v, k); });
     });
+    if (engine.name == "default" || engine.name == "auto") {
+      return in_.problem(node, key + ".name", '"' + engine.name + "\" can be the name of no engine");
+    }
+    if (engine.name.empty() && node.IsMap()) return in_.problem(node, key + ".name", "is missing");
+    const bool built_in = std::ranges::find(engine_names(), engine.name) != engine_names().end();
+    if (said || !built_in) add_engine(node, key, std::move(engine));
+  }
+
+  void add_engine(const YAML::Node& node, const std::string& key, EngineSpec engine) {
+    const auto same = [&](const EngineSpec& other) { return other.name == engine.name; };
+    if (std::ranges::any_of(engines_.added, same)) {
+      return in_.problem(node, key, "is about \"" + engine.name + "\", which another entry is about");
+    }
+    if (engines_.added.size() == engines_max) {
+      return in_.problem(node, key, "is one too many; there may be " + std::to_string(engines_max));
+    }
+    engines_.added.push_back(std::move(engine));
+  }
+
+  void check_engine(const YAML::Node& node, const std::string& key, const std::string& name) {
+    std::vector<std::string_view> known(engine_names().begin(), engine_names().end());
+    for (const EngineSpec& engine : engines_.added) known.push_back(engine.name);
+    if (std::ranges::find(known, name) == known.end()) in_.not_among(node, key, name, known, "");
+  }
+
+  static constexpr std::string_view gauge_names[] = {"queuedRequestsSpec", "runningRequestsSpec", "kvUsageSpec",
+                                                     "loraSpec", "cacheInfoSpec"};
+  // Null: no gauge is called so.
+  static EngineSpec::Gauge* slot(EngineSpec& engine, std::string_view name) {
+    EngineSpec::Gauge* const slots[] = {&engine.queued, &engine.running, &engine.kv_usage, &engine.loras,
+                                        &engine.cache_config};
+    const auto at = std::ranges::find(gauge_names, name);
+    return at == std::end(gauge_names) ? nullptr : slots[at - std::begin(gauge_names)];
+  }
+
+  // An empty text says that there is none.
+  bool read_gauge(const YAML::Node& node, const std::string& key, EngineSpec::Gauge& out) {
+    CustomMetric gauge;
+    if (node.IsScalar() && node.Scalar().empty()) {
+      out = gauge;
+      return true;
+    }
+    std::string text;
+    if (!in_.read_text(node, key, &text)) return false;
+    if (!parse_metric(text, &gauge)) {
+      in_.problem(node, key, not_a_metric(text));
+      return false;
+    }
+    out = std::move(gauge);
+    return true;
+  }
+
+  static std::string not_a_metric(const std::string& text) {
+    return '"' + text + "\" is no metric; expected name or name{label=value}";
   }
 
   void read_metric(const YAML::Node& node, const std::string& key) {
@@ -91,7 +166,7 @@ class MetricsReader {
       return;
     }
     if (!parse_metric(spec, &metric)) {
-      return in_.problem(node, key + ".metricSpec", '"' + spec + "\" is no metric; expected name or name{label=value}");
+      return in_.problem(node, key + ".metricSpec", not_a_metric(spec));
     }
     const CustomMetric* const other = find(metric.attribute);
     if (other != nullptr && !(*other == metric)) {
@@ -157,12 +232,13 @@ class MetricsReader {
   PickerReader& in_;
   const DeclaredPlugins& plugins_;
   std::vector<CustomMetric> metrics_;
+  routing::EnginesSpec engines_;
 };
 
 }  // namespace
 
-std::vector<CustomMetric> read_custom_metrics(PickerReader& in, const DeclaredPlugins& plugins) {
-  return MetricsReader(in, plugins).read();
+void read_metrics(PickerReader& in, const DeclaredPlugins& plugins, routing::SchedulingSpec* out) {
+  MetricsReader(in, plugins).read(out);
 }
 
 }  // namespace penstock::config

@@ -27,8 +27,9 @@ const DeclaredPlugin* read_reference(PickerReader& in, const DeclaredPlugins& pl
 // `schedulingProfiles` (may be undefined), and with the handlers among the plugins who runs which.
 routing::SchedulingSpec read_scheduling(PickerReader& in, const YAML::Node& profiles, const DeclaredPlugins& plugins);
 
-// The gauges that core-metrics-extractor names; checks what endpoint-attribute plugins say against them.
-std::vector<routing::CustomMetric> read_custom_metrics(PickerReader& in, const DeclaredPlugins& plugins);
+// The gauges that core-metrics-extractor names, and the engines; checks what endpoint-attribute plugins say against
+// the former.
+void read_metrics(PickerReader& in, const DeclaredPlugins& plugins, routing::SchedulingSpec* out);
 
 // The labels of pods that label-producer names: tells each endpoint-attribute-weight-scorer which label is its.
 void read_label_attributes(PickerReader& in, DeclaredPlugins& plugins);

@@ -45,7 +45,7 @@ class Scheduling {
     out.media = media();
     read_screener(out);
     out.burst = burst();
-    out.custom_metrics = read_custom_metrics(in_, plugins_);
+    read_metrics(in_, plugins_, &out);
     assign(out);
     note_peerless(out.primary);
     for (const ProfileSpec& other : out.by_header) note_peerless(other);

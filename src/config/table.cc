@@ -11,7 +11,7 @@ using Words = std::string_view;
 constexpr Words ring_words[] = {"auto", "io_uring", "epoll"};
 constexpr Words level_words[] = {"debug", "info", "warn", "error"};
 constexpr Words format_words[] = {"text", "json"};
-constexpr Words engine_words[] = {"vllm", "sglang", "trtllm-serve", "triton-tensorrt-llm"};
+constexpr Words engine_words[] = {"auto", "vllm", "sglang", "trtllm-serve", "triton-tensorrt-llm"};
 constexpr Words policy_words[] = {"epp-default", "random", "round-robin", "least-load", "expected-cost"};
 constexpr Words shadow_words[] = {"none", "epp-default", "random", "round-robin", "least-load", "expected-cost"};
 
@@ -151,11 +151,11 @@ const Key keys_in_order[] = {
      .doc = "Longest time for one read of the metrics or one health probe."},
     {.name = "metrics.path", .type = Type::url_path, .field = PENSTOCK_FIELD(metrics.path), .doc = "Path of an endpoint's metrics."},
     {.name = "metrics.health_path", .type = Type::url_path, .field = PENSTOCK_FIELD(metrics.health_path), .accepted = "starts with /, or empty",
-     .doc = "Path of an endpoint's health probe. Empty: `/ready` for sglang, whose `/health` computes a token and takes a second at least; else `/health`."},
+     .doc = "Path of an endpoint's health probe. Empty: `/ready` for SGLang, whose `/health` computes a token and takes a second at least; else `/health`."},
     {.name = "metrics.health_interval", .type = Type::duration, .field = PENSTOCK_FIELD(metrics.health_interval), .least = 1e-2, .most = 10 * minute,
      .doc = "Time between two health probes."},
     {.name = "metrics.engine", .type = Type::choice, .field = PENSTOCK_FIELD(metrics.engine), .words = engine_words,
-     .doc = "What the endpoints run. It decides which metric names are read. An entry of `endpoints` may override it."},
+     .doc = "What the endpoints run. It decides which metric names are read. `auto` finds out: by `owned_by` in the endpoint's list of models, else by the metrics that are there. An entry of `endpoints`, or a pod's label `llm-d.ai/engine-type` (or `inference.networking.k8s.io/engine-type`), may override it."},
 
     {.name = "kv_events.enabled", .type = Type::boolean, .field = PENSTOCK_FIELD(kv_events.enabled), .needs_restart = true,
      .doc = "Listen to what the endpoints publish of their KV caches (vLLM's `--kv-events-config`, over ZeroMQ), and match prompts given as token ids by that (docs/SCHEDULING.md). Implied by `precise-prefix-cache-scorer` of an EndpointPickerConfig."},

@@ -4,21 +4,26 @@
 #include <map>
 
 #include "penstock/base/text.h"
-#include "penstock/discovery/metrics_scanner.h"
 
 namespace penstock::discovery {
 namespace {
 
-std::shared_ptr<const EndpointSpec> spec_of(const objects::Endpoint& endpoint, const std::string& default_engine) {
+const std::string& engine_of(const objects::Labels& labels, const PodEngines& known) {
+  for (const std::string& label : known.labels) {
+    const std::string* const name = objects::find_label(labels, label);
+    if (name != nullptr && known.engines->contains(*name)) return *name;
+  }
+  return known.otherwise;
+}
+
+std::shared_ptr<const EndpointSpec> spec_of(const objects::Endpoint& endpoint, const PodEngines& engines) {
   auto spec = std::make_shared<EndpointSpec>();
   spec->name = endpoint.name;
   spec->url = "http://" + authority_of(endpoint.ip, endpoint.port);
   spec->host = endpoint.ip;
   spec->port = endpoint.port;
   spec->rank = endpoint.rank;
-  const std::string* const engine = objects::find_label(*endpoint.labels, engine_label);
-  Engine known{};
-  spec->engine = engine != nullptr && parse_engine(*engine, &known) ? *engine : default_engine;
+  spec->engine = engine_of(*endpoint.labels, engines);
   spec->ns = endpoint.pod_ns;
   spec->uid = endpoint.pod_uid;
   spec->numeric = true;
@@ -84,7 +89,7 @@ PoolsSpec DesiredPools::convert(const objects::Desired& desired) {
     spec.endpoints.reserve(pool->endpoints.size());
     for (const auto& endpoint : pool->endpoints) {
       const auto before = known_.find(endpoint.get());
-      spec.endpoints.push_back(before == known_.end() ? spec_of(*endpoint, engine_) : before->second.spec);
+      spec.endpoints.push_back(before == known_.end() ? spec_of(*endpoint, engines_) : before->second.spec);
       known.try_emplace(endpoint.get(), Known{endpoint, spec.endpoints.back()});
     }
   }

@@ -61,8 +61,9 @@ std::string_view text_of(upstream::Failure failure) {
 EndpointPoller::EndpointPoller(Directory& directory, const std::string& engine, endpoints::EndpointState& state,
                                const net::Address& address)
     : directory_(directory),
-      engine_(engine),
-      scanner_(engine_named(engine), directory.options_.custom),
+      configured_engine_(engine),
+      engine_(directory.options_.engines, engine),
+      scanner_(engine_.engine(), directory.options_.custom),
       deadline_(net::Timer::of<&EndpointPoller::on_deadline>(this)) {
   target_ = {
       .key = state.slot, .incarnation = state.incarnation, .address = address, .open_connections = &state.connections};
@@ -130,13 +131,25 @@ void EndpointPoller::leave() {
 }
 
 void EndpointPoller::set_engine(const std::string& engine) {
-  if (engine == engine_) return;
+  if (engine == configured_engine_) return;
   stop_polling();
-  engine_ = engine;
-  scanner_ = MetricsScanner(engine_named(engine), directory_.options_.custom);
+  configured_engine_ = engine;
+  engine_ = EngineChoice(directory_.options_.engines, engine);
+  engine_changed();
   told_of_no_metrics_ = false;
+  next_models_ = next_metrics_ = {};
+}
+
+// In the log, if it is known now and not what everybody expects.
+void EndpointPoller::tell_engine() {
+  if (!engine_.known() || engine_.engine().name == "vllm") return;
+  log::info("endpoint runs another engine than vllm",
+            {{"endpoint", view_.state->name}, {"url", view_.state->url}, {"engine", engine_.text()}});
+}
+
+void EndpointPoller::engine_changed() {
+  scanner_ = MetricsScanner(engine_.engine(), directory_.options_.custom);
   view_.metrics = {};
-  next_metrics_ = {};
 }
 
 void EndpointPoller::stop_polling() {
@@ -187,8 +200,7 @@ void EndpointPoller::poll(Instant now, bool traffic) {
   if (now >= next_health_) {
     const bool impatient = wanted() && alive_ != Alive::yes;
     next_health_ = now + (impatient ? options.health_interval / 4 : options.health_interval);
-    return start(Task::health, options.health_path.empty() ? health_path_of(engine_named(engine_))
-                                                           : std::string_view(options.health_path));
+    return start(Task::health, options.health_path.empty() ? engine_.health_path() : options.health_path);
   }
   if (alive_ != Alive::yes || !wanted()) return;
   if (now >= next_models_) {
@@ -248,10 +260,8 @@ void EndpointPoller::on_response_end() {
     case Task::models:
       models_done();
       break;
-    // Any answer but a server error shows a living server: not every engine has the health path.
     case Task::health:
-      failures_in_a_row_ = 0;
-      status_code_ < 500 ? alive() : not_alive(/*certain=*/true, "status " + std::to_string(status_code_));
+      health_done();
       break;
     case Task::none:
       PENSTOCK_ASSERT(false);
@@ -272,6 +282,8 @@ void EndpointPoller::on_response_failed(upstream::Failure failure, bool received
   if (task == Task::metrics) ++status_.scrape_errors;
   if (task == Task::health && wanted()) ++status_.probe_errors;  // a server that is starting is no error
   const bool certain = failure == upstream::Failure::connect_refused || failure == upstream::Failure::connect_failed;
+  const bool late = failure == upstream::Failure::first_byte_timeout || failure == upstream::Failure::idle_timeout;
+  if (task == Task::health && late) engine_.probe_timed_out();
   not_alive(certain, text_of(failure));
   // Who has answered with errors is not alive either; one probe without an answer does not make it silent.
   const bool silent = certain || failures_in_a_row_ >= directory_.options_.probe_failures;
@@ -279,10 +291,27 @@ void EndpointPoller::on_response_failed(upstream::Failure failure, bool received
   if (alive_ == Alive::no && silent && waited_for) directory_.events_.on_silent(*view_.state);
 }
 
+void EndpointPoller::health_done() {
+  const bool server_error = status_code_ >= 500;
+  const bool lives = directory_.options_.health_path.empty() ? engine_.shows_life(status_code_) : !server_error;
+  engine_.probe_answered();
+  if (lives || server_error) failures_in_a_row_ = 0;
+  lives ? alive() : not_alive(/*certain=*/server_error, "status " + std::to_string(status_code_));
+}
+
 void EndpointPoller::metrics_done() {
   ++status_.scrapes;
-  probed_ = true;
   const Signals found = status_code_ == 200 ? scanner_.finish(view_.metrics) : Signals{};
+  const bool guessed = !engine_.known();
+  if (status_code_ == 200 && engine_.metrics_read(static_cast<bool>(found))) {
+    scanner_ = MetricsScanner(engine_.engine(), directory_.options_.custom);
+    if (engine_.may_find_metrics()) {
+      next_metrics_ = {};
+      return;
+    }
+  }
+  probed_ = true;
+  if (guessed) tell_engine();
   if (!found) return no_metrics();
   const Instant now = directory_.loop_.now();
   view_.metrics.known = true;
@@ -302,10 +331,10 @@ void EndpointPoller::no_metrics() {
   ++status_.scrape_errors;
   if (std::exchange(told_of_no_metrics_, true)) return;
   const std::string reason =
-      status_code_ == 200 ? "none of its engine's metrics is there" : "status " + std::to_string(status_code_);
+      status_code_ == 200 ? "no metric of its engine is there" : "status " + std::to_string(status_code_);
   log::warn("endpoint has no metrics", {{"endpoint", view_.state->name},
                                         {"url", view_.state->url},
-                                        {"engine", engine_.empty() ? "vllm" : engine_},
+                                        {"engine", engine_.text()},
                                         {"path", directory_.options_.metrics_path},
                                         {"reason", reason}});
 }
@@ -320,6 +349,11 @@ void EndpointPoller::models_done() {
     models.push_back(model.id);
     if (!model.parent.empty()) adapters.push_back(model.id);
     served.push_back({model.created, model.max_model_len, model.owned_by, model.root, model.parent});
+  }
+  if (!listed->empty() && engine_.models_owned_by(listed->front().owned_by)) {
+    engine_changed();
+    tell_engine();
+    next_metrics_ = {};
   }
   if (models == view_.models && view_.served != nullptr) keep_created(*view_.served, served);
   if (models == view_.models && view_.served != nullptr && served == *view_.served) return;
@@ -349,6 +383,7 @@ void EndpointPoller::set_alive(Alive alive, std::string_view reason) {
   const bool returns = alive_ == Alive::no;
   alive_ = alive;
   died_ |= alive == Alive::no;
+  if (alive == Alive::no) engine_.forget();
   if (alive == Alive::yes) next_models_ = next_metrics_ = {};
   if (expected || !wanted()) return;  // as the API server said, or it says no anyway: nobody sees a difference
   if (alive == Alive::yes) lose_caches();

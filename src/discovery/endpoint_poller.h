@@ -6,6 +6,7 @@
 #include <string>
 #include <string_view>
 
+#include "engine_choice.h"
 #include "penstock/discovery/directory.h"
 #include "penstock/discovery/metrics_scanner.h"
 
@@ -49,8 +50,11 @@ class EndpointPoller final : public upstream::ResponseSink {
   void on_response_failed(upstream::Failure failure, bool received, bool reused) override;
   void on_deadline();
 
+  void health_done();
   void metrics_done();
   void no_metrics();
+  void engine_changed();
+  void tell_engine();
   void models_done();
   void alive();
   // `certain`: one such probe is enough. `reason` is for the log: why the probe failed.
@@ -65,7 +69,8 @@ class EndpointPoller final : public upstream::ResponseSink {
   static constexpr size_t models_bytes_max = 1024 * 1024;
 
   Directory& directory_;
-  std::string engine_;
+  std::string configured_engine_;
+  EngineChoice engine_;
   upstream::Target target_;
   endpoints::EndpointView view_;  // but for readiness, last_resort and labels
   uint64_t round_ = 0;

@@ -9,8 +9,6 @@
 namespace penstock::discovery {
 namespace {
 
-constexpr std::array<std::string_view, 4> engine_names = {"vllm", "sglang", "trtllm-serve", "triton-tensorrt-llm"};
-
 // No gauge, count or time in seconds of an engine is larger; sums of such numbers stay finite.
 constexpr double believable_max = 1e15;
 
@@ -80,52 +78,6 @@ void split_list(std::string_view raw, std::vector<std::string>& out) {
 
 }  // namespace
 
-struct MetricsScanner::Preset {
-  std::string_view prefix;  // of all its families: other lines are rejected by it
-  std::span<const Rule> rules;
-  std::string_view block_size_label, kv_blocks_label;  // of the cache_config family
-};
-
-const MetricsScanner::Preset& MetricsScanner::preset_of(Engine engine) {
-  static constexpr Rule vllm[] = {
-      {"vllm:num_requests_waiting", "", "", Signal::waiting},
-      {"vllm:num_requests_running", "", "", Signal::running},
-      {"vllm:kv_cache_usage_perc", "", "", Signal::kv_usage},
-      {"vllm:gpu_cache_usage_perc", "", "", Signal::kv_usage_old},
-      {"vllm:lora_requests_info", "", "", Signal::loras},
-      {"vllm:cache_config_info", "", "", Signal::cache_config},
-  };
-  static constexpr Rule sglang[] = {
-      {"sglang:num_queue_reqs", "", "", Signal::waiting},
-      {"sglang:num_running_reqs", "", "", Signal::running},
-      {"sglang:token_usage", "", "", Signal::kv_usage},
-      {"sglang:cache_config_info", "", "", Signal::cache_config},  // older versions; newer ones:
-      {"sglang:page_size", "", "", Signal::block_size},
-      {"sglang:num_pages", "", "", Signal::kv_blocks},
-  };
-  static constexpr Rule trtllm[] = {
-      {"trtllm_num_requests_waiting", "", "", Signal::waiting},
-      {"trtllm_num_requests_running", "", "", Signal::running},
-      {"trtllm_kv_cache_utilization", "", "", Signal::kv_usage},
-      {"trtllm_kv_cache_tokens_per_block", "", "", Signal::block_size},
-      {"trtllm_kv_cache_max_blocks", "", "", Signal::kv_blocks},
-  };
-  static constexpr Rule triton[] = {
-      {"nv_trt_llm_request_metrics", "request_type", "waiting", Signal::waiting},
-      {"nv_trt_llm_request_metrics", "request_type", "scheduled", Signal::running},
-      {"nv_trt_llm_kv_cache_block_metrics", "kv_cache_block_type", "fraction", Signal::kv_usage},
-      {"nv_trt_llm_kv_cache_block_metrics", "kv_cache_block_type", "tokens_per", Signal::block_size},
-      {"nv_trt_llm_kv_cache_block_metrics", "kv_cache_block_type", "max", Signal::kv_blocks},
-  };
-  static constexpr Preset presets[] = {
-      {"vllm:", vllm, "block_size", "num_gpu_blocks"},
-      {"sglang:", sglang, "page_size", "num_pages"},
-      {"trtllm_", trtllm, "", ""},
-      {"nv_trt_llm_", triton, "", ""},
-  };
-  return presets[static_cast<size_t>(engine)];
-}
-
 // The labels of one series, one at a time: the text after '{'. Tolerates blanks and a trailing comma.
 class MetricsScanner::Labels {
  public:
@@ -157,6 +109,15 @@ class MetricsScanner::Labels {
   // Read to the closing brace; what follows it is rest().
   bool ok() const { return closed_; }
   std::string_view rest() const { return rest_; }
+  // Before the first next().
+  bool have_all(const std::vector<std::pair<std::string, std::string>>& wanted) const {
+    return std::all_of(wanted.begin(), wanted.end(), [this](const auto& one) {
+      for (Labels label(*this); label.next();) {
+        if (label.key == one.first && label.raw_value == one.second) return true;
+      }
+      return false;
+    });
+  }
 
   std::string_view key, raw_value;  // the value still with its escapes
 
@@ -175,25 +136,8 @@ class MetricsScanner::Labels {
   bool closed_ = false;
 };
 
-bool parse_engine(std::string_view name, Engine* out) {
-  const auto at = std::find(engine_names.begin(), engine_names.end(), name);
-  if (at == engine_names.end()) return false;
-  *out = static_cast<Engine>(at - engine_names.begin());
-  return true;
-}
-
-Engine engine_named(std::string_view name) {
-  Engine engine = Engine::vllm;
-  parse_engine(name, &engine);
-  return engine;
-}
-
-std::string_view health_path_of(Engine engine) {
-  return engine == Engine::sglang ? "/ready" : "/health";
-}
-
-MetricsScanner::MetricsScanner(Engine engine, CustomGauges custom)
-    : preset_(&preset_of(engine)), custom_(custom ? std::move(custom) : std::make_shared<std::vector<CustomGauge>>()) {
+MetricsScanner::MetricsScanner(const EnginePreset& preset, CustomGauges custom)
+    : preset_(&preset), custom_(custom ? std::move(custom) : std::make_shared<std::vector<CustomGauge>>()) {
   reset();
 }
 
@@ -252,7 +196,7 @@ bool MetricsScanner::may_be_wanted(std::string_view start_of_line) const {
 
 bool MetricsScanner::wanted(std::string_view family) const {
   return std::any_of(preset_->rules.begin(), preset_->rules.end(),
-                     [family](const Rule& rule) { return rule.family == family; }) ||
+                     [family](const EnginePreset::Rule& rule) { return rule.family == family; }) ||
          std::any_of(custom_->begin(), custom_->end(),
                      [family](const CustomGauge& gauge) { return gauge.family == family; });
 }
@@ -282,7 +226,7 @@ void MetricsScanner::line(std::string_view text) {
   }
   double value = 0;
   if (!parse_value(text, &value)) return;
-  for (const Rule& rule : preset_->rules) {
+  for (const EnginePreset::Rule& rule : preset_->rules) {
     if (rule.family == family) sample(rule, labels, value);
   }
   custom_sample(family, labels, value);
@@ -292,24 +236,14 @@ void MetricsScanner::custom_sample(std::string_view family, std::string_view lab
   if (!(std::abs(value) <= believable_max)) return;  // also NaN
   for (size_t i = 0; i < custom_->size(); ++i) {
     const CustomGauge& gauge = (*custom_)[i];
-    const auto has = [labels](const auto& wanted) {
-      for (Labels label(labels); label.next();) {
-        if (label.key == wanted.first && label.raw_value == wanted.second) return true;
-      }
-      return false;
-    };
-    if (gauge.family != family || !std::all_of(gauge.labels.begin(), gauge.labels.end(), has)) continue;
+    if (gauge.family != family || !Labels(labels).have_all(gauge.labels)) continue;
     custom_sums_[i].total += value;
     ++custom_sums_[i].series;
   }
 }
 
-void MetricsScanner::sample(const Rule& rule, std::string_view labels, double value) {
-  if (!rule.key.empty()) {
-    bool fits = false;
-    for (Labels label(labels); label.next();) fits = fits || (label.key == rule.key && label.raw_value == rule.value);
-    if (!fits) return;
-  }
+void MetricsScanner::sample(const EnginePreset::Rule& rule, std::string_view labels, double value) {
+  if (!Labels(labels).have_all(rule.labels)) return;
   if (!(std::abs(value) <= believable_max)) return;  // also NaN
   if (rule.signal == Signal::loras) return lora_sample(labels, value);
   if (rule.signal == Signal::cache_config) return cache_config_sample(labels);
@@ -333,16 +267,16 @@ void MetricsScanner::lora_sample(std::string_view labels, double value) {
   }
 }
 
-// The facts are labels; "None" and other words are unknown.
+// The facts are labels, of vLLM or SGLang; "None" and other words are unknown.
 void MetricsScanner::cache_config_sample(std::string_view labels) {
   for (Labels label(labels); label.next();) {
     uint32_t number = 0;
     if (!parse_number(label.raw_value, &number) || number == 0) continue;
-    if (label.key == preset_->block_size_label) {
+    if (label.key == "block_size" || label.key == "page_size") {
       Sum& sum = sums_[static_cast<size_t>(Signal::block_size)];
       sum.total += number;
       ++sum.series;
-    } else if (label.key == preset_->kv_blocks_label) {
+    } else if (label.key == "num_gpu_blocks" || label.key == "num_pages") {
       Sum& sum = sums_[static_cast<size_t>(Signal::kv_blocks)];
       sum.total += number;
       ++sum.series;

@@ -296,10 +296,15 @@ constexpr P burst_parameters[] = {
     {"maxBatchSize", any, 0, 0, {}, false, nobody_waits},
     {"balanceBy", any, 0, 0, {}, false, nobody_waits},
 };
-constexpr std::string_view engine_presets = "of each engine the gauges are known by its preset";
 constexpr P extractor_parameters[] = {{"engineConfigs", any},
-                                      {"engineLabelKey", any, 0, 0, {}, false, engine_presets},
-                                      {"defaultEngine", any, 0, 0, {}, false, engine_presets}};
+                                      {"engineLabelKey", text, 1, 317},
+                                      {"defaultEngine", text, 1, 253},
+                                      // Older, of all endpoints:
+                                      {"queuedRequestsSpec", any},
+                                      {"runningRequestsSpec", any},
+                                      {"kvUsageSpec", any},
+                                      {"loraSpec", any},
+                                      {"cacheInfoSpec", any}};
 constexpr double any_number = 1e15;
 constexpr std::string_view extractors[] = {"core-metrics-extractor"};
 constexpr std::string_view attribute_sources[] = {"endpoint"};
@@ -440,7 +445,7 @@ constexpr PluginInfo types[] = {
     {"inflight-load-producer", built_in, inflight_parameters, "what is in flight is always counted"},
     {"metrics-data-source", built_in, scrape_parameters, scraped},
     {"core-metrics-extractor", built_in, extractor_parameters, scraped},
-    {"model-server-protocol-metrics", built_in, {}, scraped},
+    {"model-server-protocol-metrics", built_in, extractor_parameters, scraped},
     {"models-data-source", built_in, models_parameters, "every endpoint is asked for /v1/models"},
     {"model-server-protocol-models", built_in, {}, "every endpoint is asked for /v1/models"},
     {"label-producer", built_in, label_producer_parameters, "labels of pods are always known"},

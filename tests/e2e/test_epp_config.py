@@ -191,6 +191,22 @@ schedulingProfiles:
         for _ in range(5):
             self.assertEqual(self.endpoint_of(gateway), endpoints[2].address)
 
+    def test_engines_that_it_adds_are_scraped_by_their_own_gauges(self):
+        endpoints = [self.fake() for _ in range(3)]
+        for endpoint, waiting in zip(endpoints, (3, 0, 2)):
+            endpoint.poll_script = polls_with(f"atom:waiting {waiting}\n")
+        text = """plugins:
+  - type: core-metrics-extractor
+    parameters: {defaultEngine: atom, engineConfigs: [{name: atom, queuedRequestsSpec: "atom:waiting"}]}
+  - type: queue-scorer
+schedulingProfiles: [{name: default, plugins: [{pluginRef: queue-scorer}]}]
+"""
+        gateway = self.routed_by(text, endpoints)
+        wait_for(
+            "twelve times in a row the one with the shortest queue answers",
+            lambda: all(self.endpoint_of(gateway) == endpoints[1].address for _ in range(12)),
+        )
+
     def test_adapters_are_asked_where_they_are(self):
         endpoints = [self.fake() for _ in range(3)]
         for endpoint, adapter in zip(endpoints, ("", "sql", "chat")):

@@ -9,7 +9,7 @@
 
 namespace {
 
-using penstock::discovery::Engine;
+using penstock::discovery::built_in_engines;
 using penstock::discovery::MetricsScanner;
 using penstock::endpoints::EngineMetrics;
 
@@ -36,8 +36,8 @@ void require(bool holds, const char* what) {
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::string_view bytes(reinterpret_cast<const char*>(data), size);
-  for (const Engine engine : {Engine::vllm, Engine::sglang, Engine::trtllm_serve, Engine::triton_tensorrt_llm}) {
-    MetricsScanner scanner(engine);
+  for (size_t i = 0; i < built_in_engines()->size(); ++i) {
+    MetricsScanner scanner((*built_in_engines())[i]);
     const EngineMetrics whole = scanned(scanner, bytes, 0);
     require(whole.waiting >= 0 && std::isfinite(whole.waiting), "waiting is a count");
     require(whole.running >= 0 && std::isfinite(whole.running), "running is a count");

@@ -55,7 +55,7 @@ struct Metrics {
   std::string path = "/metrics";
   std::string health_path;  // "": that of the engine
   Duration health_interval = seconds(1);
-  std::string engine = "vllm";  // vllm, sglang, trtllm-serve, triton-tensorrt-llm
+  std::string engine = "auto";  // or vllm, sglang, trtllm-serve, triton-tensorrt-llm
 };
 
 struct EndpointEntry {

@@ -4,21 +4,27 @@
 #include <memory>
 #include <string>
 #include <unordered_map>
+#include <vector>
 
 #include "penstock/discovery/directory.h"
+#include "penstock/discovery/engines.h"
 #include "penstock/objects/desired.h"
 
 namespace penstock::discovery {
 
-// On a pod: which engine serves it ("vllm", "sglang", ...), that is, what its metrics are called.
-inline constexpr std::string_view engine_label = "llm-d.ai/engine-type";
+// How the engine of a pod is known.
+struct PodEngines {
+  Engines engines = built_in_engines();
+  std::string otherwise = {};  // of pods without a label that names one of them; "": it is found out
+  // The labels; the first that names an engine counts. The second is the Gateway API Inference Extension's.
+  std::vector<std::string> labels = {"llm-d.ai/engine-type", "inference.networking.k8s.io/engine-type"};
+};
 
 // Depends on `desired` alone. What it gave last is kept only because an endpoint that did not change must keep its
 // pointer: with 1,000 endpoints, that is what makes an event cheap.
 class DesiredPools {
  public:
-  // `engine`: of pods without the label; "" is vllm.
-  explicit DesiredPools(std::string engine = "") : engine_(std::move(engine)) {}
+  explicit DesiredPools(PodEngines engines = {}) : engines_(std::move(engines)) {}
   PoolsSpec convert(const objects::Desired& desired);
 
  private:
@@ -28,7 +34,7 @@ class DesiredPools {
   };
   using KnownByEndpoint = std::unordered_map<const objects::Endpoint*, Known>;
 
-  std::string engine_;
+  PodEngines engines_;
   KnownByEndpoint known_;
 };
 

@@ -31,6 +31,7 @@ struct PollOptions {
   std::string metrics_path = "/metrics";
   std::string health_path = {};  // empty: that of the endpoint's engine
   CustomGauges custom = {};      // that are looked for at every endpoint
+  Engines engines = built_in_engines();
 };
 
 // One endpoint as configuration names it.
@@ -41,7 +42,7 @@ struct EndpointSpec {
   uint16_t port = 0;
   // Where it publishes KV events and replays them, if not where all do (kv_events.*); 0: there.
   uint16_t kv_events_port = 0, kv_replay_port = 0;
-  std::string engine;  // metrics preset: vllm, sglang, trtllm-serve, triton-tensorrt-llm
+  std::string engine;  // one of PollOptions::engines; else it is found out
   // Of endpoints that Kubernetes knows:
   std::string ns;                                 // of the pod
   std::string uid;                                // of the pod: another one at the same address is another endpoint

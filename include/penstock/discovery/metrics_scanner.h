@@ -13,17 +13,10 @@
 #include <utility>
 #include <vector>
 
+#include "penstock/discovery/engines.h"
 #include "penstock/endpoints/endpoint.h"
 
 namespace penstock::discovery {
-
-// Presets: which families and labels carry which signal.
-enum class Engine : uint8_t { vllm, sglang, trtllm_serve, triton_tensorrt_llm };
-// "vllm", "sglang", "trtllm-serve", "triton-tensorrt-llm"; anything else, also "": vllm.
-Engine engine_named(std::string_view name);
-bool parse_engine(std::string_view name, Engine* out);
-// The path of its health probe that answers at once. SGLang's /health computes a token, and takes a second or longer.
-std::string_view health_path_of(Engine engine);
 
 // A gauge beside those of the preset: the series of a family that have all of these labels.
 struct CustomGauge {
@@ -43,7 +36,8 @@ class MetricsScanner {
   // A wanted line longer than this is dropped; unwanted ones may have any length.
   static constexpr size_t line_bytes_max = 64 * 1024;
 
-  explicit MetricsScanner(Engine engine = Engine::vllm, CustomGauges custom = nullptr);
+  // `preset` must outlive the scanner.
+  explicit MetricsScanner(const EnginePreset& preset, CustomGauges custom = nullptr);
 
   // Begins a new scrape.
   void reset();
@@ -57,14 +51,6 @@ class MetricsScanner {
   Signals scan(std::string_view text, endpoints::EngineMetrics& out);
 
  private:
-  enum class Signal : uint8_t { waiting, running, kv_usage, kv_usage_old, block_size, kv_blocks, loras, cache_config };
-  // A series of `family` carries `signal`, if its label `key` has the value `value` (no key: always).
-  struct Rule {
-    std::string_view family, key, value;
-    Signal signal;
-  };
-  struct Preset;
-  static const Preset& preset_of(Engine engine);
   struct Sum {
     double total = 0;
     uint32_t series = 0;
@@ -75,11 +61,11 @@ class MetricsScanner {
   void line(std::string_view text);
   bool wanted(std::string_view family) const;
   void custom_sample(std::string_view family, std::string_view labels, double value);
-  void sample(const Rule& rule, std::string_view labels, double value);
+  void sample(const EnginePreset::Rule& rule, std::string_view labels, double value);
   void lora_sample(std::string_view labels, double value);
   void cache_config_sample(std::string_view labels);
 
-  const Preset* preset_;
+  const EnginePreset* preset_;
   CustomGauges custom_;           // not null
   std::vector<Sum> custom_sums_;  // one for each
   std::string carry_;             // start of a wanted line

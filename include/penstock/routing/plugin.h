@@ -158,6 +158,21 @@ struct CustomMetric {
   bool operator==(const CustomMetric&) const = default;
 };
 
+// core-metrics-extractor: which gauges of an engine say what. Nothing: not said; an empty family: none of them does.
+struct EngineSpec {
+  using Gauge = std::optional<CustomMetric>;  // without `attribute`
+  std::string name;
+  Gauge queued, running, kv_usage, loras, cache_config;
+  bool operator==(const EngineSpec&) const = default;
+};
+
+struct EnginesSpec {
+  std::vector<EngineSpec> added;  // beside, or in place of, those that the gateway knows
+  std::string otherwise;          // of endpoints that no label names one for; "": not said
+  std::string label;              // of a pod, that names its engine; "": not said
+  bool operator==(const EnginesSpec&) const = default;
+};
+
 struct SchedulingSpec {
   ProfileSpec primary;  // the only one, or that of the decode
   std::optional<ProfileSpec> prefill, encode;
@@ -171,6 +186,7 @@ struct SchedulingSpec {
   MediaSpec media;
   std::optional<BurstSpec> burst;
   std::vector<CustomMetric> custom_metrics;  // EngineMetrics::custom
+  EnginesSpec engines;
   std::vector<PluginSpec> admitters;
   std::optional<PluginSpec> screener;
   uint32_t kv_source_tokens = 0;  // p2p-source-producer: minCachedTokenDelta; 0: there is none

@@ -56,6 +56,22 @@ std::string describe_programs(const admission::ProgramOptions& programs) {
          number(to_seconds(programs.forget_after)) + " s\n";
 }
 
+std::string describe_engines(const routing::EnginesSpec& engines) {
+  std::string out;
+  for (const routing::EngineSpec& engine : engines.added) {
+    out += "engine " + engine.name + ':';
+    for (const auto* gauge : {&engine.queued, &engine.running, &engine.kv_usage, &engine.loras, &engine.cache_config}) {
+      out += ' ' + (!*gauge ? "as known" : (*gauge)->family.empty() ? "none" : (*gauge)->family);
+      if (!*gauge) continue;
+      for (const auto& [label, value] : (*gauge)->labels) out += '{' + label + '=' + value + '}';
+    }
+    out += '\n';
+  }
+  if (!engines.otherwise.empty()) out += "engine by default: " + engines.otherwise + '\n';
+  if (!engines.label.empty()) out += "label of engines: " + engines.label + '\n';
+  return out;
+}
+
 std::string describe(const EndpointPicker& picker) {
   std::string out;
   const routing::SchedulingSpec& spec = picker.scheduling;
@@ -88,6 +104,7 @@ std::string describe(const EndpointPicker& picker) {
     for (const auto& [label, value] : metric.labels) out += ' ' + label + '=' + value;
     out += '\n';
   }
+  out += describe_engines(spec.engines);
   if (!(spec.media == routing::MediaSpec{})) out += "media: " + std::to_string(spec.media.items) + " items\n";
   if (spec.kv_source_tokens > 0) out += "KV source: " + std::to_string(spec.kv_source_tokens) + " tokens\n";
   for (const routing::PluginSpec& admitter : spec.admitters) out += "admitter " + admitter.name + '\n';

@@ -10,10 +10,11 @@ namespace {
 
 using objects::Kind;
 
-std::string labelled_pod(const std::string& name, const std::string& ip, const std::string& engine) {
+std::string labelled_pod(const std::string& name, const std::string& ip, const std::string& engine,
+                         const std::string& label = "llm-d.ai/engine-type") {
   return R"({"metadata":{"namespace":"default","name":")" + name + R"(","uid":"u-)" + name +
-         R"(","labels":{"app":"vllm","llm-d.ai/engine-type":")" + engine +
-         R"("}},"status":{"phase":"Running","podIP":")" + ip + R"(","conditions":[{"type":"Ready","status":"True"}]}})";
+         R"(","labels":{"app":"vllm",")" + label + R"(":")" + engine + R"("}},"status":{"phase":"Running","podIP":")" +
+         ip + R"(","conditions":[{"type":"Ready","status":"True"}]}})";
 }
 
 TEST_CASE("endpoints of pools, with what Kubernetes says of them") {
@@ -23,7 +24,7 @@ TEST_CASE("endpoints of pools, with what Kubernetes says of them") {
   store.apply(Kind::pod, objects::object_of(Kind::pod, labelled_pod("a", "10.0.0.1", "sglang")));
   store.apply(Kind::pod, objects::object_of(Kind::pod, labelled_pod("b", "fd00::2", "unheard-of")));
   store.apply(Kind::pod, objects::pod("c", "uc", "10.0.0.3", true, /*deleting=*/true));
-  DesiredPools pools("trtllm-serve");
+  DesiredPools pools({.otherwise = "trtllm-serve"});
   const PoolsSpec first = pools.convert(resolver.update(1));
   REQUIRE(first.pools.size() == 1);
   CHECK(first.pools[0].name == "p");
@@ -48,6 +49,27 @@ TEST_CASE("endpoints of pools, with what Kubernetes says of them") {
   REQUIRE(second.pools[0].endpoints.size() == 2);
   CHECK(second.pools[0].endpoints[0] == first.pools[0].endpoints[0]);
   CHECK(second.pools[0].endpoints[1] == first.pools[0].endpoints[1]);
+}
+
+TEST_CASE("a pod's engine is known by the label's older name too") {
+  objects::Store store;
+  objects::Resolver resolver(store, {});
+  store.apply(Kind::inference_pool, objects::inference_pool("p"));
+  const char* const older = "inference.networking.k8s.io/engine-type";
+  store.apply(Kind::pod, objects::object_of(Kind::pod, labelled_pod("a", "10.0.0.1", "sglang", older)));
+  DesiredPools pools;
+  const PoolsSpec spec = pools.convert(resolver.update(1));
+  REQUIRE(spec.pools[0].endpoints.size() == 1);
+  CHECK(spec.pools[0].endpoints[0]->engine == "sglang");
+
+  // Or by one that is named, with an engine that was added; then the others say nothing.
+  const auto engines = std::make_shared<const EngineSet>(std::vector<EnginePreset>{{.name = "atom", .rules = {}}});
+  store.apply(Kind::pod, objects::object_of(Kind::pod, labelled_pod("b", "10.0.0.2", "atom", "runs")));
+  DesiredPools named({.engines = engines, .otherwise = "vllm", .labels = {"runs"}});
+  const PoolsSpec other = named.convert(resolver.update(2));
+  REQUIRE(other.pools[0].endpoints.size() == 2);
+  CHECK(other.pools[0].endpoints[0]->engine == "vllm");
+  CHECK(other.pools[0].endpoints[1]->engine == "atom");
 }
 
 TEST_CASE("each pool has a name of its own") {

@@ -37,8 +37,12 @@ struct ModelServer {
     ++asked[path];
     std::string body;
     if (path == "/metrics") body = metrics;
-    if (path == "/v1/models") body = R"({"object":"list","data":[{"id":"m"}]})";
-    const std::string answer = std::string("HTTP/1.1 ") + (healthy ? "200 OK" : "503 Service Unavailable") +
+    if (path == "/v1/models") body = R"({"object":"list","data":[{"id":"m","owned_by":")" + owner + "\"}]}";
+    const bool known = path != "/ready" || knows_ready;
+    const std::string answer = std::string("HTTP/1.1 ") +
+                               (!known    ? "404 Not Found"
+                                : healthy ? "200 OK"
+                                          : "503 Service Unavailable") +
                                "\r\ncontent-length: " + std::to_string(body.size()) + "\r\n\r\n" + body;
     if (path != "/health" || health_takes == Duration{}) return peer.send(answer);
     later(health_takes, [&peer, answer] { peer.send(answer); });
@@ -63,8 +67,9 @@ struct ModelServer {
   SimNetwork& network;
   SimServer server;
   std::map<std::string, size_t> asked;
-  std::string metrics = "vllm:num_requests_waiting 3\n";
+  std::string metrics = "vllm:num_requests_waiting 3\n", owner = "somebody";
   bool healthy = true;
+  bool knows_ready = true;  // the path
   bool trickles = false;    // answers a byte at a time, without end
   Duration health_takes{};  // until it answers that probe
   std::shared_ptr<const bool> alive = std::make_shared<const bool>(true);
@@ -410,6 +415,84 @@ TEST_CASE("each engine is probed where its answer is quick, unless the configura
   b.run(seconds(1));
   CHECK(sglang.asked["/alive"] == 1);
   CHECK(vllm.asked["/alive"] == 1);
+}
+
+TEST_CASE("an endpoint's engine is found out by its list of models, though its first probe is slow") {
+  Bench b;
+  ModelServer server(b.network, 1);
+  server.owner = "sglang";
+  server.metrics = "sglang:num_queue_reqs 4\n";
+  server.health_takes = milliseconds(1500);  // longer than a probe may take
+  b.set({Bench::pool("p", {b.spec("a", 1)})});
+  b.run(seconds(4));
+  CHECK(b.view().readiness == Readiness::ready);
+  CHECK(b.view().metrics.waiting == 4);
+  CHECK(server.asked["/health"] == 1);
+  CHECK(server.asked["/ready"] >= 2);
+  CHECK(b.directory.status()[0].scrape_errors == 0);
+
+  // Another engine takes its place.
+  server.healthy = false;
+  b.run(seconds(3));
+  CHECK(b.view().readiness == Readiness::not_ready);
+  server.healthy = true;
+  server.owner = "vllm";
+  server.metrics = "vllm:num_requests_waiting 5\n";
+  server.health_takes = {};
+  b.run(seconds(3));
+  CHECK(b.view().readiness == Readiness::ready);
+  CHECK(b.view().metrics.waiting == 5);
+  CHECK(server.asked["/health"] >= 2);
+}
+
+TEST_CASE("an engine that its list of models does not name is found out by its metrics, at once") {
+  Bench b;
+  ModelServer triton(b.network, 1), none(b.network, 2);
+  triton.metrics = "nv_trt_llm_request_metrics{request_type=\"waiting\"} 7\n";
+  none.metrics = "up 1\n";
+  b.set({Bench::pool("p", {b.spec("a", 1), b.spec("b", 2)})});
+  b.run(milliseconds(200));
+  CHECK(b.view(0).metrics.known);
+  CHECK(b.view(0).metrics.waiting == 7);
+  CHECK(triton.asked["/metrics"] == 4);
+  CHECK(none.asked["/metrics"] == 4);
+  CHECK_FALSE(b.view(1).metrics.known);
+  CHECK(b.directory.synced());
+  b.run(seconds(3));
+  CHECK(none.asked["/metrics"] <= 4 + 4);  // once a second then, while no traffic flows
+  none.metrics = "trtllm_num_requests_waiting 2\n";
+  b.run(seconds(5));
+  CHECK(b.view(1).metrics.waiting == 2);
+}
+
+TEST_CASE("an engine that was added is scraped as it was described") {
+  Bench b;
+  EnginePreset atom{.name = "atom", .rules = {}};
+  atom.replace(Signal::waiting, "atom:waiting", {});
+  PollOptions options;
+  options.engines = std::make_shared<const EngineSet>(std::vector<EnginePreset>{atom});
+  b.directory.set_options(options);
+  ModelServer server(b.network, 1);
+  server.metrics = "atom:waiting 6\nvllm:num_requests_waiting 1\n";
+  const auto spec = b.spec("a", 1);
+  spec->engine = "atom";
+  b.set({Bench::pool("p", {spec})});
+  b.run(milliseconds(100));
+  CHECK(b.view().metrics.waiting == 6);
+  CHECK(server.asked["/metrics"] == 1);
+}
+
+TEST_CASE("a server that answers nothing but 404 where its engine is guessed does not live by that") {
+  Bench b;
+  ModelServer server(b.network, 1);
+  server.health_takes = seconds(30);
+  server.knows_ready = false;
+  const auto spec = b.spec("a", 1);
+  spec->readiness = std::nullopt;
+  b.set({Bench::pool("p", {spec})});
+  b.run(seconds(10));
+  CHECK(server.asked["/ready"] >= 2);
+  CHECK(b.view().readiness == Readiness::not_ready);
 }
 
 TEST_CASE("probes that take as long as their interval leave room for metrics and models") {

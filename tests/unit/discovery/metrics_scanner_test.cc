@@ -33,9 +33,15 @@ vllm:lora_requests_info{max_lora="4",running_lora_adapters="sql, chat",waiting_l
 vllm:lora_requests_info{max_lora="4",running_lora_adapters="old",waiting_lora_adapters=""} 1.6e+09
 )";
 
-EngineMetrics scanned(Engine engine, std::string_view text, Signals* found = nullptr) {
+const EnginePreset& preset(std::string_view engine = "vllm") {
+  const EngineSet& engines = *built_in_engines();
+  REQUIRE(engines.contains(engine));
+  return engines[engines.find(engine)];
+}
+
+EngineMetrics scanned(std::string_view engine, std::string_view text, Signals* found = nullptr) {
   EngineMetrics metrics;
-  MetricsScanner scanner(engine);
+  MetricsScanner scanner(preset(engine));
   const Signals signals = scanner.scan(text, metrics);
   if (found != nullptr) *found = signals;
   return metrics;
@@ -44,7 +50,7 @@ EngineMetrics scanned(Engine engine, std::string_view text, Signals* found = nul
 double waiting_of(std::string_view line) {
   EngineMetrics metrics;
   metrics.waiting = -1;
-  MetricsScanner scanner;
+  MetricsScanner scanner(preset());
   scanner.scan(line, metrics);
   return metrics.waiting;
 }
@@ -61,7 +67,7 @@ using Names = std::vector<std::string>;
 
 TEST_CASE("vLLM: all signals") {
   Signals found;
-  const EngineMetrics metrics = scanned(Engine::vllm, vllm_text, &found);
+  const EngineMetrics metrics = scanned("vllm", vllm_text, &found);
   CHECK(metrics.waiting == 3);
   CHECK(metrics.running == 14);
   CHECK(metrics.kv_usage == doctest::Approx(0.6251234));
@@ -76,7 +82,7 @@ TEST_CASE("vLLM: all signals") {
 
 TEST_CASE("vLLM 0.32: more families and labels, whose names begin or end like those that are wanted") {
   Signals found;
-  const EngineMetrics metrics = scanned(Engine::vllm, R"(# TYPE vllm:num_requests_waiting gauge
+  const EngineMetrics metrics = scanned("vllm", R"(# TYPE vllm:num_requests_waiting gauge
 vllm:num_requests_running{engine="0",model_name="m"} 14.0
 vllm:num_requests_waiting{engine="0",model_name="m"} 3.0
 vllm:num_requests_waiting_by_reason{engine="0",model_name="m",reason="capacity"} 2.0
@@ -96,7 +102,7 @@ vllm:cache_config_info{_block_size_resolved="True",block_size="128",effective_at
 
 TEST_CASE("SGLang") {
   Signals found;
-  const EngineMetrics metrics = scanned(Engine::sglang, R"(# TYPE sglang:num_running_reqs gauge
+  const EngineMetrics metrics = scanned("sglang", R"(# TYPE sglang:num_running_reqs gauge
 sglang:num_running_reqs{model_name="m",tp_rank="0"} 162.0
 sglang:num_queue_reqs{model_name="m",tp_rank="0"} 2826.0
 sglang:token_usage{model_name="m",tp_rank="0"} 0.28
@@ -114,7 +120,7 @@ vllm:num_requests_waiting 5
 }
 
 TEST_CASE("SGLang 0.5.23: the cache configuration is values") {
-  const EngineMetrics metrics = scanned(Engine::sglang, R"(# TYPE sglang:page_size gauge
+  const EngineMetrics metrics = scanned("sglang", R"(# TYPE sglang:page_size gauge
 sglang:page_size{engine_type="unified",model_name="m",moe_ep_rank="0",pp_rank="0",tp_rank="0"} 64.0
 # TYPE sglang:num_pages gauge
 sglang:num_pages{engine_type="unified",model_name="m",moe_ep_rank="0",pp_rank="0",tp_rank="0"} 20000.0
@@ -124,7 +130,7 @@ sglang:num_pages{engine_type="unified",model_name="m",moe_ep_rank="0",pp_rank="0
 }
 
 TEST_CASE("trtllm-serve: the cache configuration is values, not labels") {
-  const EngineMetrics metrics = scanned(Engine::trtllm_serve, R"(# HELP trtllm_num_requests_waiting Waiting requests
+  const EngineMetrics metrics = scanned("trtllm-serve", R"(# HELP trtllm_num_requests_waiting Waiting requests
 trtllm_num_requests_waiting{engine_type="pytorch",model_name="m"} 7
 trtllm_num_requests_running{engine_type="pytorch",model_name="m"} 9
 trtllm_kv_cache_utilization{engine_type="pytorch",model_name="m"} 5e-1
@@ -140,7 +146,7 @@ trtllm_kv_cache_hit_rate 0.9
 }
 
 TEST_CASE("Triton with TensorRT-LLM: the label says which signal it is") {
-  const EngineMetrics metrics = scanned(Engine::triton_tensorrt_llm, R"(# TYPE nv_trt_llm_request_metrics gauge
+  const EngineMetrics metrics = scanned("triton-tensorrt-llm", R"(# TYPE nv_trt_llm_request_metrics gauge
 nv_trt_llm_request_metrics{model="tensorrt_llm",request_type="waiting",version="1"} 11
 nv_trt_llm_request_metrics{model="tensorrt_llm",request_type="context",version="1"} 400
 nv_trt_llm_request_metrics{model="tensorrt_llm",request_type="scheduled",version="1"} 22
@@ -158,20 +164,49 @@ nv_gpu_utilization{gpu_uuid="GPU-1"} 0.5
   CHECK(metrics.kv_blocks == 6392);
 }
 
-TEST_CASE("engines have names; an unknown name means vLLM where a choice is needed") {
-  Engine engine = Engine::sglang;
-  CHECK(!parse_engine("llama", &engine));
-  CHECK(engine == Engine::sglang);
-  CHECK(parse_engine("triton-tensorrt-llm", &engine));
-  CHECK(engine == Engine::triton_tensorrt_llm);
-  CHECK(engine_named("") == Engine::vllm);
-  CHECK(engine_named("llama") == Engine::vllm);
-  CHECK(engine_named("trtllm-serve") == Engine::trtllm_serve);
-  CHECK(engine_named("sglang") == Engine::sglang);
+TEST_CASE("engines that are added: by gauges of their own, or with some of a known one's replaced") {
+  EnginePreset own{.name = "atom", .rules = {}};
+  own.replace(Signal::waiting, "atom:waiting", {});
+  own.replace(Signal::running, "requests", {{"state", "running"}, {"tier", "gold"}});
+  own.replace(Signal::cache_config, "atom:cache_config_info", {});
+  EnginePreset vllm = preset();
+  vllm.replace(Signal::waiting, "vllm:my_queue", {});
+  vllm.replace(Signal::kv_usage, "vllm:my_usage", {});
+  vllm.replace(Signal::loras, "", {});
+  const EngineSet engines({own, vllm});
+  REQUIRE(engines.size() == 5);
+  CHECK(engines[0].name == "atom");
+  CHECK(engines[0].prefix == "");
+  CHECK(engines[1].name == "vllm");
+  CHECK(engines[1].prefix == "vllm:");
+  CHECK(engines[2].name == "sglang");
+  CHECK_FALSE(engines.contains("llama"));
+
+  EngineMetrics metrics;
+  const char* const text =
+      "\n# HELP\natom:waiting 4\nrequests{state=\"running\"} 1\nrequests{tier=\"gold\",state=\"running\"} 2\n"
+      "atom:cache_config_info{block_size=\"32\",num_gpu_blocks=\"100\"} 1\nvllm:num_requests_waiting 9\n";
+  MetricsScanner(engines[0]).scan(text, metrics);
+  CHECK(metrics.waiting == 4);
+  CHECK(metrics.running == 2);
+  CHECK(metrics.block_size == 32);
+  CHECK(metrics.kv_blocks == 100);
+
+  metrics = {};
+  const Signals found =
+      MetricsScanner(engines[1])
+          .scan(
+              "vllm:my_queue 3\nvllm:num_requests_waiting 9\nvllm:num_requests_running 5\nvllm:my_usage 0.5\n"
+              "vllm:gpu_cache_usage_perc 0.9\nvllm:lora_requests_info{running_lora_adapters=\"a\"} 1\n",
+              metrics);
+  CHECK(metrics.waiting == 3);
+  CHECK(metrics.running == 5);
+  CHECK(metrics.kv_usage == 0.5);
+  CHECK_FALSE(found.loras);
 }
 
 TEST_CASE("data-parallel ranks behind one port are added up, KV use is their mean") {
-  const EngineMetrics metrics = scanned(Engine::vllm, R"(vllm:num_requests_waiting{engine="0"} 1
+  const EngineMetrics metrics = scanned("vllm", R"(vllm:num_requests_waiting{engine="0"} 1
 vllm:num_requests_waiting{engine="1"} 2
 vllm:num_requests_waiting{engine="2"} 4
 vllm:num_requests_running{engine="0"} 10
@@ -191,13 +226,13 @@ vllm:cache_config_info{engine="1",block_size="16",num_gpu_blocks="1200"} 1
 }
 
 TEST_CASE("the older name of vLLM's KV use counts only where the newer is missing") {
-  CHECK(scanned(Engine::vllm, "vllm:gpu_cache_usage_perc 0.5\n").kv_usage == 0.5);
-  CHECK(scanned(Engine::vllm, "vllm:gpu_cache_usage_perc 0.5\nvllm:kv_cache_usage_perc 0.25\n").kv_usage == 0.25);
+  CHECK(scanned("vllm", "vllm:gpu_cache_usage_perc 0.5\n").kv_usage == 0.5);
+  CHECK(scanned("vllm", "vllm:gpu_cache_usage_perc 0.5\nvllm:kv_cache_usage_perc 0.25\n").kv_usage == 0.25);
 }
 
 TEST_CASE("what a scrape does not contain stays as it was") {
   EngineMetrics metrics;
-  MetricsScanner scanner;
+  MetricsScanner scanner(preset());
   scanner.scan(vllm_text, metrics);
   const Signals found = scanner.scan("vllm:num_requests_running 1\n", metrics);
   CHECK(found);
@@ -231,7 +266,7 @@ TEST_CASE("gauges that a configuration names are found beside those of the prese
     }
     CHECK(metrics.waiting == 5);
   };
-  MetricsScanner scanner(Engine::vllm, gauges);
+  MetricsScanner scanner(preset(), gauges);
   EngineMetrics metrics;
   CHECK(scanner.scan(text, metrics).waiting);
   check(metrics);
@@ -304,8 +339,7 @@ TEST_CASE("lines that are wrong are skipped, and the next line counts") {
 }
 
 TEST_CASE("unknown cache configuration stays unknown") {
-  const EngineMetrics metrics =
-      scanned(Engine::vllm, R"(vllm:cache_config_info{block_size="None",num_gpu_blocks="None"} 1
+  const EngineMetrics metrics = scanned("vllm", R"(vllm:cache_config_info{block_size="None",num_gpu_blocks="None"} 1
 vllm:cache_config_info{block_size="0",num_gpu_blocks="-4"} 1
 vllm:cache_config_info{block_size="16.5",num_gpu_blocks="1e6"} 1
 vllm:cache_config_info{block_size="4000000000",num_gpu_blocks="99999999999999"} 1
@@ -315,12 +349,12 @@ vllm:cache_config_info{block_size="4000000000",num_gpu_blocks="99999999999999"} 
 }
 
 TEST_CASE("KV use beyond full is full") {
-  CHECK(scanned(Engine::vllm, "vllm:kv_cache_usage_perc 1.5").kv_usage == 1);
+  CHECK(scanned("vllm", "vllm:kv_cache_usage_perc 1.5").kv_usage == 1);
 }
 
 TEST_CASE("escapes in adapter names") {
   const EngineMetrics metrics =
-      scanned(Engine::vllm, R"(vllm:lora_requests_info{running_lora_adapters="a\"b,c\\d,,",max_lora="x"} 1)");
+      scanned("vllm", R"(vllm:lora_requests_info{running_lora_adapters="a\"b,c\\d,,",max_lora="x"} 1)");
   CHECK(metrics.running_loras == Names{"a\"b", "c\\d"});
   CHECK(metrics.max_loras == 0);
 }
@@ -328,9 +362,9 @@ TEST_CASE("escapes in adapter names") {
 TEST_CASE("a text cut anywhere gives the same result") {
   std::string text(vllm_text);
   for (size_t at = 0; (at = text.find('\n', at)) != std::string::npos; at += 2) text.replace(at, 1, "\r\n");
-  const EngineMetrics whole = scanned(Engine::vllm, vllm_text);
-  REQUIRE(same(whole, scanned(Engine::vllm, text)));
-  MetricsScanner scanner;
+  const EngineMetrics whole = scanned("vllm", vllm_text);
+  REQUIRE(same(whole, scanned("vllm", text)));
+  MetricsScanner scanner(preset());
   for (size_t cut = 0; cut <= text.size(); ++cut) {
     EngineMetrics metrics;
     scanner.reset();
@@ -358,7 +392,7 @@ TEST_CASE("a wanted line beyond the limit is dropped whole or cut, an unwanted o
   for (const size_t step : {size_t{1000}, size_t{70'000}, text.size()}) {
     CAPTURE(step);
     EngineMetrics metrics;
-    MetricsScanner scanner;
+    MetricsScanner scanner(preset());
     for (size_t at = 0; at < text.size(); at += step) scanner.feed(std::string_view(text).substr(at, step));
     scanner.finish(metrics);
     CHECK(metrics.waiting == 3);
@@ -369,7 +403,7 @@ TEST_CASE("a wanted line beyond the limit is dropped whole or cut, an unwanted o
 
 TEST_CASE("a new scrape forgets what an interrupted one had read") {
   EngineMetrics metrics;
-  MetricsScanner scanner;
+  MetricsScanner scanner(preset());
   scanner.feed("vllm:num_requests_running 8\nvllm:num_requests_waiting 1");
   scanner.reset();
   scanner.feed("2\nvllm:num_requests_running 3\n");
