@@ -25,6 +25,7 @@ constexpr Duration kDrainCheck = milliseconds(20);  // between two checks whethe
 constexpr double kIndexRoom = 1.5;
 // How often the size of the prefix index is checked, and how often a warning about it may be repeated.
 constexpr Duration kIndexCheck = seconds(1), kIndexWarning = seconds(3600);
+constexpr Duration kFileCheck = seconds(1);    // how often a watched file is looked at
 constexpr Duration kFirstProbes = seconds(1);  // how long the client listeners wait for the first probes
 
 // The admin pages. A client that scrapes once a minute keeps its connection.
@@ -142,6 +143,7 @@ Control::Control(const config::Command& command)
               config::descriptors_for_traffic(config::raise_open_file_limit(), options_.shards),
               [this](const std::string& address) { loop_->post([this, address] { sources_->unreachable(address); }); }},
       pool_(budget_),
+      endpoints_watch_(net::Timer::of<&Control::look_at_endpoints_file>(this)),
       drain_notice_(net::Timer::of<&Control::announce_drain>(this)),
       drain_delay_(net::Timer::of<&Control::stop_accepting>(this)),
       drain_watch_(net::Timer::of<&Control::watch_drain>(this)) {
@@ -199,6 +201,9 @@ bool Control::start() {
   directory_ =
       std::make_unique<discovery::Directory>(*loop_, *client_, snapshots_, registry_, *this, poll_options(options_));
   sources_ = std::make_unique<Sources>(*loop_, *directory_);
+  if (options_.endpoint_picker != nullptr && options_.endpoint_picker->endpoints.watch) {
+    endpoints_file_ = WatchedFile(options_.endpoint_picker->endpoints.path);
+  }
   if (!sources_->start(options_, std::exchange(manifests_, {}))) return false;
 
   const auto listen = free_address(options_.listen);
@@ -213,6 +218,7 @@ bool Control::start() {
   while (!directory_->synced() && net::system_clock().now() < deadline) loop_->run_turn(milliseconds(10));
   if (!start_shards(*listen)) return false;
   phase_ = Phase::serving;
+  if (!endpoints_file_.path().empty()) look_at_endpoints_file();
   log::info("serving", {{"listen", listening_.to_string()},
                         {"shards", options_.shards},
                         {"endpoints", registry_.living()},
@@ -390,6 +396,20 @@ void Control::reload() {
     log::info("reloaded");
   };
   for (const auto& shard : shards_) shard->reload(next, [this, applied] { loop_->post(applied); });
+}
+
+// What file-discovery lists, once it has changed; as a whole or not at all.
+void Control::look_at_endpoints_file() {
+  loop_->arm(endpoints_watch_, kFileCheck);
+  if (!endpoints_file_.changed()) return;
+  config::EndpointsFile read = config::read_endpoints_file(endpoints_file_.path());
+  for (const config::Problem& problem : read.problems) log::error("endpoints file: " + config::to_string(problem));
+  if (!read.problems.empty()) return log::error("endpoints file refused: the endpoints stay");
+  config::Options next = loaded_;
+  next.endpoints = std::move(read.endpoints);
+  for (const std::string& change : config::diff(loaded_, next)) log::info("endpoints file", {{"change", change}});
+  loaded_.endpoints = options_.endpoints = next.endpoints;
+  sources_->reload(options_, {});
 }
 
 void Control::refuse_reload() {

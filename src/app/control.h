@@ -15,6 +15,7 @@
 #include "penstock/observability/access_log.h"
 #include "shard.h"
 #include "sources.h"
+#include "watched_file.h"
 
 namespace penstock::app {
 
@@ -37,6 +38,7 @@ class Control final : public discovery::DirectoryEvents {
   void on_signal(int signal);
   void reload();
   void refuse_reload();
+  void look_at_endpoints_file();
   void begin_drain(bool at_once);
   void announce_drain();
   void stop_accepting();
@@ -89,6 +91,8 @@ class Control final : public discovery::DirectoryEvents {
   std::unique_ptr<Sources> sources_;
   std::unique_ptr<AdminService> admin_;
   std::unique_ptr<downstream::Server> admin_server_;
+  WatchedFile endpoints_file_;  // of file-discovery with watchFile
+  net::Timer endpoints_watch_;
   net::Timer drain_notice_, drain_delay_, drain_watch_;
   Instant drain_deadline_{}, started_at_{};
   Instant next_index_check_{}, next_index_warning_{};

@@ -20,16 +20,20 @@ std::pair<std::string, uint16_t> host_and_port(std::string_view url) {
 }
 
 std::vector<discovery::EndpointSpec> specs_of(const config::Options& options) {
+  const discovery::PodEngines engines = pod_engines(options);
   std::vector<discovery::EndpointSpec> specs;
   for (const config::EndpointEntry& entry : options.endpoints) {
     const auto [host, port] = host_and_port(entry.url);
+    auto labels = std::make_shared<const objects::Labels>(entry.labels.begin(), entry.labels.end());
     specs.push_back({.name = entry.name.empty() ? entry.url.substr(entry.url.find("://") + 3) : entry.name,
                      .url = entry.url,
                      .host = host,
                      .port = port,
                      .kv_events_port = entry.kv_events_port,
                      .kv_replay_port = entry.kv_replay_port,
-                     .engine = entry.engine.empty() ? default_engine(options) : entry.engine});
+                     .engine = entry.engine.empty() ? discovery::engine_of(*labels, engines) : entry.engine,
+                     .ns = entry.ns,
+                     .labels = std::move(labels)});
   }
   return specs;
 }

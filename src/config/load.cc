@@ -11,6 +11,7 @@
 #include "penstock/base/file.h"
 #include "penstock/config/kubernetes.h"
 #include "picker.h"
+#include "picker_reader.h"
 #include "table.h"
 #include "values.h"
 
@@ -42,7 +43,7 @@ const PickerKeys* find_embedded(std::string_view key) {
 }
 
 constexpr std::string_view endpoint_help =
-    "each endpoint is a URL, or a map of url, name (optional) and engine (optional)";
+    "each endpoint is a URL, or a map of url, name (optional), engine (optional) and labels (optional)";
 
 std::string quoted(std::string_view text) {
   return '"' + std::string(text) + '"';
@@ -222,7 +223,9 @@ class Loader {
         const std::string near = closest(key, {std::begin(endpoint_keys), std::end(endpoint_keys)});
         problem(line(member.first), name + '.' + key,
                 "is not a known key" + (near.empty() ? "" : "; did you mean " + near + "?") +
-                    " (known here: url name engine kv_events_port kv_replay_port)");
+                    " (known here: url name engine labels kv_events_port kv_replay_port)");
+      } else if (key == "labels") {
+        read_labels(member.second, name + ".labels", entry);
       } else if (!member.second.IsScalar() || member.second.Scalar().empty()) {
         problem(line(member.first), name + '.' + key, "has no value; expected text");
       } else if (key == "engine" && !known_engine(member.second.Scalar())) {
@@ -242,17 +245,22 @@ class Loader {
     }
   }
 
-  static constexpr std::string_view endpoint_keys[] = {"url", "name", "engine", "kv_events_port", "kv_replay_port"};
+  void read_labels(const YAML::Node& map, const std::string& key, EndpointEntry& entry) {
+    if (!map.IsMap()) return problem(line(map), key, "is no map; expected labels, each with its value");
+    for (const auto& label : map) {
+      if (!is_label(label.first, label.second)) problem(line(label.first), key, std::string(not_a_label));
+      else entry.labels[label.first.Scalar()] = label.second.Scalar();
+    }
+  }
+
+  static constexpr std::string_view endpoint_keys[] = {"url",    "name",           "engine",
+                                                       "labels", "kv_events_port", "kv_replay_port"};
   static bool is_endpoint_key(const std::string& key) {
     return std::find(std::begin(endpoint_keys), std::end(endpoint_keys), key) != std::end(endpoint_keys);
   }
   static bool read_port(const std::string& text, uint16_t& out) {
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), out);
     return error == std::errc{} && end == text.data() + text.size() && out != 0;
-  }
-  // It goes into header fields, labels and log lines as it is.
-  static bool is_endpoint_name(const std::string& name) {
-    return name.size() <= 253 && std::all_of(name.begin(), name.end(), [](char c) { return c > ' ' && c < 0x7f; });
   }
   static bool known_engine(const std::string& name) {
     const auto names = engine_names();
@@ -411,6 +419,29 @@ void read_picker_files(LoadResult& result, const Places& places, const std::stri
   note_what_shadows_cannot(result, places);
 }
 
+// The file that an EndpointPickerConfig names for the list of endpoints, if it is the only one who says what there is.
+void read_discovery_file(LoadResult& result, Places& places) {
+  const Options& o = result.options;
+  if (o.endpoint_picker == nullptr || o.endpoint_picker->endpoints.path.empty()) return;
+  const DiscoveryFile& file = o.endpoint_picker->endpoints;
+  if (!o.endpoints.empty() || o.kubernetes.enabled || !o.manifests.empty()) {
+    const char* const other = !o.endpoints.empty()   ? "the list of endpoints"
+                              : o.kubernetes.enabled ? "a cluster"
+                                                     : "manifests";
+    result.problems.push_back(
+        {o.endpoint_picker->source, file.line, file.key,
+         std::string("names a file of endpoints, which already come from ") + other + "; leave one out"});
+    return;
+  }
+  EndpointsFile read = read_endpoints_file(file.path);
+  std::ranges::move(read.problems, std::back_inserter(result.problems));
+  places.file = file.path;
+  for (size_t i = 0; i < read.endpoints.size(); ++i) {
+    places.endpoints.push_back({"endpoints[" + std::to_string(i) + "]", read.lines[i]});
+  }
+  result.options.endpoints = std::move(read.endpoints);
+}
+
 // The objects themselves: their problems are problems of the configuration, which is taken whole or not at all.
 void read_manifests(LoadResult& result) {
   if (result.options.manifests.empty()) return;
@@ -436,8 +467,11 @@ LoadResult load(const Source& source) {
   if (!source.file.empty() && read_file(source.file, text, result)) read_yaml(text, source.file, result, places);
   apply_flags(source.flags, result, places);
   read_picker_files(result, places, source.file);
+  read_discovery_file(result, places);
   check_all(result, places, source.file);
-  const bool discovers = result.options.kubernetes.enabled || !result.options.manifests.empty();
+  const auto& picker = result.options.endpoint_picker;
+  const bool listed = picker != nullptr && !picker->endpoints.path.empty();
+  const bool discovers = result.options.kubernetes.enabled || !result.options.manifests.empty() || listed;
   if (source.needs_endpoints && result.options.endpoints.empty() && !discovers && result.problems.empty()) {
     result.problems.push_back({source.file.empty() ? "command line" : source.file, 0, "endpoints",
                                "there is no model server to send requests to; give --endpoint http://HOST:PORT (once "
@@ -457,6 +491,7 @@ LoadResult load_text(std::string_view text, const std::string& file) {
   Places places;
   read_yaml(text, file, result, places);
   read_picker_files(result, places, file);
+  read_discovery_file(result, places);
   check_all(result, places, file);
   read_manifests(result);
   return result;

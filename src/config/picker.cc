@@ -62,8 +62,9 @@ class Document {
       in_.note(section("plugins"), "plugins",
                "agent-identity has no effect without flowControl among the featureGates");
     }
-    read_data_layer(section("data"), "data", plugins);
-    read_data_layer(section("dataLayer"), "dataLayer", plugins);
+    read_data_layer(section("data"), "data", plugins, out);
+    read_data_layer(section("dataLayer"), "dataLayer", plugins, out);
+    note_unused_files(plugins, out);
     read_parser(section("parser"), "parser", plugins);
     read_request_handler(section("requestHandler"), plugins);
   }
@@ -122,17 +123,14 @@ class Document {
     return false;
   }
 
-  void read_data_layer(const YAML::Node& section, const std::string& key, const DeclaredPlugins& plugins) {
+  void read_data_layer(const YAML::Node& section, const std::string& key, const DeclaredPlugins& plugins,
+                       EndpointPicker& out) {
     if (!section.IsDefined()) return;
     in_.each_entry(
         section, key, {"sources", "injectDefaults", "discovery"},
         [&](const auto& name, const auto& path, const auto& value) {
           bool ignored = false;
-          if (name == "discovery") {
-            return in_.problem(value, path,
-                               "is not supported: endpoints are listed in the GatewayConfig, or come from manifests or "
-                               "a cluster");
-          }
+          if (name == "discovery") return read_discovery(value, path, plugins, out);
           if (name == "injectDefaults") {
             if (in_.read_bool(value, path, &ignored))
               in_.note(value, path, "has no effect: endpoints are always scraped");
@@ -151,6 +149,31 @@ class Document {
                 });
           });
         });
+  }
+
+  // `pluginRef`, or newer `endpoints.pluginRef`.
+  void read_discovery(const YAML::Node& section, const std::string& key, const DeclaredPlugins& plugins,
+                      EndpointPicker& out) {
+    in_.each_entry(
+        section, key, {"pluginRef", "endpoints"}, [&](const auto& name, const auto& path, const auto& value) {
+          if (name == "endpoints") return read_discovery(value, path, plugins, out);
+          const DeclaredPlugin* const found = read_reference(in_, plugins, value, path, is_any, "a plugin");
+          if (found == nullptr) return;
+          if (found->spec.info->type != "file-discovery") {
+            return in_.problem(
+                value, path,
+                '"' + found->spec.name + "\" lists no endpoints; expected a file-discovery, or leave it out");
+          }
+          out.endpoints = {found->spec.text("path"), found->spec.flag("watchFile", false), in_.line_of(value), path};
+        });
+  }
+
+  void note_unused_files(const DeclaredPlugins& plugins, const EndpointPicker& out) {
+    if (!out.endpoints.path.empty()) return;
+    for (const DeclaredPlugin& plugin : plugins) {
+      if (plugin.spec.info->type != "file-discovery") continue;
+      in_.note(plugin.node, plugin.key, "has no effect: dataLayer.discovery.pluginRef does not name it");
+    }
   }
 
   void read_built_in(const YAML::Node& value, const std::string& key, const DeclaredPlugins& plugins) {

@@ -36,6 +36,10 @@ constexpr Suffix suffixes[] = {{"", 1},
 
 }  // namespace
 
+bool is_label(const YAML::Node& name, const YAML::Node& value) {
+  return name.IsScalar() && !name.Scalar().empty() && value.IsScalar();
+}
+
 std::string join_words(const std::vector<std::string_view>& words) {
   std::string out;
   for (const std::string_view word : words) out.append(out.empty() ? "" : ", ").append(word);

@@ -51,6 +51,10 @@ class PickerReader {
   std::vector<Problem>& notes_;
 };
 
+// Of a map of labels: each has a name, and a value that may be empty.
+bool is_label(const YAML::Node& name, const YAML::Node& value);
+inline constexpr std::string_view not_a_label = "has what is no label; expected names, each with a text as its value";
+
 std::string join_words(const std::vector<std::string_view>& words);
 
 }  // namespace penstock::config

@@ -92,11 +92,12 @@ The model servers. A list; each entry is a URL or a map:
 | `url` | URL | required | `http://HOST:PORT` | Where the model server listens. No path: requests keep their own. `https` is not supported yet. |
 | `name` | text | HOST:PORT | unique | Name in metrics, logs and answers. |
 | `engine` | choice | `metrics.engine` | %ENGINES% | What it runs. |
+| `labels` | map | none | names, each with a text | As those of a pod: `llm-d.ai/role`, what filters go by. |
 | `kv_events_port` | whole number | `kv_events.port` | 1 to 65535 | Where it publishes its KV events. |
 | `kv_replay_port` | whole number | `kv_events.replay_port` | 1 to 65535 | Where it replays them. |
 
-`--endpoint URL` (repeatable) replaces the whole list. Endpoints come from here, from a cluster (`kubernetes`) or from
-`manifests`: naming two of these is an error.
+`--endpoint URL` (repeatable) replaces the whole list. Endpoints come from here, from a cluster (`kubernetes`), from
+`manifests`, or from the file that an EndpointPickerConfig names (`file-discovery`): naming two of these is an error.
 )";
 
 std::string section_of(std::string_view name) {
@@ -109,6 +110,7 @@ std::string describe_endpoint(const EndpointEntry& entry) {
   if (!entry.engine.empty()) out += ", " + entry.engine;
   if (entry.kv_events_port != 0) out += ", KV events at port " + std::to_string(entry.kv_events_port);
   if (entry.kv_replay_port != 0) out += ", replays at port " + std::to_string(entry.kv_replay_port);
+  for (const auto& [label, value] : entry.labels) out.append(", ").append(label).append("=").append(value);
   return out + ")";
 }
 

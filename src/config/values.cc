@@ -155,6 +155,11 @@ std::string check_address(std::string_view text) {
   return "";
 }
 
+bool is_endpoint_name(const std::string& name) {
+  return !name.empty() && name.size() <= 253 &&
+         std::all_of(name.begin(), name.end(), [](char c) { return c > ' ' && c < 0x7f; });
+}
+
 std::string check_url(std::string& text) {
   constexpr std::string_view scheme = "http://";
   if (text.starts_with("https://")) {

@@ -21,6 +21,8 @@ std::string format_size(uint64_t bytes);
 std::string check_address(std::string_view text);
 // "" when `text` is http://HOST:PORT, else what is wrong. A single trailing slash is tolerated and removed.
 std::string check_url(std::string& text);
+// Visible ASCII, 1 to 253 characters: it goes into header fields, labels and log lines as it is.
+bool is_endpoint_name(const std::string& name);
 
 // Of Kubernetes. Each: "" when good, else what is wrong.
 std::string check_object_name(std::string_view text);  // NAME or NAMESPACE/NAME

@@ -8,14 +8,6 @@
 namespace penstock::discovery {
 namespace {
 
-const std::string& engine_of(const objects::Labels& labels, const PodEngines& known) {
-  for (const std::string& label : known.labels) {
-    const std::string* const name = objects::find_label(labels, label);
-    if (name != nullptr && known.engines->contains(*name)) return *name;
-  }
-  return known.otherwise;
-}
-
 std::shared_ptr<const EndpointSpec> spec_of(const objects::Endpoint& endpoint, const PodEngines& engines) {
   auto spec = std::make_shared<EndpointSpec>();
   spec->name = endpoint.name;
@@ -76,6 +68,14 @@ void name_pools(std::vector<PoolSpec>& pools) {
 }
 
 }  // namespace
+
+const std::string& engine_of(const objects::Labels& labels, const PodEngines& known) {
+  for (const std::string& label : known.labels) {
+    const std::string* const name = objects::find_label(labels, label);
+    if (name != nullptr && known.engines->contains(*name)) return *name;
+  }
+  return known.otherwise;
+}
 
 PoolsSpec DesiredPools::convert(const objects::Desired& desired) {
   PoolsSpec out;

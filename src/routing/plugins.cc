@@ -305,6 +305,7 @@ constexpr P extractor_parameters[] = {{"engineConfigs", any},
                                       {"kvUsageSpec", any},
                                       {"loraSpec", any},
                                       {"cacheInfoSpec", any}};
+constexpr P discovery_parameters[] = {{"path", text, 1, 4096, {}, true}, {"watchFile", boolean}};
 constexpr double any_number = 1e15;
 constexpr std::string_view extractors[] = {"core-metrics-extractor"};
 constexpr std::string_view attribute_sources[] = {"endpoint"};
@@ -469,10 +470,7 @@ constexpr PluginInfo types[] = {
      "ranks are reached at ports of their own: list them as targetPorts, and use single-profile-handler"},
     {"dcgm-data-source", unsupported, {}, own_gauges},
     {"dcgm-extractor", unsupported, {}, own_gauges},
-    {"file-discovery",
-     unsupported,
-     {},
-     "endpoints are listed in the GatewayConfig, or come from manifests or a cluster"},
+    {"file-discovery", built_in, discovery_parameters, "it lists the endpoints: dataLayer.discovery names it"},
     {"multicluster-file-discovery", unsupported, {}, one_cluster},
     {"latency-observer-producer-hub", unsupported, {}, one_cluster},
     {"latency-observation-scorer-hub", unsupported, {}, one_cluster},

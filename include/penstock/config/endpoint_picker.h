@@ -20,6 +20,14 @@ struct PluginPlace {
   std::string key;  // "plugins[2]"
 };
 
+// dataLayer.discovery: the file that lists the endpoints (file-discovery).
+struct DiscoveryFile {
+  std::string path;    // "": none is named
+  bool watch = false;  // read again when it changes
+  int line = 0;        // where the configuration names it
+  std::string key;
+};
+
 struct EndpointPicker {
   routing::SchedulingSpec scheduling;
   // `saturationDetector` and `flowControl`: they are obeyed instead of flow_control.* of our own configuration, unless
@@ -30,6 +38,7 @@ struct EndpointPicker {
   int flow_line = 0;  // of the feature gate that turns flow control on; 0: it is off
   // agent-identity: the fields in which agents say which session a request belongs to; empty: not looked at.
   std::vector<std::string> identity_headers;
+  DiscoveryFile endpoints;
   std::string source;  // the file, or where it is embedded
   std::string canon;   // the configuration without comments and layout: equal when nothing changed
 };

@@ -41,6 +41,14 @@ struct Source {
   bool needs_endpoints = false;  // serve: no endpoint at all is a problem
 };
 
+// What the file of file-discovery lists.
+struct EndpointsFile {
+  std::vector<EndpointEntry> endpoints;
+  std::vector<int> lines;  // of each
+  std::vector<Problem> problems;
+};
+EndpointsFile read_endpoints_file(const std::string& path);
+
 LoadResult load(const Source& source);
 LoadResult load_file(const std::string& path);
 // `file` is only used in problems.

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -63,6 +64,9 @@ struct EndpointEntry {
   std::string name;                                 // default host:port
   std::string engine;                               // "" = metrics.engine
   uint16_t kv_events_port = 0, kv_replay_port = 0;  // 0 = kv_events.port, kv_events.replay_port
+  std::map<std::string, std::string> labels;        // as those of a pod
+  std::string ns;                                   // of its name; ""
+  bool operator==(const EndpointEntry&) const = default;
 };
 
 // What model servers publish of their KV caches. precise-prefix-cache-scorer implies `enabled`, and may say port and

@@ -20,6 +20,9 @@ struct PodEngines {
   std::vector<std::string> labels = {"llm-d.ai/engine-type", "inference.networking.k8s.io/engine-type"};
 };
 
+// What these labels say it is, else `otherwise`.
+const std::string& engine_of(const objects::Labels& labels, const PodEngines& known);
+
 // Depends on `desired` alone. What it gave last is kept only because an endpoint that did not change must keep its
 // pointer: with 1,000 endpoints, that is what makes an event cheap.
 class DesiredPools {
