@@ -41,7 +41,7 @@ std::vector<discovery::EndpointSpec> specs_of(const config::Options& options) {
 }  // namespace
 
 bool Sources::start(const config::Options& options, objects::Manifests manifests) {
-  pools_ = discovery::DesiredPools(pod_engines(options));
+  set_engines(options);
   if (options.kubernetes.enabled) return start_cluster(options);
   if (!options.manifests.empty()) {
     manifests_ = std::make_unique<discovery::ManifestFolder>(config::resolve_options(options, config::pod_identity()));
@@ -73,9 +73,19 @@ bool Sources::start_cluster(const config::Options& options) {
 }
 
 void Sources::reload(const config::Options& options, objects::Manifests manifests) {
-  if (cluster_ != nullptr) return;  // it tells by itself
+  const bool other_engine = default_engine(options) != default_engine_;
+  if (other_engine) set_engines(options);
+  if (cluster_ != nullptr) {  // it tells by itself
+    if (other_engine && cluster_->synced()) on_desired(cluster_->desired());
+    return;
+  }
   if (manifests_ != nullptr) return take_manifests(std::move(manifests));
   set_endpoints(options);
+}
+
+void Sources::set_engines(const config::Options& options) {
+  default_engine_ = default_engine(options);
+  pools_ = discovery::DesiredPools(pod_engines(options));
 }
 
 void Sources::set_endpoints(const config::Options& options) {

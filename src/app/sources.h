@@ -36,6 +36,7 @@ class Sources final : public discovery::ClusterEvents {
 
  private:
   bool start_cluster(const config::Options& options);
+  void set_engines(const config::Options& options);
   void take_manifests(objects::Manifests manifests);
   void on_desired(const objects::Desired& desired) override;
   void set_endpoints(const config::Options& options);
@@ -43,6 +44,7 @@ class Sources final : public discovery::ClusterEvents {
   net::EventLoop& loop_;
   discovery::Directory& directory_;
   discovery::DesiredPools pools_;
+  std::string default_engine_;
   std::unique_ptr<discovery::ManifestFolder> manifests_;
   std::unique_ptr<discovery::Cluster> cluster_;
   bool had_pool_ = false;

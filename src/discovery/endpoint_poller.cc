@@ -172,7 +172,9 @@ endpoints::EndpointView EndpointPoller::view(const EndpointSpec& spec) const {
 }
 
 PollStatus EndpointPoller::status() const {
-  return status_;
+  PollStatus out = status_;
+  out.engine = engine_.text();
+  return out;
 }
 
 // ---- polling ----

@@ -85,6 +85,7 @@ void write_endpoint(Json& json, const endpoints::EndpointView& endpoint, const E
   json.close(']');
   for (const discovery::PollStatus& poll : input.polls) {
     if (poll.endpoint != state.name) continue;
+    json.key("engine").text(poll.engine);
     json.key("scrape_errors").count(poll.scrape_errors);
     json.key("probe_errors").count(poll.probe_errors);
     break;

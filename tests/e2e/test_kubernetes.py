@@ -1,5 +1,6 @@
 """The gateway on a cluster: pods come, end, fail and come back under requests and long streams; no request fails."""
 
+import signal
 import threading
 import time
 
@@ -196,6 +197,21 @@ class Quiet(KubernetesCase):
             self.assertNotEqual(pod_of(answer), busy)
         thread.join(harness.PATIENCE)
         self.assertEqual((pod_of(stream["answer"]), stream["answer"].events()[-1]), (busy, "[DONE]"))
+
+    def test_another_engine_after_a_reload(self):
+        cluster = self.cluster(1)
+        gateway = self.penstock(cluster.server, config="metrics: {engine: sglang}\n")
+        wait_for("its metrics are not found", lambda: "endpoint has no metrics" in gateway.log())
+        self.assertEqual(self.first_endpoint(gateway)["engine"], "sglang")
+        with open(gateway.config_path, encoding="utf-8") as file:
+            text = file.read()
+        gateway.write_config(text.replace("sglang", "vllm"))
+        gateway.signal(signal.SIGHUP)
+        wait_for("they are", lambda: self.first_endpoint(gateway)["metrics"] is not None)
+
+    @staticmethod
+    def first_endpoint(gateway):
+        return gateway.status_page()["pools"][0]["endpoints"][0]
 
     def test_a_pod_with_two_ports_is_two_endpoints(self):
         cluster = self.cluster(1, ports=(8000, 8001))

@@ -73,6 +73,7 @@ struct PoolsSpec {
 // How polling of one endpoint goes; for the exporter, on the control thread.
 struct PollStatus {
   std::string endpoint;
+  std::string engine;  // that it is taken for; "auto" while that is a guess
   Instant last_success{};
   bool ever = false;
   uint64_t scrapes = 0, scrape_errors = 0, probe_errors = 0;

@@ -430,6 +430,7 @@ TEST_CASE("an endpoint's engine is found out by its list of models, though its f
   CHECK(server.asked["/health"] == 1);
   CHECK(server.asked["/ready"] >= 2);
   CHECK(b.directory.status()[0].scrape_errors == 0);
+  CHECK(b.directory.status()[0].engine == "sglang");
 
   // Another engine takes its place.
   server.healthy = false;
@@ -458,6 +459,8 @@ TEST_CASE("an engine that its list of models does not name is found out by its m
   CHECK(none.asked["/metrics"] == 4);
   CHECK_FALSE(b.view(1).metrics.known);
   CHECK(b.directory.synced());
+  CHECK(b.directory.status()[0].engine == "triton-tensorrt-llm");
+  CHECK(b.directory.status()[1].engine == "auto");
   b.run(seconds(3));
   CHECK(none.asked["/metrics"] <= 4 + 4);  // once a second then, while no traffic flows
   none.metrics = "trtllm_num_requests_waiting 2\n";

@@ -208,7 +208,8 @@ struct Gateway {
     states[0].load.requests = 2;
     states[0].load.picks = 5;
     states[0].connections = 4;
-    input.polls = {{"pod-a", Instant(milliseconds(99'950)), true, 100, 1, 0}, {"pod-c", Instant{}, false, 9, 9, 3}};
+    input.polls = {{"pod-a", "vllm", Instant(milliseconds(99'950)), true, 100, 1, 0},
+                   {"pod-c", "auto", Instant{}, false, 9, 9, 3}};
     indexed();
     input.reloads = 2;
     input.reloads_failed = 1;

@@ -284,7 +284,7 @@ TEST_CASE("each pool has its series, and what two pools have in common is in bot
   Gateway gateway;
   gateway.live();
   gateway.second_pool();
-  gateway.input.polls.push_back({"pod-a", Instant(seconds(90)), true, 5, 2, 1});  // of the same name elsewhere
+  gateway.input.polls.push_back({"pod-a", "vllm", Instant(seconds(90)), true, 5, 2, 1});  // of the same name elsewhere
   const std::string page = page_of(gateway);
   const auto value = [&](const std::string& series) {
     const std::string line = line_of(page, series);
