@@ -80,9 +80,8 @@ def replay_all(bench, runs, jobs):
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
         try:
             return dict(zip(runs, pool.map(Bench.figures, commands)))
-        except Problem:
-            pool.shutdown(cancel_futures=True)
-            raise
+        finally:
+            pool.shutdown(cancel_futures=True)  # where one failed, the rest need not be waited for
 
 
 def means_of(results, load, policy):
