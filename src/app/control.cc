@@ -72,12 +72,13 @@ discovery::PollOptions poll_options(const config::Options& options) {
   return out;
 }
 
-// An EndpointPickerConfig with precise-prefix-cache-scorer turns KV events on, and may set their port and topic.
+// An EndpointPickerConfig with precise-prefix-cache-scorer turns KV events on, and may set their ports and topic.
 void apply_kv_events(config::Options& options) {
   if (options.endpoint_picker == nullptr || !options.endpoint_picker->scheduling.kv_events) return;
   const routing::KvEventsSpec& spec = *options.endpoint_picker->scheduling.kv_events;
   options.kv_events.enabled = true;
   if (spec.port) options.kv_events.port = *spec.port;
+  if (spec.replay_port) options.kv_events.replay_port = *spec.replay_port;
   if (spec.topic) options.kv_events.topic = *spec.topic;
 }
 

@@ -46,6 +46,7 @@ class PluginReader {
       return false;
     }
     if (!read_type(type, key + ".type")) return false;
+    if (is_precise(parameters)) out_.spec.info = routing::find_plugin_type("precise-prefix-cache-scorer");
     if (out_.spec.name.empty()) out_.spec.name = type.Scalar();
     if (parameters.IsDefined()) read_parameters(parameters, key + ".parameters", "");
     for (const ParameterInfo& parameter : info().parameters) {
@@ -71,6 +72,13 @@ class PluginReader {
     const std::string word(name.substr(0, name.find('.')));
     name.remove_prefix(std::min(word.size() + 1, name.size()));
     return node.IsMap() && given(node[word], name);
+  }
+
+  // Before it had a type of its own.
+  bool is_precise(const YAML::Node& parameters) const {
+    if (info().type != "prefix-cache-scorer" || !parameters.IsDefined() || !parameters.IsMap()) return false;
+    const YAML::Node mode = parameters["mode"];
+    return mode && mode.IsScalar() && mode.Scalar() == "cache_tracking";
   }
 
   bool read_type(const YAML::Node& value, const std::string& key) {

@@ -330,7 +330,9 @@ class Scheduling {
       const routing::PluginSpec& said = plugin.spec;
       if (said.has("kvEventsConfig.topicFilter")) spec.topic = said.text("kvEventsConfig.topicFilter");
       constexpr std::string_view port = "kvEventsConfig.podDiscoveryConfig.socketPort";
+      constexpr std::string_view replay = "kvEventsConfig.podDiscoveryConfig.replaySocketPort";
       if (said.has(port)) spec.port = static_cast<uint32_t>(said.number(port, 0));
+      if (said.has(replay)) spec.replay_port = static_cast<uint32_t>(said.number(replay, 0));
       read_precise_block(plugin, out.prefix);
     }
   }

@@ -27,6 +27,7 @@ constexpr P match_source = {"prefixMatchInfoProducerName", text, 1, 253, {}, fal
 constexpr P load_source = {"inFlightLoadProducerName", text, 1, 253, {}, false, one_account};
 constexpr P latency_source = {"latencyPredictionInfoProducerName", text, 1, 253, {}, false, one_model};
 
+constexpr std::string_view cache_modes[] = {"estimate", "cache_tracking"};
 constexpr P prefix_parameters[] = {
     {"autoTune", boolean},
     {"blockSizeTokens", integer, 1, 1024},
@@ -35,6 +36,7 @@ constexpr P prefix_parameters[] = {
     {"lruCapacityPerServer", integer, 1, many},
     {"blockSize", integer, 1, 65536, {}, false, in_characters},
     {"hashBlockSize", integer, 1, 65536, {}, false, in_characters},
+    {"mode", choice, 0, 0, cache_modes},  // cache_tracking: precise-prefix-cache-scorer
     match_source,
 };
 // Older guides of llm-d give these to a scorer that never read them.
@@ -70,10 +72,14 @@ constexpr P precise_parameters[] = {
     {"kvEventsConfig.engineType", choice, 0, 0, engine_types, false, all_publish_alike},
     {"kvEventsConfig.discoverPods", on, 0, 0, {}, false, "every endpoint is connected to"},
     {"kvEventsConfig.podDiscoveryConfig.socketPort", integer, 1, 65535},
+    {"kvEventsConfig.podDiscoveryConfig.replaySocketPort", integer, 0, 65535},
     {"kvEventsConfig.podDiscoveryConfig.podLabelSelector", any, 0, 0, {}, false, pool_selects},
     {"kvEventsConfig.podDiscoveryConfig.podNamespace", any, 0, 0, {}, false, pool_selects},
     {"speculativeIndexing", off, 0, 0, {}, false, own_speculation},
     {"speculativeTTL", any, 0, 0, {}, false, own_speculation},
+    // Of its older spelling, prefix-cache-scorer with mode: cache_tracking.
+    {"mode", choice, 0, 0, cache_modes},
+    {"kvCacheRedisAddr", any, 0, 0, {}, false, own_table},
 };
 constexpr P load_aware_parameters[] = {{"threshold", integer, 1, many}};
 constexpr P token_load_parameters[] = {{"queueThresholdTokens", integer, 1, many}, load_source};

@@ -122,7 +122,7 @@ struct PrefixSpec {
 // says.
 struct KvEventsSpec {
   std::optional<std::string> topic;
-  std::optional<uint32_t> port;
+  std::optional<uint32_t> port, replay_port;  // replay_port 0: nobody replays
 };
 
 // predicted-latency-producer: which predictions are compared with what requests ask for (x-slo-ttft-ms, x-slo-tpot-ms).

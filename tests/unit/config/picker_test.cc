@@ -92,7 +92,8 @@ std::string describe(const EndpointPicker& picker) {
          std::to_string(prefix.blocks_max) + " blocks, " + std::to_string(prefix.tokens_max) + " tokens\n";
   if (spec.kv_events) {
     out += "KV events: topic \"" + spec.kv_events->topic.value_or("") + "\", port " +
-           std::to_string(spec.kv_events->port.value_or(0)) + '\n';
+           std::to_string(spec.kv_events->port.value_or(0)) +
+           (spec.kv_events->replay_port ? ", replay " + std::to_string(*spec.kv_events->replay_port) : "") + '\n';
   }
   if (spec.burst) {
     out += "bursts: " + spec.burst->producer + ", " + number(to_seconds(spec.burst->window)) + " s, " +
