@@ -12,11 +12,12 @@ using routing::PluginKind;
 
 const std::vector<std::string_view> api_versions = {"inference.networking.x-k8s.io/v1alpha1", "llm-d.ai/v1alpha1",
                                                     "llm-d.ai/v1"};
-const std::vector<std::string_view> gates = {"flowControl", "dataLayer", "prepareDataPlugins", "enableLegacyMetrics",
-                                             "haPopulateNonLeaderDatastore"};
+const std::vector<std::string_view> gates = {
+    "flowControl",        "dataLayer", "prepareDataPlugins", "enableLegacyMetrics", "haPopulateNonLeaderDatastore",
+    "experimentalPlugins"};
 const std::vector<std::string_view> sections = {
     "apiVersion", "kind",      "featureGates", "plugins", "schedulingProfiles", "saturationDetector",
-    "data",       "dataLayer", "flowControl",  "parser",  "requestHandler"};
+    "data",       "dataLayer", "flowControl",  "parser",  "requestHandler",     "metadata"};
 
 bool is_built_in(PluginKind kind) {
   return kind == PluginKind::built_in;
@@ -100,6 +101,7 @@ class Document {
                  gate + " has no effect: " +
                      (gate == "enableLegacyMetrics"            ? "metrics bear their present names"
                       : gate == "haPopulateNonLeaderDatastore" ? "every gateway routes; none of them leads"
+                      : gate == "experimentalPlugins"          ? "no plugin needs it"
                                                                : "what it once enabled is always on"));
       }
     });
@@ -143,6 +145,7 @@ class Document {
                   in_.each_item(of, at, [&](const std::string& extractor_key, const YAML::Node& extractor) {
                     in_.each_entry(extractor, extractor_key, {"pluginRef"},
                                    [&](const auto&, const auto& ref_key, const auto& ref) {
+                                     if (is_undeclared(ref, plugins, is_built_in)) return;
                                      static_cast<void>(read_reference(in_, plugins, ref, ref_key, is_any, "a plugin"));
                                    });
                   });
@@ -176,7 +179,9 @@ class Document {
     }
   }
 
+  // Parts of the gateway are there, declared or not.
   void read_built_in(const YAML::Node& value, const std::string& key, const DeclaredPlugins& plugins) {
+    if (is_undeclared(value, plugins, is_built_in)) return;
     static_cast<void>(read_reference(in_, plugins, value, key, is_built_in, "part of the gateway"));
   }
 
@@ -188,10 +193,13 @@ class Document {
 
   void read_request_handler(const YAML::Node& section, const DeclaredPlugins& plugins) {
     if (!section.IsDefined()) return;
-    in_.each_entry(section, "requestHandler", {"parsers"}, [&](const auto&, const auto& key, const auto& value) {
-      in_.each_item(value, key,
-                    [&](const std::string& item_key, const YAML::Node& item) { read_parser(item, item_key, plugins); });
-    });
+    in_.each_entry(section, "requestHandler", {"parsers", "parser"},
+                   [&](const auto& name, const auto& key, const auto& value) {
+                     if (name == "parser") return read_parser(value, key, plugins);
+                     in_.each_item(value, key, [&](const std::string& item_key, const YAML::Node& item) {
+                       read_parser(item, item_key, plugins);
+                     });
+                   });
   }
 
   PickerReader& in_;

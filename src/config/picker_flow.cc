@@ -223,6 +223,8 @@ void read_saturation(PickerReader& in, const YAML::Node& section, const std::str
                     in.read_number(value, path, false, 1e-6, 1, &out->kv_usage_max);
                   } else if (name == "metricsStalenessThreshold") {
                     in.read_duration(value, path, 1e-3, 3600, &out->metrics_stale_after);
+                  } else if (is_undeclared(value, plugins, is_detector)) {
+                    take_detector({.name = value.Scalar(), .info = routing::find_plugin_type(value.Scalar())}, out);
                   } else if (const auto* plugin = read_reference(in, plugins, value, path, is_detector, "a detector")) {
                     take_detector(plugin->spec, out);
                   }

@@ -94,6 +94,9 @@ class PluginReader {
       return false;
     }
     if (type == "vllmhttp-parser" || type == "sglanghttp-parser") in_.note(value, key, std::string(info().note));
+    if (type == "data-parallel-profile-handler" || type == "dp-rank-header-handler" || type == "outlen-bucket") {
+      in_.note(value, key, "has no effect: " + std::string(info().note));
+    }
     return true;
   }
 
@@ -309,6 +312,12 @@ const DeclaredPlugin* find_plugin(const DeclaredPlugins& plugins, std::string_vi
   const auto found = std::find_if(plugins.begin(), plugins.end(),
                                   [&](const DeclaredPlugin& plugin) { return plugin.spec.name == name; });
   return found == plugins.end() ? nullptr : &*found;
+}
+
+bool is_undeclared(const YAML::Node& value, const DeclaredPlugins& plugins, bool (*fits)(PluginKind)) {
+  if (!value.IsScalar() || find_plugin(plugins, value.Scalar()) != nullptr) return false;
+  const PluginInfo* const type = routing::find_plugin_type(value.Scalar());
+  return type != nullptr && fits(type->kind);
 }
 
 const DeclaredPlugin* read_reference(PickerReader& in, const DeclaredPlugins& plugins, const YAML::Node& value,

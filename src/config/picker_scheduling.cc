@@ -29,12 +29,9 @@ class Scheduling {
   Scheduling(PickerReader& in, const DeclaredPlugins& plugins) : in_(in), plugins_(plugins) {}
 
   SchedulingSpec read(const YAML::Node& profiles) {
-    if (profiles.IsDefined()) {
+    if (profiles.IsDefined() && !(profiles.IsSequence() && profiles.size() == 0)) {
       in_.each_item(profiles, "schedulingProfiles",
                     [&](const auto& key, const auto& node) { read_profile(node, key); });
-      if (profiles_.empty() && profiles.IsSequence() && profiles.size() == 0) {
-        in_.problem(profiles, "schedulingProfiles", "is empty; leave it out, or list a profile");
-      }
     } else {
       profiles_.push_back({.spec = implied_profile()});
     }
@@ -90,8 +87,9 @@ class Scheduling {
     const PluginKind kind = plugin->spec.info->kind;
     if (kind == PluginKind::built_in) return use_built_in(*plugin, node, key);
     if (weight.IsDefined() && kind != PluginKind::scorer && kind != PluginKind::scorer_and_filter) {
-      in_.problem(weight, key + ".weight",
-                  "is for scorers only; \"" + plugin->spec.name + "\" is a " + std::string(to_string(kind)));
+      in_.note(weight, key + ".weight",
+               "has no effect: \"" + plugin->spec.name + "\" is a " + std::string(to_string(kind)) +
+                   ", and weights are for scorers");
     }
     const bool second_picker =
         kind == PluginKind::picker &&
@@ -170,10 +168,10 @@ class Scheduling {
     const std::string_view type = handler == nullptr ? "single-profile-handler" : handler->spec.info->type;
     if (type == "header-profile-handler") return choose_by_header(*handler, "EPP-Profile", out);
     if (type == "header-phase-profile-handler") return choose_by_header(*handler, "EPP-Phase", out);
-    if (type != "single-profile-handler") return disaggregate(*handler, out);
+    if (type != "single-profile-handler" && type != "data-parallel-profile-handler") return disaggregate(*handler, out);
     if (profiles_.size() > 1) {
       in_.problem(profiles_[1].node, profiles_[1].key,
-                  "is one profile too many for single-profile-handler; for several, declare disagg-profile-handler");
+                  "is one profile too many for " + std::string(type) + "; for several, declare disagg-profile-handler");
     }
     out.primary = profiles_.front().spec;
   }
@@ -295,7 +293,6 @@ class Scheduling {
     for (const DeclaredPlugin& plugin : plugins_) {
       const std::string_view type = plugin.spec.info->type;
       if (type != "prefix-cache-scorer" && type != "approx-prefix-cache-producer") continue;
-      check_block_size(plugin);
       if (!says_prefix(plugin.spec)) continue;
       const PrefixSpec said = prefix_of(plugin.spec);
       if (first == nullptr) {
@@ -500,12 +497,6 @@ class Scheduling {
           "differs from blockSizeTokens of prefix-cache-scorer; prompts are cut into blocks once, so say the same");
     }
     prefix.block_tokens = said;
-  }
-
-  void check_block_size(const DeclaredPlugin& plugin) {
-    if (!plugin.spec.has("blockSize") || plugin.spec.has("blockSizeTokens")) return;
-    in_.problem(plugin.node, plugin.key + ".parameters.blockSize",
-                "is in characters and no longer enough; give blockSizeTokens (a token is about 4 characters)");
   }
 
   static PrefixSpec prefix_of(const routing::PluginSpec& plugin) {

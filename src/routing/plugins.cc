@@ -37,6 +37,7 @@ constexpr P prefix_parameters[] = {
     {"blockSize", integer, 1, 65536, {}, false, in_characters},
     {"hashBlockSize", integer, 1, 65536, {}, false, in_characters},
     {"mode", choice, 0, 0, cache_modes},  // cache_tracking: precise-prefix-cache-scorer
+    {"prefixHashSource", any, 0, 0, {}, false, "prompts are hashed here, by what the requests' bodies say"},
     match_source,
 };
 // Older guides of llm-d give these to a scorer that never read them.
@@ -82,7 +83,11 @@ constexpr P precise_parameters[] = {
     {"kvCacheRedisAddr", any, 0, 0, {}, false, own_table},
 };
 constexpr P load_aware_parameters[] = {{"threshold", integer, 1, many}};
-constexpr P token_load_parameters[] = {{"queueThresholdTokens", integer, 1, many}, load_source};
+constexpr P token_load_parameters[] = {
+    {"queueThresholdTokens", integer, 1, many},
+    {"nonTextTokenWeight", any, 0, 0, {}, false, "tokens of media count like those of text"},
+    load_source,
+};
 constexpr P active_request_parameters[] = {
     {"requestTimeout", duration, 0, 24 * hour, {}, false, always_counted},
     {"idleThreshold", integer, 0, many},
@@ -212,6 +217,10 @@ constexpr P place_parameters[] = {
 constexpr std::string_view affinities[] = {"host", "rack", "zone", "region"};
 constexpr P topology_filter_parameters[] = {{"minAffinity", choice, 0, 0, affinities}, topology_source};
 constexpr P topology_scorer_parameters[] = {topology_source};
+constexpr std::string_view own_ports =
+    "each rank is an endpoint at a port of its own (targetPorts), and is called there";
+constexpr P primary_port = {"primaryPort", any, 0, 0, {}, false, own_ports};
+constexpr P ranks_parameters[] = {primary_port};
 constexpr P picker_parameters[] = {{"maxNumOfEndpoints", integer, 1, 8}};
 constexpr P disagg_parameters[] = {
     {"profiles.decode", text, 1, 253},
@@ -227,6 +236,7 @@ constexpr P disagg_parameters[] = {
     {"deciderPluginName", text, 1, 253},
     {"prefixPluginType", text, 1, 253, {}, false, one_index},
     {"prefixPluginName", text, 1, 253, {}, false, one_index},
+    primary_port,
 };
 constexpr P pd_parameters[] = {
     {"decodeProfile", text, 1, 253},
@@ -236,6 +246,7 @@ constexpr P pd_parameters[] = {
     {"hashBlockSize", integer, 1, 65536, {}, false, in_characters},
     {"prefixPluginType", text, 1, 253, {}, false, one_index},
     {"prefixPluginName", text, 1, 253, {}, false, one_index},
+    primary_port,
 };
 constexpr P header_profile_parameters[] = {{"headerName", text, 1, 253}, {"defaultProfile", text, 1, 253}};
 constexpr P header_label_parameters[] = {
@@ -291,7 +302,11 @@ constexpr P scrape_parameters[] = {{"scheme", choice, 0, 0, schemes},
 constexpr P models_parameters[] = {{"scheme", choice, 0, 0, schemes},
                                    {"path", choice, 0, 0, models_paths},
                                    {"insecureSkipVerify", any, 0, 0, {}, false, scraped}};
-constexpr P inflight_parameters[] = {match_source};
+constexpr std::string_view answers_count =
+    "tokens in flight are those of the prompt and those that the answer may have";
+constexpr P inflight_parameters[] = {{"addEstimatedOutputTokens", any, 0, 0, {}, false, answers_count},
+                                     {"maxEstimatedOutputTokens", any, 0, 0, {}, false, answers_count},
+                                     match_source};
 constexpr std::string_view nobody_waits = "nobody waits for others: requests follow the first of their group";
 constexpr P burst_parameters[] = {
     {"windowDurationMs", integer, 1, 10'000},
@@ -361,7 +376,6 @@ constexpr P media_parameters[] = {
     {"encodeProfile", text, 1, 253, {}, false, "whoever encodes is remembered, whatever the profile's name"},
 };
 
-constexpr std::string_view own_ports = "each rank is an endpoint at a port of its own, so there is no primaryPort";
 constexpr std::string_view predicts = "latency is predicted by the model of the expected cost, without a sidecar";
 constexpr std::string_view own_gauges = "of model servers only the gauges are read that scorers here look at";
 constexpr std::string_view one_cluster = "the endpoints of a pool are model servers of one cluster";
@@ -418,8 +432,9 @@ constexpr PluginInfo types[] = {
     {"weighted-random-picker", picker, picker_parameters},
     {"round-robin-picker", picker},
     {"single-profile-handler", profile_handler},
-    {"disagg-profile-handler", profile_handler, disagg_parameters, own_ports},
-    {"pd-profile-handler", profile_handler, pd_parameters, own_ports},
+    {"data-parallel-profile-handler", profile_handler, ranks_parameters, own_ports},
+    {"disagg-profile-handler", profile_handler, disagg_parameters},
+    {"pd-profile-handler", profile_handler, pd_parameters},
     {"header-profile-handler", profile_handler, header_profile_parameters},
     {"header-phase-profile-handler", profile_handler, header_profile_parameters},
     {"prefix-based-pd-decider", decider, decider_parameters, {}, true},
@@ -465,15 +480,13 @@ constexpr PluginInfo types[] = {
     {"vllmhttp-parser", built_in, {}, generate_unread},
     {"sglanghttp-parser", built_in, {}, generate_unread},
     {"models-responder", built_in, {}, "/v1/models is answered for the pool"},
+    {"dp-rank-header-handler", built_in, {}, own_ports},
+    {"outlen-bucket", built_in, {}, "how long answers are is learnt from them"},
     {"eviction-sheddable-filter", built_in, {}, evicts_so},
     {"eviction-priority-then-time-ordering", built_in, {}, evicts_so},
     {"slo-scorer", unsupported, {}, superseded},
     {"slo-request-tracker", unsupported, {}, superseded},
     {"slo-aware-profile-handler", unsupported, {}, superseded},
-    {"data-parallel-profile-handler",
-     unsupported,
-     {},
-     "ranks are reached at ports of their own: list them as targetPorts, and use single-profile-handler"},
     {"dcgm-data-source", unsupported, {}, own_gauges},
     {"dcgm-extractor", unsupported, {}, own_gauges},
     {"file-discovery", built_in, discovery_parameters, "it lists the endpoints: dataLayer.discovery names it"},
@@ -482,9 +495,7 @@ constexpr PluginInfo types[] = {
     {"latency-observation-scorer-hub", unsupported, {}, one_cluster},
     {"max-saturation-detector", unsupported, {}, "one detector decides: name it in saturationDetector"},
     {"session-id-producer", unsupported, {}, "no plugin here goes by session ids; use session-affinity-scorer"},
-    {"dp-rank-header-handler", unsupported, {}, "each rank is an endpoint at a port of its own; leave it out"},
     {"thunder-agent", unsupported, {}, "use program-aware-fairness for programs, and prefix-cache-scorer to keep them"},
-    {"outlen-bucket", unsupported, {}, "how long answers are is learnt from them; leave it out"},
     {"vllmgrpc-parser", unsupported, {}, no_grpc},
     {"sglanggrpc-parser", unsupported, {}, no_grpc},
     {"vertexai-parser", unsupported, {}, no_grpc},

@@ -507,7 +507,7 @@ schedulingProfiles: [{name: decode, plugins: [{pluginRef: decode-filter}]}, {nam
 class Problems(EppConfig):
     BAD = """plugins:
   - {type: quue-scorer}
-  - {type: data-parallel-profile-handler}
+  - {type: dcgm-extractor}
   - {type: load-aware-scorer, parameters: {treshold: 1}}
 featureGates: [flowControls]
 """
