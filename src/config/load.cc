@@ -442,6 +442,13 @@ void read_discovery_file(LoadResult& result, Places& places) {
   result.options.endpoints = std::move(read.endpoints);
 }
 
+// Where an EndpointPickerConfig says that the gauges are, unless metrics.path says it.
+void take_metrics_path(LoadResult& result) {
+  const auto& picker = result.options.endpoint_picker;
+  std::string& path = result.options.metrics.path;
+  if (picker != nullptr && !picker->metrics_path.empty() && path == Options().metrics.path) path = picker->metrics_path;
+}
+
 // The objects themselves: their problems are problems of the configuration, which is taken whole or not at all.
 void read_manifests(LoadResult& result) {
   if (result.options.manifests.empty()) return;
@@ -468,6 +475,7 @@ LoadResult load(const Source& source) {
   apply_flags(source.flags, result, places);
   read_picker_files(result, places, source.file);
   read_discovery_file(result, places);
+  take_metrics_path(result);
   check_all(result, places, source.file);
   const auto& picker = result.options.endpoint_picker;
   const bool listed = picker != nullptr && !picker->endpoints.path.empty();

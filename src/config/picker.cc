@@ -66,6 +66,7 @@ class Document {
     read_data_layer(section("data"), "data", plugins, out);
     read_data_layer(section("dataLayer"), "dataLayer", plugins, out);
     note_unused_files(plugins, out);
+    read_scraping(plugins, out);
     read_parser(section("parser"), "parser", plugins);
     read_request_handler(section("requestHandler"), plugins);
   }
@@ -176,6 +177,24 @@ class Document {
     for (const DeclaredPlugin& plugin : plugins) {
       if (plugin.spec.info->type != "file-discovery") continue;
       in_.note(plugin.node, plugin.key, "has no effect: dataLayer.discovery.pluginRef does not name it");
+    }
+  }
+
+  // There is one path for all endpoints, and no TLS to any of them.
+  void read_scraping(const DeclaredPlugins& plugins, EndpointPicker& out) {
+    for (const DeclaredPlugin& plugin : plugins) {
+      const std::string key = plugin.key + ".parameters.";
+      if (plugin.spec.text("scheme") == "https") {
+        in_.problem(plugin.node, key + "scheme",
+                    "is https, which is not spoken to model servers; a mesh can (limits in docs/KUBERNETES.md)");
+      }
+      if (plugin.spec.info->type != "metrics-data-source" || !plugin.spec.has("path")) continue;
+      const std::string path = plugin.spec.text("path");
+      if (!path.starts_with('/')) in_.problem(plugin.node, key + "path", '"' + path + "\" does not start with /");
+      else if (!out.metrics_path.empty() && out.metrics_path != path)
+        in_.problem(plugin.node, key + "path",
+                    "differs from that of another metrics-data-source; there is one for all");
+      out.metrics_path = path;
     }
   }
 

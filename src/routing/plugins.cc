@@ -294,11 +294,10 @@ constexpr P token_parameters[] = {
     {"estimate", any, 0, 0, {}, false, "tokens are estimated from bytes, at a rate learnt from the answers"},
 };
 constexpr std::string_view scraped = "endpoints are scraped as metrics.* of the GatewayConfig says";
-constexpr std::string_view metrics_paths[] = {"/metrics"}, models_paths[] = {"/v1/models"};
-constexpr std::string_view schemes[] = {"http"};
-constexpr P scrape_parameters[] = {{"scheme", choice, 0, 0, schemes},
-                                   {"path", choice, 0, 0, metrics_paths},
-                                   {"insecureSkipVerify", any, 0, 0, {}, false, scraped}};
+constexpr std::string_view models_paths[] = {"/v1/models"};
+constexpr std::string_view schemes[] = {"http", "https"};
+constexpr P scrape_parameters[] = {
+    {"scheme", choice, 0, 0, schemes}, {"path", text, 1, 1024}, {"insecureSkipVerify", any, 0, 0, {}, false, scraped}};
 constexpr P models_parameters[] = {{"scheme", choice, 0, 0, schemes},
                                    {"path", choice, 0, 0, models_paths},
                                    {"insecureSkipVerify", any, 0, 0, {}, false, scraped}};

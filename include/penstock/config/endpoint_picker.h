@@ -39,8 +39,9 @@ struct EndpointPicker {
   // agent-identity: the fields in which agents say which session a request belongs to; empty: not looked at.
   std::vector<std::string> identity_headers;
   DiscoveryFile endpoints;
-  std::string source;  // the file, or where it is embedded
-  std::string canon;   // the configuration without comments and layout: equal when nothing changed
+  std::string metrics_path;  // metrics-data-source; "": metrics.path
+  std::string source;        // the file, or where it is embedded
+  std::string canon;         // the configuration without comments and layout: equal when nothing changed
 };
 
 }  // namespace penstock::config

@@ -90,6 +90,7 @@ std::string describe(const EndpointPicker& picker) {
   out += std::string("prefix: ") + (prefix.auto_tune ? "tuned" : "fixed") + ", blocks of " +
          std::to_string(prefix.block_tokens) + ", " + std::to_string(prefix.capacity_blocks) + " of them, reach " +
          std::to_string(prefix.blocks_max) + " blocks, " + std::to_string(prefix.tokens_max) + " tokens\n";
+  if (!picker.metrics_path.empty()) out += "metrics: " + picker.metrics_path + '\n';
   if (spec.kv_events) {
     out += "KV events: topic \"" + spec.kv_events->topic.value_or("") + "\", port " +
            std::to_string(spec.kv_events->port.value_or(0)) +
@@ -233,6 +234,13 @@ TEST_CASE("an EndpointPickerConfig may be given as text on the command line") {
         "command line: --policy: has no effect beside an EndpointPickerConfig (--epp-config-text)");
   CHECK(problem(with({{"--epp-config", "routing.epp_config", "x.yaml"}}, head)) ==
         "command line: --epp-config: is given beside --epp-config-text; leave one out");
+}
+
+TEST_CASE("an EndpointPickerConfig says where gauges are, unless metrics.path does") {
+  const std::string file = source_file("tests/golden/config/picker/guide-metrics-path.yaml");
+  const Flag epp = {"--epp-config", "routing.epp_config", file};
+  CHECK(load({.flags = {epp}}).options.metrics.path == "/prometheus/metrics");
+  CHECK(load({.flags = {epp, {"--metrics-path", "metrics.path", "/own"}}}).options.metrics.path == "/own");
 }
 
 TEST_CASE("that of a shadow may be embedded or given as text, too") {
