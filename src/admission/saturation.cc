@@ -99,8 +99,9 @@ double SaturationDetector::fullness(const EndpointView& endpoint, const Demand& 
     case Detector::utilization:
       return utilization(endpoint, now, relief);
     case Detector::concurrency:
-      return options_.by_tokens ? (tokens_in_flight(endpoint) - relief.kv_tokens) / options_.tokens
-                                : (in_flight(endpoint) - relief.requests) / options_.concurrency;
+      return std::max(
+          options_.by_requests ? (in_flight(endpoint) - relief.requests) / options_.concurrency : -INFINITY,
+          options_.by_tokens ? (tokens_in_flight(endpoint) - relief.kv_tokens) / options_.tokens : -INFINITY);
   }
   return 0;
 }

@@ -198,7 +198,8 @@ void take_detector(const routing::PluginSpec& plugin, admission::DetectorOptions
   }
   if (plugin.info->type == "concurrency-detector") {
     out->detector = admission::Detector::concurrency;
-    out->by_tokens = routing::concurrency_mode(plugin) == "tokens";
+    out->by_tokens = routing::concurrency_mode(plugin) != "requests";
+    out->by_requests = routing::concurrency_mode(plugin) != "tokens";
     out->concurrency = static_cast<uint32_t>(plugin.number("maxConcurrency", out->concurrency));
     out->tokens = plugin.number("maxTokenConcurrency", out->tokens);
     return;

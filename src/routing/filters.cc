@@ -161,12 +161,14 @@ class PrefixAffinityFilter final : public Filter {
 };
 
 std::unique_ptr<Filter> concurrency(const PluginSpec& spec) {
-  const bool tokens = concurrency_mode(spec) == "tokens";
-  const double cap = tokens ? spec.number("maxTokenConcurrency", 1'000'000) : spec.number("maxConcurrency", 100);
-  const double limit = cap * (1 + spec.number("headroom", 0));
-  return each(spec, [tokens, limit](const Inputs&, const Candidate& candidate) {
+  const std::string mode = concurrency_mode(spec);
+  const double room = 1 + spec.number("headroom", 0);
+  const double requests = mode == "tokens" ? INFINITY : spec.number("maxConcurrency", 100) * room;
+  const double tokens = mode == "requests" ? INFINITY : spec.number("maxTokenConcurrency", 1'000'000) * room;
+  return each(spec, [requests, tokens](const Inputs&, const Candidate& candidate) {
     const endpoints::LoadCounters& load = candidate.endpoint->state->load;
-    return static_cast<double>((tokens ? load.kv_tokens : load.requests).load(std::memory_order_relaxed)) < limit;
+    return static_cast<double>(load.requests.load(std::memory_order_relaxed)) < requests &&
+           static_cast<double>(load.kv_tokens.load(std::memory_order_relaxed)) < tokens;
   });
 }
 

@@ -183,7 +183,7 @@ constexpr P probabilistic_parameters[] = {{"queueDepthThreshold", number, 1e-3, 
                                           {"k", number, 1e-9, many}};
 constexpr P tier_parameters[] = {{"epsilonExploreNeg", number, 0, 1}, latency_source};
 constexpr P latency_admitter_parameters[] = {latency_source};
-constexpr std::string_view concurrency_modes[] = {"requests", "tokens"};
+constexpr std::string_view concurrency_modes[] = {"requests", "tokens", "hybrid"};
 constexpr P concurrency_parameters[] = {
     {"maxConcurrency", integer, 1, many},
     {"headroom", number, 0, 100},

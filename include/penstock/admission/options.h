@@ -98,6 +98,7 @@ struct DetectorOptions {
   // concurrency.
   uint32_t concurrency = 100;  // flow_control.concurrency   EPC: concurrency-detector maxConcurrency (mode requests)
   bool by_tokens = false;      // EPC: concurrency-detector mode tokens: tokens in flight are counted, not requests
+  bool by_requests = true;     // EPC: false in mode tokens; in mode hybrid both are true, and the fuller counts
   double tokens = 1e6;         // EPC: maxTokenConcurrency
   // utilization and concurrency: saturated at this mean. EPC: static-usage-limit-policy threshold
   double usage_limit = 1;

@@ -182,6 +182,22 @@ TEST_CASE("concurrency: as many requests as endpoints take together") {
   CHECK(detector.saturation(builder.pool, now) == 1);
 }
 
+TEST_CASE("concurrency by requests and tokens: an endpoint is as full as the fuller of them") {
+  PoolBuilder builder(1);
+  DetectorOptions both = options(Detector::concurrency);
+  both.by_tokens = true;
+  both.concurrency = 4;
+  both.tokens = 1000;
+  const SaturationDetector detector(both);
+  builder.state(0).load.requests = 1;
+  builder.state(0).load.kv_tokens = 500;
+  CHECK(detector.saturation(builder.pool, now) == 0.5);
+  builder.state(0).load.requests = 3;
+  CHECK(detector.saturation(builder.pool, now) == 0.75);
+  both.by_requests = false;
+  CHECK(SaturationDetector(both).saturation(builder.pool, now) == 0.5);
+}
+
 TEST_CASE("only endpoints that could be picked count: ready, not ejected, serving the model") {
   PoolBuilder builder(3);
   builder.view(0).readiness = endpoints::Readiness::draining;

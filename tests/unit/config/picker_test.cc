@@ -121,8 +121,10 @@ std::string describe(const EndpointPicker& picker) {
          number(detector.queue_depth) + ", KV " + number(detector.kv_usage_max) + ", stale " +
          number(to_seconds(detector.metrics_stale_after)) + " s, hold " + number(to_seconds(detector.hold)) +
          " s, KV " + number(detector.kv_limit) + ", at most " +
-         (detector.by_tokens ? number(detector.tokens) + " tokens" : number(detector.concurrency) + " requests") +
-         ", limit " + number(detector.usage_limit) + '\n';
+         (detector.by_requests ? number(detector.concurrency) + " requests" : "") +
+         (detector.by_requests && detector.by_tokens ? " and " : "") +
+         (detector.by_tokens ? number(detector.tokens) + " tokens" : "") + ", limit " + number(detector.usage_limit) +
+         '\n';
   const admission::FlowOptions& flow = picker.flow;
   out += std::string("flow: ") + (flow.enabled ? "on" : "off") + ", " + std::to_string(flow.bytes_max) + " bytes, " +
          std::to_string(flow.requests_max) + " requests, TTL " + number(to_seconds(flow.ttl)) + " s, " +

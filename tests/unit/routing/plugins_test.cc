@@ -403,6 +403,13 @@ TEST_CASE("concurrency-detector as a filter: requests or tokens in flight below 
     CHECK(bench.filter(plugin("concurrency-detector", {{mode, "tokens"}, {"maxTokenConcurrency", 500.0}})) ==
           Names{"a"});
   }
+  const std::pair<double, double> caps[] = {{10, 500}, {11, 500}, {10, 501}, {11, 501}};
+  const Names left[] = {{}, {"a"}, {"b"}, {"a", "b"}};
+  for (size_t i = 0; i < 4; ++i) {
+    CHECK(bench.filter(plugin("concurrency-detector", {{"concurrencyMode", "hybrid"},
+                                                       {"maxConcurrency", caps[i].first},
+                                                       {"maxTokenConcurrency", caps[i].second}})) == left[i]);
+  }
 }
 
 TEST_CASE("utilization-detector as a filter: within bounds; all when nobody is") {
