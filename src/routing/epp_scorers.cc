@@ -202,6 +202,26 @@ class LMetricScorer final : public Scorer {
   }
 };
 
+// The matched share of the prompt, and with its weight the square of the matched length: to compute a prompt of twice
+// the length takes more than twice as long.
+class MatchLengthScorer final : public Scorer {
+ public:
+  explicit MatchLengthScorer(const PluginSpec& spec)
+      : weight_(spec.number("matchLengthWeight", 0)), scale_(spec.number("matchLengthScaleTokens", 8192)) {}
+  std::string_view type() const override { return "prefix-cache-scorer"; }
+  void score(const Inputs& in, std::span<const Candidate> candidates, std::span<double> scores) const override {
+    const auto blocks = static_cast<double>(in.features.blocks.size());
+    for (size_t i = 0; i < candidates.size(); ++i) {
+      const auto matched = static_cast<double>(candidates[i].matched_blocks);
+      const double length = std::min(1.0, matched * in.features.block_tokens / scale_);
+      scores[i] = blocks == 0 ? 0 : weight_ * length * length + (1 - weight_) * matched / blocks;
+    }
+  }
+
+ private:
+  double weight_, scale_;
+};
+
 }  // namespace
 
 std::unique_ptr<Scorer> make_scorer(const PluginSpec& spec, const PredictionSpec& prediction, const MediaSpec& media,
@@ -220,6 +240,9 @@ std::unique_ptr<Scorer> make_scorer(const PluginSpec& spec, const PredictionSpec
   if (type == "context-length-aware") return context_length(spec);
   if (type == "active-request-scorer") return std::make_unique<ActiveRequestScorer>(spec);
   if (type == "topology-affinity-scorer") return make_topology_scorer(spec);
+  if (type == "prefix-cache-scorer" && spec.number("matchLengthWeight", 0) > 0) {
+    return std::make_unique<MatchLengthScorer>(spec);
+  }
   if (type == "no-hit-lru-scorer") return std::make_unique<NoHitLruScorer>(spec);
   return make_scorer(type);
 }

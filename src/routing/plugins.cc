@@ -37,6 +37,8 @@ constexpr P prefix_parameters[] = {
     {"blockSize", integer, 1, 65536, {}, false, in_characters},
     {"hashBlockSize", integer, 1, 65536, {}, false, in_characters},
     {"mode", choice, 0, 0, cache_modes},  // cache_tracking: precise-prefix-cache-scorer
+    {"matchLengthWeight", number, 0, 1},  // of the scorer
+    {"matchLengthScaleTokens", integer, 1, many},
     {"prefixHashSource", any, 0, 0, {}, false, "prompts are hashed here, by what the requests' bodies say"},
     match_source,
 };

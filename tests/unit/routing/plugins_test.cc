@@ -92,6 +92,21 @@ TEST_CASE("load-aware-scorer: 0.5 without a queue, 0 from the threshold on") {
   CHECK(bench.score(plugin("load-aware-scorer", {{"threshold", 64.0}})) == Scores{0.5, 0.25, 0, 0});
 }
 
+TEST_CASE(
+    "prefix-cache-scorer: with matchLengthWeight a long match counts more than the same share of a short prompt") {
+  Bench bench(3);
+  const std::vector<uint64_t> blocks(100);
+  bench.features.blocks = blocks;
+  bench.features.block_tokens = 16;
+  bench.matched = {50, 100, 0};
+  CHECK(bench.score(plugin("prefix-cache-scorer")) == Scores{0.5, 1, 0});
+  CHECK(bench.score(plugin("prefix-cache-scorer", {{"matchLengthScaleTokens", 1600.0}})) == Scores{0.5, 1, 0});
+  const std::pair<std::string, routing::ParameterValue> half = {"matchLengthWeight", 0.5};
+  CHECK(bench.score(plugin("prefix-cache-scorer", {half, {"matchLengthScaleTokens", 1600.0}})) ==
+        Scores{0.5 * 0.25 + 0.5 * 0.5, 1, 0});
+  CHECK(bench.score(plugin("prefix-cache-scorer", {half, {"matchLengthScaleTokens", 800.0}})) == Scores{0.75, 1, 0});
+}
+
 TEST_CASE("expected-cost-scorer: what decides until something is learnt") {
   Bench bench(2);
   bench.features.prompt_tokens = 160;
