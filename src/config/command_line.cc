@@ -283,6 +283,41 @@ Command unknown_command(const std::string& word) {
                      "penstock --help");
 }
 
+// What flags of the Endpoint Picker become here; a name that ends in - is the beginning of several.
+std::string_view instead_of(std::string_view flag) {
+  constexpr std::string_view not_here = "leave it out: nobody calls Penstock by ext_proc";
+  constexpr std::string_view in_picker =
+      "name the gauge in engineConfigs of core-metrics-extractor, in the EndpointPickerConfig";
+  constexpr std::pair<std::string_view, std::string_view> flags[] = {
+      {"--pool-name", "give --kubernetes --pool NAME"},
+      {"--pool-namespace", "give --namespace NAME"},
+      {"--pool-group", "leave it out: the group is found out"},
+      {"--grpc-", not_here},
+      {"--secure-serving", not_here},
+      {"--cert-path", not_here},
+      {"--enable-cert-reload", not_here},
+      {"--health-checking", "leave it out: /healthz and /readyz are always at --admin"},
+      {"--metrics-port", "give --admin ADDR:PORT"},
+      {"--metrics-endpoint-auth", "leave it out: a network policy says who may read metrics"},
+      {"--v", "give --log-level LEVEL"},
+      {"-v", "give --log-level LEVEL"},
+      {"--zap-", "give --log-level LEVEL, --log-format json"},
+      {"--tracing", "leave it out: no traces are sent"},
+      {"--ha-enable-leader-election", "leave it out: all replicas serve"},
+      {"--refresh-metrics-interval", "say metrics.interval in the file of --config"},
+      {"--model-server-metrics-path", "say metrics.path in the file of --config"},
+      {"--total-queued-requests-metric", in_picker},
+      {"--total-running-requests-metric", in_picker},
+      {"--kv-cache-usage-percentage-metric", in_picker},
+      {"--lora-info-metric", in_picker},
+      {"--cache-info-metric", in_picker},
+  };
+  for (const auto& [name, here] : flags) {
+    if (flag == name || (name.ends_with('-') && flag.starts_with(name))) return here;
+  }
+  return "";
+}
+
 // The first argument that the command does not know. CLI11 would list all of them, from last to first.
 std::string unknown_argument(const CLI::App& command, int argc, const char* const* argv) {
   const std::vector<std::string> extras = command.remaining();
@@ -298,6 +333,8 @@ std::string unknown_argument(const CLI::App& command, int argc, const char* cons
   const std::string flag = word.substr(0, word.find('='));
   if (command.get_parent() == nullptr && command.get_subcommand("serve")->get_option_no_throw(flag) != nullptr)
     return "which command? penstock serve takes " + flag;
+  const std::string_view instead = command.get_name() == "serve" ? instead_of(flag) : "";
+  if (!instead.empty()) return name + " has no flag " + flag + ", as the Endpoint Picker has; " + std::string(instead);
   return name + " has no flag " + flag + suggestion(flag, std::vector<std::string_view>(names.begin(), names.end()));
 }
 

@@ -91,6 +91,11 @@ TEST_CASE("the first argument that a command does not know is named, with the fl
         "penstock: penstock version has no flag --everything\nTry penstock version --help\n");
   CHECK(run({"replay", "--polcy", "lmetric"}).error ==
         "penstock: penstock replay has no flag --polcy; did you mean --policy?\nTry penstock replay --help\n");
+  CHECK(run({"serve", "--pool-name", "p"}).error ==
+        "penstock: penstock serve has no flag --pool-name, as the Endpoint Picker has; give --kubernetes --pool NAME\n"
+        "Try penstock serve --help\n");
+  CHECK(run({"serve", "--zap-encoder=json"}).error.find("; give --log-level LEVEL, --log-format json\n") !=
+        std::string::npos);
   CHECK(run({"--verbose"}).error == "penstock: penstock has no flag --verbose\nTry penstock --help\n");
   CHECK(run({"--versoin"}).error.find("did you mean --version?") != std::string::npos);
   CHECK(run({"-v"}).error == "penstock: penstock has no flag -v\nTry penstock --help\n");
