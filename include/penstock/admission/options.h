@@ -89,7 +89,7 @@ struct DetectorOptions {
   // late_binding: an endpoint with this much prefill before it, or more KV cache taken than kv_limit with the request,
   // takes no more.
   Duration hold = seconds(1);  // flow_control.hold       EPC: late-binding-detector holdSeconds; 0 holds nothing
-  double kv_limit = 0.9;       // flow_control.kv_limit   EPC: late-binding-detector kvThreshold
+  double kv_limit = 0.95;      // flow_control.kv_limit   EPC: late-binding-detector kvThreshold
   // utilization.
   double queue_depth = 5;     // flow_control.queue_depth     EPC: queueDepthThreshold
   double kv_usage_max = 0.8;  // flow_control.kv_usage_max    EPC: kvCacheUtilThreshold

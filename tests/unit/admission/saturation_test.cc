@@ -53,7 +53,9 @@ TEST_CASE("late binding: an endpoint without room in its KV cache takes no more,
   metrics.block_size = 16;
   metrics.kv_blocks = 1000;  // 16,000 tokens, of which 14,400 may be taken
   metrics.kv_usage = 0.8;    // 12,800
-  const SaturationDetector detector(options(Detector::late_binding));
+  DetectorOptions limited = options(Detector::late_binding);
+  limited.kv_limit = 0.9;
+  const SaturationDetector detector(limited);
   // Nothing runs: what the gauge says are leftovers.
   CHECK(detector.room(builder.pool, {.uncached_tokens = 3000}, now).requests == 1);
   metrics.running = 1;
