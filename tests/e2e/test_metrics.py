@@ -345,7 +345,7 @@ class Gauges(E2E):
 
     def test_an_endpoint_without_metrics_is_warned_of_once_and_serves(self):
         sim = self.sim("--instant")  # has those of vLLM
-        for config, said in (("engine: sglang", "engine=sglang path=/metrics reason=.none of"), ("path: /x", "path=/x reason=.status 404")):
+        for config, said in (("engine: sglang", "engine=sglang path=/metrics reason=.no metric of"), ("path: /x", "path=/x reason=.status 404")):
             gateway = self.gateway([sim], "metrics: {interval: 5ms, idle_interval: 5ms, " + config + "}\n")
             wait_for("some scrapes", lambda gw=gateway: gw.value("penstock_scrape_errors_total") > 3)
             (line,) = [line for line in gateway.log().splitlines() if "endpoint has no metrics" in line]
