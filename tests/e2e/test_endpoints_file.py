@@ -28,8 +28,9 @@ class EndpointsFile(E2E):
         os.rename(self.path + ".new", self.path)
 
     def asked(self, gateway):
+        """Who answered; nobody while all of the list are new and none was probed yet."""
         answer = self.client(gateway).request("POST", "/v1/chat/completions", chat())
-        self.assertEqual(answer.status, 200, answer)
+        self.assertIn(answer.status, (200, 503), answer)
         return answer.header("x-penstock-endpoint")
 
     def test_it_is_read_again_when_it_changes(self):
