@@ -1,5 +1,4 @@
 // The endpoints file of llm-d's file-discovery: a list of model servers with their labels.
-#include <charconv>
 #include <set>
 #include <utility>
 
@@ -35,7 +34,10 @@ class EndpointsReader {
                      else if (name == "namespace") in_.read_text(value, path, &entry.ns);
                      else if (name == "address") in_.read_text(value, path, &address);
                      else if (name == "port") read_port(value, path, &port);
-                     else if (name == "labels") read_labels(value, path, entry);
+                     else if (name == "labels")
+                       entry.labels = read_labels(value, [&](const YAML::Node& at, std::string message) {
+                         in_.problem(at, path, std::move(message));
+                       });
                      else in_.read_text(value, path, &metrics);
                    });
     if (in_.problems() > before) return;
@@ -63,18 +65,8 @@ class EndpointsReader {
 
   void read_port(const YAML::Node& value, const std::string& key, uint16_t* out) {
     std::string text;
-    if (!in_.read_text(value, key, &text)) return;
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), *out);
-    if (error == std::errc{} && end == text.data() + text.size() && *out != 0) return;
-    in_.problem(value, key, '"' + text + "\" is no port; expected 1 to 65535");
-  }
-
-  void read_labels(const YAML::Node& map, const std::string& key, EndpointEntry& entry) {
-    if (!map.IsMap()) return in_.problem(map, key, "is no map; expected labels, each with its value");
-    for (const auto& label : map) {
-      if (!is_label(label.first, label.second)) in_.problem(label.first, key, std::string(not_a_label));
-      else entry.labels[label.first.Scalar()] = label.second.Scalar();
-    }
+    if (in_.read_text(value, key, &text) && !parse_port(text, out))
+      in_.problem(value, key, '"' + text + "\" is no port; expected 1 to 65535");
   }
 
   PickerSource source_;

@@ -1,6 +1,5 @@
 // Spellings of what names Kubernetes objects and where they are.
 #include <algorithm>
-#include <charconv>
 
 #include "penstock/kube/config.h"
 #include "penstock/objects/resolve.h"
@@ -76,10 +75,8 @@ std::string check_selector(std::string_view text) {
 }
 
 std::string check_port(std::string_view text) {
-  unsigned port = 0;
-  const auto parsed = std::from_chars(text.data(), text.data() + text.size(), port);
-  const bool good = !text.empty() && parsed.ec == std::errc{} && parsed.ptr == text.data() + text.size();
-  return good && port >= 1 && port <= 65535 ? "" : quoted(text) + " is not a port";
+  uint16_t port = 0;
+  return parse_port(text, &port) ? "" : quoted(text) + " is not a port";
 }
 
 std::string check_api_url(std::string_view text) {

@@ -3,7 +3,6 @@
 #include <yaml-cpp/yaml.h>
 
 #include <algorithm>
-#include <charconv>
 #include <map>
 #include <set>
 
@@ -225,17 +224,19 @@ class Loader {
                 "is not a known key" + (near.empty() ? "" : "; did you mean " + near + "?") +
                     " (known here: url name engine labels kv_events_port kv_replay_port)");
       } else if (key == "labels") {
-        read_labels(member.second, name + ".labels", entry);
+        entry.labels = read_labels(member.second, [&](const YAML::Node& at, std::string message) {
+          problem(line(at), name + ".labels", std::move(message));
+        });
       } else if (!member.second.IsScalar() || member.second.Scalar().empty()) {
         problem(line(member.first), name + '.' + key, "has no value; expected text");
-      } else if (key == "engine" && !known_engine(member.second.Scalar())) {
+      } else if (key == "engine" && !is_engine_name(member.second.Scalar())) {
         problem(line(member.second), name + ".engine", quoted(member.second.Scalar()) + " is not one of: " + engines());
       } else if (key == "name" && !is_endpoint_name(member.second.Scalar())) {
         problem(line(member.second), name + ".name",
                 quoted(member.second.Scalar()) + " is no name; expected 1 to 253 visible ASCII characters");
       } else if (key.ends_with("_port")) {
         uint16_t& port = key == "kv_events_port" ? entry.kv_events_port : entry.kv_replay_port;
-        if (!read_port(member.second.Scalar(), port)) {
+        if (!parse_port(member.second.Scalar(), &port)) {
           problem(line(member.second), name + '.' + key,
                   quoted(member.second.Scalar()) + " is no port; expected 1 to 65535");
         }
@@ -245,26 +246,10 @@ class Loader {
     }
   }
 
-  void read_labels(const YAML::Node& map, const std::string& key, EndpointEntry& entry) {
-    if (!map.IsMap()) return problem(line(map), key, "is no map; expected labels, each with its value");
-    for (const auto& label : map) {
-      if (!is_label(label.first, label.second)) problem(line(label.first), key, std::string(not_a_label));
-      else entry.labels[label.first.Scalar()] = label.second.Scalar();
-    }
-  }
-
   static constexpr std::string_view endpoint_keys[] = {"url",    "name",           "engine",
                                                        "labels", "kv_events_port", "kv_replay_port"};
   static bool is_endpoint_key(const std::string& key) {
     return std::find(std::begin(endpoint_keys), std::end(endpoint_keys), key) != std::end(endpoint_keys);
-  }
-  static bool read_port(const std::string& text, uint16_t& out) {
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), out);
-    return error == std::errc{} && end == text.data() + text.size() && out != 0;
-  }
-  static bool known_engine(const std::string& name) {
-    const auto names = engine_names();
-    return std::find(names.begin(), names.end(), name) != names.end();
   }
   static std::string engines() {
     std::string out;
@@ -449,6 +434,14 @@ void take_metrics_path(LoadResult& result) {
   if (picker != nullptr && !picker->metrics_path.empty() && path == Options().metrics.path) path = picker->metrics_path;
 }
 
+// What other files add to the configuration, and the checks of the whole.
+void complete(LoadResult& result, Places& places, const std::string& file) {
+  read_picker_files(result, places, file);
+  read_discovery_file(result, places);
+  take_metrics_path(result);
+  check_all(result, places, file);
+}
+
 // The objects themselves: their problems are problems of the configuration, which is taken whole or not at all.
 void read_manifests(LoadResult& result) {
   if (result.options.manifests.empty()) return;
@@ -473,10 +466,7 @@ LoadResult load(const Source& source) {
   std::string text;
   if (!source.file.empty() && read_file(source.file, text, result)) read_yaml(text, source.file, result, places);
   apply_flags(source.flags, result, places);
-  read_picker_files(result, places, source.file);
-  read_discovery_file(result, places);
-  take_metrics_path(result);
-  check_all(result, places, source.file);
+  complete(result, places, source.file);
   const auto& picker = result.options.endpoint_picker;
   const bool listed = picker != nullptr && !picker->endpoints.path.empty();
   const bool discovers = result.options.kubernetes.enabled || !result.options.manifests.empty() || listed;
@@ -498,9 +488,7 @@ LoadResult load_text(std::string_view text, const std::string& file) {
   LoadResult result;
   Places places;
   read_yaml(text, file, result, places);
-  read_picker_files(result, places, file);
-  read_discovery_file(result, places);
-  check_all(result, places, file);
+  complete(result, places, file);
   read_manifests(result);
   return result;
 }

@@ -99,8 +99,7 @@ class MetricsReader {
       return in_.problem(node, key + ".name", '"' + engine.name + "\" can be the name of no engine");
     }
     if (engine.name.empty() && node.IsMap()) return in_.problem(node, key + ".name", "is missing");
-    const bool built_in = std::ranges::find(engine_names(), engine.name) != engine_names().end();
-    if (said || !built_in) add_engine(node, key, std::move(engine));
+    if (said || !is_engine_name(engine.name)) add_engine(node, key, std::move(engine));
   }
 
   void add_engine(const YAML::Node& node, const std::string& key, EngineSpec engine) {

@@ -19,10 +19,9 @@ using DeclaredPlugins = std::vector<DeclaredPlugin>;
 // `plugins`. Those that are not understood are left out.
 DeclaredPlugins read_plugins(PickerReader& in, const YAML::Node& list);
 const DeclaredPlugin* find_plugin(const DeclaredPlugins& plugins, std::string_view name);
-// The plugin that a `...Ref` names, if it is of a kind that may stand there; else a problem. `wanted`: "a scorer".
-// The name of a type of which no plugin is declared.
+// Whether it is the name of a type of a kind that fits, of which no plugin is declared.
 bool is_undeclared(const YAML::Node& value, const DeclaredPlugins& plugins, bool (*fits)(routing::PluginKind));
-
+// The plugin that a `...Ref` names, if it is of a kind that may stand there; else a problem. `wanted`: "a scorer".
 const DeclaredPlugin* read_reference(PickerReader& in, const DeclaredPlugins& plugins, const YAML::Node& value,
                                      const std::string& key, bool (*fits)(routing::PluginKind),
                                      std::string_view wanted);

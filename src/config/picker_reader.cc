@@ -36,8 +36,19 @@ constexpr Suffix suffixes[] = {{"", 1},
 
 }  // namespace
 
-bool is_label(const YAML::Node& name, const YAML::Node& value) {
-  return name.IsScalar() && !name.Scalar().empty() && value.IsScalar();
+std::map<std::string, std::string> read_labels(
+    const YAML::Node& map, const std::function<void(const YAML::Node& at, std::string message)>& complain) {
+  std::map<std::string, std::string> labels;
+  if (!map.IsMap()) {
+    complain(map, "is no map; expected labels, each with its value");
+    return labels;
+  }
+  for (const auto& label : map) {
+    const YAML::Node &name = label.first, &value = label.second;
+    if (name.IsScalar() && !name.Scalar().empty() && value.IsScalar()) labels[name.Scalar()] = value.Scalar();
+    else complain(name, "has what is no label; expected names, each with a text as its value");
+  }
+  return labels;
 }
 
 std::string join_words(const std::vector<std::string_view>& words) {

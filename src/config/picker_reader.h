@@ -5,6 +5,7 @@
 #include <yaml-cpp/yaml.h>
 
 #include <functional>
+#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -51,9 +52,9 @@ class PickerReader {
   std::vector<Problem>& notes_;
 };
 
-// Of a map of labels: each has a name, and a value that may be empty.
-bool is_label(const YAML::Node& name, const YAML::Node& value);
-inline constexpr std::string_view not_a_label = "has what is no label; expected names, each with a text as its value";
+// A map of labels, each with a value that may be empty; `complain` hears of what is none, and where.
+std::map<std::string, std::string> read_labels(
+    const YAML::Node& map, const std::function<void(const YAML::Node& at, std::string message)>& complain);
 
 std::string join_words(const std::vector<std::string_view>& words);
 

@@ -247,4 +247,8 @@ std::span<const std::string_view> engine_names() {
   return engine_words;
 }
 
+bool is_engine_name(std::string_view name) {
+  return std::ranges::find(engine_words, name) != std::end(engine_words);
+}
+
 }  // namespace penstock::config

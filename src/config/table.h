@@ -54,5 +54,6 @@ std::string accepted_values(const Key& key);  // "1ms to 24h, or none"
 std::string_view type_name(Type type);
 
 std::span<const std::string_view> engine_names();
+bool is_engine_name(std::string_view name);
 
 }  // namespace penstock::config

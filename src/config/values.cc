@@ -155,6 +155,11 @@ std::string check_address(std::string_view text) {
   return "";
 }
 
+bool parse_port(std::string_view text, uint16_t* out) {
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), *out);
+  return error == std::errc{} && end == text.data() + text.size() && *out != 0;
+}
+
 bool is_endpoint_name(const std::string& name) {
   return !name.empty() && name.size() <= 253 &&
          std::all_of(name.begin(), name.end(), [](char c) { return c > ' ' && c < 0x7f; });

@@ -21,6 +21,8 @@ std::string format_size(uint64_t bytes);
 std::string check_address(std::string_view text);
 // "" when `text` is http://HOST:PORT, else what is wrong. A single trailing slash is tolerated and removed.
 std::string check_url(std::string& text);
+// Of TCP, 1 to 65535. False: it is none.
+bool parse_port(std::string_view text, uint16_t* out);
 // Visible ASCII, 1 to 253 characters: it goes into header fields, labels and log lines as it is.
 bool is_endpoint_name(const std::string& name);
 

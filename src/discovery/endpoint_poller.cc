@@ -137,7 +137,7 @@ void EndpointPoller::set_engine(const std::string& engine) {
   engine_ = EngineChoice(directory_.options_.engines, engine);
   engine_changed();
   told_of_no_metrics_ = false;
-  next_models_ = next_metrics_ = {};
+  next_models_ = {};
 }
 
 // In the log, if it is known now and not what everybody expects.
@@ -150,6 +150,7 @@ void EndpointPoller::tell_engine() {
 void EndpointPoller::engine_changed() {
   scanner_ = MetricsScanner(engine_.engine(), directory_.options_.custom);
   view_.metrics = {};
+  next_metrics_ = {};
 }
 
 void EndpointPoller::stop_polling() {
@@ -355,7 +356,6 @@ void EndpointPoller::models_done() {
   if (!listed->empty() && engine_.models_owned_by(listed->front().owned_by)) {
     engine_changed();
     tell_engine();
-    next_metrics_ = {};
   }
   if (models == view_.models && view_.served != nullptr) keep_created(*view_.served, served);
   if (models == view_.models && view_.served != nullptr && served == *view_.served) return;

@@ -110,7 +110,7 @@ class MetricsScanner::Labels {
   bool ok() const { return closed_; }
   std::string_view rest() const { return rest_; }
   // Before the first next().
-  bool have_all(const std::vector<std::pair<std::string, std::string>>& wanted) const {
+  bool have_all(const EnginePreset::Labels& wanted) const {
     return std::all_of(wanted.begin(), wanted.end(), [this](const auto& one) {
       for (Labels label(*this); label.next();) {
         if (label.key == one.first && label.raw_value == one.second) return true;

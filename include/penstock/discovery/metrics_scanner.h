@@ -21,7 +21,7 @@ namespace penstock::discovery {
 // A gauge beside those of the preset: the series of a family that have all of these labels.
 struct CustomGauge {
   std::string family;
-  std::vector<std::pair<std::string, std::string>> labels;
+  EnginePreset::Labels labels;
 };
 using CustomGauges = std::shared_ptr<const std::vector<CustomGauge>>;  // null: none
 
