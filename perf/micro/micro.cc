@@ -204,11 +204,14 @@ void hash(Bench& bench) {
   for (const size_t tokens : token_counts) {
     const size_t size = tokens * 4;
     const auto prompt = [&](size_t turn) { return std::string_view(bytes).substr(turn * size % bytes.size(), size); };
-    bench.run("hash/" + std::to_string(tokens), double(size) / 1e9, "GB/s", [&](size_t turn) {
-      const std::string_view piece = prompt(turn);
-      routing::hash_prompt("model", "", std::span(&piece, 1), {}, chain);
-      sink = sink + chain.back();
-    });
+    for (const auto hash : {routing::ChainHash::xxh3, routing::ChainHash::xxh64}) {
+      const char* const name = hash == routing::ChainHash::xxh3 ? "hash/" : "hash-xxh64/";
+      bench.run(name + std::to_string(tokens), double(size) / 1e9, "GB/s", [&](size_t turn) {
+        const std::string_view piece = prompt(turn);
+        routing::hash_prompt("model", "", std::span(&piece, 1), {.hash = hash}, chain);
+        sink = sink + chain.back();
+      });
+    }
     bench.run("read/" + std::to_string(tokens), double(size) / 1e9, "GB/s", [&](size_t turn) {
       const char* const at = prompt(turn).data();
       uint64_t sum = 0;

@@ -113,6 +113,7 @@ struct Shard::Parts {
                 .client = client,
                 .router = router,
                 .hash_prompts = either(shard.shared_, &routing::Profile::uses_prefix),
+                .chain_hash = shard.shared_.profile.chain_hash,
                 .hash_media = either(shard.shared_, &routing::Profile::uses_media),
                 .gives_session_tokens = shard.shared_.profile.gives_session_tokens,
                 .index = shard.shared_.index,

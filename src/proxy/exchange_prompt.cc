@@ -61,6 +61,7 @@ routing::Features Exchange::features() {
 void Exchange::hash_prompt(routing::Features& features) {
   routing::PrefixHashOptions prefix = context_.options.prefix;
   prefix.block_tokens = features.block_tokens;
+  prefix.hash = context_.chain_hash;
   if (const uint32_t most = context_.options.prefix_tokens_max; most > 0) {
     prefix.blocks_max = std::max(most / prefix.block_tokens, 1u);
   }
@@ -77,6 +78,7 @@ void Exchange::hash_prompt(routing::Features& features) {
   features.blocks = context_.chain;
   // KV events do not report the salt of a block, so salted prompts cannot be matched with them.
   if (!ids || !context_.hash_told || !request_.cache_salt.empty()) return;
+  prefix.hash = routing::ChainHash::xxh3;  // as kvevents::BlockMap
   routing::hash_prompt(adapter(), {}, context_.prompt, prefix, context_.told_chain);
   features.told_blocks = context_.told_chain;
 }

@@ -20,6 +20,7 @@ void add_plugin(Profile& profile, const ProfileSpec::Use& use, const SchedulingS
   const PluginSpec& plugin = use.plugin;
   profile.predicts |= prediction.made && reads_predictions(plugin);
   profile.uses_prefix |= plugin.info->reads_prefix;
+  if (plugin.info->type == "prefix-cache-scorer") profile.chain_hash = ChainHash::xxh64;
   profile.uses_media |= reads_media(plugin);
   if (plugin.info->kind == PluginKind::picker) {
     profile.picker = make_picker(plugin.info->type, static_cast<size_t>(plugin.number("maxNumOfEndpoints", 1)));

@@ -134,6 +134,7 @@ std::unique_ptr<Profile> make_profile(Policy policy) {
       add_scorer(*profile, "queue-scorer", 2);
       add_scorer(*profile, "kv-cache-utilization-scorer", 2);
       add_scorer(*profile, "prefix-cache-scorer", 3);
+      profile->chain_hash = ChainHash::xxh64;
       profile->picker = make_picker("max-score-picker");
       profile->uses_prefix = true;
       break;

@@ -20,6 +20,7 @@ SimShard::SimShard(SimNetwork& network, const std::vector<net::Address>& endpoin
                .client = client_,
                .router = router_,
                .hash_prompts = true,
+               .chain_hash = {},
                .index = index_,
                .tokens = tokens_,
                .budget = sim_.pool().budget(),

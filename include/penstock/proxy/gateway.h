@@ -49,6 +49,7 @@ struct Context {
   upstream::Client& client;
   routing::Router& router;
   bool hash_prompts;                  // the policy uses prefix matches
+  routing::ChainHash chain_hash;      // how, then
   bool hash_media = true;             // the policy uses images, audio and video
   bool gives_session_tokens = false;  // answers carry a token that leads back to their endpoint
   routing::PrefixIndex& index;

@@ -17,6 +17,7 @@
 #include "penstock/endpoints/snapshot.h"
 #include "penstock/routing/decision_inputs.h"
 #include "penstock/routing/features.h"
+#include "penstock/routing/prefix_hash.h"
 #include "penstock/routing/prefix_index.h"
 #include "penstock/routing/told_index.h"
 
@@ -139,6 +140,7 @@ struct Profile {
   std::vector<WeightedScorer> scorers;
   std::unique_ptr<Picker> picker;
   bool uses_prefix = false;                   // some plugin reads matched_blocks
+  ChainHash chain_hash = ChainHash::xxh3;     // of prompts; xxh64: prefix-cache-scorer takes part
   bool uses_media = false;                    // some plugin reads Features::media
   bool predicts = false;                      // some plugin reads Candidate::predicted
   std::vector<const Scorer*> listeners = {};  // scorers with a memory
@@ -257,7 +259,7 @@ class Router {
 
   // `tried`: endpoints on which this request has failed; they are never chosen again. If every ready endpoint is
   // ejected, those whose ejection ends first are candidates again (panic), so that not all traffic fails. If no ready
-  // endpoint is left, those that drain but still serve are candidates (EndpointView::last_resort). An endpoint that
+  // endpoint is left, those that EndpointView::last_resort allows are candidates. An endpoint that
   // returns from an ejection takes part in a share of the decisions that grows linearly during `slow_start`. Reserves
   // nothing: the caller makes a Reservation and records the prompt's blocks in the same loop turn. Does not allocate
   // after the first decisions, unless `why` is given (it is cleared first).

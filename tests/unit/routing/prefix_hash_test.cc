@@ -63,6 +63,17 @@ TEST_CASE("model and cache salt separate caches, also where their concatenation 
   CHECK(base != chain_of({text}, "ab", ""));
 }
 
+// h1 = XXH64(block, h0), h2 = XXH64(block, h1), of blocks of 64 bytes: what `xxhsum -H1` says of these bytes.
+TEST_CASE("with XXH64 a chain is that of the Endpoint Picker") {
+  const std::string text(128, 'x');
+  const Chain chain = chain_of({text}, "model", "salt", {.hash = ChainHash::xxh64});
+  REQUIRE(chain.size() == 2);
+  CHECK(chain[0] == 0x5bd62cbde458bdebull);
+  CHECK(chain[1] == 0x94bdfb268a944dcbull);
+  CHECK(chain == chain_of({std::string_view(text).substr(0, 30), std::string_view(text).substr(30)}, "models", "alt",
+                          {.hash = ChainHash::xxh64}));
+}
+
 TEST_CASE("how the prompt is cut into pieces does not matter") {
   for (uint64_t seed = 1; seed <= 200; ++seed) {
     CAPTURE(seed);
@@ -70,6 +81,7 @@ TEST_CASE("how the prompt is cut into pieces does not matter") {
     PrefixHashOptions options;
     options.block_tokens = static_cast<uint32_t>(1 + random.below(80));
     options.blocks_max = random.chance(0.2) ? 5 : 8192;
+    options.hash = random.chance(0.5) ? ChainHash::xxh64 : ChainHash::xxh3;
     const std::string text = random_text(random, random.below(4000));
     std::vector<std::string_view> pieces;
     for (std::string_view rest = text; !rest.empty();) {

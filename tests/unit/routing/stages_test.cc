@@ -70,6 +70,12 @@ TEST_CASE("a filter that leaves nobody is no lack of endpoints, and explanations
   CHECK(why.excluded[0] == std::pair<std::string, std::string>("a", "filtered by who-prefills"));
 }
 
+TEST_CASE("where the Endpoint Picker's scorer takes part, prompts are hashed as there") {
+  SchedulingSpec spec;
+  spec.primary.plugins = {use("queue-scorer"), use("prefix-cache-scorer", 3)};
+  CHECK(make_profile(spec)->chain_hash == ChainHash::xxh64);
+}
+
 TEST_CASE("explanations show the names of plugins") {
   PoolBuilder builder(1);
   PrefixIndex index(64);
@@ -77,6 +83,7 @@ TEST_CASE("explanations show the names of plugins") {
   spec.primary.plugins = {use("queue-scorer", 2), use("load-aware-scorer", 0.5)};
   spec.primary.plugins[1].plugin.name = "by-queue";
   const auto profile = make_profile(spec);
+  CHECK(profile->chain_hash == ChainHash::xxh3);
   Router router(*profile, index, 1);
   Explanation why;
   CHECK(router.decide({}, builder.pool, at_ms(0), {}, &why).score == 2.25);
