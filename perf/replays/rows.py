@@ -7,11 +7,11 @@ H100, H200, A100 = "--engine h100-32b", "--engine h200-32b", "--engine a100-8b"
 OURS = "expected-cost+hold"
 OTHERS = ("epp-default", "llmd-token", "llmd-blend", "lmetric", "sglang-lmetric", "sglang", "dynamo", "aibrix", "chwbl",
           "least-load")
-TOKEN_RULE = "coldStart: token-rule"  # no policy's name but a configuration, below
-EPP_CONFIGS = {TOKEN_RULE: """apiVersion: inference.networking.x-k8s.io/v1alpha1
+ASSUMED_PACE = "coldStart: assumed-pace"  # no policy's name but a configuration, below
+EPP_CONFIGS = {ASSUMED_PACE: """apiVersion: inference.networking.x-k8s.io/v1alpha1
 kind: EndpointPickerConfig
 plugins:
-  - {type: expected-cost-scorer, parameters: {coldStart: token-rule}}
+  - {type: expected-cost-scorer, parameters: {coldStart: assumed-pace}}
   - {type: max-score-picker}
 schedulingProfiles:
   - name: default
@@ -223,8 +223,8 @@ def never():
         "conversation trace, H100 × 1.6": conversation(f"{H100} --speed 1.6"),
     }
     silent = {label: load._replace(flags=load.flags + " --silent") for label, load in loads.items()}
-    return wide_table(silent, ("expected-cost", TOKEN_RULE, "llmd-token", "least-load"), first="never (`--silent`)",
-                      headings=("expected-cost", f"the same, `{TOKEN_RULE}`", "llmd-token", "least-load"))
+    return wide_table(silent, ("expected-cost", ASSUMED_PACE, "llmd-token", "least-load"), first="never (`--silent`)",
+                      headings=("expected-cost", f"the same, `{ASSUMED_PACE}`", "llmd-token", "least-load"))
 
 
 TABLES = {

@@ -36,8 +36,11 @@ std::unique_ptr<Scorer> each(const PluginSpec& spec, Judge judge) {
 }
 
 std::unique_ptr<Scorer> expected_cost(const PluginSpec& spec) {
-  return std::make_unique<ExpectedCostScorer>(
-      ExpectedCostOptions{.cold_token_rule = spec.text("coldStart") == "token-rule"});
+  const std::string_view said = spec.text("coldStart");
+  ExpectedCostOptions options;
+  if (said == "token-rule") options.cold_start = ColdStart::token_rule;
+  if (said == "assumed-pace") options.cold_start = ColdStart::assumed_pace;
+  return std::make_unique<ExpectedCostScorer>(options);
 }
 
 // 0.5 without a queue, falling to 0 at the threshold.

@@ -44,8 +44,8 @@ constexpr double decode_seconds_prior = 0.03;
 // parsed) would else go anywhere.
 constexpr double request_seconds = 1e-6;
 
-// Of the token rule: who lacks this share of the prompt at most holds most of it; the tokens of queue that this
-// outweighs.
+// Of the token rule: who lacks this share of the prompt at most holds most of it; the tokens in flight that this
+// outweighs. Both are what llm-d's guides configure (prefix-cache-affinity-filter, H100).
 constexpr double affinity_missing = 0.2, affinity_tokens = 286'720;
 
 double count(const std::atomic<int64_t>& counter) {
@@ -68,6 +68,7 @@ inline double uncached_tokens(const Inputs& in, const Candidate& candidate) {
 // What is true of the pool as a whole; also stands in for what is not known of an endpoint.
 struct Pool {
   bool learnt = false;
+  bool scraped = false;  // the metrics of some of it are fresh
   // Seconds of prefill: of each request, whatever its length (its share of steps, the wait for KV blocks or a place in
   // the batch where those are short), and per uncached token.
   double each = 0, prefill = prefill_seconds_prior;
@@ -165,7 +166,8 @@ Pool describe(const Inputs& in, const Sums& sums, const ExpectedCostOptions& opt
   pool.held = sums.held / std::max(sums.candidates, 1.0);
   if (sums.held > 0) pool.decoding_per_held = sums.decoding / sums.held;
   pool.stall = std::min(options.stall_weight, stall_max * sums.candidates / std::max(sums.decoding, 1.0));
-  if (sums.fresh > 0) pool.foreign = sums.foreign / sums.fresh;
+  pool.scraped = sums.fresh > 0;
+  if (pool.scraped) pool.foreign = sums.foreign / sums.fresh;
   if (sums.longest != nullptr) pool.least_uncached = uncached_tokens(in, *sums.longest);
   pool.holders = sums.holders;
   pool.uses = in.prefix_uses;
@@ -261,22 +263,27 @@ struct Terms {
   double sum() const { return backlog + foreign + prefill + stall + decode + room; }
 };
 
-// llm-d's token rule, in seconds of the assumed pace: fewest tokens to compute, those before this request and its own.
-// But who holds most of the prompt is left for others only when his queue is longer than theirs by very many tokens.
+// llm-d's token rule, in seconds of the assumed pace: fewest tokens, those in flight and this request's own to compute.
+// But who holds most of the prompt is left for others only when he has more in flight than they by very many tokens.
 Terms token_rule(const Inputs& in, const Candidate& candidate, const Pool& pool) {
   const Load load(candidate.endpoint->state->load);
   const double uncached = uncached_tokens(in, candidate);
   const double few = affinity_missing * in.features.prompt_tokens;
   const bool held_elsewhere = pool.least_uncached <= few && uncached > few;
   Terms terms;
-  terms.backlog = prefill_seconds_prior * (load.waiting_tokens + load.unseen_tokens);
+  terms.backlog = prefill_seconds_prior * load.kv_tokens;
   terms.prefill = prefill_seconds_prior * (uncached + (held_elsewhere ? affinity_tokens : 0));
   terms.decode = request_seconds * load.requests;
   return terms;
 }
 
+bool by_token_rule(const Pool& pool, ColdStart start) {
+  if (pool.learnt || start == ColdStart::assumed_pace) return false;
+  return start == ColdStart::token_rule || !pool.scraped;
+}
+
 Terms terms_of(const Inputs& in, const Candidate& candidate, const Pool& pool, const ExpectedCostOptions& options) {
-  if (options.cold_token_rule && !pool.learnt) return token_rule(in, candidate, pool);
+  if (by_token_rule(pool, options.cold_start)) return token_rule(in, candidate, pool);
   const endpoints::EndpointState& state = *candidate.endpoint->state;
   const EngineMetrics& metrics = candidate.endpoint->metrics;
   const Load load(state.load);

@@ -2,6 +2,7 @@
 // it comes from are in docs/SCHEDULING.md.
 #pragma once
 
+#include <cstdint>
 #include <span>
 #include <string_view>
 
@@ -9,13 +10,16 @@
 
 namespace penstock::routing {
 
+// What decides while too little is learnt: the formula at an assumed pace, or llm-d's token rule, which needs no pace.
+// `defaults`: the token rule if nobody's metrics are fresh either, else the formula.
+enum class ColdStart : uint8_t { defaults, token_rule, assumed_pace };
+
 struct ExpectedCostOptions {
   double later_weight = 0.25;  // of our prefill once more: for so long it keeps requests waiting that come later
   double stall_weight = 0.2;   // of the time that our prefill stalls each decoding sequence
   double decode_weight = 0.1;  // of the time that the tokens held add to our decode steps
   double kv_reserve = 0.1;     // share of the KV cache whose use is priced
-  // Until something is learnt, llm-d's token rule decides instead of the same formula at an assumed pace.
-  bool cold_token_rule = false;
+  ColdStart cold_start = ColdStart::defaults;
 };
 
 // Scores are the costs mapped to [0,1], the cheapest 1. Until answers have taught something, the pace is an assumed

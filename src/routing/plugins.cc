@@ -106,7 +106,7 @@ constexpr P context_length_parameters[] = {{"label", text, 1, 317}, {"enableFilt
 constexpr P by_label_parameters[] = {
     {"label", text, 1, 317, {}, true}, {"validValues", texts}, {"allowsNoLabel", boolean}};
 constexpr P selector_parameters[] = {{"matchLabels", selector}, {"matchExpressions", selector}};
-constexpr std::string_view cold_starts[] = {"defaults", "token-rule"};
+constexpr std::string_view cold_starts[] = {"defaults", "token-rule", "assumed-pace"};
 constexpr P expected_cost_parameters[] = {{"coldStart", choice, 0, 0, cold_starts}};
 constexpr std::string_view ttft_sources[] = {"prefillThroughput", "latencyPredictor"};
 constexpr P affinity_parameters[] = {

@@ -312,29 +312,45 @@ TEST_CASE("before anything is learnt, too, a queue costs as much as the prefill 
   CHECK(bench.scores()[2] == 1);
 }
 
-TEST_CASE("until something is learnt, a cold start by the token rule keeps requests where most of the prompt is held") {
+// Of 1,600 tokens 1,280 are most, 1,264 are not.
+TEST_CASE("the token rule keeps requests where most of the prompt is held, else goes by tokens in flight") {
   Bench bench(3);
-  bench.options.cold_token_rule = true;
-  bench.matched = {80, 79, 0};  // 1,280 of 1,600 tokens are most of it, 1,264 are not
-  bench.load(0).prefill_tokens = 200'000;
+  bench.options.cold_start = ColdStart::token_rule;
+  bench.matched = {80, 79, 0};
+  bench.load(0).kv_tokens = 200'000;
   CHECK(bench.scores()[0] == 1);
-  bench.load(0).prefill_tokens = 290'000;  // far more than those of the others: fewest tokens to compute
+  bench.load(0).kv_tokens = 290'000;  // far more than those of the others
   CHECK(bench.scores()[1] == 1);
-  bench.load(1).prefill_tokens = 1265;
-  CHECK(bench.scores()[2] == 1);
-  bench.load(1).unseen = 1;  // of those that do not stream the tokens count as well
-  bench.load(1).unseen_tokens = 1265;
+  bench.load(1).kv_tokens = 1265;
   CHECK(bench.scores()[2] == 1);
   // Where nobody holds most of it nobody is kept.
   bench.matched = {79, 0, 0};
-  bench.load(0).prefill_tokens = 1265;
+  bench.load(0).kv_tokens = 1265;
   CHECK(bench.scores()[2] == 1);
 
   bench.matched = {100, 0, 0};
-  bench.load(0).prefill_tokens = 200'000;
+  bench.load(0).kv_tokens = 200'000;
   CHECK(bench.scores()[0] == 1);
+  bench.load(0).prefill_tokens = 200'000;
   bench.teach();
   CHECK(bench.scores()[0] == 0);
+}
+
+TEST_CASE("the token rule stands in where nothing is learnt and nobody's metrics are fresh") {
+  Bench bench(2);
+  bench.matched = {100, 0};
+  bench.load(0).prefill_tokens = bench.load(0).kv_tokens = 200'000;  // by the formula far too many
+  CHECK(bench.scores()[1] == 1);
+  for (auto& view : bench.builder.pool.endpoints) view.metrics.known = false;
+  CHECK(bench.scores()[0] == 1);
+  bench.options.cold_start = ColdStart::assumed_pace;
+  CHECK(bench.scores()[1] == 1);
+  bench.options.cold_start = ColdStart::defaults;
+  bench.builder.pool.endpoints[1].metrics.known = true;
+  CHECK(bench.scores()[1] == 1);
+  bench.builder.pool.endpoints[1].metrics.known = false;
+  bench.teach();
+  CHECK(bench.scores()[1] == 1);
 }
 
 TEST_CASE("the pace is learnt from first tokens, one after another, and from whole answers") {

@@ -115,6 +115,9 @@ TEST_CASE("expected-cost-scorer: what decides until something is learnt") {
   CHECK(bench.score(plugin("expected-cost-scorer")) == Scores{0, 1});
   CHECK(bench.score(plugin("expected-cost-scorer", {{"coldStart", "defaults"}})) == Scores{0, 1});
   CHECK(bench.score(plugin("expected-cost-scorer", {{"coldStart", "token-rule"}})) == Scores{1, 0});
+  for (auto& view : bench.builder.pool.endpoints) view.metrics.known = false;
+  CHECK(bench.score(plugin("expected-cost-scorer")) == Scores{1, 0});
+  CHECK(bench.score(plugin("expected-cost-scorer", {{"coldStart", "assumed-pace"}})) == Scores{0, 1});
 }
 
 TEST_CASE("active-request-scorer: idle 1, busy by share of the busiest") {
