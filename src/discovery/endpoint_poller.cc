@@ -165,10 +165,16 @@ endpoints::EndpointView EndpointPoller::view(const EndpointSpec& spec) const {
   view.last_resort = spec.last_resort;
   view.labels = spec.labels;
   if (only_decodes(spec)) view.metrics.not_counted_at_scrape = 0;
-  if (!spec.readiness) view.readiness = alive_ == Alive::yes ? Readiness::ready : Readiness::not_ready;
-  else if (said_ == Readiness::draining) view.readiness = Readiness::draining;
-  else if (alive_ == Alive::no && *spec.readiness == Readiness::ready) view.readiness = Readiness::not_ready;
-  else view.readiness = *spec.readiness;
+  if (!spec.readiness) {
+    view.readiness = alive_ == Alive::yes ? Readiness::ready : Readiness::not_ready;
+    view.last_resort = alive_ == Alive::unknown;  // not probed yet
+  } else if (said_ == Readiness::draining) {
+    view.readiness = Readiness::draining;
+  } else if (alive_ == Alive::no && *spec.readiness == Readiness::ready) {
+    view.readiness = Readiness::not_ready;
+  } else {
+    view.readiness = *spec.readiness;
+  }
   return view;
 }
 

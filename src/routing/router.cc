@@ -416,12 +416,12 @@ void Router::State::gather_ready(const Features& features, const endpoints::Pool
   }
 }
 
-// No ready endpoint is left: endpoints that drain but still serve are better than an error.
+// No ready endpoint is left: those that drain but still serve, or were not probed yet, are better than an error.
 void Router::State::gather_last_resort(const Features& features, const endpoints::Pool& pool, Instant now,
                                        std::span<EndpointState* const> tried, Explanation* why) {
   const Judge judge(features, pool, now, tried);
   for (const EndpointView& view : pool.endpoints) {
-    if (!view.last_resort || view.readiness != Readiness::draining) continue;
+    if (!view.last_resort || view.readiness == Readiness::ready) continue;
     if (judge.usable(view) != Excluded::no) continue;
     candidates.push_back({&view});
     readmit(why, view);

@@ -124,7 +124,7 @@ struct ServedModel {
 struct EndpointView {
   EndpointState* state = nullptr;
   Readiness readiness = Readiness::ready;
-  bool last_resort = false;  // draining but still serving: may be used while no endpoint of the pool is ready
+  bool last_resort = false;  // draining but still serving, or not probed yet: may be used while none is ready
   std::shared_ptr<const objects::Labels> labels;  // of the pod; null: static
   EngineMetrics metrics;
   std::vector<std::string> models;    // served model names, from /v1/models; empty: unknown, serves all

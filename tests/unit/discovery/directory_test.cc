@@ -208,6 +208,25 @@ TEST_CASE("the first restart of a server is seen, also of one that was alive bef
   CHECK(b.events.lost == std::vector<std::string>{"a"});
 }
 
+TEST_CASE("an endpoint of the configuration is the last resort until it is probed") {
+  Bench b;
+  ModelServer alive(b.network, 1);
+  const auto listed = [&](const char* name, uint8_t host) {
+    auto spec = b.spec(name, host);
+    spec->readiness.reset();
+    return spec;
+  };
+  b.set({Bench::pool("p", {listed("a", 1), listed("dead", 2)})});
+  for (size_t i = 0; i < 2; ++i) {
+    CHECK(b.view(i).readiness == Readiness::not_ready);
+    CHECK(b.view(i).last_resort);
+  }
+  b.run(seconds(1));
+  CHECK(b.view(0).readiness == Readiness::ready);
+  CHECK(b.view(1).readiness == Readiness::not_ready);
+  for (size_t i = 0; i < 2; ++i) CHECK(!b.view(i).last_resort);
+}
+
 TEST_CASE("a draining endpoint: told at once, not asked any more, its idle connections close, its state stays") {
   Bench b;
   ModelServer server(b.network, 1);

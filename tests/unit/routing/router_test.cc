@@ -46,6 +46,8 @@ TEST_CASE("policies have names and profiles") {
     CHECK(make_profile(policy)->picker != nullptr);
   }
   Policy policy = Policy::random;
+  CHECK(make_profile(Policy::epp_default)->chain_hash == ChainHash::xxh64);
+  CHECK(make_profile(Policy::expected_cost)->chain_hash == ChainHash::xxh3);
   CHECK(!parse_policy("fastest", &policy));
   CHECK(policy == Policy::random);
   CHECK(make_picker("fastest") == nullptr);
@@ -128,7 +130,7 @@ TEST_CASE("a published pool binds its slots once for each version: a new incarna
   CHECK(bench.router.decide(features, builder.pool, at_ms(0), {}).matched_blocks == 0);
 }
 
-TEST_CASE("when no ready endpoint is left, those that drain but still serve are used") {
+TEST_CASE("when no ready endpoint is left, those that drain but still serve or were not probed are used") {
   Bench bench;
   PoolBuilder builder(4);
   for (size_t i = 1; i < 4; ++i) builder.view(i).readiness = Readiness::draining;
@@ -145,6 +147,8 @@ TEST_CASE("when no ready endpoint is left, those that drain but still serve are 
   CHECK(why.excluded.size() == 3);
   EndpointState* tried[] = {&builder.state(1)};
   CHECK(bench.router.decide(features, builder.pool, at_ms(0), tried).endpoint == nullptr);
+  builder.view(0).last_resort = true;
+  CHECK(bench.router.decide(features, builder.pool, at_ms(0), tried).endpoint == &builder.state(0));
   // A ready one that was tried in vain is no reason to fail while another still serves.
   builder.view(0).readiness = Readiness::ready;
   EndpointState* ready_tried[] = {&builder.state(0)};
