@@ -36,7 +36,7 @@ std::unique_ptr<Scorer> each(const PluginSpec& spec, Judge judge) {
 }
 
 std::unique_ptr<Scorer> expected_cost(const PluginSpec& spec) {
-  const std::string_view said = spec.text("coldStart");
+  const std::string said = spec.text("coldStart");
   ExpectedCostOptions options;
   if (said == "token-rule") options.cold_start = ColdStart::token_rule;
   if (said == "assumed-pace") options.cold_start = ColdStart::assumed_pace;
