@@ -1,6 +1,6 @@
 #include "penstock/objects/resolve.h"
 
-#include <chrono>
+#include <ctime>
 #include <map>
 
 #include "penstock/base/random.h"
@@ -462,14 +462,20 @@ TEST_CASE("any history of the same final state gives the same result") {
   CHECK(with_endpoints > 50);
 }
 
+// Of this thread's CPU, in microseconds: what else the machine does must not matter.
+int64_t cpu_time() {
+  timespec now{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  return now.tv_sec * 1'000'000 + now.tv_nsec / 1000;
+}
+
 // Average time of `round(i)`, in microseconds.
 template <typename Round>
 int64_t time_of(Round&& round) {
-  using Clock = std::chrono::steady_clock;
-  constexpr int rounds = 200;
-  const auto begin = Clock::now();
+  constexpr int rounds = 50;
+  const int64_t begin = cpu_time();
   for (int i = 0; i < rounds; ++i) round(i);
-  return std::chrono::duration_cast<std::chrono::microseconds>(Clock::now() - begin).count() / rounds;
+  return (cpu_time() - begin) / rounds;
 }
 
 std::string thousand_ip(int i) {
@@ -480,27 +486,30 @@ void apply_thousand_pods(Store& store) {
     store.apply(Kind::pod, pod(numbered("vllm-", i), numbered("u", i), thousand_ip(i)));
   }
 }
-constexpr int64_t slow = 50'000;  // us; a limit for instrumented builds on a busy machine
+int64_t time_of_all(Store& store, Resolver& resolver) {
+  const int64_t begin = cpu_time();
+  apply_thousand_pods(store);
+  REQUIRE(resolver.update(1).pools.at(0)->ready == 1000);
+  return cpu_time() - begin;
+}
 
 TEST_CASE("one pod of a thousand, chosen by a selector") {
   Store store;
   Resolver resolver(store, {});
   store.apply(Kind::inference_pool, inference_pool("p"));
-  apply_thousand_pods(store);
-  REQUIRE(resolver.update(1).pools.at(0)->ready == 1000);
+  const int64_t all = time_of_all(store, resolver);
   const Object states[] = {pod("vllm-7", "u7", thousand_ip(7), false), pod("vllm-7", "u7", thousand_ip(7), true)};
   const int64_t each = time_of([&](int i) {
     store.apply(Kind::pod, states[i % 2]);
     REQUIRE(resolver.update(1).pools.at(0)->ready == (i % 2 == 1 ? 1000 : 999));
   });
-  MESSAGE("applying and resolving one pod of 1,000 takes " << each << " us");
-  CHECK(each < slow);
+  MESSAGE("applying and resolving one pod of 1,000 takes " << each << " us, all of them " << all);
+  CHECK(each * 4 < all);
 }
 
 TEST_CASE("one pod of a thousand, of a Service") {
   Store store;
   Resolver resolver(store, ResolveOptions{.service_pools = {{"default", "s", ""}}});
-  apply_thousand_pods(store);
   for (int slice = 0; slice < 10; ++slice) {
     std::string endpoints;
     for (int i = slice * 100; i < slice * 100 + 100; ++i) {
@@ -515,14 +524,14 @@ TEST_CASE("one pod of a thousand, of a Service") {
                               R"(","labels":{"kubernetes.io/service-name":"s"}},"ports":[{"port":80}],"endpoints":[)" +
                               endpoints + "]}"));
   }
-  REQUIRE(resolver.update(1).pools.at(0)->ready == 1000);
+  const int64_t all = time_of_all(store, resolver);
   const Object states[] = {pod("vllm-7", "u7", thousand_ip(7), true, true), pod("vllm-7", "u7", thousand_ip(7))};
   const int64_t each = time_of([&](int i) {
     store.apply(Kind::pod, states[i % 2]);
     REQUIRE(resolver.update(1).pools.at(0)->ready == (i % 2 == 1 ? 1000 : 999));
   });
-  MESSAGE("applying and resolving one pod of 1,000 of a Service takes " << each << " us");
-  CHECK(each < slow);
+  MESSAGE("applying and resolving one pod of 1,000 of a Service takes " << each << " us, all of them " << all);
+  CHECK(each < all);
 }
 
 }  // namespace
