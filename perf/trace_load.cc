@@ -36,7 +36,6 @@ constexpr const char* usage =
     "  --quiet             no progress line\n";
 
 constexpr uint32_t block_tokens = 512;
-constexpr uint32_t bytes_per_token = 4;
 constexpr uint64_t arrival_step_ms = 3000;  // the trace rounds arrivals down to this: they are spread over it
 
 struct Record {
@@ -291,7 +290,7 @@ std::string TraceSource::text(const LoadReport& report) const {
     if (report.failures[i]) line("  %s %llu", failure_names[i], number(report.failures[i]));
   }
   for (const auto& [status, n] : by_status_) line("  status %d: %llu", status, number(n));
-  line("\nrequests per endpoint\n");
+  out += "\nrequests per endpoint\n";
   for (const auto& [endpoint, n] : by_endpoint_) line("  %-18s %llu\n", endpoint.c_str(), number(n));
   if (prompt_tokens_ > 0) {
     line("prefix-cache hits    %.1f %% (%llu of %llu prompt tokens)\n",

@@ -24,7 +24,8 @@ void add_events(Families& families, const KvEventsInput& input) {
                                                               {"cleared", &Counts::cleared},
                                                               {"other", &Counts::other}};
   for (const auto& [type, member] : types) {
-    add_ranks(events, input, {{"event", type}}, [member](const RankStatus& rank) { return rank.events.*member; });
+    add_ranks(events, input, {{"event", type}},
+              [counted = member](const RankStatus& rank) { return rank.events.*counted; });
   }
   const auto unplaced = families.counter("penstock_kv_events_unplaced_blocks_total",
                                          "Blocks told of that are not in the index, by why not.");
@@ -33,7 +34,8 @@ void add_events(Families& families, const KvEventsInput& input) {
                                                                 {"no_room", &Counts::no_room},
                                                                 {"senseless", &Counts::senseless}};
   for (const auto& [reason, member] : reasons) {
-    add_ranks(unplaced, input, {{"reason", reason}}, [member](const RankStatus& rank) { return rank.events.*member; });
+    add_ranks(unplaced, input, {{"reason", reason}},
+              [counted = member](const RankStatus& rank) { return rank.events.*counted; });
   }
 }
 

@@ -180,8 +180,8 @@ void NoHitLruScorer::score(const Inputs&, std::span<const Candidate> candidates,
   }
 }
 
-void NoHitLruScorer::picked(const routing::Features&, const endpoints::EndpointState& endpoint,
-                            uint32_t matched_blocks) {
+void NoHitLruScorer::on_pick(const routing::Features&, const endpoints::EndpointState& endpoint,
+                             uint32_t matched_blocks) {
   if (matched_blocks > 0) return;
   if (last_cold_.size() <= endpoint.slot) last_cold_.resize(endpoint.slot + 1);
   last_cold_[endpoint.slot] = ++picks_;

@@ -13,8 +13,8 @@ class NoHitLruScorer final : public routing::Scorer, public PickListener {
   std::string_view type() const override { return "no-hit-lru-scorer"; }
   void score(const routing::Inputs& in, std::span<const routing::Candidate> candidates,
              std::span<double> scores) const override;
-  void picked(const routing::Features& features, const endpoints::EndpointState& endpoint,
-              uint32_t matched_blocks) override;
+  void on_pick(const routing::Features& features, const endpoints::EndpointState& endpoint,
+               uint32_t matched_blocks) override;
 
  private:
   std::vector<uint64_t> last_cold_;  // by slot: when it last took one, counted in picks; 0: never

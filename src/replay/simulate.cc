@@ -273,7 +273,7 @@ void Simulation::route(Journey& journey) {
   index_.record(features.blocks, decision.endpoint->slot);
   router_.picked(features, decision, now_);
   if (contestant_.listener != nullptr) {
-    contestant_.listener->picked(features, *decision.endpoint, decision.matched_blocks);
+    contestant_.listener->on_pick(features, *decision.endpoint, decision.matched_blocks);
   }
   result_.predicted_tokens += cached;
   journey.endpoint = fleet_.index_of(*decision.endpoint);

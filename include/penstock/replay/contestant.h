@@ -19,8 +19,8 @@ namespace penstock::replay {
 class PickListener {
  public:
   virtual ~PickListener() = default;
-  virtual void picked(const routing::Features& features, const endpoints::EndpointState& endpoint,
-                      uint32_t matched_blocks) = 0;
+  virtual void on_pick(const routing::Features& features, const endpoints::EndpointState& endpoint,
+                       uint32_t matched_blocks) = 0;
 };
 
 struct Contestant {

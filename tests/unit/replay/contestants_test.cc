@@ -117,9 +117,9 @@ TEST_CASE("chwbl: the same beginning goes to the same endpoint, until that has m
 
 TEST_CASE("llmd-blend: a prompt that nobody has goes to who took such a one longest ago") {
   Bench bench("llmd-blend");
-  bench.contestant.listener->picked(bench.features, bench.builder.state(0), 0);
-  bench.contestant.listener->picked(bench.features, bench.builder.state(2), 0);
+  bench.contestant.listener->on_pick(bench.features, bench.builder.state(0), 0);
+  bench.contestant.listener->on_pick(bench.features, bench.builder.state(2), 0);
   CHECK(bench.choose() == "b");
-  bench.contestant.listener->picked(bench.features, bench.builder.state(1), 0);
+  bench.contestant.listener->on_pick(bench.features, bench.builder.state(1), 0);
   CHECK(bench.choose() == "a");
 }
