@@ -43,7 +43,7 @@ Contestant llmd_blend() {
   add(*contestant.profile, routing::make_scorer("queue-scorer"), 2);
   add(*contestant.profile, routing::make_scorer("kv-cache-utilization-scorer"), 2);
   auto no_hit = std::make_unique<NoHitLruScorer>();
-  contestant.listener = no_hit.get();
+  contestant.profile->listeners.push_back(no_hit.get());
   add(*contestant.profile, std::move(no_hit), 2);
   contestant.tokens_matched_max = 4096;
   return contestant;

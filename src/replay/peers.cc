@@ -180,11 +180,11 @@ void NoHitLruScorer::score(const Inputs&, std::span<const Candidate> candidates,
   }
 }
 
-void NoHitLruScorer::on_pick(const routing::Features&, const endpoints::EndpointState& endpoint,
-                             uint32_t matched_blocks) {
-  if (matched_blocks > 0) return;
-  if (last_cold_.size() <= endpoint.slot) last_cold_.resize(endpoint.slot + 1);
-  last_cold_[endpoint.slot] = ++picks_;
+void NoHitLruScorer::picked(const routing::Features&, const routing::Decision& decision, Instant) const {
+  if (decision.matched_blocks > 0) return;
+  const uint32_t slot = decision.endpoint->slot;
+  if (last_cold_.size() <= slot) last_cold_.resize(slot + 1);
+  last_cold_[slot] = ++picks_;
 }
 
 void PrefixAffinityFilter::filter(const Inputs& in, std::vector<Candidate>& candidates) const {

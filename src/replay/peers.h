@@ -8,17 +8,17 @@
 namespace penstock::replay {
 
 // llm-d, before August 2026: endpoints that took a request without a cached beginning longest ago come first.
-class NoHitLruScorer final : public routing::Scorer, public PickListener {
+class NoHitLruScorer final : public routing::Scorer {
  public:
   std::string_view type() const override { return "no-hit-lru-scorer"; }
   void score(const routing::Inputs& in, std::span<const routing::Candidate> candidates,
              std::span<double> scores) const override;
-  void on_pick(const routing::Features& features, const endpoints::EndpointState& endpoint,
-               uint32_t matched_blocks) override;
+  void picked(const routing::Features& features, const routing::Decision& decision, Instant now) const override;
 
  private:
-  std::vector<uint64_t> last_cold_;  // by slot: when it last took one, counted in picks; 0: never
-  uint64_t picks_ = 0;
+  // A replay has one thread.
+  mutable std::vector<uint64_t> last_cold_;  // by slot: when it last took one, counted in picks; 0: never
+  mutable uint64_t picks_ = 0;
 };
 
 // llm-d, since August 2026: only endpoints that hold 80 % of the prompt, unless their queues are too long.

@@ -272,9 +272,6 @@ void Simulation::route(Journey& journey) {
                                              features.prompt_tokens, output_tokens_guess, now_, features.streaming);
   index_.record(features.blocks, decision.endpoint->slot);
   router_.picked(features, decision, now_);
-  if (contestant_.listener != nullptr) {
-    contestant_.listener->on_pick(features, *decision.endpoint, decision.matched_blocks);
-  }
   result_.predicted_tokens += cached;
   journey.endpoint = fleet_.index_of(*decision.endpoint);
   ++result_.requests[journey.endpoint];

@@ -15,20 +15,11 @@
 
 namespace penstock::replay {
 
-// Told of every pick; for policies that remember their own.
-class PickListener {
- public:
-  virtual ~PickListener() = default;
-  virtual void on_pick(const routing::Features& features, const endpoints::EndpointState& endpoint,
-                       uint32_t matched_blocks) = 0;
-};
-
 struct Contestant {
   std::unique_ptr<routing::Profile> profile;
-  PickListener* listener = nullptr;  // a part of the profile; null: none
-  uint32_t tokens_matched_max = 0;   // the reach of its prefix matching; 0: the whole prompt
-  bool index_unbounded = false;      // it does not know the size of an endpoint's cache
-  bool holds = false;                // requests wait at the gateway while the pool is saturated (admission)
+  uint32_t tokens_matched_max = 0;  // the reach of its prefix matching; 0: the whole prompt
+  bool index_unbounded = false;     // it does not know the size of an endpoint's cache
+  bool holds = false;               // requests wait at the gateway while the pool is saturated (admission)
   // How prompts are cut into blocks and how far they are matched. Nothing: blocks of 16, and tokens_matched_max.
   std::optional<routing::PrefixSpec> prefix = {};
   std::optional<admission::FlowOptions> flow = {};  // of one that holds requests; nothing: Setup::flow
