@@ -19,24 +19,21 @@ void add_ranks(Families::Family family, const KvEventsInput& input, const Labels
 void add_events(Families& families, const KvEventsInput& input) {
   const auto events = families.counter("penstock_kv_events_total", "Events read, by what they say.");
   using Counts = kvevents::BlockMap::Counts;
+  const auto add = [&](Families::Family family, const char* label, const char* value, uint64_t Counts::*member) {
+    add_ranks(family, input, {{label, value}}, [member](const RankStatus& rank) { return rank.events.*member; });
+  };
   const std::pair<const char*, uint64_t Counts::*> types[] = {{"stored", &Counts::stored},
                                                               {"removed", &Counts::removed},
                                                               {"cleared", &Counts::cleared},
                                                               {"other", &Counts::other}};
-  for (const auto& [type, member] : types) {
-    add_ranks(events, input, {{"event", type}},
-              [counted = member](const RankStatus& rank) { return rank.events.*counted; });
-  }
+  for (const auto& [type, member] : types) add(events, "event", type, member);
   const auto unplaced = families.counter("penstock_kv_events_unplaced_blocks_total",
                                          "Blocks told of that are not in the index, by why not.");
   const std::pair<const char*, uint64_t Counts::*> reasons[] = {{"orphaned", &Counts::orphaned},
                                                                 {"special", &Counts::special},
                                                                 {"no_room", &Counts::no_room},
                                                                 {"senseless", &Counts::senseless}};
-  for (const auto& [reason, member] : reasons) {
-    add_ranks(unplaced, input, {{"reason", reason}},
-              [counted = member](const RankStatus& rank) { return rank.events.*counted; });
-  }
+  for (const auto& [reason, member] : reasons) add(unplaced, "reason", reason, member);
 }
 
 void add_streams(Families& families, const KvEventsInput& input) {

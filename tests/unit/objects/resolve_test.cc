@@ -471,8 +471,7 @@ int64_t cpu_time() {
 
 // Average time of `round(i)`, in microseconds.
 template <typename Round>
-int64_t time_of(Round&& round) {
-  constexpr int rounds = 50;
+int64_t time_of(int rounds, Round&& round) {
   const int64_t begin = cpu_time();
   for (int i = 0; i < rounds; ++i) round(i);
   return (cpu_time() - begin) / rounds;
@@ -487,10 +486,10 @@ void apply_thousand_pods(Store& store) {
   }
 }
 int64_t time_of_all(Store& store, Resolver& resolver) {
-  const int64_t begin = cpu_time();
-  apply_thousand_pods(store);
-  REQUIRE(resolver.update(1).pools.at(0)->ready == 1000);
-  return cpu_time() - begin;
+  return time_of(1, [&](int) {
+    apply_thousand_pods(store);
+    REQUIRE(resolver.update(1).pools.at(0)->ready == 1000);
+  });
 }
 
 TEST_CASE("one pod of a thousand, chosen by a selector") {
@@ -499,7 +498,7 @@ TEST_CASE("one pod of a thousand, chosen by a selector") {
   store.apply(Kind::inference_pool, inference_pool("p"));
   const int64_t all = time_of_all(store, resolver);
   const Object states[] = {pod("vllm-7", "u7", thousand_ip(7), false), pod("vllm-7", "u7", thousand_ip(7), true)};
-  const int64_t each = time_of([&](int i) {
+  const int64_t each = time_of(50, [&](int i) {
     store.apply(Kind::pod, states[i % 2]);
     REQUIRE(resolver.update(1).pools.at(0)->ready == (i % 2 == 1 ? 1000 : 999));
   });
@@ -526,7 +525,7 @@ TEST_CASE("one pod of a thousand, of a Service") {
   }
   const int64_t all = time_of_all(store, resolver);
   const Object states[] = {pod("vllm-7", "u7", thousand_ip(7), true, true), pod("vllm-7", "u7", thousand_ip(7))};
-  const int64_t each = time_of([&](int i) {
+  const int64_t each = time_of(50, [&](int i) {
     store.apply(Kind::pod, states[i % 2]);
     REQUIRE(resolver.update(1).pools.at(0)->ready == (i % 2 == 1 ? 1000 : 999));
   });
