@@ -70,6 +70,13 @@ void append_json_string(std::string& out, std::string_view text) {
   out += '"';
 }
 
+std::string in_quotes(std::string_view text, size_t longest, char mark) {
+  text = text.substr(0, longest);
+  std::string out;
+  out.reserve(text.size() + 2);
+  return out.append(1, mark).append(text).append(1, mark);
+}
+
 std::string authority_of(std::string_view host, uint16_t port) {
   const bool ipv6 = host.find(':') != std::string_view::npos;
   std::string out;

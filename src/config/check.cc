@@ -3,14 +3,11 @@
 #include <algorithm>
 #include <utility>
 
+#include "penstock/base/text.h"
 #include "values.h"
 
 namespace penstock::config {
 namespace {
-
-std::string quoted(std::string_view text) {
-  return '"' + std::string(text) + '"';
-}
 
 // Whether sockets at both addresses would get in each other's way. Port 0 is a port of one's own.
 bool overlap(std::string_view a, std::string_view b) {
@@ -63,9 +60,9 @@ void check_endpoint_names(LoadResult& result, const Places& places) {
       result.problems.push_back({places.file, places.endpoints[i].line, places.endpoints[i].key, what + where});
     };
     if (const auto [at, added] = urls.emplace(entry.url, i); !added) {
-      complain(quoted(entry.url) + " is listed twice", at->second);
+      complain(in_quotes(entry.url) + " is listed twice", at->second);
     } else if (const auto [named, fresh] = names.emplace(entry.name, i); !fresh) {
-      complain("the name " + quoted(entry.name) + " is used twice", named->second);
+      complain("the name " + in_quotes(entry.name) + " is used twice", named->second);
     }
   }
 }

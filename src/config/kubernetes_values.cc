@@ -1,16 +1,13 @@
 // Spellings of what names Kubernetes objects and where they are.
 #include <algorithm>
 
+#include "penstock/base/text.h"
 #include "penstock/kube/config.h"
 #include "penstock/objects/resolve.h"
 #include "values.h"
 
 namespace penstock::config {
 namespace {
-
-std::string quoted(std::string_view text) {
-  return '"' + std::string(text) + '"';
-}
 
 bool is_lower_or_digit(char c) {
   return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9');
@@ -27,10 +24,10 @@ bool is_name(std::string_view text, bool dots) {
 
 std::string check_names(std::string_view text, const ObjectName& parts) {
   if (text.find('/') != std::string_view::npos && !is_name(parts.ns, false)) {
-    return quoted(text) + ": " + quoted(parts.ns) + " is not the name of a namespace";
+    return in_quotes(text) + ": " + in_quotes(parts.ns) + " is not the name of a namespace";
   }
   if (is_name(parts.name, true)) return "";
-  return (parts.name == text ? "" : quoted(text) + ": ") + quoted(parts.name) + " is not the name of an object";
+  return (parts.name == text ? "" : in_quotes(text) + ": ") + in_quotes(parts.name) + " is not the name of an object";
 }
 
 bool is_number(std::string_view text) {
@@ -52,12 +49,12 @@ ObjectName split_object_name(std::string_view text) {
 }
 
 std::string check_object_name(std::string_view text) {
-  if (text.find(':') != std::string_view::npos) return quoted(text) + " has a port";
+  if (text.find(':') != std::string_view::npos) return in_quotes(text) + " has a port";
   return check_names(text, split_object_name(text));
 }
 
 std::string check_namespace(std::string_view text) {
-  return text == "*" || is_name(text, false) ? "" : quoted(text) + " is not the name of a namespace";
+  return text == "*" || is_name(text, false) ? "" : in_quotes(text) + " is not the name of a namespace";
 }
 
 std::string check_service(std::string_view text) {
@@ -66,7 +63,7 @@ std::string check_service(std::string_view text) {
   if (text.find(':') == std::string_view::npos) return "";
   return is_number(parts.port)        ? check_port(parts.port)
          : is_name(parts.port, false) ? ""
-                                      : quoted(parts.port) + " is not a port";
+                                      : in_quotes(parts.port) + " is not a port";
 }
 
 std::string check_selector(std::string_view text) {
@@ -76,7 +73,7 @@ std::string check_selector(std::string_view text) {
 
 std::string check_port(std::string_view text) {
   uint16_t port = 0;
-  return parse_port(text, &port) ? "" : quoted(text) + " is not a port";
+  return parse_port(text, &port) ? "" : in_quotes(text) + " is not a port";
 }
 
 std::string check_api_url(std::string_view text) {
@@ -88,14 +85,14 @@ std::string check_host(std::string_view text) {
   const bool good = std::all_of(text.begin(), text.end(), [](char c) {
     return is_lower_or_digit(c) || (c >= 'A' && c <= 'Z') || c == '-' || c == '.' || c == ':';
   });
-  return good ? "" : quoted(text) + " is not an address";
+  return good ? "" : in_quotes(text) + " is not an address";
 }
 
 std::string check_controller(std::string_view text) {
   const size_t slash = text.find('/');
   const bool good = slash != std::string_view::npos && is_name(text.substr(0, slash), true) &&
                     slash + 1 < text.size() && text.find_first_of(" \t\r\n\"\\") == std::string_view::npos;
-  return good ? "" : quoted(text) + " is not the name of a controller";
+  return good ? "" : in_quotes(text) + " is not the name of a controller";
 }
 
 }  // namespace penstock::config

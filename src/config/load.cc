@@ -8,6 +8,7 @@
 
 #include "check.h"
 #include "penstock/base/file.h"
+#include "penstock/base/text.h"
 #include "penstock/config/kubernetes.h"
 #include "picker.h"
 #include "picker_reader.h"
@@ -43,10 +44,6 @@ const PickerKeys* find_embedded(std::string_view key) {
 
 constexpr std::string_view endpoint_help =
     "each endpoint is a URL, or a map of url, name (optional), engine (optional) and labels (optional)";
-
-std::string quoted(std::string_view text) {
-  return '"' + std::string(text) + '"';
-}
 
 // One pass over one document. Collects problems; never throws (yaml-cpp's exceptions end in load_text).
 class Loader {
@@ -103,7 +100,7 @@ class Loader {
 
   void read_fixed(const std::string& name, const YAML::Node& value, std::string_view expected) {
     if (value.IsScalar() && value.Scalar() == expected) return;
-    const std::string found = value.IsScalar() ? quoted(value.Scalar()) : "not a word";
+    const std::string found = value.IsScalar() ? in_quotes(value.Scalar()) : "not a word";
     const bool picker = value.IsScalar() && value.Scalar() == "EndpointPickerConfig";
     problem(
         line(value), name,
@@ -230,15 +227,16 @@ class Loader {
       } else if (!member.second.IsScalar() || member.second.Scalar().empty()) {
         problem(line(member.first), name + '.' + key, "has no value; expected text");
       } else if (key == "engine" && !is_engine_name(member.second.Scalar())) {
-        problem(line(member.second), name + ".engine", quoted(member.second.Scalar()) + " is not one of: " + engines());
+        problem(line(member.second), name + ".engine",
+                in_quotes(member.second.Scalar()) + " is not one of: " + engines());
       } else if (key == "name" && !is_endpoint_name(member.second.Scalar())) {
         problem(line(member.second), name + ".name",
-                quoted(member.second.Scalar()) + " is no name; expected 1 to 253 visible ASCII characters");
+                in_quotes(member.second.Scalar()) + " is no name; expected 1 to 253 visible ASCII characters");
       } else if (key.ends_with("_port")) {
         uint16_t& port = key == "kv_events_port" ? entry.kv_events_port : entry.kv_replay_port;
         if (!parse_port(member.second.Scalar(), &port)) {
           problem(line(member.second), name + '.' + key,
-                  quoted(member.second.Scalar()) + " is no port; expected 1 to 65535");
+                  in_quotes(member.second.Scalar()) + " is no port; expected 1 to 65535");
         }
       } else {
         (key == "url" ? entry.url : key == "name" ? entry.name : entry.engine) = member.second.Scalar();

@@ -4,14 +4,11 @@
 #include <cmath>
 #include <set>
 
+#include "penstock/base/text.h"
 #include "values.h"
 
 namespace penstock::config {
 namespace {
-
-std::string quoted(std::string_view text) {
-  return '"' + std::string(text) + '"';
-}
 
 std::string short_number(double value) {
   char text[32];
@@ -115,7 +112,7 @@ bool PickerReader::read_bool(const YAML::Node& value, const std::string& key, bo
   if (!scalar(value, key, "true or false")) return false;
   const std::string& text = value.Scalar();
   if (text != "true" && text != "false") {
-    problem(value, key, quoted(text) + " is not a boolean; expected true or false");
+    problem(value, key, in_quotes(text) + " is not a boolean; expected true or false");
     return false;
   }
   *out = text == "true";
@@ -133,7 +130,7 @@ bool PickerReader::read_number(const YAML::Node& value, const std::string& key, 
   const bool good = parsed.ec == std::errc{} && parsed.ptr == text.data() + text.size() && number >= least &&
                     number <= most && (!whole || number == std::floor(number));
   if (!good) {
-    problem(value, key, quoted(text) + " is not " + expected);
+    problem(value, key, in_quotes(text) + " is not " + expected);
     return false;
   }
   *out = number;
@@ -147,7 +144,7 @@ bool PickerReader::read_duration(const YAML::Node& value, const std::string& key
   if (!scalar(value, key, expected)) return false;
   const auto parsed = parse_duration(value.Scalar());
   if (!parsed.ok() || to_seconds(*parsed) < least || to_seconds(*parsed) > most) {
-    problem(value, key, quoted(value.Scalar()) + " is not " + expected);
+    problem(value, key, in_quotes(value.Scalar()) + " is not " + expected);
     return false;
   }
   *out = *parsed;
@@ -168,7 +165,7 @@ bool PickerReader::read_quantity(const YAML::Node& value, const std::string& key
     *out = static_cast<uint64_t>(bytes);
     return true;
   }
-  problem(value, key, quoted(text) + " is not " + std::string(expected));
+  problem(value, key, in_quotes(text) + " is not " + std::string(expected));
   return false;
 }
 
@@ -187,7 +184,7 @@ void PickerReader::not_among(const YAML::Node& at, const std::string& key, const
                              const std::vector<std::string_view>& words, std::string_view what) {
   const std::string near = closest(found, words);
   problem(at, key,
-          quoted(found) + " is not one of" + (what.empty() ? "" : " the " + std::string(what)) + ": " +
+          in_quotes(found) + " is not one of" + (what.empty() ? "" : " the " + std::string(what)) + ": " +
               (words.empty() ? "(there are none)" : join_words(words)) +
               (near.empty() ? "" : "; did you mean " + near + "?"));
 }

@@ -6,6 +6,8 @@
 #include <charconv>
 #include <cmath>
 
+#include "penstock/base/text.h"
+
 namespace penstock::config {
 namespace {
 
@@ -47,10 +49,6 @@ bool take_quantity(std::string_view& text, double* number, std::string_view* uni
   return true;
 }
 
-std::string quoted(std::string_view text) {
-  return '"' + std::string(text) + '"';
-}
-
 }  // namespace
 
 Result<Duration> parse_duration(std::string_view text) {
@@ -62,17 +60,17 @@ Result<Duration> parse_duration(std::string_view text) {
     std::string_view unit_name;
     const bool quantity = take_quantity(text, &number, &unit_name);
     if (!quantity || (unit_name.empty() && !text.empty())) {
-      return Message{quoted(whole) + " is not a duration (numbers with units, such as 1m30s: ns, us, ms, s, m, h)"};
+      return Message{in_quotes(whole) + " is not a duration (numbers with units, such as 1m30s: ns, us, ms, s, m, h)"};
     }
     if (unit_name.empty()) {
-      return Message{quoted(whole) + " has no unit (write " + std::string(whole) + "s or " + std::string(whole) +
+      return Message{in_quotes(whole) + " has no unit (write " + std::string(whole) + "s or " + std::string(whole) +
                      "ms)"};
     }
     const Unit* const unit = find_unit(duration_units, unit_name);
-    if (unit == nullptr) return Message{quoted(unit_name) + " is not a unit of time (ns, us, ms, s, m, h)"};
+    if (unit == nullptr) return Message{in_quotes(unit_name) + " is not a unit of time (ns, us, ms, s, m, h)"};
     total += number * static_cast<double>(unit->factor);
   } while (!text.empty());
-  if (total > 9.2e18) return Message{quoted(whole) + " is too long"};
+  if (total > 9.2e18) return Message{in_quotes(whole) + " is too long"};
   return Duration{std::llround(total)};
 }
 
@@ -91,13 +89,13 @@ Result<uint64_t> parse_size(std::string_view text) {
   const std::string_view whole = text;
   double number = 0;
   std::string_view unit_name;
-  if (!take_quantity(text, &number, &unit_name) || !text.empty()) return Message{quoted(whole) + " is not a size"};
+  if (!take_quantity(text, &number, &unit_name) || !text.empty()) return Message{in_quotes(whole) + " is not a size"};
   const Unit* const unit = unit_name.empty() ? &size_units[0] : find_unit(size_units, unit_name);
   if (unit == nullptr) {
-    return Message{quoted(unit_name) + " is not a unit of size (KB, MB, GB, TB; KiB, MiB, GiB, TiB)"};
+    return Message{in_quotes(unit_name) + " is not a unit of size (KB, MB, GB, TB; KiB, MiB, GiB, TiB)"};
   }
   const double bytes = number * static_cast<double>(unit->factor);
-  if (bytes > 9e15) return Message{quoted(whole) + " is too large"};
+  if (bytes > 9e15) return Message{in_quotes(whole) + " is too large"};
   return static_cast<uint64_t>(bytes);
 }
 
@@ -124,7 +122,7 @@ std::string split_host_port(std::string_view text, unsigned least_port, std::str
   const auto parsed = std::from_chars(port_text.data(), port_text.data() + port_text.size(), port);
   if (port_text.empty() || parsed.ec != std::errc{} || parsed.ptr != port_text.data() + port_text.size() ||
       port < least_port || port > 65535) {
-    return "has the port " + quoted(port_text) + " (expected " + std::to_string(least_port) + " to 65535)";
+    return "has the port " + in_quotes(port_text) + " (expected " + std::to_string(least_port) + " to 65535)";
   }
   *host = text.substr(0, colon);
   return "";
@@ -150,8 +148,8 @@ bool is_host_name(std::string_view host) {
 std::string check_address(std::string_view text) {
   std::string_view host;
   const std::string problem = split_host_port(text, 0, &host);
-  if (!problem.empty()) return quoted(text) + " " + problem;
-  if (!host.empty() && !is_ip(host)) return quoted(host) + " is not a numeric address";
+  if (!problem.empty()) return in_quotes(text) + " " + problem;
+  if (!host.empty() && !is_ip(host)) return in_quotes(host) + " is not a numeric address";
   return "";
 }
 
@@ -168,19 +166,20 @@ bool is_endpoint_name(const std::string& name) {
 std::string check_url(std::string& text) {
   constexpr std::string_view scheme = "http://";
   if (text.starts_with("https://")) {
-    return quoted(text) + ": TLS to model servers is not supported yet; use http://HOST:PORT";
+    return in_quotes(text) + ": TLS to model servers is not supported yet; use http://HOST:PORT";
   }
-  if (!text.starts_with(scheme)) return quoted(text) + " is not a URL; write http://HOST:PORT";
+  if (!text.starts_with(scheme)) return in_quotes(text) + " is not a URL; write http://HOST:PORT";
   if (text.ends_with('/') && text.size() > scheme.size()) text.pop_back();
   const std::string_view authority = std::string_view(text).substr(scheme.size());
   if (authority.find_first_of("/?#") != std::string_view::npos) {
-    return quoted(text) + " has a path; requests keep their own path, so write only http://HOST:PORT";
+    return in_quotes(text) + " has a path; requests keep their own path, so write only http://HOST:PORT";
   }
-  if (authority.find('@') != std::string_view::npos) return quoted(text) + ": credentials in a URL are not supported";
+  if (authority.find('@') != std::string_view::npos)
+    return in_quotes(text) + ": credentials in a URL are not supported";
   std::string_view host;
   const std::string problem = split_host_port(authority, 1, &host);
-  if (!problem.empty()) return quoted(text) + " " + problem + "; write http://HOST:PORT";
-  if (!is_ip(host) && !is_host_name(host)) return quoted(host) + " is not a host name or address";
+  if (!problem.empty()) return in_quotes(text) + " " + problem + "; write http://HOST:PORT";
+  if (!is_ip(host) && !is_host_name(host)) return in_quotes(host) + " is not a host name or address";
   return "";
 }
 

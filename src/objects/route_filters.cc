@@ -3,10 +3,12 @@
 #include <algorithm>
 
 #include "gateways.h"
+#include "penstock/base/text.h"
 
 namespace penstock::objects {
 namespace {
 
+constexpr size_t quoted_max = 64;  // bytes of what an object says, in a condition's message
 constexpr std::string_view unsupported_value = "UnsupportedValue", incompatible = "IncompatibleFilters";
 
 // Fields that say how a message ends or what becomes of the connection: to change them would break the message.
@@ -24,10 +26,6 @@ bool host_text(std::string_view text) {
   return std::all_of(text.begin(), text.end(), [](char c) {
     return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || c == '-' || c == '.';
   });
-}
-
-std::string quoted(std::string_view text) {
-  return std::string("\"").append(text.substr(0, 64)).append("\"");
 }
 
 class FilterCompiler {
@@ -68,13 +66,13 @@ class FilterCompiler {
   }
 
   std::string hostname(const UrlFilter& url) {
-    if (!host_text(url.hostname)) refuse("the hostname " + quoted(url.hostname) + " is not one");
+    if (!host_text(url.hostname)) refuse("the hostname " + in_quotes(url.hostname, quoted_max) + " is not one");
     return url.hostname;
   }
 
   Redirect redirect(const UrlFilter& url) {
     if (!url.scheme.empty() && url.scheme != "http" && url.scheme != "https") {
-      refuse("the scheme " + quoted(url.scheme) + " is not supported");
+      refuse("the scheme " + in_quotes(url.scheme, quoted_max) + " is not supported");
     }
     constexpr int32_t statuses[] = {301, 302, 303, 307, 308};
     if (std::find(std::begin(statuses), std::end(statuses), url.status) == std::end(statuses)) {
@@ -88,7 +86,7 @@ class FilterCompiler {
     const PathModifier& modifier = *url.path;
     if (modifier.type == "ReplaceFullPath") return {PathChange::Op::replace, checked(modifier.full), 0};
     if (modifier.type != "ReplacePrefixMatch") {
-      refuse("the path modifier " + quoted(modifier.type) + " is not supported");
+      refuse("the path modifier " + in_quotes(modifier.type, quoted_max) + " is not supported");
       return {};
     }
     std::string value = checked(modifier.prefix);
@@ -98,7 +96,7 @@ class FilterCompiler {
 
   std::string checked(std::string text) {
     if (!text.empty() && !text.starts_with('/')) text.insert(0, 1, '/');
-    if (!path_text(text)) refuse("the path " + quoted(text) + " is not one");
+    if (!path_text(text)) refuse("the path " + in_quotes(text, quoted_max) + " is not one");
     return text;
   }
 

@@ -7,6 +7,7 @@
 #include "exchange.h"
 #include "failures.h"
 #include "model_list.h"
+#include "penstock/base/text.h"
 #include "penstock/openai/error_body.h"
 #include "penstock/openai/models.h"
 #include "pool_choice.h"
@@ -20,12 +21,8 @@ enum Purpose : uint64_t { backend_of_route = 1, target_of_rewrite = 2 };
 
 constexpr size_t quoted_name_max = 256;
 
-std::string quoted(std::string_view model) {
-  return "`" + std::string(model.substr(0, quoted_name_max)) + "`";
-}
-
 std::string unknown_model_message(std::string_view model) {
-  return "The model " + quoted(model) + " does not exist.";
+  return "The model " + in_quotes(model, quoted_name_max, '`') + " does not exist.";
 }
 
 bool renames(const endpoints::Pool& pool) {
@@ -108,7 +105,8 @@ void Exchange::refuse_unrouted(routing::NoEndpoint why) {
   const bool others = why == routing::NoEndpoint::none_ready && pool != nullptr &&
                       std::any_of(pool->endpoints.begin(), pool->endpoints.end(), ready);
   if (!others) return refuse(error_of(why));
-  refuse(error_of(why), "No model server that is ready serves the model " + quoted(request_.model) + ".");
+  refuse(error_of(why),
+         "No model server that is ready serves the model " + in_quotes(request_.model, quoted_name_max, '`') + ".");
 }
 
 void Exchange::apply_limits(const objects::Route& route) {

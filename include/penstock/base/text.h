@@ -26,6 +26,10 @@ bool is_label_text(std::string_view text);
 // well-formed UTF-8 becomes U+FFFD, so that any text of a peer makes valid JSON.
 void append_json_string(std::string& out, std::string_view text);
 
+// `text`, or its first `longest` bytes, between two marks: how a message cites what somebody wrote. Nothing is escaped.
+// (A function of the name `quoted` would lose to std::quoted wherever <iomanip> is included.)
+std::string in_quotes(std::string_view text, size_t longest = std::string_view::npos, char mark = '"');
+
 // "10.0.0.7:8000", "[fd00::1]:8000": what stands in a URL. `host` is a name or an address without brackets.
 std::string authority_of(std::string_view host, uint16_t port);
 

@@ -6,7 +6,7 @@ using namespace penstock;
 
 namespace {
 
-std::string quoted(std::string_view text) {
+std::string json_string(std::string_view text) {
   std::string out;
   append_json_string(out, text);
   return out;
@@ -25,10 +25,10 @@ TEST_CASE("letters compare without their case, and nothing else does") {
 }
 
 TEST_CASE("a JSON string escapes what must be escaped and nothing else") {
-  CHECK(quoted("") == R"("")");
-  CHECK(quoted("plain / text") == R"("plain / text")");
-  CHECK(quoted(std::string_view("a\"b\\c\n\x1f\0\x7f", 9)) == R"("a\"b\\c\u000a\u001f\u0000\u007f")");
-  CHECK(quoted("caf\xC3\xA9 \xE4\xBD\xA0 \xF0\x9F\x98\x80") == "\"caf\xC3\xA9 \xE4\xBD\xA0 \xF0\x9F\x98\x80\"");
+  CHECK(json_string("") == R"("")");
+  CHECK(json_string("plain / text") == R"("plain / text")");
+  CHECK(json_string(std::string_view("a\"b\\c\n\x1f\0\x7f", 9)) == R"("a\"b\\c\u000a\u001f\u0000\u007f")");
+  CHECK(json_string("caf\xC3\xA9 \xE4\xBD\xA0 \xF0\x9F\x98\x80") == "\"caf\xC3\xA9 \xE4\xBD\xA0 \xF0\x9F\x98\x80\"");
   std::string out = "kept:";
   append_json_string(out, "x");
   CHECK(out == R"(kept:"x")");
@@ -45,7 +45,7 @@ TEST_CASE("each byte that is not part of well-formed UTF-8 becomes one U+FFFD") 
     CAPTURE(row.text);
     std::string expected = "\"a";
     for (int i = 0; i < row.marks; ++i) expected += "\xEF\xBF\xBD";
-    CHECK(quoted("a" + std::string(row.text) + "b") == expected + "b\"");
+    CHECK(json_string("a" + std::string(row.text) + "b") == expected + "b\"");
   }
 }
 
@@ -64,6 +64,14 @@ TEST_CASE("a label is UTF-8 without control characters") {
   for (const char* good : {"", "tenant", "caf\xC3\xA9 \"x\"\\"}) CHECK(is_label_text(good));
   for (const char* bad : {"\xff", "a\nb", "\x7f", "a\xC3"}) CHECK_FALSE(is_label_text(bad));
   CHECK_FALSE(is_label_text(std::string_view("a\0b", 3)));
+}
+
+TEST_CASE("what is cited stands between two marks, cut to the length that was asked for") {
+  // std::quoted must not be meant, whose result cannot be put together with text: these are std::strings on purpose.
+  CHECK(in_quotes(std::string("a \"b\"")) + " is none" == "\"a \"b\"\" is none");
+  CHECK(in_quotes("") == "\"\"");
+  CHECK(in_quotes("abcdef", 3) == "\"abc\"");
+  CHECK(in_quotes("abc", 3, '`') == "`abc`");
 }
 
 TEST_CASE("IPv6 addresses stand in brackets") {
