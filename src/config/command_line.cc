@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "foreign_arguments.h"
 #include "penstock/config/reference.h"
 #include "replay_command.h"
 #include "replay_picker.h"
@@ -277,45 +278,48 @@ std::string suggestion(const std::string& word, const std::vector<std::string_vi
 
 // CLI11 would say only that an argument was not expected.
 Command unknown_command(const std::string& word) {
-  return usage_error("there is no command \"" + word + "\"" +
-                         suggestion(word, {"serve", "check", "replay", "version"}) +
-                         " (commands: serve, check, replay, version)",
+  const std::string elsewhere(command_instead_of(word)), flag = flag_for_word("serve", word);
+  std::string meant;
+  if (!elsewhere.empty() || !flag.empty())
+    meant = "; did you mean " + (flag.empty() ? elsewhere : "penstock serve " + flag) + "?";
+  else meant = suggestion(word, {"serve", "check", "replay", "version"});
+  return usage_error("there is no command \"" + word + "\"" + meant + " (commands: serve, check, replay, version)",
                      "penstock --help");
 }
 
-// What flags of the Endpoint Picker become here; a name that ends in - is the beginning of several.
-std::string_view instead_of(std::string_view flag) {
-  constexpr std::string_view not_here = "leave it out: nobody calls Penstock by ext_proc";
-  constexpr std::string_view in_picker =
-      "name the gauge in engineConfigs of core-metrics-extractor, in the EndpointPickerConfig";
-  constexpr std::pair<std::string_view, std::string_view> flags[] = {
-      {"--pool-name", "give --kubernetes --pool NAME"},
-      {"--pool-namespace", "give --namespace NAME"},
-      {"--pool-group", "leave it out: the group is found out"},
-      {"--grpc-", not_here},
-      {"--secure-serving", not_here},
-      {"--cert-path", not_here},
-      {"--enable-cert-reload", not_here},
-      {"--health-checking", "leave it out: /healthz and /readyz are always at --admin"},
-      {"--metrics-port", "give --admin ADDR:PORT"},
-      {"--metrics-endpoint-auth", "leave it out: a network policy says who may read metrics"},
-      {"--v", "give --log-level LEVEL"},
-      {"-v", "give --log-level LEVEL"},
-      {"--zap-", "give --log-level LEVEL, --log-format json"},
-      {"--tracing", "leave it out: no traces are sent"},
-      {"--ha-enable-leader-election", "leave it out: all replicas serve"},
-      {"--refresh-metrics-interval", "say metrics.interval in the file of --config"},
-      {"--model-server-metrics-path", "say metrics.path in the file of --config"},
-      {"--total-queued-requests-metric", in_picker},
-      {"--total-running-requests-metric", in_picker},
-      {"--kv-cache-usage-percentage-metric", in_picker},
-      {"--lora-info-metric", in_picker},
-      {"--cache-info-metric", in_picker},
-  };
-  for (const auto& [name, here] : flags) {
-    if (flag == name || (name.ends_with('-') && flag.starts_with(name))) return here;
+// A word without a dash, with the flag that it was probably meant for, unless that was given already.
+std::string unexpected_word(const CLI::App& command, const std::string& name, const std::string& word) {
+  const std::string meant = flag_for_word(command.get_name(), word);
+  const CLI::Option* const option = command.get_option_no_throw(meant.substr(0, meant.find(' ')));
+  const bool fits = option != nullptr &&
+                    (option->count() == 0 || option->get_multi_option_policy() == CLI::MultiOptionPolicy::TakeAll);
+  return '"' + word + "\" is not expected: " + name + " takes flags only" +
+         (fits ? "; did you mean " + meant + "?" : "");
+}
+
+// What to give instead of a flag that `command` does not have: by the flags of other programs, else by the spelling.
+std::string instead_of(const CLI::App& command, const std::string& flag) {
+  const ForeignFlag* const foreign = find_foreign_flag(other_foreign_flags(), flag);
+  const std::string here(foreign == nullptr ? "" : foreign->here);
+  const bool is_flag = foreign != nullptr && foreign->kind == ForeignFlag::Kind::flag;
+  const bool has_it = is_flag && command.get_option_no_throw(here.substr(0, here.find(' '))) != nullptr;
+  if (has_it || (foreign != nullptr && !is_flag && command.get_name() == "serve")) return "; " + instruction(*foreign);
+  std::vector<std::string> names;
+  for (const CLI::Option* const option : command.get_options()) {
+    for (const std::string& long_name : option->get_lnames()) names.push_back("--" + long_name);
   }
-  return "";
+  return suggestion(flag, std::vector<std::string_view>(names.begin(), names.end()));
+}
+
+// A flag in front of the command: that of `serve`, by our name for it or another's.
+std::string flag_without_command(const CLI::App& app, const std::string& flag) {
+  if (app.get_subcommand("serve")->get_option_no_throw(flag) != nullptr)
+    return "which command? penstock serve takes " + flag;
+  if (flag == "-v" || flag == "-V") return "penstock has no flag " + flag + "; did you mean --version?";
+  const ForeignFlag* const foreign = find_foreign_flag(other_foreign_flags(), flag);
+  if (foreign != nullptr && foreign->kind == ForeignFlag::Kind::flag)
+    return "which command? penstock serve takes " + std::string(foreign->here);
+  return "penstock has no flag " + flag + instead_of(app, flag);
 }
 
 // The first argument that the command does not know. CLI11 would list all of them, from last to first.
@@ -324,18 +328,15 @@ std::string unknown_argument(const CLI::App& command, int argc, const char* cons
   const auto unknown = [&](const char* word) { return std::find(extras.begin(), extras.end(), word) != extras.end(); };
   const char* const* const found = std::find_if(argv + 1, argv + argc, unknown);
   const std::string word = found == argv + argc ? extras.back() : *found;
-  const std::string name = command.get_parent() == nullptr ? "penstock" : "penstock " + command.get_name();
-  if (!word.starts_with("-")) return '"' + word + "\" is not expected: " + name + " takes flags only";
-  std::vector<std::string> names;
-  for (const CLI::Option* const option : command.get_options()) {
-    for (const std::string& long_name : option->get_lnames()) names.push_back("--" + long_name);
-  }
+  const bool no_command = command.get_parent() == nullptr;
+  const std::string name = no_command ? "penstock" : "penstock " + command.get_name();
+  if (!word.starts_with("-")) return unexpected_word(command, name, word);
   const std::string flag = word.substr(0, word.find('='));
-  if (command.get_parent() == nullptr && command.get_subcommand("serve")->get_option_no_throw(flag) != nullptr)
-    return "which command? penstock serve takes " + flag;
-  const std::string_view instead = command.get_name() == "serve" ? instead_of(flag) : "";
-  if (!instead.empty()) return name + " has no flag " + flag + ", as the Endpoint Picker has; " + std::string(instead);
-  return name + " has no flag " + flag + suggestion(flag, std::vector<std::string_view>(names.begin(), names.end()));
+  if (no_command) return flag_without_command(command, flag);
+  const ForeignFlag* const pickers = find_foreign_flag(endpoint_picker_flags(), flag);
+  if (pickers != nullptr && command.get_name() == "serve")
+    return name + " has no flag " + flag + ", as the Endpoint Picker has; " + instruction(*pickers);
+  return name + " has no flag " + flag + instead_of(command, flag);
 }
 
 // CLI11 counts values ("At Most 1 required but received 2").

@@ -27,6 +27,12 @@ std::string join(std::span<const std::string_view> words) {
   return out;
 }
 
+std::string not_among(std::string_view text, std::span<const std::string_view> words) {
+  const std::string near = closest(text, {words.begin(), words.end()});
+  return '"' + std::string(text) + "\" is not one of: " + join(words) +
+         (near.empty() ? "" : "; did you mean " + near + "?");
+}
+
 std::string expects(const Key& key) {
   return "; expected " + std::string(type_name(key.type)) + ": " + accepted_values(key);
 }
@@ -52,7 +58,7 @@ std::string set_text(const Key& key, std::string& field, std::string_view text) 
       break;
     case Type::choice:
       if (std::find(key.words.begin(), key.words.end(), text) == key.words.end()) {
-        return shown + " is not one of: " + join(key.words);
+        return not_among(text, key.words);
       }
       break;
     case Type::text:
@@ -176,7 +182,7 @@ std::string set_boolean(const Key& key, bool& field, std::string_view text) {
 
 std::string set_word(const Key& key, const EnumField& field, Options& options, std::string_view text) {
   const auto found = std::find(key.words.begin(), key.words.end(), text);
-  if (found == key.words.end()) return '"' + std::string(text) + "\" is not one of: " + join(key.words);
+  if (found == key.words.end()) return not_among(text, key.words);
   field.set(options, static_cast<int>(found - key.words.begin()));
   return "";
 }

@@ -148,7 +148,11 @@ bool is_host_name(std::string_view host) {
 std::string check_address(std::string_view text) {
   std::string_view host;
   const std::string problem = split_host_port(text, 0, &host);
-  if (!problem.empty()) return in_quotes(text) + " " + problem;
+  if (!problem.empty()) {
+    uint16_t port = 0;
+    const std::string meant = parse_port(text, &port) ? "; did you mean :" + std::string(text) + "?" : "";
+    return in_quotes(text) + " " + problem + meant;
+  }
   if (!host.empty() && !is_ip(host)) return in_quotes(host) + " is not a numeric address";
   return "";
 }
