@@ -147,7 +147,7 @@ class References(unittest.TestCase):
         spread = files.pod_of(deployment)["spec"]["topologySpreadConstraints"]
         self.assertGreaterEqual(len(spread), 2)
         selectors += [c["labelSelector"]["matchLabels"] for c in spread]
-        self.assertGreaterEqual(len(selectors), 5)
+        self.assertGreaterEqual(len(selectors), 4)
         for selector in selectors:
             self.assertTrue(files.selects(labels, selector), selector)
         for test_pod in files.of_kind(objects, "Pod"):
@@ -200,6 +200,21 @@ class References(unittest.TestCase):
         for scaler in scalers:
             self.assertEqual(scaler["spec"]["scaleTargetRef"]["name"], deployment["metadata"]["name"])
             self.assertLess(scaler["spec"]["minReplicas"], scaler["spec"]["maxReplicas"])
+
+    def test_one_replica_runs_where_nobody_asks_for_more(self):
+        """Two that know nothing of each other choose worse than one."""
+        for name in ("deploy/helm/golden/default.yaml", "deploy/helm/golden/guide.yaml", "deploy/kustomize/golden/base.yaml",
+                     "deploy/kustomize/golden/kind.yaml"):
+            self.assertEqual(files.one(SETS[name], "Deployment")["spec"]["replicas"], 1, name)
+        for name, objects in SETS.items():
+            for scaler in files.of_kind(objects, "HorizontalPodAutoscaler"):
+                self.assertEqual(scaler["spec"]["minReplicas"], 1, name)
+
+    @for_each_set
+    def test_a_disruption_budget_is_made_where_more_than_one_replica_may_run(self, objects):
+        most = [s["spec"]["maxReplicas"] for s in files.of_kind(objects, "HorizontalPodAutoscaler")]
+        most.append(files.one(objects, "Deployment")["spec"].get("replicas", 1))
+        self.assertEqual(bool(files.of_kind(objects, "PodDisruptionBudget")), max(most) > 1)
 
     def test_autoscalers_ask_for_custom_metrics_only_where_told(self):
         """One metric that nobody serves keeps an autoscaler from ever scaling down."""
