@@ -60,7 +60,8 @@ class Trial {
 
   std::string features() const {
     return std::string("defer_taskrun, multishot receive, provided buffer ring") +
-           (queue_.limits_receives() ? ", receive limits" : "");
+           (queue_.limits_receives() ? ", receive limits" : "") +
+           (UringQueue::locked_memory_is_short() ? ", small rings (RLIMIT_MEMLOCK is below 64 MiB)" : "");
   }
 
  private:

@@ -555,7 +555,7 @@ std::string describe_uring_failure(const char* call, int error) {
   if (error == EPERM || error == EACCES) text += " (seccomp or kernel.io_uring_disabled)";
   if (error == ENOSYS) text += " (no io_uring in this kernel or sandbox)";
   // Locked memory is counted for all processes of a user, those in other containers included.
-  if (error == ENOMEM) text += " (RLIMIT_MEMLOCK is used up by the processes of this user)";
+  if (error == ENOMEM) text += " (RLIMIT_MEMLOCK is used up by the processes of this user; see ulimit -l)";
   if (error == EINVAL) text += " (Linux 6.1 or newer is needed)";
   return text;
 }

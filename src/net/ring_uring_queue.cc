@@ -1,8 +1,12 @@
 #include "ring_uring_queue.h"
 
 #include <liburing.h>
+#include <linux/capability.h>
 #include <poll.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
@@ -16,7 +20,9 @@ namespace penstock::net {
 namespace {
 
 constexpr unsigned submission_entries = 1024;
-constexpr unsigned completion_entries = 32 * 1024;  // multishot requests complete many times each
+// Multishot requests complete many times each. What has no room is kept by the kernel, at a price, and is not lost.
+constexpr unsigned completion_entries = 32 * 1024, few_completion_entries = 4 * 1024;
+constexpr rlim_t ample_locked_memory = 64 * 1024 * 1024;
 constexpr uint16_t buffer_group = 0;
 constexpr size_t buffer_bytes = UringQueue::buffer_count * UringQueue::buffer_size;
 constexpr size_t buffer_ring_bytes = UringQueue::buffer_count * sizeof(io_uring_buf);
@@ -28,11 +34,22 @@ void* map(size_t size) {
   return memory == MAP_FAILED ? nullptr : memory;
 }
 
+bool exempt_from_locked_memory() {
+  __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+  __user_cap_data_struct held[_LINUX_CAPABILITY_U32S_3] = {};
+  return syscall(SYS_capget, &header, held) == 0 && (held[0].effective & (1u << CAP_IPC_LOCK)) != 0;
+}
+
 unsigned queue_flags(const io_uring& ring) {
   return std::atomic_ref<unsigned>(*ring.sq.kflags).load(std::memory_order_relaxed);
 }
 
 }  // namespace
+
+bool UringQueue::locked_memory_is_short() {
+  rlimit limit{};
+  return getrlimit(RLIMIT_MEMLOCK, &limit) == 0 && limit.rlim_cur < ample_locked_memory && !exempt_from_locked_memory();
+}
 
 UringQueue::UringQueue(Counter& syscalls) : syscalls_(syscalls), ring_(std::make_unique<io_uring>()) {}
 
@@ -47,7 +64,7 @@ int UringQueue::open(bool flag_work) {
   params.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_SUBMIT_ALL |
                  IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP;
   if (flag_work) params.flags |= IORING_SETUP_TASKRUN_FLAG;
-  params.cq_entries = completion_entries;
+  params.cq_entries = locked_memory_is_short() ? few_completion_entries : completion_entries;
   failed_call_ = "io_uring_setup";
   syscalls_.add();
   int error = -io_uring_queue_init_params(submission_entries, ring_.get(), &params);

@@ -32,6 +32,11 @@ class UringQueue {
   static constexpr unsigned buffer_count = 32;
   static constexpr size_t buffer_size = 64 * 1024;
 
+  // The kernel counts rings as locked memory (600 KiB each) of their user, all processes together, and gives it back
+  // some time after their end. Where RLIMIT_MEMLOCK is below 64 MiB (8 MiB is usual) and binds this process, a ring has
+  // room for fewer completions and needs 140 KiB.
+  static bool locked_memory_is_short();
+
   explicit UringQueue(Counter& syscalls);
   ~UringQueue();
   UringQueue(const UringQueue&) = delete;

@@ -1,13 +1,17 @@
+#include <linux/capability.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include <cstddef>
 #include <limits>
+#include <memory>
+#include <vector>
 
 #include "ring_fixture.h"
 #include "src/net/ring_uring_queue.h"
@@ -41,6 +45,31 @@ int check_denied(int error, const char* reason) {
     if ((*automatic)->reason() != denied.detail) return 6;
     const Result<std::unique_ptr<Ring>> demanded = make_ring({RingKind::io_uring, Duration(0)}, told);
     if (demanded.ok() || demanded.error().text.find(reason) == std::string::npos) return 5;
+  }
+  return 0;
+}
+
+// Makes this process one of an ordinary user, who may lock 8 MiB.
+bool limit_locked_memory() {
+  const rlimit usual{8 * 1024 * 1024, 8 * 1024 * 1024};
+  __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+  __user_cap_data_struct held[_LINUX_CAPABILITY_U32S_3] = {};
+  if (setrlimit(RLIMIT_MEMLOCK, &usual) != 0 || syscall(SYS_capget, &header, held) != 0) return false;
+  held[0].effective &= ~(1u << CAP_IPC_LOCK);
+  return syscall(SYS_capset, &header, held) == 0;
+}
+
+// Runs in a child process: which check fails first, 0 for none. There is room for 13 large rings, and a thread may have 16.
+int check_little_locked_memory() {
+  if (!limit_locked_memory()) return 1;
+  const RingProbe told = probe_rings();
+  if (!told.io_uring_usable) return 2;
+  if (told.detail.find("small rings (RLIMIT_MEMLOCK") == std::string::npos) return 3;
+  std::vector<std::unique_ptr<Ring>> rings;
+  for (int i = 0; i < 15; ++i) {
+    Result<std::unique_ptr<Ring>> ring = make_ring({RingKind::io_uring, Duration(0)}, told);
+    if (!ring.ok()) return 4;
+    rings.push_back(std::move(*ring));
   }
   return 0;
 }
@@ -100,6 +129,18 @@ TEST_CASE("where io_uring is denied the reason is told and epoll is taken") {
     CHECK(WIFEXITED(status));
     CHECK(WEXITSTATUS(status) == 0);
   }
+}
+
+TEST_CASE(
+    "24 shards of an ordinary user who may lock 8 MiB have a ring each, and the probe says why it is a small one") {
+  NEEDS(IoUring);
+  const pid_t child = fork();
+  REQUIRE(child >= 0);
+  if (child == 0) _exit(check_little_locked_memory());
+  int status = -1;
+  REQUIRE(waitpid(child, &status, 0) == child);
+  CHECK(WIFEXITED(status));
+  CHECK(WEXITSTATUS(status) == 0);
 }
 
 TEST_CASE("more completions than the queue holds are counted and all arrive, once") {
