@@ -147,7 +147,8 @@ Control::Control(const config::Command& command)
       endpoints_watch_(net::Timer::of<&Control::look_at_endpoints_file>(this)),
       drain_notice_(net::Timer::of<&Control::announce_drain>(this)),
       drain_delay_(net::Timer::of<&Control::stop_accepting>(this)),
-      drain_watch_(net::Timer::of<&Control::watch_drain>(this)) {
+      drain_watch_(net::Timer::of<&Control::watch_drain>(this)),
+      sampling_(net::Timer::of<&Control::sample_times>(this)) {
   for (const config::Problem& note : command.notes) log::warn("configuration: " + config::to_string(note));
 }
 
@@ -184,6 +185,8 @@ bool Control::start() {
   loop_ = std::make_unique<net::EventLoop>(*ring_, net::system_clock());
   started_at_ = loop_->now();
   started_wall_us_ = net::system_clock().wall_time_us();
+  recent_ = std::make_unique<observability::RecentTimes>(started_at_);
+  loop_->arm(sampling_, observability::RecentTimes::period);
   client_ = std::make_unique<upstream::Client>(*loop_, client_options(options_));
 
   auto access_log = observability::AccessLog::open(access_log_options(options_));
@@ -478,6 +481,13 @@ std::string Control::not_ready() const {
   return directory_->synced() ? "" : "endpoints not probed yet";
 }
 
+void Control::sample_times() {
+  std::vector<const observability::ShardStats*> shards;
+  for (const auto& stats : stats_) shards.push_back(stats.get());
+  recent_->sample(loop_->now(), shards);
+  loop_->arm(sampling_, observability::RecentTimes::period);
+}
+
 observability::ExportInput Control::gather() const {
   observability::ExportInput input;
   input.now = loop_->now();
@@ -494,6 +504,7 @@ observability::ExportInput Control::gather() const {
                             .ring_reason = shards_[i]->ring_reason()});
   }
   input.names = &names_;
+  input.recent = recent_.get();
   input.snapshot = snapshots_.current();
   input.snapshot_at = directory_->published_at();
   input.polls = directory_->status();

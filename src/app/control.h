@@ -47,6 +47,7 @@ class Control final : public discovery::DirectoryEvents {
   std::string not_ready() const;  // why /readyz answers 503; "": ready
   int64_t in_flight() const;
   observability::ExportInput gather() const;
+  void sample_times();
   void on_caches_lost(const endpoints::EndpointState& endpoint) override;
   void on_draining(const endpoints::EndpointState& endpoint) override;
   void on_silent(const endpoints::EndpointState& endpoint) override;
@@ -76,6 +77,7 @@ class Control final : public discovery::DirectoryEvents {
   proxy::HoldQueue hold_;
   std::unique_ptr<observability::AccessLog> access_log_;
   observability::Names names_;
+  std::unique_ptr<observability::RecentTimes> recent_;
   std::vector<std::unique_ptr<observability::DecisionLog>> decisions_;
   std::vector<std::unique_ptr<observability::ShardStats>> stats_;
   std::vector<std::unique_ptr<Shard>> shards_;
@@ -94,6 +96,7 @@ class Control final : public discovery::DirectoryEvents {
   WatchedFile endpoints_file_;  // of file-discovery with watchFile
   net::Timer endpoints_watch_;
   net::Timer drain_notice_, drain_delay_, drain_watch_;
+  net::Timer sampling_;
   Instant drain_deadline_{}, started_at_{};
   Instant next_index_check_{}, next_index_warning_{};
   int64_t started_wall_us_ = 0;

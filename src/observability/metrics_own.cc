@@ -186,6 +186,23 @@ void each_endpoint(Families::Family family, const endpoints::Snapshot& snapshot,
   }
 }
 
+// Answers by status: what endpoints sent, also where the request was then tried elsewhere.
+void add_endpoint_answers(Families& families, const ExportInput& input, const endpoints::Snapshot& snapshot) {
+  auto family = families.counter("penstock_endpoint_responses_total",
+                                 "Answers of each endpoint by status code; a code without a series of its own counts "
+                                 "under its class, such as 4xx.");
+  for (const endpoints::Pool& pool : snapshot.pools) {
+    for (const endpoints::EndpointView& endpoint : pool.endpoints) {
+      for (size_t code = 0; code < answer_code_count; ++code) {
+        const double count =
+            sum_over_shards(input, [&](const ShardStats& stats) { return stats.answers(*endpoint.state, code); });
+        if (count == 0) continue;
+        family.add(count, {{"pool", pool.name}, {"endpoint", endpoint.state->name}, {"code", answer_code_name(code)}});
+      }
+    }
+  }
+}
+
 // Endpoints of different pools may have the same name; as one series they add up.
 std::map<std::string, discovery::PollStatus> polls_by_name(const ExportInput& input) {
   std::map<std::string, discovery::PollStatus> out;
@@ -237,9 +254,17 @@ void add_exchange_metrics(Families& families, const ExportInput& input) {
   add_outcomes(families, input);
   add_attempts(families, input);
   families
-      .histogram("penstock_time_to_first_token_seconds", "Time from a request's head to the first byte of its answer.")
+      .histogram("penstock_time_to_first_token_seconds",
+                 "Time from the head of an inference request to the first byte of the event stream that answers it. "
+                 "Streams that ended in an error do not count.")
       .add(merge_over_shards(
           input, [](const ShardStats& s) -> auto& { return s.time_to_first_token(); }));
+  families
+      .histogram("penstock_time_to_whole_answer_seconds",
+                 "Time from the head of an inference request to the first byte of an answer that is no stream. "
+                 "Errors do not count.")
+      .add(merge_over_shards(
+          input, [](const ShardStats& s) -> auto& { return s.time_to_whole_answer(); }));
   families.histogram("penstock_inter_token_seconds", "Time between two events of a streamed answer.")
       .add(merge_over_shards(
           input, [](const ShardStats& s) -> auto& { return s.inter_token_gaps(); }));
@@ -286,6 +311,7 @@ void add_endpoint_metrics(Families& families, const ExportInput& input) {
                   [&](const View& e) {
                     return sum_over_shards(input, [&](const ShardStats& stats) { return stats.ejections(*e.state); });
                   });
+    add_endpoint_answers(families, input, snapshot);
     each_endpoint(families.gauge("penstock_upstream_connections", "Open connections to the endpoint."), snapshot,
                   [](const View& e) { return e.state->connections.load(std::memory_order_relaxed); });
     families.gauge("penstock_snapshot_version", "Number of the current snapshot.")

@@ -1,5 +1,6 @@
 #include "penstock/observability/shard_stats.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <utility>
@@ -36,7 +37,28 @@ size_t where_names_differ(const proxy::RequestKind& kind) {
          static_cast<size_t>(kind.priority);
 }
 
+// This thread alone writes it.
+void add_one(std::atomic<uint64_t>& count) {
+  count.store(count.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+}
+
+constexpr const char* answer_code_names[] = {"200", "400", "401", "403", "404", "408", "413", "422", "429",
+                                             "500", "502", "503", "504", "2xx", "3xx", "4xx", "5xx"};
+static_assert(std::size(answer_code_names) == answer_code_count);
+
 }  // namespace
+
+// A server's status may be any number of three digits. Those beyond 599 are failures, as 5xx are.
+size_t answer_code(uint16_t status) {
+  const auto* const found = std::find(std::begin(answer_codes), std::end(answer_codes), status);
+  if (found != std::end(answer_codes)) return static_cast<size_t>(found - std::begin(answer_codes));
+  const int class_of = std::clamp(status / 100, 2, 5);
+  return std::size(answer_codes) + static_cast<size_t>(class_of - 2);
+}
+
+const char* answer_code_name(size_t place) {
+  return answer_code_names[place];
+}
 
 const char* to_string(EppError error) {
   switch (error) {
@@ -59,6 +81,7 @@ const char* to_string(EppError error) {
 EppError epp_error_of(Outcome outcome) {
   switch (outcome) {
     case Outcome::ok:
+    case Outcome::endpoint_4xx:  // the Endpoint Picker counts none of these
     case Outcome::client_gone:
       return EppError::none;
     case Outcome::client_error:
@@ -187,9 +210,10 @@ void ShardStats::attempt_failed(proxy::AttemptFailure failure, bool retried) {
   if (retried) retries_[static_cast<size_t>(failure)].add();
 }
 
-void ShardStats::endpoint_ejected(const endpoints::EndpointState& endpoint) {
+// Null: the slot is beyond what is counted.
+ShardStats::EndpointSlot* ShardStats::slot_of(const endpoints::EndpointState& endpoint) {
   const size_t block = endpoint.slot / block_size;
-  if (block >= block_count) return;
+  if (block >= block_count) return nullptr;
   EndpointBlock* slots = endpoints_[block].load(std::memory_order_relaxed);
   if (slots == nullptr) {
     owned_endpoints_.push_back(std::make_unique<EndpointBlock>());
@@ -197,22 +221,38 @@ void ShardStats::endpoint_ejected(const endpoints::EndpointState& endpoint) {
     endpoints_[block].store(slots, std::memory_order_release);
   }
   EndpointSlot& slot = (*slots)[endpoint.slot % block_size];
-  uint64_t count = slot.ejections.load(std::memory_order_relaxed);
   if (slot.incarnation.load(std::memory_order_relaxed) != endpoint.incarnation) {
-    count = 0;
     slot.ejections.store(0, std::memory_order_relaxed);
+    for (std::atomic<uint64_t>& count : slot.answers) count.store(0, std::memory_order_relaxed);
     slot.incarnation.store(endpoint.incarnation, std::memory_order_release);
   }
-  slot.ejections.store(count + 1, std::memory_order_relaxed);
+  return &slot;
+}
+
+const ShardStats::EndpointSlot* ShardStats::find_slot(const endpoints::EndpointState& endpoint) const {
+  const size_t block = endpoint.slot / block_size;
+  const EndpointBlock* const slots = block < block_count ? endpoints_[block].load(std::memory_order_acquire) : nullptr;
+  if (slots == nullptr) return nullptr;
+  const EndpointSlot& slot = (*slots)[endpoint.slot % block_size];
+  return slot.incarnation.load(std::memory_order_acquire) == endpoint.incarnation ? &slot : nullptr;
+}
+
+void ShardStats::endpoint_ejected(const endpoints::EndpointState& endpoint) {
+  if (EndpointSlot* const slot = slot_of(endpoint)) add_one(slot->ejections);
+}
+
+void ShardStats::endpoint_answered(const endpoints::EndpointState& endpoint, uint16_t status) {
+  if (EndpointSlot* const slot = slot_of(endpoint)) add_one(slot->answers[answer_code(status)]);
 }
 
 uint64_t ShardStats::ejections(const endpoints::EndpointState& endpoint) const {
-  const size_t block = endpoint.slot / block_size;
-  const EndpointBlock* const slots = block < block_count ? endpoints_[block].load(std::memory_order_acquire) : nullptr;
-  if (slots == nullptr) return 0;
-  const EndpointSlot& slot = (*slots)[endpoint.slot % block_size];
-  const bool same = slot.incarnation.load(std::memory_order_acquire) == endpoint.incarnation;
-  return same ? slot.ejections.load(std::memory_order_relaxed) : 0;
+  const EndpointSlot* const slot = find_slot(endpoint);
+  return slot == nullptr ? 0 : slot->ejections.load(std::memory_order_relaxed);
+}
+
+uint64_t ShardStats::answers(const endpoints::EndpointState& endpoint, size_t code) const {
+  const EndpointSlot* const slot = find_slot(endpoint);
+  return slot == nullptr ? 0 : slot->answers[code].load(std::memory_order_relaxed);
 }
 
 void ShardStats::limit_hit(std::string_view limit_name) {
@@ -334,6 +374,15 @@ void ShardStats::count_inference(const ExchangeRecord& record) {
   stats.normalized_time_per_output_token.record(to_seconds(record.total) / record.completion_tokens);
 }
 
+// Of answers that were one. A stream that its client left had its first token all the same.
+void ShardStats::count_first_bytes(const ExchangeRecord& record, double first) {
+  if (record.streaming && (record.outcome == Outcome::ok || record.outcome == Outcome::client_gone)) {
+    time_to_first_token_.record(first);
+  } else if (record.outcome == Outcome::ok) {
+    time_to_whole_answer_.record(first);
+  }
+}
+
 // Of an answer that came, against what its client asked for. A first token, and a pace, are seen of streams only.
 void ShardStats::count_times(const ExchangeRecord& record, KindStats& stats) {
   const double total = to_seconds(record.total), first = to_seconds(*record.time_to_first_token);
@@ -352,7 +401,7 @@ void ShardStats::count_times(const ExchangeRecord& record, KindStats& stats) {
   };
   stats.duration.record(total);
   stats.time_to_first_token[record.streaming].record(first);
-  time_to_first_token_.record(first);
+  count_first_bytes(record, first);
   note(LastValue::ttft, first);
   if (record.streaming && record.predicted_first_token.has_value()) {
     const double predicted = to_seconds(*record.predicted_first_token);

@@ -1,4 +1,5 @@
 #include <cmath>
+#include <span>
 
 #include "json_writer.h"
 #include "penstock/observability/admin.h"
@@ -29,6 +30,17 @@ void write_load(Json& json, const endpoints::EndpointState& state) {
   json.key("kv_tokens").number(static_cast<double>(load.kv_tokens.load(std::memory_order_relaxed)));
   json.key("picks").count(load.picks.load(std::memory_order_relaxed));
   json.key("connections").number(static_cast<double>(state.connections.load(std::memory_order_relaxed)));
+}
+
+// By status code; those that never came are left out.
+void write_answers(Json& json, const endpoints::EndpointState& state, const ExportInput& input) {
+  json.key("responses").open('{');
+  for (size_t code = 0; code < answer_code_count; ++code) {
+    uint64_t count = 0;
+    for (const ShardInput& shard : input.shards) count += shard.stats->answers(state, code);
+    if (count > 0) json.key(answer_code_name(code)).count(count);
+  }
+  json.close('}');
 }
 
 void write_metrics(Json& json, const endpoints::EngineMetrics& metrics, Instant now) {
@@ -76,6 +88,7 @@ void write_endpoint(Json& json, const endpoints::EndpointView& endpoint, const E
   json.key("ejected_for_ms").number(ejected_for > 0 ? std::ceil(static_cast<double>(ejected_for) / 1e6) : 0);
   json.key("consecutive_failures").count(state.health.consecutive_failures.load(std::memory_order_relaxed));
   write_load(json, state);
+  write_answers(json, state, input);
   write_metrics(json, endpoint.metrics, input.now);
   json.key("models").open('[');
   for (const std::string& model : endpoint.models) {
@@ -137,32 +150,29 @@ void write_shards(Json& json, const ExportInput& input) {
   json.close(']');
 }
 
-// The value below which `part` of the observations lie, interpolated within its bucket; null without observations.
-template <const auto& Bounds, typename Get>
-void write_quantile(Json& json, const ExportInput& input, double part, const Get& get) {
-  constexpr auto bounds = Histogram<Bounds>::bounds();
-  std::array<uint64_t, Histogram<Bounds>::bound_count + 1> counts{};
-  uint64_t total = 0;
-  for (const ShardInput& shard : input.shards) {
-    const Histogram<Bounds>& histogram = get(*shard.stats);
-    for (size_t i = 0; i < counts.size(); ++i) {
-      const uint64_t count = histogram.bucket(i);
-      counts[i] += count;
-      total += count;
-    }
-  }
-  if (total == 0) return json.null();
-  const double wanted = part * static_cast<double>(total);
-  double below = 0;
-  for (size_t i = 0; i < bounds.size(); ++i) {
-    const auto count = static_cast<double>(counts[i]);
-    if (below + count >= wanted && count > 0) {
-      const double from = i == 0 ? 0 : bounds[i - 1];
-      return json.number(std::round((from + (bounds[i] - from) * (wanted - below) / count) * 1e6) / 1e3);
-    }
-    below += count;
-  }
-  json.number(bounds.back() * 1e3);
+// In milliseconds; null without observations.
+void write_quantile(Json& json, std::span<const double> bounds, std::span<const uint64_t> counts, double part) {
+  const double value = quantile(bounds, counts, part);
+  if (value < 0) return json.null();
+  json.number(std::round(value * 1e6) / 1e3);
+}
+
+// Times of the last minutes, and how many seconds that is.
+void write_recent_times(Json& json, const ExportInput& input) {
+  std::vector<const ShardStats*> shards;
+  for (const ShardInput& shard : input.shards) shards.push_back(shard.stats);
+  const RecentTimes from_start(input.started_at);
+  const RecentTimes& recent = input.recent == nullptr ? from_start : *input.recent;
+  const RecentTimes::Window window = recent.window(input.now, shards);
+  json.key("latency_window_s").number(std::round(to_seconds(window.span)));
+  json.key("ttft_ms_p50");
+  write_quantile(json, epp_general_seconds, window.counts.first_token, 0.5);
+  json.key("ttft_ms_p99");
+  write_quantile(json, epp_general_seconds, window.counts.first_token, 0.99);
+  json.key("inter_token_ms_p50");
+  write_quantile(json, inter_token_seconds, window.counts.inter_token, 0.5);
+  json.key("inter_token_ms_p99");
+  write_quantile(json, inter_token_seconds, window.counts.inter_token, 0.99);
 }
 
 void write_totals(Json& json, const ExportInput& input) {
@@ -194,20 +204,7 @@ void write_totals(Json& json, const ExportInput& input) {
   json.key("request_bytes").count(request_bytes);
   json.key("response_bytes").count(response_bytes);
   json.key("client_connections").number(static_cast<double>(connections));
-  const auto first_token = [](const ShardStats& stats) -> auto& {
-    return stats.time_to_first_token();
-  };
-  const auto gaps = [](const ShardStats& stats) -> auto& {
-    return stats.inter_token_gaps();
-  };
-  json.key("ttft_ms_p50");
-  write_quantile<epp_general_seconds>(json, input, 0.5, first_token);
-  json.key("ttft_ms_p99");
-  write_quantile<epp_general_seconds>(json, input, 0.99, first_token);
-  json.key("inter_token_ms_p50");
-  write_quantile<inter_token_seconds>(json, input, 0.5, gaps);
-  json.key("inter_token_ms_p99");
-  write_quantile<inter_token_seconds>(json, input, 0.99, gaps);
+  write_recent_times(json, input);
   json.close('}');
 }
 

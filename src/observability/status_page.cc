@@ -70,6 +70,11 @@ function bar(part) {
   inner.style.width = Math.round(Math.min(1, Math.max(0, part)) * 100) + '%';
   outer.append(inner); td.append(outer, ' ' + Math.round(part * 100) + ' %'); return td;
 }
+function share(responses, first) {
+  let all = 0, some = 0;
+  for (const [code, n] of Object.entries(responses)) { all += n; if (code[0] === first) some += n; }
+  return some ? short(some) + ' (' + Math.round(some / all * 100) + ' %)' : '0';
+}
 function state(e) {
   const td = make('td', undefined, 'left');
   const ejected = e.ejected_for_ms > 0;
@@ -82,13 +87,13 @@ function pool(p, old, seconds) {
   head.append(make('span', p.ready + ' of ' + p.endpoints.length + ' ready' + (p.held > 0 ? ', ' + short(p.held) + ' requests wait (' + bytes(p.held_bytes) + ')' : '')
     + (p.saturation >= 1 ? ', saturated' : ''), 'soft'));
   const table = make('table'), body = make('tbody'), top = make('tr');
-  for (const name of ['endpoint', 'state', 'in flight', 'requests/s', 'waiting', 'running', 'KV cache', 'failures', 'models']) top.append(make('th', name, name === 'state' || name === 'models' ? 'left' : ''));
+  for (const name of ['endpoint', 'state', 'in flight', 'requests/s', 'waiting', 'running', 'KV cache', '4xx', '5xx', 'failures', 'models']) top.append(make('th', name, name === 'state' || name === 'models' ? 'left' : ''));
   const thead = make('thead'); thead.append(top);
   for (const e of p.endpoints) {
     const before = old && old.endpoints.find(o => o.name === e.name);
     const m = e.metrics;
     body.append(row([e.name, state(e), short(e.in_flight), short(rate(e.picks, before && before.picks, seconds)), m ? short(m.waiting) : '–',
-      m ? short(m.running) : '–', m ? bar(m.kv_usage) : '–', short(e.consecutive_failures), make('td', e.models.join(', ') || '–', 'left')]));
+      m ? short(m.running) : '–', m ? bar(m.kv_usage) : '–', share(e.responses, '4'), share(e.responses, '5'), short(e.consecutive_failures), make('td', e.models.join(', ') || '–', 'left')]));
   }
   table.append(thead, body);
   const wrap = make('div', undefined, 'wrap'); wrap.append(table);
@@ -137,8 +142,8 @@ function show(s) {
     card('requests/s', short(rate(t.started, o && o.started, seconds))),
     card('in flight', short(t.in_flight)),
     card('stream events/s', short(rate(t.stream_events, o && o.stream_events, seconds))),
-    card('TTFT p50 / p99, ms', short(t.ttft_ms_p50) + ' / ' + short(t.ttft_ms_p99)),
-    card('inter-token p50 / p99, ms', short(t.inter_token_ms_p50) + ' / ' + short(t.inter_token_ms_p99)),
+    card('TTFT of streams p50 / p99, ms, last ' + time(t.latency_window_s), short(t.ttft_ms_p50) + ' / ' + short(t.ttft_ms_p99)),
+    card('inter-token p50 / p99, ms, last ' + time(t.latency_window_s), short(t.inter_token_ms_p50) + ' / ' + short(t.inter_token_ms_p99)),
     card('retries', short(t.retries)),
     card('client connections', short(t.client_connections)),
     card('buffered of budget', s.memory ? bytes(s.memory.used_bytes) + ' / ' + bytes(s.memory.limit_bytes) : '–'));

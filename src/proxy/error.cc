@@ -145,6 +145,8 @@ const char* to_string(Outcome outcome) {
   switch (outcome) {
     case Outcome::ok:
       return "ok";
+    case Outcome::endpoint_4xx:
+      return "endpoint_4xx";
     case Outcome::endpoint_error:
       return "endpoint_error";
     case Outcome::client_error:

@@ -327,6 +327,7 @@ void Exchange::on_connected() {
 // ---- the answer ----
 
 void Exchange::on_response_head(http::Head& head) {
+  context_.observer.endpoint_answered(*endpoint_, head.status);
   const std::optional<AttemptFailure> failure = failure_by_status(head);
   reads_refusal_ = failure == AttemptFailure::status_503 && can_read_refusal(head);  // then retry_refusal() decides
   if (failure && !reads_refusal_) {
@@ -433,7 +434,8 @@ void Exchange::on_response_end() {
   downstream::Connection& client = *client_;
   client_ = nullptr;
   const bool keep_alive = answer_keep_alive_;
-  finish(status_ >= 500 || failure ? Outcome::endpoint_error : Outcome::ok);
+  const bool refused = status_ >= 400 || (inference_ && watch_.ended_in_error());
+  finish(status_ >= 500 || failure ? Outcome::endpoint_error : refused ? Outcome::endpoint_4xx : Outcome::ok);
   client.finish_response(keep_alive ? downstream::After::keep_alive : downstream::After::close);
 }
 

@@ -12,7 +12,7 @@ ADDED = {"namespace", "exported_namespace", "pod", "le"}
 # Closed sets: a value that does not exist would match nothing, for ever and in silence.
 CLOSED = ("outcome", "reason", "result", "engine", "status", "direction", "stage")
 FUNCTIONS = {"sum", "max", "min", "rate", "increase", "count", "absent", "histogram_quantile", "label_values"}
-WORDS = {"by", "on", "ignoring", "and", "or", "unless", "without"}
+WORDS = {"by", "on", "ignoring", "and", "or", "unless", "without", "group_left"}
 
 
 def exported():
@@ -49,7 +49,7 @@ def strip(expression):
 def metrics_in(expression):
     """(name, [(label, operator, value)]) of each selector."""
     found = []
-    bare = re.sub(r"\b(?:by|without)\s*\([^)]*\)", " ", expression)
+    bare = re.sub(r"\b(?:by|without|on|ignoring|group_left)\s*\([^)]*\)", " ", expression)
     bare = re.sub(r"\[[^\]]*\]", " ", bare)
     for match in re.finditer(
         r"(?<![\w\"$.{])([a-z_][a-z0-9_]*)\b(\s*\{([^}]*)\})?(\s*\()?", re.sub(r'"[^"]*"', quoted, bare)

@@ -88,14 +88,14 @@ class BeforeTheFirstByte(GivenUp):
     def test_an_error_that_is_the_requests_or_of_a_path_that_passes_unread_is_relayed(self):
         ours = b'data: {"error": {"type": "invalid_request_error", "code": "context_length_exceeded"}}\n\n'
         other = b'data: {"jsonrpc": "2.0", "id": 1, "error": {"code": -32602, "message": "x"}}\n\n'
-        for path, event in (("/v1/completions", ours), ("/mcp", other)):
+        for path, event, outcome in (("/v1/completions", ours, "endpoint_4xx"), ("/mcp", other, "ok")):
             with self.subTest(path):
                 fakes = self.fakes(stream(event), count=2)
                 gateway = self.serve(fakes)
                 answer = self.client(gateway).post(path, completion(stream=True))
                 self.assertEqual((answer.status, self.asked(fakes)), (200, 1))
                 self.assertIn(event[6:].strip(), answer.body)
-                gateway.wait_outcomes({"ok": 1})
+                gateway.wait_outcomes({outcome: 1})
                 self.assertEqual(self.failures(gateway, "error_event"), (0, 0))
 
     def test_full_servers(self):
@@ -233,7 +233,7 @@ class BeforeTheFirstByte(GivenUp):
 
     def test_what_is_no_failure_of_the_server(self):
         for bad, path, streaming, outcome in (
-            (stream(failed(400)), "/v1/completions", True, "ok"),
+            (stream(failed(400)), "/v1/completions", True, "endpoint_4xx"),
             (answer_bytes(500, DEAD), "/not/known", False, "endpoint_error"),  # nobody knows what it may have done
         ):
             with self.subTest(path=path):

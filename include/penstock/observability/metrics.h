@@ -17,6 +17,7 @@
 #include "penstock/net/ring.h"
 #include "penstock/observability/access_log.h"
 #include "penstock/observability/flow_stats.h"
+#include "penstock/observability/recent_times.h"
 #include "penstock/observability/shard_stats.h"
 #include "penstock/upstream/client.h"
 
@@ -52,6 +53,7 @@ struct ExportInput {
   std::string kernel;  // uname release
   std::vector<ShardInput> shards;
   const Names* names = nullptr;                   // the Names of all shards' stats
+  const RecentTimes* recent = nullptr;            // null: the status tells of all time since the start
   const endpoints::Snapshot* snapshot = nullptr;  // the current one; null before the first
   Instant snapshot_at{};                          // when it was published
   Duration metrics_stale_after = seconds(5);      // older scrapes do not count in the pool's averages

@@ -54,6 +54,12 @@ enum class LastValue : uint8_t {
 constexpr size_t last_value_count = 8;
 const char* to_string(LastValue value);
 
+// Status codes of answers that metrics tell apart: these, and each class for the others.
+inline constexpr uint16_t answer_codes[] = {200, 400, 401, 403, 404, 408, 413, 422, 429, 500, 502, 503, 504};
+constexpr size_t answer_code_count = std::size(answer_codes) + 4;
+size_t answer_code(uint16_t status);         // its place
+const char* answer_code_name(size_t place);  // "404"; "4xx" for others of the class
+
 // Requests of one kind.
 struct KindStats final : proxy::GapObserver {
   void gap(Duration time) override;
@@ -106,6 +112,7 @@ class ShardStats final : public proxy::ExchangeObserver, private proxy::GapObser
   void model_not_restored() override { not_restored_.add(); }
   void attempt_failed(proxy::AttemptFailure failure, bool retried) override;
   void endpoint_ejected(const endpoints::EndpointState& endpoint) override;
+  void endpoint_answered(const endpoints::EndpointState& endpoint, uint16_t status) override;
   proxy::GapObserver* stream_began(const proxy::RequestKind& kind) override;
   void finished(const proxy::ExchangeRecord& record) override;
   void client_connections_changed(int delta) override { client_connections_.add(delta); }
@@ -134,12 +141,16 @@ class ShardStats final : public proxy::ExchangeObserver, private proxy::GapObser
   uint64_t failures(proxy::AttemptFailure failure) const { return failures_[static_cast<size_t>(failure)].get(); }
   uint64_t retries(proxy::AttemptFailure failure) const { return retries_[static_cast<size_t>(failure)].get(); }
   uint64_t ejections(const endpoints::EndpointState& endpoint) const;
+  // Heads of answers that came from the endpoint, by answer_code().
+  uint64_t answers(const endpoints::EndpointState& endpoint, size_t code) const;
   uint64_t request_bytes() const { return request_bytes_.get(); }
   uint64_t response_bytes() const { return response_bytes_.get(); }
   uint64_t chunks() const { return chunks_.get(); }
   int64_t client_connections() const { return client_connections_.get(); }
   const std::array<Limit, limits_max>& limits() const { return limits_; }
+  // Of inference requests whose answer was one: streams, and answers that came as a whole.
   const Histogram<epp_general_seconds>& time_to_first_token() const { return time_to_first_token_; }
+  const Histogram<epp_general_seconds>& time_to_whole_answer() const { return time_to_whole_answer_; }
   const Histogram<inter_token_seconds>& inter_token_gaps() const { return inter_token_; }
   const Histogram<stage_seconds>& stage(proxy::Stage stage) const { return stages_[static_cast<size_t>(stage)]; }
   const Histogram<epp_decision_seconds>& decision_time() const { return decision_time_; }
@@ -171,14 +182,17 @@ class ShardStats final : public proxy::ExchangeObserver, private proxy::GapObser
   const KindStats* kind(uint32_t kind) const { return kinds_[kind].load(std::memory_order_acquire); }
 
  private:
-  // Ejections of the endpoint that holds a slot; counted anew when another endpoint takes the slot.
+  // Of the endpoint that holds a slot; counted anew when another endpoint takes the slot.
   struct EndpointSlot {
     std::atomic<uint32_t> incarnation{0};
     std::atomic<uint64_t> ejections{0};
+    std::array<std::atomic<uint64_t>, answer_code_count> answers{};
   };
   static constexpr size_t block_size = 64, block_count = 64;  // slots: PrefixIndex::endpoint_slots_max
   using EndpointBlock = std::array<EndpointSlot, block_size>;
 
+  EndpointSlot* slot_of(const endpoints::EndpointState& endpoint);
+  const EndpointSlot* find_slot(const endpoints::EndpointState& endpoint) const;
   Limit& limit_named(std::string_view limit_name);
   void gap(Duration time) override { inter_token_.record(to_seconds(time)); }  // of streams without a model
   uint32_t number_of(const proxy::RequestKind& kind, bool may_be_new);
@@ -186,6 +200,7 @@ class ShardStats final : public proxy::ExchangeObserver, private proxy::GapObser
   void count_stages(const proxy::ExchangeRecord& record);
   void count_inference(const proxy::ExchangeRecord& record);
   void count_times(const proxy::ExchangeRecord& record, KindStats& stats);
+  void count_first_bytes(const proxy::ExchangeRecord& record, double first);
   void count_plugins(const routing::Explanation& explained);
 
   Names& names_;
@@ -198,7 +213,7 @@ class ShardStats final : public proxy::ExchangeObserver, private proxy::GapObser
   std::array<Counter, proxy::attempt_failure_count> failures_, retries_;
   Gauge client_connections_;
   std::array<Limit, limits_max> limits_;
-  Histogram<epp_general_seconds> time_to_first_token_;
+  Histogram<epp_general_seconds> time_to_first_token_, time_to_whole_answer_;
   Histogram<inter_token_seconds> inter_token_;
   std::array<Histogram<stage_seconds>, proxy::stage_count> stages_;
   Histogram<epp_decision_seconds> decision_time_;

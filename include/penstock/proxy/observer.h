@@ -20,7 +20,8 @@ enum class HoldOutcome : uint8_t;  // hold_queue.h
 
 // How an exchange ended. A closed list: started = in flight + sum over all outcomes, at any time.
 enum class Outcome : uint8_t {
-  ok,                // a whole answer was relayed, status below 500
+  ok,                // a whole answer was relayed, status below 400
+  endpoint_4xx,      // a whole answer was relayed: the endpoint refused the request, by status or in its stream
   endpoint_error,    // a whole answer was relayed: status 500 or above, or it reports that the server failed
   client_error,      // we refused: 4xx (malformed, too large, unknown ...)
   client_gone,       // the client left before the answer was complete
@@ -33,7 +34,7 @@ enum class Outcome : uint8_t {
   evicted,           // cut off for a request of higher priority (429, or in the middle of the answer)
   internal_error,
 };
-constexpr size_t outcome_count = 12;
+constexpr size_t outcome_count = 13;
 const char* to_string(Outcome outcome);
 
 // Why an attempt failed. Metric label `reason` and log value.
@@ -143,6 +144,8 @@ class ExchangeObserver {
   virtual void model_not_restored() {}
   virtual void attempt_failed(AttemptFailure failure, bool retried) = 0;
   virtual void endpoint_ejected(const endpoints::EndpointState& endpoint) = 0;
+  // The head of an answer has come from this endpoint, whether it will be relayed or the request is tried elsewhere.
+  virtual void endpoint_answered(const endpoints::EndpointState& endpoint, uint16_t status) {}
   // An event stream has begun to answer a request of this kind: who is to hear of the times between its events, if
   // anybody.
   virtual GapObserver* stream_began(const RequestKind& kind) { return nullptr; }

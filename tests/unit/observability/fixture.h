@@ -164,8 +164,9 @@ struct Gateway {
     flow.cycle(microseconds(250));
   }
 
-  // What was decided: by the policy, its shadow, and for each stage.
+  // What was decided: by the policy, its shadow, and for each stage; and what the endpoints answered.
   void decisions() {
+    answered();
     ShardStats& shard = shards[0];
     routing::Explanation* const why = shard.explanation_slot(Instant(seconds(99)), /*asked=*/true);
     REQUIRE(why != nullptr);
@@ -180,6 +181,13 @@ struct Gateway {
     shard.shadow_decided(true, 0);
     shard.shadow_decided(false, 0.25);
     shard.shadow_decided(false, -0.125);
+  }
+
+  // By two endpoints, as both shards saw it.
+  void answered() {
+    for (const uint16_t status : {200, 200, 404, 418}) shards[0].endpoint_answered(states[0], status);
+    shards[1].endpoint_answered(states[0], 200);
+    shards[1].endpoint_answered(states[1], 503);
   }
 
   void indexed() {

@@ -1,5 +1,7 @@
 #include "penstock/observability/shard_stats.h"
 
+#include <map>
+
 #include "fixture.h"
 
 using namespace penstock;
@@ -28,6 +30,7 @@ TEST_CASE("each outcome has the error code that the Endpoint Picker would have u
   using enum proxy::Outcome;
   CHECK(epp_error_of(ok) == EppError::none);
   CHECK(epp_error_of(client_gone) == EppError::none);
+  CHECK(epp_error_of(endpoint_4xx) == EppError::none);
   CHECK(std::string(to_string(epp_error_of(client_error))) == "BadRequest");
   CHECK(std::string(to_string(epp_error_of(overloaded))) == "ResourceExhausted");
   CHECK(std::string(to_string(epp_error_of(no_endpoint))) == "ServiceUnavailable");
@@ -180,6 +183,50 @@ TEST_CASE("after the last place, the tenants of a model and priority are counted
   record = streamed_answer(gateway.states[0]);
   count("\xff");
   CHECK(requests("llama", "llama-8b", "other", "0") == 51);
+}
+
+TEST_CASE("times to the first token are those of streams that were answers, whole answers have their own") {
+  Gateway gateway;
+  ShardStats& shard = gateway.shards[0];
+  const auto finish = [&](bool streaming, proxy::Outcome outcome, Duration first) {
+    proxy::ExchangeRecord record = streamed_answer(gateway.states[0]);
+    record.streaming = streaming;
+    record.outcome = outcome;
+    record.time_to_first_token = first;
+    shard.finished(record);
+  };
+  using enum proxy::Outcome;
+  finish(true, ok, milliseconds(100));
+  finish(true, client_gone, milliseconds(200));  // its first token came all the same
+  for (const proxy::Outcome outcome : {endpoint_4xx, endpoint_error, stream_broken}) {
+    finish(true, outcome, seconds(1000));
+    finish(false, outcome, seconds(1000));
+  }
+  finish(false, ok, seconds(2));
+  finish(false, client_gone, seconds(1000));
+  CHECK(shard.time_to_first_token().sum() == doctest::Approx(0.3));
+  CHECK(shard.time_to_whole_answer().sum() == doctest::Approx(2));
+}
+
+TEST_CASE("answers are counted by endpoint and code, and codes without a place by their class") {
+  Gateway gateway;
+  ShardStats& shard = gateway.shards[0];
+  endpoints::EndpointState& endpoint = gateway.states[1];
+  for (const uint16_t status : {200, 206, 302, 404, 404, 418, 505, 999, 100}) shard.endpoint_answered(endpoint, status);
+  std::map<std::string, uint64_t> found;
+  for (size_t code = 0; code < answer_code_count; ++code) {
+    if (const uint64_t count = shard.answers(endpoint, code)) found[answer_code_name(code)] = count;
+  }
+  const std::map<std::string, uint64_t> expected = {{"200", 1}, {"2xx", 2}, {"3xx", 1},
+                                                    {"404", 2}, {"4xx", 1}, {"5xx", 2}};
+  CHECK(found == expected);
+  CHECK(shard.answers(gateway.states[0], answer_code(200)) == 0);
+  shard.endpoint_ejected(endpoint);
+  ++endpoint.incarnation;  // another endpoint took the slot
+  CHECK(shard.answers(endpoint, answer_code(404)) == 0);
+  shard.endpoint_answered(endpoint, 404);
+  CHECK(shard.answers(endpoint, answer_code(404)) == 1);
+  CHECK(shard.ejections(endpoint) == 0);
 }
 
 TEST_CASE("ejections belong to the endpoint that holds the slot now") {
