@@ -22,6 +22,7 @@ import urllib.request
 import bench_report
 
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+SCENARIOS = ("unary", "prompts", "sse", "memory")
 PODS = 8
 PROMPT_BYTES = 220_000
 PROMPT_CONCURRENCY = (20, 60, 100, 150, 200)
@@ -393,7 +394,7 @@ class Bench:
         staggered_50 = self.start_backend(50, True)
         bursts_100 = self.start_backend(100, False)
         staggered_100 = self.start_backend(100, True)
-        wanted = self.options.scenarios.split(",")
+        wanted = self.options.scenarios
         for rep in range(self.options.reps):
             say(f"repetition {rep + 1} of {self.options.reps}")
             if "unary" in wanted:
@@ -419,14 +420,21 @@ def parse():
     parser.add_argument("--reps", type=int, default=3, help="interleaved repetitions (3)")
     parser.add_argument("--seconds", type=float, default=3.0, help="length of one measurement (3)")
     parser.add_argument("--quick", action="store_true", help="one short repetition, about 3 minutes in all")
-    parser.add_argument("--scenarios", default="unary,prompts,sse,memory", help="which to run (unary,prompts,sse,memory)")
+    parser.add_argument("--scenarios", default=",".join(SCENARIOS), help=f"which to run ({','.join(SCENARIOS)})")
     parser.add_argument("--only", default="", help="contenders to run, by part of the name: floor,haproxy,nginx,epoll")
     parser.add_argument("--gateway-cpu", type=int, help="CPU of the gateway (the first allowed)")
     parser.add_argument("--load-cpu", type=int, help="CPU of load and back ends (the second allowed)")
     parser.add_argument("--seed", type=int, default=1, help="of the order and the arrivals (1)")
     parser.add_argument("--json", metavar="FILE", help="write all values")
     parser.add_argument("--markdown", metavar="FILE", help="write the table for docs/PERFORMANCE.md")
+    parser.add_argument("--check-arguments", action="store_true", help=argparse.SUPPRESS)  # and do no more
     options = parser.parse_args()
+    options.scenarios = options.scenarios.split(",")
+    for name in options.scenarios:
+        if name not in SCENARIOS:
+            parser.error(f"--scenarios: {name!r} is not one of {', '.join(SCENARIOS)}")
+    if options.check_arguments:
+        sys.exit()
     if options.quick:
         options.reps, options.seconds = 1, 1.5
     cpus = sorted(os.sched_getaffinity(0))

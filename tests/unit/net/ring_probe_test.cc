@@ -59,7 +59,8 @@ bool limit_locked_memory() {
   return syscall(SYS_capset, &header, held) == 0;
 }
 
-// Runs in a child process: which check fails first, 0 for none. There is room for 13 large rings, and a thread may have 16.
+// Runs in a child process: which check fails first, 0 for none. There is room for 13 large rings, and a thread may
+// have 16.
 int check_little_locked_memory() {
   if (!limit_locked_memory()) return 1;
   const RingProbe told = probe_rings();
