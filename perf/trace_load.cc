@@ -30,6 +30,7 @@ constexpr const char* usage =
     "  --models-percent P  GET /v1/models (3)\n"
     "  --connections N     connections at most (512)\n"
     "  --drain S           how long the last answers may take (60)\n"
+    "  --save-trace F      also write what is sent as a trace, its lengths not scaled yet, for penstock replay\n"
     "  --seed N            of the mix (1)\n"
     "  --watch-pid PID     report CPU time of this process; repeat for several\n"
     "  --json              one JSON object on stdout instead of a text\n"
@@ -186,6 +187,7 @@ class TraceSource : public JobSource {
   }
 
   std::string text(const LoadReport& report) const;
+  bool save_trace(const std::string& path) const;
 
  private:
   uint64_t due(size_t i) const {
@@ -203,6 +205,7 @@ class TraceSource : public JobSource {
   }
 
   void make(const Record& record, Kind kind, Job& job) const;
+  std::string cost(const LoadReport& report) const;
 
   void progress(uint64_t now) const {
     std::fprintf(stderr, "%s  %5.1f s  sent %zu of %zu  answered %llu  errors %llu%s", live_ ? "\r" : "",
@@ -240,6 +243,16 @@ class TraceSource : public JobSource {
   bool live_;
 };
 
+// The turns of one conversation use one API, or they would share nothing.
+bool asks_chat(const Record& record) {
+  return record.blocks.size() < 2 || record.blocks[1] % 2 == 0;
+}
+
+// Of the prompt: embeddings are asked for of its first block.
+uint32_t input_sent(const Record& record, Kind kind) {
+  return kind == embeddings ? std::min(record.input, block_tokens) : record.input;
+}
+
 void TraceSource::make(const Record& record, Kind kind, Job& job) const {
   job.tag = kind;
   if (kind == models) {
@@ -250,14 +263,13 @@ void TraceSource::make(const Record& record, Kind kind, Job& job) const {
     return std::max(1u, static_cast<uint32_t>(static_cast<double>(tokens) * options_.scale + 0.5));
   };
   std::string prompt;
-  uint32_t left = kind == embeddings ? std::min(record.input, block_tokens) : record.input;
+  uint32_t left = input_sent(record, kind);
   for (size_t i = 0; i < record.blocks.size() && left > 0; ++i) {
     uint32_t tokens = std::min(left, block_tokens);
     append_block(prompt, record.blocks[i], scaled(tokens));
     left -= tokens;
   }
-  // The turns of one conversation use one API, or they would share nothing.
-  bool chat = record.blocks.size() < 2 || record.blocks[1] % 2 == 0;
+  bool chat = asks_chat(record);
   std::string body = "{\"model\":\"" + options_.model + "\",";
   const char* path = "/v1/embeddings";
   if (kind == embeddings) {
@@ -272,6 +284,40 @@ void TraceSource::make(const Record& record, Kind kind, Job& job) const {
   }
   job.text = "POST " + std::string(path) + " HTTP/1.1\r\nHost: " + options_.host +
              "\r\nContent-Type: application/json\r\nContent-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body;
+}
+
+// Without the lists of models, which are no prompts. A chat's template comes first in its prompt: it shares nothing
+// with prompts of the other API.
+bool TraceSource::save_trace(const std::string& path) const {
+  std::ofstream out(path);
+  for (size_t i = 0; i < records_.size(); ++i) {
+    const Record& record = records_[i];
+    const Kind kind = kind_of(i);
+    if (kind == models) continue;
+    const uint32_t input = input_sent(record, kind);
+    const bool chat = kind != embeddings && asks_chat(record);
+    out << "{\"timestamp\": " << record.at_ms << ", \"input_length\": " << input
+        << ", \"output_length\": " << (kind == embeddings ? 1 : record.output) << ", \"hash_ids\": [";
+    for (size_t block = 0; block < record.blocks.size() && block * block_tokens < input; ++block) {
+      out << (block ? ", " : "") << record.blocks[block] * 2 + (chat ? 1 : 0);
+    }
+    out << "]}\n";
+  }
+  out.close();
+  return !out.fail();
+}
+
+// What relaying cost the gateway, by request and by token.
+std::string TraceSource::cost(const LoadReport& report) const {
+  if (report.after.cpu_ns <= report.before.cpu_ns || report.requests == 0) return "";
+  double cpu_us = static_cast<double>(report.after.cpu_ns - report.before.cpu_ns) / 1e3;
+  char text[256];
+  std::snprintf(text, sizeof text,
+                "gateway CPU          %.1f us a token, %.0f us a request, the scraping of metrics included\n"
+                "                     %.1f %% of one core\n",
+                cpu_us / static_cast<double>(std::max<uint64_t>(completion_tokens_, 1)),
+                cpu_us / static_cast<double>(report.requests), cpu_us / report.window_s / 1e4);
+  return text;
 }
 
 std::string TraceSource::text(const LoadReport& report) const {
@@ -302,14 +348,7 @@ std::string TraceSource::text(const LoadReport& report) const {
        {std::pair("time to first token ", &report.ttft), std::pair("inter-token latency ", &report.gap)}) {
     line("%s p50 %.1f ms   p90 %.1f ms   p99 %.1f ms\n", name, ms(*h, 0.5), ms(*h, 0.9), ms(*h, 0.99));
   }
-  if (report.after.cpu_ns > report.before.cpu_ns && report.requests > 0) {
-    double cpu_us = static_cast<double>(report.after.cpu_ns - report.before.cpu_ns) / 1e3;
-    line("gateway CPU          %.0f us a request, its %.0f streamed events and the scraping of metrics included\n",
-         cpu_us / static_cast<double>(report.requests),
-         static_cast<double>(report.events) / static_cast<double>(report.requests));
-    line("                     %.1f %% of one core\n", cpu_us / report.window_s / 1e4);
-  }
-  return out;
+  return out + cost(report);
 }
 
 }  // namespace
@@ -335,6 +374,7 @@ int main(int argc, char** argv) {
   load.drain = flags.real("--drain", 60);
   load.watch = flags.pids("--watch-pid");
   bool json = flags.on("--json");
+  std::string saved = flags.text("--save-trace", "");
   flags.finish();
   if (options.host.empty()) flags.fail("--target is missing");
   if (options.speed == 0) flags.fail("--speed: want more than 0");
@@ -346,6 +386,7 @@ int main(int argc, char** argv) {
   raise_descriptor_limit();
 
   TraceSource source(std::move(records), std::move(options));
+  if (!saved.empty() && !source.save_trace(saved)) flags.fail("cannot write " + saved);
   LoadClient client(load, source);
   client.run();
   source.last_progress();

@@ -39,6 +39,7 @@ Result<Trace> read_all(const replay::Options& options) {
   }
   Trace all = replay::merge(traces);
   replay::cut(all, options.limit);
+  if (options.length_scale != 1) replay::scale_lengths(all, options.length_scale);
   return all;
 }
 

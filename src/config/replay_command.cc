@@ -100,6 +100,10 @@ void define_load(CLI::App& app, ReplayFlags& flags) {
       ->check(CLI::Range(1e-3, 1e6))
       ->capture_default_str()
       ->group(group);
+  app.add_option("--length-scale", out.length_scale, "Prompts and answers are this many times as long as recorded")
+      ->check(CLI::Range(1e-3, 100.0))
+      ->capture_default_str()
+      ->group(group);
   app.add_option("--limit", out.limit, "Only the first N requests (0: all)")->capture_default_str()->group(group);
   app.add_option("--streaming", out.setup.streaming, "Share of the requests that stream")
       ->check(CLI::Range(0.0, 1.0))

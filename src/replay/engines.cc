@@ -1,4 +1,5 @@
-// Engines to replay against. The figures are fits to published measurements (docs/SCHEDULING.md says which).
+// Engines to replay against. The figures are fits to published measurements (docs/SCHEDULING.md says which), but for
+// those of penstock-sim: they are its defaults.
 #include <array>
 
 #include "penstock/replay/simulate.h"
@@ -6,7 +7,7 @@
 namespace penstock::replay {
 namespace {
 
-constexpr std::array<std::string_view, 3> names = {"h100-32b", "h200-32b", "a100-8b"};
+constexpr std::array<std::string_view, 4> names = {"h100-32b", "h200-32b", "a100-8b", "penstock-sim"};
 
 engine::EngineOptions engine_of(uint32_t kv_tokens, uint32_t step_tokens, double prefill_tokens_per_s,
                                 double prefill_doubling_tokens, double decode_ms, double decode_ms_per_seq,
@@ -35,6 +36,8 @@ bool find_engine(std::string_view name, engine::EngineOptions* out) {
     *out = engine_of(1'400'000, 8192, 20'500, 30'000, 10, 0.10, 0.020);
   } else if (name == names[2]) {
     *out = engine_of(140'000, 2048, 11'000, 27'000, 14, 0.10, 0.090);
+  } else if (name == names[3]) {
+    *out = {};
   } else {
     return false;
   }

@@ -1,6 +1,7 @@
 #include "penstock/replay/trace.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 
 #include "penstock/engine/text.h"
@@ -84,6 +85,23 @@ Trace merge(std::span<const Trace> traces) {
   return all;
 }
 
+void scale_lengths(Trace& trace, double factor) {
+  const auto scaled = [factor](uint32_t tokens) {
+    const double wanted = std::min(std::round(tokens * factor), double(std::numeric_limits<uint32_t>::max()));
+    return std::max(1u, static_cast<uint32_t>(wanted));
+  };
+  const uint32_t before = trace.id_tokens;
+  trace.id_tokens = scaled(before);
+  for (TraceRequest& request : trace.requests) {
+    // Id by id, so that the prompt ends in the same one as before.
+    const uint64_t whole = uint64_t{request.prompt_tokens / before} * trace.id_tokens;
+    const uint32_t rest = request.prompt_tokens % before;
+    const uint64_t tokens = whole + (rest > 0 ? scaled(rest) : 0);
+    request.prompt_tokens = static_cast<uint32_t>(std::min<uint64_t>(tokens, std::numeric_limits<uint32_t>::max()));
+    request.output_tokens = scaled(request.output_tokens);
+  }
+}
+
 void cut(Trace& trace, size_t limit) {
   if (limit > 0 && limit < trace.requests.size()) trace.requests.resize(limit);
 }
@@ -98,7 +116,7 @@ void prompt_chain(const Trace& trace, size_t request, uint32_t block_tokens, std
   for (size_t block = 0; block < blocks; ++block) {
     // A block belongs to the id in which it ends: only then is all of it known to be shared.
     const size_t end = (block + 1) * block_tokens - 1;
-    const size_t id = end / Trace::tokens_per_id;
+    const size_t id = end / trace.id_tokens;
     const uint64_t content = id < ids.size() ? ids[id] : engine::mix(request, std::numeric_limits<uint64_t>::max());
     parent = engine::mix(parent ^ content, end);
     chain.push_back(parent);

@@ -17,8 +17,9 @@ struct Options {
   bool compare = false;  // a table instead of lists
   std::string plot;      // file for a picture; "": none
   size_t limit = 0;      // requests; 0: all
-  uint64_t seed = 1;     // of the first run
-  uint32_t seeds = 1;    // runs, each with the next seed
+  double length_scale = 1;
+  uint64_t seed = 1;   // of the first run
+  uint32_t seeds = 1;  // runs, each with the next seed
   Setup setup;
   Slo slo;
 };

@@ -28,8 +28,9 @@ struct TraceRequest {
 };
 
 struct Trace {
-  static constexpr uint32_t tokens_per_id = 512;
-  std::vector<TraceRequest> requests;  // in order of time
+  static constexpr uint32_t tokens_per_id = 512;  // as recorded
+  uint32_t id_tokens = tokens_per_id;             // as scale_lengths() left it
+  std::vector<TraceRequest> requests;             // in order of time
   std::vector<uint64_t> ids;
   size_t left_out = 0;  // records without what a replay needs
 
@@ -44,6 +45,9 @@ struct Trace {
 Result<Trace> read_trace(std::istream& in, std::string_view name);
 // All requests of all traces, each trace from its own beginning; what requests of different traces share is forgotten.
 Trace merge(std::span<const Trace> traces);
+// Prompts and answers become `factor` times as long, of 1 token at least; what they share stays shared. Before it the
+// trace is as it was read.
+void scale_lengths(Trace& trace, double factor);
 // The first `limit` requests (0: all).
 void cut(Trace& trace, size_t limit);
 

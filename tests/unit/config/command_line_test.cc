@@ -235,8 +235,9 @@ TEST_CASE("help is shown for each command and is no error") {
 
 TEST_CASE("replay: flags become options; an engine's figures may be replaced; mistakes are named") {
   const Command command =
-      run({"replay", "--trace", "a", "--trace", "b", "--policy", "dynamo", "--speed", "1.5", "--engine", "h200-32b",
-           "--kv-blocks", "1000", "--scrape-ms", "200", "--seeds", "3", "--slo-ttft-s", "2"});
+      run({"replay",  "--trace", "a",        "--trace",      "b",           "--policy",       "dynamo",
+           "--speed", "1.5",     "--engine", "h200-32b",     "--kv-blocks", "1000",           "--scrape-ms",
+           "200",     "--seeds", "3",        "--slo-ttft-s", "2",           "--length-scale", "0.25"});
   REQUIRE(command.kind == Command::Kind::replay);
   const replay::Options& o = command.replay;
   CHECK(o.traces == std::vector<std::string>{"a", "b"});
@@ -246,6 +247,8 @@ TEST_CASE("replay: flags become options; an engine's figures may be replaced; mi
   CHECK(o.setup.engine.decode_ms == 10);
   CHECK(o.setup.scrape == milliseconds(200));
   CHECK(o.slo.ttft == seconds(2));
+  CHECK(o.length_scale == 0.25);
+  CHECK(run({"replay", "--trace", "a", "--length-scale", "0"}).exit_code == exit_bad_usage);
   CHECK(o.seeds == 3);
   CHECK(run({"replay", "--trace", "a"}).replay.policies == std::vector<std::string>{"expected-cost+hold"});
   CHECK(run({"replay", "--trace", "a", "--compare"}).replay.policies.size() == replay::contestants().size());

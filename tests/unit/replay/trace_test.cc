@@ -123,6 +123,24 @@ TEST_CASE("prompts share blocks exactly as far as their ids are equal") {
   }
 }
 
+TEST_CASE("scaled prompts are as long as told, id by id, and share the same share") {
+  auto trace = read(
+      "{\"timestamp\":0,\"input_length\":1500,\"output_length\":100,\"hash_ids\":[1,2,3]}\n"
+      "{\"timestamp\":1,\"input_length\":1536,\"output_length\":1,\"hash_ids\":[1,2,4]}\n"
+      "{\"timestamp\":2,\"input_length\":1,\"output_length\":1,\"hash_ids\":[1]}\n");
+  REQUIRE(trace.ok());
+  scale_lengths(*trace, 0.25);
+  CHECK(trace->requests[0].prompt_tokens == 2 * 128 + 119);
+  CHECK(trace->requests[0].output_tokens == 25);
+  CHECK(trace->requests[1].prompt_tokens == 3 * 128);
+  CHECK(trace->requests[1].output_tokens == 1);
+  CHECK(trace->requests[2].prompt_tokens == 1);
+  CHECK(shared(chain_of(*trace, 0, 16), chain_of(*trace, 1, 16)) == 2 * 128 / 16);
+  scale_lengths(*trace, 4);
+  CHECK(trace->requests[1].prompt_tokens == 1536);
+  CHECK(shared(chain_of(*trace, 0, 16), chain_of(*trace, 1, 16)) == 1024 / 16);
+}
+
 TEST_CASE("merged traces keep their times and share nothing; a limit keeps the first requests") {
   const auto one = read("{\"timestamp\":0,\"input_length\":600,\"output_length\":1,\"hash_ids\":[1]}\n");
   const auto two = read(
