@@ -12,6 +12,7 @@
 #include "penstock/config/detect.h"
 #include "penstock/config/endpoint_picker.h"
 #include "penstock/config/reference.h"
+#include "readiness.h"
 #include "signals.h"
 #include "version.h"
 
@@ -25,6 +26,7 @@ constexpr Duration kDrainCheck = milliseconds(20);  // between two checks whethe
 constexpr double kIndexRoom = 1.5;
 // How often the size of the prefix index is checked, and how often a warning about it may be repeated.
 constexpr Duration kIndexCheck = seconds(1), kIndexWarning = seconds(3600);
+constexpr Duration kWhyCheck = seconds(1);     // how old the reason may be that /readyz gives
 constexpr Duration kFileCheck = seconds(1);    // how often a watched file is looked at
 constexpr Duration kFirstProbes = seconds(1);  // how long the client listeners wait for the first probes
 
@@ -54,7 +56,7 @@ Result<net::Address> free_address(const std::string& text) {
   return address;
 }
 
-discovery::PollOptions poll_options(const config::Options& options) {
+discovery::PollOptions poll_options(const config::Options& options, ApiKeys& keys) {
   discovery::PollOptions out;
   out.interval = options.metrics.interval;
   out.idle_interval = options.metrics.idle_interval;
@@ -63,6 +65,7 @@ discovery::PollOptions poll_options(const config::Options& options) {
   out.metrics_path = options.metrics.path;
   out.health_path = options.metrics.health_path;
   out.engines = engines_of(options);
+  out.api_key = keys.of(options.metrics.api_key_file);
   if (options.endpoint_picker == nullptr || options.endpoint_picker->scheduling.custom_metrics.empty()) return out;
   auto gauges = std::make_shared<std::vector<discovery::CustomGauge>>();
   for (const routing::CustomMetric& metric : options.endpoint_picker->scheduling.custom_metrics) {
@@ -202,9 +205,10 @@ bool Control::start() {
         *loop_, pool_, *told_, kvevents::ListenerOptions{.topic = options_.kv_events.topic},
         static_cast<uint64_t>(started_wall_us_), [this](uint32_t slot) { index_.forget_endpoint(slot); });
   }
-  directory_ =
-      std::make_unique<discovery::Directory>(*loop_, *client_, snapshots_, registry_, *this, poll_options(options_));
-  sources_ = std::make_unique<Sources>(*loop_, *directory_);
+  keys_ = std::make_unique<ApiKeys>(*loop_);
+  directory_ = std::make_unique<discovery::Directory>(*loop_, *client_, snapshots_, registry_, *this,
+                                                      poll_options(options_, *keys_));
+  sources_ = std::make_unique<Sources>(*loop_, *directory_, *keys_);
   if (options_.endpoint_picker != nullptr && options_.endpoint_picker->endpoints.watch) {
     endpoints_file_ = WatchedFile(options_.endpoint_picker->endpoints.path);
   }
@@ -219,7 +223,8 @@ bool Control::start() {
   if (!start_admin()) return false;
   // Probe the endpoints before clients are accepted, unless they take too long to answer.
   const Instant deadline = net::system_clock().now() + kFirstProbes;
-  while (!directory_->synced() && net::system_clock().now() < deadline) loop_->run_turn(milliseconds(10));
+  while (!(sources_->names_settled() && directory_->synced()) && net::system_clock().now() < deadline)
+    loop_->run_turn(milliseconds(10));
   if (!start_shards(*listen)) return false;
   phase_ = Phase::serving;
   if (!endpoints_file_.path().empty()) look_at_endpoints_file();
@@ -331,8 +336,13 @@ void Control::on_silent(const endpoints::EndpointState& endpoint) {
   for (const auto& shard : shards_) shard->leave_silent(endpoint.slot, endpoint.incarnation);
 }
 
+void Control::on_unreachable(const endpoints::EndpointState& endpoint) {
+  sources_->not_alive(endpoint.address);
+}
+
 // A new snapshot may have more room: new endpoints, or shorter queues.
 void Control::on_published(const endpoints::Snapshot& snapshot) {
+  usable_ = any_usable(snapshot);
   hold_.room_made(snapshot, loop_->now());
   check_index_size(snapshot);
 }
@@ -383,7 +393,7 @@ void Control::reload() {
   }
   sources_->reload(next, std::move(loaded.manifests));
   for (const std::string& change : config::diff(loaded_, loaded.options)) log::info("reload", {{"change", change}});
-  directory_->set_options(poll_options(next));
+  directory_->set_options(poll_options(next, *keys_));
   budget_.set_limit(next.limits.memory_bytes);
   shared_.connections_max.store(next.limits.connections, std::memory_order_relaxed);
   log::configure(next.log_level, next.log_format);
@@ -478,7 +488,21 @@ std::string Control::not_ready() const {
       std::any_of(shards_.begin(), shards_.end(), [](const auto& shard) { return shard->accepting(); });
   if (!accepting) return "no shard accepts connections";
   if (std::string waiting = sources_->not_ready(); !waiting.empty()) return waiting;
-  return directory_->synced() ? "" : "endpoints not probed yet";
+  return directory_->synced() ? no_endpoint() : "endpoints not probed yet";
+}
+
+// What the setting says is missing while no endpoint can be used; "": nothing. Not where requests may wait for one: it
+// may be they that make it come.
+std::string Control::no_endpoint() const {
+  if (usable_ || options_.no_endpoint == config::NoEndpoint::ready) return "";
+  const admission::FlowOptions flow = flow_options(options_);
+  if (flow.enabled && flow.no_endpoint_ttl > Duration{0}) return "";
+  const Instant now = loop_->now();
+  if (why_unusable_.empty() || now - why_unusable_at_ > kWhyCheck) {
+    why_unusable_ = why_none_usable(directory_->status(), sources_->names());
+    why_unusable_at_ = now;
+  }
+  return why_unusable_;
 }
 
 void Control::sample_times() {
@@ -508,6 +532,7 @@ observability::ExportInput Control::gather() const {
   input.snapshot = snapshots_.current();
   input.snapshot_at = directory_->published_at();
   input.polls = directory_->status();
+  input.names_of_hosts = sources_->names();
   input.cluster = sources_->cluster();
   input.problems = input.cluster.has_value() ? std::move(input.cluster->problems) : sources_->problems();
   input.metrics_stale_after = metrics_stale_after(options_);

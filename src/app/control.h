@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "admin.h"
+#include "api_keys.h"
 #include "penstock/config/command_line.h"
 #include "penstock/discovery/directory.h"
 #include "penstock/kvevents/listener.h"
@@ -45,12 +46,14 @@ class Control final : public discovery::DirectoryEvents {
   void watch_drain();
   void end();
   std::string not_ready() const;  // why /readyz answers 503; "": ready
+  std::string no_endpoint() const;
   int64_t in_flight() const;
   observability::ExportInput gather() const;
   void sample_times();
   void on_caches_lost(const endpoints::EndpointState& endpoint) override;
   void on_draining(const endpoints::EndpointState& endpoint) override;
   void on_silent(const endpoints::EndpointState& endpoint) override;
+  void on_unreachable(const endpoints::EndpointState& endpoint) override;
   void on_listed(const std::vector<Listed>& endpoints) override;
   void on_published(const endpoints::Snapshot& snapshot) override;
   void check_index_size(const endpoints::Snapshot& snapshot);
@@ -89,6 +92,7 @@ class Control final : public discovery::DirectoryEvents {
   std::unique_ptr<net::EventLoop> loop_;
   std::unique_ptr<upstream::Client> client_;
   std::unique_ptr<kvevents::Listener> listener_;  // null without told_
+  std::unique_ptr<ApiKeys> keys_;
   std::unique_ptr<discovery::Directory> directory_;
   std::unique_ptr<Sources> sources_;
   std::unique_ptr<AdminService> admin_;
@@ -100,6 +104,9 @@ class Control final : public discovery::DirectoryEvents {
   Instant drain_deadline_{}, started_at_{};
   Instant next_index_check_{}, next_index_warning_{};
   int64_t started_wall_us_ = 0;
+  bool usable_ = false;               // some endpoint of the current snapshot
+  mutable std::string why_unusable_;  // as of why_unusable_at_
+  mutable Instant why_unusable_at_{};
 };
 
 }  // namespace penstock::app

@@ -4,6 +4,7 @@
 
 #include <cstdio>
 
+#include "check.h"
 #include "penstock/config/command_line.h"
 #include "replay.h"
 #include "serve.h"
@@ -33,6 +34,8 @@ int main(int argc, char** argv) {
     case Command::Kind::replay:
       for (const auto& note : command.notes) std::fprintf(stderr, "note: %s\n", to_string(note).c_str());
       return penstock::app::replay(command.replay);
+    case Command::Kind::check:
+      return penstock::app::check(command);
     case Command::Kind::version:
       return penstock::app::print_version();
     case Command::Kind::finished:

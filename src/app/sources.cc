@@ -7,38 +7,24 @@
 
 namespace penstock::app {
 
-namespace {
-
-// Host and port of a URL that config has validated: http://host:port, http://[::1]:port.
-std::pair<std::string, uint16_t> host_and_port(std::string_view url) {
-  std::string_view authority = url.substr(url.find("://") + 3);
+discovery::EndpointSpec host_of(const config::EndpointEntry& entry) {
+  std::string_view authority = std::string_view(entry.url).substr(entry.url.find("://") + 3);
   const size_t colon = authority.rfind(':');
-  PENSTOCK_ASSERT(colon != std::string_view::npos);
+  PENSTOCK_ASSERT(colon != std::string_view::npos);  // validated by config: http://host:port, http://[::1]:port
   std::string_view host = authority.substr(0, colon);
   if (host.starts_with('[')) host = host.substr(1, host.size() - 2);
-  return {std::string(host), static_cast<uint16_t>(std::stoi(std::string(authority.substr(colon + 1))))};
+  discovery::EndpointSpec spec;
+  spec.host = host;
+  spec.port = static_cast<uint16_t>(std::stoi(std::string(authority.substr(colon + 1))));
+  return spec;
 }
 
-std::vector<discovery::EndpointSpec> specs_of(const config::Options& options) {
-  const discovery::PodEngines engines = pod_engines(options);
-  std::vector<discovery::EndpointSpec> specs;
-  for (const config::EndpointEntry& entry : options.endpoints) {
-    const auto [host, port] = host_and_port(entry.url);
-    auto labels = std::make_shared<const objects::Labels>(entry.labels.begin(), entry.labels.end());
-    specs.push_back({.name = entry.name.empty() ? entry.url.substr(entry.url.find("://") + 3) : entry.name,
-                     .url = entry.url,
-                     .host = host,
-                     .port = port,
-                     .kv_events_port = entry.kv_events_port,
-                     .kv_replay_port = entry.kv_replay_port,
-                     .engine = entry.engine.empty() ? discovery::engine_of(*labels, engines) : entry.engine,
-                     .ns = entry.ns,
-                     .labels = std::move(labels)});
-  }
-  return specs;
-}
-
-}  // namespace
+Sources::Sources(net::EventLoop& loop, discovery::Directory& directory, ApiKeys& keys)
+    : loop_(loop),
+      directory_(directory),
+      resolver_(loop, {}),
+      names_(loop, resolver_, [this] { on_names(); }),
+      keys_(keys) {}
 
 bool Sources::start(const config::Options& options, objects::Manifests manifests) {
   set_engines(options);
@@ -88,8 +74,35 @@ void Sources::set_engines(const config::Options& options) {
   pools_ = discovery::DesiredPools(pod_engines(options));
 }
 
+std::vector<discovery::NamedEndpoint> Sources::named_endpoints(const config::Options& options) {
+  const discovery::PodEngines engines = pod_engines(options);
+  std::vector<discovery::NamedEndpoint> out;
+  for (const config::EndpointEntry& entry : options.endpoints) {
+    auto labels = std::make_shared<const objects::Labels>(entry.labels.begin(), entry.labels.end());
+    discovery::NamedEndpoint& named = out.emplace_back();
+    named.all = entry.all_addresses.value_or(options.dns.all_addresses);
+    discovery::EndpointSpec& spec = named.spec = host_of(entry);
+    spec.name = entry.name.empty() ? entry.url.substr(entry.url.find("://") + 3) : entry.name;
+    spec.url = entry.url;
+    spec.kv_events_port = entry.kv_events_port;
+    spec.kv_replay_port = entry.kv_replay_port;
+    spec.engine = entry.engine.empty() ? discovery::engine_of(*labels, engines) : entry.engine;
+    spec.api_key = keys_.of(entry.api_key_file);
+    spec.ns = entry.ns;
+    spec.labels = std::move(labels);
+  }
+  return out;
+}
+
 void Sources::set_endpoints(const config::Options& options) {
-  for (const std::string& problem : directory_.set_endpoints(options.pool_name, specs_of(options))) log::warn(problem);
+  pool_name_ = options.pool_name;
+  resolver_.set_options({.servers = options.dns.servers, .timeout = options.dns.timeout});
+  names_.set(named_endpoints(options), {.min_ttl = options.dns.min_ttl, .max_ttl = options.dns.max_ttl});
+  on_names();
+}
+
+void Sources::on_names() {
+  for (const std::string& problem : directory_.set_endpoints(pool_name_, names_.endpoints())) log::warn(problem);
 }
 
 void Sources::take_manifests(objects::Manifests manifests) {
@@ -109,6 +122,7 @@ void Sources::on_desired(const objects::Desired& desired) {
 }
 
 void Sources::stop() {
+  names_.stop();
   if (cluster_ != nullptr) cluster_->stop();
 }
 
@@ -117,6 +131,7 @@ void Sources::stop_writing() {
 }
 
 std::string Sources::not_ready() const {
+  if (!names_.settled()) return "host names of endpoints are being looked up";
   if (cluster_ == nullptr) return "";
   if (!cluster_->synced()) return "waiting for the first list of " + cluster_->status().waiting_for;
   return had_pool_ ? "" : "there is no pool yet";
@@ -129,6 +144,11 @@ std::optional<discovery::ClusterStatus> Sources::cluster() const {
 
 std::vector<objects::Notice> Sources::problems() const {
   return manifests_ == nullptr ? std::vector<objects::Notice>() : manifests_->desired().notices;
+}
+
+void Sources::not_alive(const std::string& address) {
+  const auto at = net::Address::parse(address);
+  if (at.ok()) names_.unreachable(at->ip_string());
 }
 
 void Sources::unreachable(const std::string& address) {

@@ -35,6 +35,7 @@ void check_together(LoadResult& result, const Places& places, const std::string&
     }
   };
   in_order("metrics.interval", o.metrics.interval, "metrics.idle_interval", o.metrics.idle_interval);
+  in_order("dns.min_ttl", o.dns.min_ttl, "dns.max_ttl", o.dns.max_ttl);
   in_order("ejection.base_penalty", o.ejection.base_penalty, "ejection.max_penalty", o.ejection.max_penalty);
   if (o.limits.memory_bytes != 0 && o.limits.memory_bytes < o.limits.body_bytes) {
     complain("limits.memory", "is smaller than limits.body_bytes (" + format_size(o.limits.body_bytes) +
@@ -79,6 +80,7 @@ void check_all(LoadResult& result, const Places& places, const std::string& file
   check_endpoint_names(result, places);
   check_together(result, places, file);
   check_discovery(result, places, file);
+  check_api_keys(result, places, file);
   const auto order = [&](const Problem& p) { return std::pair(p.file != file, p.line); };
   std::stable_sort(result.problems.begin(), result.problems.end(),
                    [&](const Problem& a, const Problem& b) { return order(a) < order(b); });

@@ -29,6 +29,9 @@ void check_all(LoadResult& result, const Places& places, const std::string& file
 // The part about where endpoints come from.
 void check_discovery(LoadResult& result, const Places& places, const std::string& file);
 
+// The files with keys: a key that cannot be used is a problem, found now and not at the first probe.
+void check_api_keys(LoadResult& result, const Places& places, const std::string& file);
+
 // A problem of `key`: at the place where it was given, else of the file (or the flags) as a whole.
 Problem problem_of(const Places& places, const std::string& file, const std::string& key, std::string message);
 

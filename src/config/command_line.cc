@@ -246,6 +246,8 @@ Command check_command(const Parsed& parsed) {
       command.output +=
           "  note: no endpoints are listed: serve needs --endpoint, --kubernetes or --manifests as well\n";
     }
+    command.kind = Command::Kind::check;
+    command.endpoint_places = std::move(loaded.endpoint_places);
     for (const auto& skipped : loaded.manifests.skipped) command.output += "  skipped: " + to_string(skipped) + "\n";
   } else {
     command.error = list_problems(loaded.problems) + count_of(loaded.problems.size(), "problem") + "\n";

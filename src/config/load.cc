@@ -219,7 +219,7 @@ class Loader {
         const std::string near = closest(key, {std::begin(endpoint_keys), std::end(endpoint_keys)});
         problem(line(member.first), name + '.' + key,
                 "is not a known key" + (near.empty() ? "" : "; did you mean " + near + "?") +
-                    " (known here: url name engine labels kv_events_port kv_replay_port)");
+                    " (known here: url name engine labels kv_events_port kv_replay_port dns api_key_file)");
       } else if (key == "labels") {
         entry.labels = read_labels(member.second, [&](const YAML::Node& at, std::string message) {
           problem(line(at), name + ".labels", std::move(message));
@@ -232,6 +232,10 @@ class Loader {
       } else if (key == "name" && !is_endpoint_name(member.second.Scalar())) {
         problem(line(member.second), name + ".name",
                 in_quotes(member.second.Scalar()) + " is no name; expected 1 to 253 visible ASCII characters");
+      } else if (key == "dns") {
+        const std::string& word = member.second.Scalar();
+        if (word == "first" || word == "all") entry.all_addresses = word == "all";
+        else problem(line(member.second), name + ".dns", in_quotes(word) + " is not one of: first, all");
       } else if (key.ends_with("_port")) {
         uint16_t& port = key == "kv_events_port" ? entry.kv_events_port : entry.kv_replay_port;
         if (!parse_port(member.second.Scalar(), &port)) {
@@ -239,13 +243,16 @@ class Loader {
                   in_quotes(member.second.Scalar()) + " is no port; expected 1 to 65535");
         }
       } else {
-        (key == "url" ? entry.url : key == "name" ? entry.name : entry.engine) = member.second.Scalar();
+        (key == "url"            ? entry.url
+         : key == "name"         ? entry.name
+         : key == "api_key_file" ? entry.api_key_file
+                                 : entry.engine) = member.second.Scalar();
       }
     }
   }
 
-  static constexpr std::string_view endpoint_keys[] = {"url",    "name",           "engine",
-                                                       "labels", "kv_events_port", "kv_replay_port"};
+  static constexpr std::string_view endpoint_keys[] = {
+      "url", "name", "engine", "labels", "kv_events_port", "kv_replay_port", "dns", "api_key_file"};
   static bool is_endpoint_key(const std::string& key) {
     return std::find(std::begin(endpoint_keys), std::end(endpoint_keys), key) != std::end(endpoint_keys);
   }
@@ -438,6 +445,9 @@ void complete(LoadResult& result, Places& places, const std::string& file) {
   read_discovery_file(result, places);
   take_metrics_path(result);
   check_all(result, places, file);
+  for (const EndpointPlace& place : places.endpoints) {
+    result.endpoint_places.push_back({places.file, place.line, place.key, ""});
+  }
 }
 
 // The objects themselves: their problems are problems of the configuration, which is taken whole or not at all.

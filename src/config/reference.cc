@@ -18,7 +18,8 @@ only `kind: GatewayConfig` is valid. Flags override the file.
 
 `penstock check --config FILE [--manifests DIR] [--epp-config FILE]` reports every problem of the file, of the manifests
 and of an EndpointPickerConfig, with its line, and exits with 1. Without problems it exits with 0 and shows what differs
-from the defaults.
+from the defaults. Then it looks up the host names of endpoints, for 3 seconds at most, and warns of those that do not
+resolve: that is no error, as they may exist only where the gateway will run.
 
 ```yaml
 apiVersion: penstock.dev/v1alpha1   # optional
@@ -92,6 +93,8 @@ The model servers. A list; each entry is a URL or a map:
 | `url` | URL | required | `http://HOST:PORT` | Where the model server listens. No path: requests keep their own. `https` is not supported yet. |
 | `name` | text | HOST:PORT | unique | Name in metrics, logs and answers. |
 | `engine` | choice | `metrics.engine` | %ENGINES% | What it runs. |
+| `dns` | choice | `dns.addresses` | first, all | What its host name stands for, if that has several addresses. |
+| `api_key_file` | file | `metrics.api_key_file` | a path | Holds the key that our own requests to it carry. |
 | `labels` | map | none | names, each with a text | As those of a pod: `llm-d.ai/role`, what filters go by. |
 | `kv_events_port` | whole number | `kv_events.port` | 1 to 65535 | Where it publishes its KV events. |
 | `kv_replay_port` | whole number | `kv_events.replay_port` | 1 to 65535 | Where it replays them. |
@@ -110,6 +113,8 @@ std::string describe_endpoint(const EndpointEntry& entry) {
   if (!entry.engine.empty()) out += ", " + entry.engine;
   if (entry.kv_events_port != 0) out += ", KV events at port " + std::to_string(entry.kv_events_port);
   if (entry.kv_replay_port != 0) out += ", replays at port " + std::to_string(entry.kv_replay_port);
+  if (entry.all_addresses) out += *entry.all_addresses ? ", all addresses" : ", first address";
+  if (!entry.api_key_file.empty()) out += ", key in " + entry.api_key_file;
   for (const auto& [label, value] : entry.labels) out.append(", ").append(label).append("=").append(value);
   return out + ")";
 }

@@ -15,6 +15,8 @@ constexpr Words engine_words[] = {"auto", "vllm", "sglang", "trtllm-serve", "tri
 constexpr Words policy_words[] = {"epp-default", "random", "round-robin", "least-load", "expected-cost"};
 constexpr Words shadow_words[] = {"none", "epp-default", "random", "round-robin", "least-load", "expected-cost"};
 
+constexpr Words addresses_words[] = {"first", "all"};
+constexpr Words no_endpoint_words[] = {"unready", "ready"};
 constexpr Words flow_control_words[] = {"auto", "true", "false"};
 constexpr Words detector_words[] = {"late-binding", "utilization", "concurrency"};
 constexpr Words ordering_words[] = {"least-work", "fcfs", "edf", "slo-deadline"};
@@ -96,6 +98,21 @@ const Key keys_in_order[] = {
      .accepted = "NAME or NAMESPACE/NAME", .needs_restart = true,
      .doc = "Our own Service: the parent in the status of InferencePools that no route leads to. Empty: none is written for them."},
 
+    {.name = "dns.servers", .type = Type::list, .field = PENSTOCK_FIELD(dns.servers), .most = 8, .check = check_name_server,
+     .accepted = "IP or IP:PORT",
+     .doc = "Name servers that know the host names of endpoints. None: those of `/etc/resolv.conf`. `/etc/hosts` is looked at first in any case."},
+    {.name = "dns.addresses", .type = Type::choice, .field = PENSTOCK_ENUM(dns.all_addresses), .words = addresses_words,
+     .doc = "Of a name with several addresses: `first`, one of them is the endpoint, and the next one when it cannot be reached; `all`, each is an endpoint of its own, called NAME-ADDRESS, such as the pods behind a headless Service. An entry of `endpoints` may say it for itself (`dns`)."},
+    {.name = "dns.min_ttl", .type = Type::duration, .field = PENSTOCK_FIELD(dns.min_ttl), .least = 0.1, .most = day,
+     .doc = "An answer counts for its time to live, but at least so long. What `/etc/hosts` says, too, is looked at again after this time."},
+    {.name = "dns.max_ttl", .type = Type::duration, .field = PENSTOCK_FIELD(dns.max_ttl), .least = 0.1, .most = day,
+     .doc = "An answer counts at most so long. A name whose endpoint does not answer probes is looked up again before that."},
+    {.name = "dns.timeout", .type = Type::duration, .field = PENSTOCK_FIELD(dns.timeout), .least = 0.1, .most = minute,
+     .doc = "Longest time for one lookup, with all name servers and search domains together. Addresses that were known stay when it fails; it is repeated after 0.5 s, then twice as long each time, up to 10 s."},
+
+    {.name = "readiness.no_endpoint", .type = Type::choice, .field = PENSTOCK_ENUM(no_endpoint), .words = no_endpoint_words,
+     .doc = "What `/readyz` says while no endpoint of any pool can be used. `unready`: 503 with the reason, so that traffic goes to a replica that reaches endpoints and a rollout that reaches none stops; but 200 where requests may wait for an endpoint (`flow_control.no_endpoint_ttl`). `ready`: 200, for clients that should get our 503 with Retry-After, and for autoscalers that count requests to a pool scaled to zero."},
+
     {.name = "timeouts.client_header", .type = Type::duration, .field = PENSTOCK_FIELD(timeouts.client_header), .least = 1e-3, .most = day,
      .zero = "none", .doc = "Longest time from the first byte of a request head to its end (408)."},
     {.name = "timeouts.client_body", .type = Type::duration, .field = PENSTOCK_FIELD(timeouts.client_body), .least = 1e-3, .most = day,
@@ -156,6 +173,9 @@ const Key keys_in_order[] = {
      .doc = "Time between two health probes."},
     {.name = "metrics.engine", .type = Type::choice, .field = PENSTOCK_FIELD(metrics.engine), .words = engine_words,
      .doc = "What the endpoints run. It decides which metric names are read. `auto` finds out: by `owned_by` in the endpoint's list of models, else by the metrics that are there. An entry of `endpoints`, or a pod's label `llm-d.ai/engine-type` (or `inference.networking.k8s.io/engine-type`), may override it."},
+
+    {.name = "metrics.api_key_file", .type = Type::path, .field = PENSTOCK_FIELD(metrics.api_key_file), .most = 4096, .accepted = "a path",
+     .doc = "File with the key that the gateway's own requests to endpoints carry as `Authorization: Bearer KEY`: health probes, metrics, lists of models. Read again when it changes. An entry of `endpoints` may name its own. Requests of clients carry what the client sent."},
 
     {.name = "kv_events.enabled", .type = Type::boolean, .field = PENSTOCK_FIELD(kv_events.enabled), .needs_restart = true,
      .doc = "Listen to what the endpoints publish of their KV caches (vLLM's `--kv-events-config`, over ZeroMQ), and match prompts given as token ids by that (docs/SCHEDULING.md). Implied by `precise-prefix-cache-scorer` of an EndpointPickerConfig."},

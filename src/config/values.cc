@@ -187,6 +187,17 @@ std::string check_url(std::string& text) {
   return "";
 }
 
+std::string check_name_server(std::string_view text) {
+  const bool bracketed = text.starts_with('[');
+  if (!bracketed && is_ip(text)) return "";
+  const std::string in_brackets = '[' + std::string(text) + ']';
+  if (!bracketed && is_ip(in_brackets)) return "";
+  std::string_view host;
+  const std::string problem = split_host_port(text, 1, &host);
+  if (!problem.empty()) return in_quotes(text) + " is no IP address, and " + problem;
+  return is_ip(host) ? "" : in_quotes(host) + " is not a numeric address";
+}
+
 std::string closest(std::string_view text, const std::vector<std::string_view>& words) {
   // As many changes as this make another word, not a slip.
   size_t best_distance = (text.size() + 2) / 3 + 1;

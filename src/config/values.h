@@ -35,6 +35,8 @@ std::string check_port(std::string_view text);
 std::string check_api_url(std::string_view text);
 std::string check_host(std::string_view text);  // IP address or host name
 std::string check_controller(std::string_view text);
+// Of DNS: IP or IP:PORT; an IPv6 address with a port in brackets. "" when good.
+std::string check_name_server(std::string_view text);
 // "team-a/vllm:8000" into its parts; what is not there stays "".
 struct ObjectName {
   std::string ns, name, port;

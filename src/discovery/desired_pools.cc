@@ -18,7 +18,6 @@ std::shared_ptr<const EndpointSpec> spec_of(const objects::Endpoint& endpoint, c
   spec->engine = engine_of(*endpoint.labels, engines);
   spec->ns = endpoint.pod_ns;
   spec->uid = endpoint.pod_uid;
-  spec->numeric = true;
   spec->readiness = endpoint.readiness;
   spec->last_resort = endpoint.last_resort;
   spec->labels = endpoint.labels;

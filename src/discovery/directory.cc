@@ -16,12 +16,7 @@ constexpr Duration kTrafficMemory = milliseconds(500);  // how long after the la
 constexpr Duration kTimePerScrape = microseconds(500);
 
 std::string key_of(const EndpointSpec& spec) {
-  return spec.uid.empty() ? spec.name + '\n' + spec.url : '\n' + spec.uid + '\n' + spec.url;
-}
-
-Result<net::Address> address_of(const EndpointSpec& spec) {
-  if (!spec.numeric) return net::Address::resolve(spec.host, spec.port);
-  return net::Address::parse(authority_of(spec.host, spec.port));
+  return (spec.uid.empty() ? spec.name : '\n' + spec.uid) + '\n' + spec.url + '\n' + spec.host;
 }
 }  // namespace
 
@@ -98,10 +93,12 @@ Result<EndpointPoller*> Directory::poller_of(const EndpointSpec& spec) {
     found->second->set_engine(spec.engine);
     return found->second.get();
   }
-  const auto address = address_of(spec);
+  const std::string authority = authority_of(spec.host, spec.port);
+  const auto address = net::Address::parse(authority);
   if (!address.ok()) return Message{"endpoint " + spec.name + ": " + address.error().text};
-  endpoints::EndpointState& state = registry_.find_or_add(spec.name, spec.url, address->to_string(),
-                                                          authority_of(spec.host, spec.port), spec.uid, spec.ns);
+  endpoints::EndpointState& state =
+      registry_.find_or_add(spec.name, spec.url, address->to_string(),
+                            spec.authority.empty() ? authority : spec.authority, spec.uid, spec.ns);
   auto poller = std::make_unique<EndpointPoller>(*this, spec.engine, state, *address);
   return pollers_.emplace(key, std::move(poller)).first->second.get();
 }

@@ -69,6 +69,7 @@ EndpointPoller::EndpointPoller(Directory& directory, const std::string& engine, 
       .key = state.slot, .incarnation = state.incarnation, .address = address, .open_connections = &state.connections};
   view_.state = &state;
   status_.endpoint = state.name;
+  status_.since = directory.loop_.now();
 }
 
 EndpointPoller::~EndpointPoller() {
@@ -78,6 +79,7 @@ EndpointPoller::~EndpointPoller() {
 // ---- what is said of it ----
 
 void EndpointPoller::listed(const EndpointSpec& spec, uint64_t round) {
+  own_key_ = spec.api_key;
   const bool first = round_ != round;
   round_ = round;
   heard_ = first || !heard_ || !spec.readiness ? spec.readiness : merged(*heard_, *spec.readiness);
@@ -86,6 +88,7 @@ void EndpointPoller::listed(const EndpointSpec& spec, uint64_t round) {
 void EndpointPoller::settle(bool slow_start) {
   if (said_ == heard_) return;
   said_ = heard_;
+  status_.since = directory_.loop_.now();
   if (said_ == Readiness::ready) return begin_anew(slow_start);
   stop_polling();
   log::info(said_ == Readiness::draining ? "endpoint drains" : "endpoint is not ready",
@@ -181,6 +184,10 @@ endpoints::EndpointView EndpointPoller::view(const EndpointSpec& spec) const {
 PollStatus EndpointPoller::status() const {
   PollStatus out = status_;
   out.engine = engine_.text();
+  if (!wanted() && out.health.text.empty()) {
+    const bool drains = said_ == Readiness::draining;
+    out.health = {drains ? "it drains" : "the API server says that it is not ready", status_.since};
+  }
   return out;
 }
 
@@ -209,19 +216,30 @@ void EndpointPoller::poll(Instant now, bool traffic) {
   if (now >= next_health_) {
     const bool impatient = wanted() && alive_ != Alive::yes;
     next_health_ = now + (impatient ? options.health_interval / 4 : options.health_interval);
-    return start(Task::health, options.health_path.empty() ? engine_.health_path() : options.health_path);
+    return start(Task::health);
   }
   if (alive_ != Alive::yes || !wanted()) return;
   if (now >= next_models_) {
     next_models_ = now + options.models_interval;
-    return start(Task::models, "/v1/models");
+    return start(Task::models);
   }
   if (now < metrics_due(traffic)) return;
   next_metrics_ = now + options.idle_interval;
-  start(Task::metrics, options.metrics_path);
+  start(Task::metrics);
 }
 
-void EndpointPoller::start(Task task, std::string_view path) {
+std::string_view EndpointPoller::path_of(Task task) const {
+  const PollOptions& options = directory_.options_;
+  if (task == Task::metrics) return options.metrics_path;
+  if (task == Task::models) return "/v1/models";
+  return options.health_path.empty() ? std::string_view(engine_.health_path()) : options.health_path;
+}
+
+const ApiKey* EndpointPoller::api_key() const {
+  return own_key_ != nullptr ? own_key_.get() : directory_.options_.api_key.get();
+}
+
+void EndpointPoller::start(Task task) {
   begin_task(task);
   status_code_ = 0;
   body_.clear();
@@ -230,9 +248,10 @@ void EndpointPoller::start(Task task, std::string_view path) {
   decoding_at_start_ = view_.state->load.decoding.load(std::memory_order_relaxed);
   request_.clear();
   http::HeadWriter head(request_);
-  head.request_line("GET", path);
+  head.request_line("GET", path_of(task));
   head.field("host", view_.state->host_header);
   head.field("user-agent", "penstock");
+  if (const ApiKey* const key = api_key()) head.field("authorization", key->authorization);
   head.end();
   upstream::Request request;
   request.pieces[0] = request_;
@@ -292,12 +311,32 @@ void EndpointPoller::on_response_failed(upstream::Failure failure, bool received
   if (task == Task::health && wanted()) ++status_.probe_errors;  // a server that is starting is no error
   const bool certain = failure == upstream::Failure::connect_refused || failure == upstream::Failure::connect_failed;
   const bool late = failure == upstream::Failure::first_byte_timeout || failure == upstream::Failure::idle_timeout;
+  note(task, std::string(text_of(failure)));
   if (task == Task::health && late) engine_.probe_timed_out();
   not_alive(certain, text_of(failure));
   // Who has answered with errors is not alive either; one probe without an answer does not make it silent.
+  if (alive_ == Alive::no) directory_.events_.on_unreachable(*view_.state);
   const bool silent = certain || failures_in_a_row_ >= directory_.options_.probe_failures;
   const bool waited_for = view_.state->load.requests.load(std::memory_order_relaxed) > 0;
   if (alive_ == Alive::no && silent && waited_for) directory_.events_.on_silent(*view_.state);
+}
+
+void EndpointPoller::note(Task task, const std::string& wrong) {
+  Trouble& trouble = task == Task::metrics ? status_.metrics : task == Task::models ? status_.models : status_.health;
+  if (wrong.empty()) {
+    trouble = {};
+    return;
+  }
+  if (trouble.text.empty()) trouble.since = directory_.loop_.now();
+  trouble.text = "GET " + std::string(path_of(task)) + ": " + wrong;
+}
+
+std::string EndpointPoller::refusal() const {
+  std::string out = "status " + std::to_string(status_code_);
+  if (status_code_ != 401 && status_code_ != 403) return out;
+  const ApiKey* const key = api_key();
+  if (key == nullptr) return out + ": it wants a key (metrics.api_key_file, or api_key_file of the endpoint)";
+  return out + ": it refuses the key in " + key->file;
 }
 
 void EndpointPoller::health_done() {
@@ -305,6 +344,7 @@ void EndpointPoller::health_done() {
   const bool lives = directory_.options_.health_path.empty() ? engine_.shows_life(status_code_) : !server_error;
   engine_.probe_answered();
   if (lives || server_error) failures_in_a_row_ = 0;
+  note(Task::health, lives ? "" : refusal());
   lives ? alive() : not_alive(/*certain=*/server_error, "status " + std::to_string(status_code_));
 }
 
@@ -329,6 +369,7 @@ void EndpointPoller::metrics_done() {
   const bool counts = found.waiting && found.running;
   view_.metrics.not_counted_at_scrape =
       counts ? endpoints::not_counted(view_.metrics, requests_at_start_, decoding_at_start_) : 0;
+  note(Task::metrics, "");
   status_.last_success = now;
   status_.ever = true;
   failures_in_a_row_ = 0;
@@ -338,9 +379,9 @@ void EndpointPoller::metrics_done() {
 // Said once: then it is the wrong engine, or its metrics are turned off, and nothing but our own counts tells its load.
 void EndpointPoller::no_metrics() {
   ++status_.scrape_errors;
+  const std::string reason = status_code_ == 200 ? "no metric of its engine is there" : refusal();
+  note(Task::metrics, reason);
   if (std::exchange(told_of_no_metrics_, true)) return;
-  const std::string reason =
-      status_code_ == 200 ? "no metric of its engine is there" : "status " + std::to_string(status_code_);
   log::warn("endpoint has no metrics", {{"endpoint", view_.state->name},
                                         {"url", view_.state->url},
                                         {"engine", engine_.text()},
@@ -348,10 +389,22 @@ void EndpointPoller::no_metrics() {
                                         {"reason", reason}});
 }
 
+// Without a list it is taken to serve all models.
+void EndpointPoller::no_models(const std::string& reason) {
+  note(Task::models, reason);
+  next_models_ = directory_.loop_.now() + directory_.options_.health_interval;  // a key may have come meanwhile
+  if (std::exchange(told_of_no_models_, true)) return;
+  log::warn("endpoint does not list its models",
+            {{"endpoint", view_.state->name}, {"url", view_.state->url}, {"reason", reason}});
+}
+
 void EndpointPoller::models_done() {
-  if (status_code_ != 200) return;
+  if (status_code_ == 404) return note(Task::models, "");  // some engines have no such list
+  if (status_code_ != 200) return no_models(refusal());
   const auto listed = openai::parse_models(body_);
-  if (!listed.ok()) return;
+  if (!listed.ok()) return no_models("the answer is no list of models");
+  note(Task::models, "");
+  told_of_no_models_ = false;
   std::vector<std::string> models, adapters;
   std::vector<endpoints::ServedModel> served;
   for (const openai::ModelInfo& model : *listed) {
@@ -390,6 +443,7 @@ void EndpointPoller::set_alive(Alive alive, std::string_view reason) {
   const bool expected = said_ == Readiness::ready && alive_ == Alive::unknown && alive == Alive::yes;
   const bool returns = alive_ == Alive::no;
   alive_ = alive;
+  if (!expected) status_.since = directory_.loop_.now();
   died_ |= alive == Alive::no;
   if (alive == Alive::no) engine_.forget();
   if (alive == Alive::yes) next_models_ = next_metrics_ = {};

@@ -42,7 +42,7 @@ class EndpointPoller final : public upstream::ResponseSink {
 
   Instant metrics_due(bool traffic) const;
   Task begin_task(Task task);  // the one before
-  void start(Task task, std::string_view path);
+  void start(Task task);
   void on_response_head(http::Head& head) override;
   void on_response_data(std::string_view decoded) override;
   void on_response_raw(std::string_view) override {}
@@ -56,7 +56,14 @@ class EndpointPoller final : public upstream::ResponseSink {
   void engine_changed();
   void tell_engine();
   void models_done();
+  void no_models(const std::string& reason);
   void alive();
+  // Keeps what is wrong with requests of the task; "": nothing any more.
+  void note(Task task, const std::string& wrong);
+  std::string_view path_of(Task task) const;
+  const ApiKey* api_key() const;
+  // What an answer's status says that is not 200.
+  std::string refusal() const;
   // `certain`: one such probe is enough. `reason` is for the log: why the probe failed.
   void not_alive(bool certain, std::string_view reason);
   void set_alive(Alive alive, std::string_view reason = {});
@@ -71,6 +78,7 @@ class EndpointPoller final : public upstream::ResponseSink {
   Directory& directory_;
   std::string configured_engine_;
   EngineChoice engine_;
+  std::shared_ptr<const ApiKey> own_key_;  // null: that of the directory's options
   upstream::Target target_;
   endpoints::EndpointView view_;  // but for readiness, last_resort and labels
   uint64_t round_ = 0;
@@ -89,7 +97,7 @@ class EndpointPoller final : public upstream::ResponseSink {
   Instant next_metrics_{}, next_health_{}, next_models_{};
   uint32_t failures_in_a_row_ = 0;
   bool probed_ = false;
-  bool told_of_no_metrics_ = false;  // in the log
+  bool told_of_no_metrics_ = false, told_of_no_models_ = false;  // in the log
   PollStatus status_;
 };
 

@@ -177,6 +177,21 @@ void add_logs(Families& families, const ExportInput& input) {
       .add(static_cast<double>(input.access_log->dropped()));
 }
 
+void add_names(Families& families, const ExportInput& input) {
+  uint64_t lookups = 0, failures = 0, unresolved = 0;
+  for (const discovery::NameStatus& name : input.names_of_hosts) {
+    lookups += name.lookups;
+    failures += name.failures;
+    unresolved += !name.error.empty();
+  }
+  families.counter("penstock_name_lookups_total", "Lookups of host names of endpoints.")
+      .add(static_cast<double>(lookups));
+  families.counter("penstock_name_lookup_failures_total", "Lookups of host names of endpoints that brought no address.")
+      .add(static_cast<double>(failures));
+  families.gauge("penstock_names_unresolved", "Host names of endpoints whose last lookup brought no address.")
+      .add(static_cast<double>(unresolved));
+}
+
 template <typename Value>
 void each_endpoint(Families::Family family, const endpoints::Snapshot& snapshot, const Value& value) {
   for (const endpoints::Pool& pool : snapshot.pools) {
@@ -327,6 +342,7 @@ void add_process_metrics(Families& families, const ExportInput& input) {
   add_memory(families, input);
   add_rings(families, input);
   add_logs(families, input);
+  add_names(families, input);
   auto reloads = families.counter("penstock_config_reloads_total", "Reloads of the configuration, by result.");
   reloads.add(static_cast<double>(input.reloads), {{"result", "ok"}});
   reloads.add(static_cast<double>(input.reloads_failed), {{"result", "refused"}});

@@ -1,5 +1,6 @@
 #include <cmath>
 #include <span>
+#include <utility>
 
 #include "json_writer.h"
 #include "penstock/observability/admin.h"
@@ -74,6 +75,49 @@ void write_kv_events(Json& json, const std::string& endpoint, const KvEventsInpu
   json.close(']');
 }
 
+double seconds_since(Instant then, Instant now) {
+  return std::round(to_seconds(now - then) * 1e3) / 1e3;
+}
+
+// What stands against it, since when and why; an empty list: nothing.
+void write_troubles(Json& json, const discovery::PollStatus& poll, Instant now) {
+  const std::pair<const char*, const discovery::Trouble&> all[] = {
+      {"health", poll.health}, {"metrics", poll.metrics}, {"models", poll.models}};
+  json.key("problems").open('[');
+  for (const auto& [what, trouble] : all) {
+    if (trouble.text.empty()) continue;
+    json.element();
+    json.open('{');
+    json.key("what").text(what);
+    json.key("why").text(trouble.text);
+    json.key("for_s").number(seconds_since(trouble.since, now));
+    json.close('}');
+  }
+  json.close(']');
+}
+
+// The host names of endpoints; `error` is that of the last lookup, and `for_s` says how long it has been so.
+void write_names(Json& json, const ExportInput& input) {
+  json.key("names").open('[');
+  for (const discovery::NameStatus& name : input.names_of_hosts) {
+    json.element();
+    json.open('{');
+    json.key("host").text(name.host);
+    json.key("addresses").open('[');
+    for (const std::string& ip : name.addresses) {
+      json.element();
+      json.text(ip);
+    }
+    json.close(']');
+    json.key("error").text(name.error);
+    json.key("for_s").number(name.asked ? seconds_since(name.since, input.now) : 0);
+    json.key("lookups").count(name.lookups);
+    json.key("failures").count(name.failures);
+    json.close('}');
+  }
+  json.close(']');
+}
+
 void write_endpoint(Json& json, const endpoints::EndpointView& endpoint, const ExportInput& input) {
   const endpoints::EndpointState& state = *endpoint.state;
   const int64_t ejected_for =
@@ -99,6 +143,8 @@ void write_endpoint(Json& json, const endpoints::EndpointView& endpoint, const E
   for (const discovery::PollStatus& poll : input.polls) {
     if (poll.endpoint != state.name) continue;
     json.key("engine").text(poll.engine);
+    json.key("state_for_s").number(seconds_since(poll.since, input.now));
+    write_troubles(json, poll, input.now);
     json.key("scrape_errors").count(poll.scrape_errors);
     json.key("probe_errors").count(poll.probe_errors);
     break;
@@ -237,6 +283,7 @@ std::string status_json(const ExportInput& input, std::string_view not_ready) {
   json.close('}');
   write_totals(json, input);
   write_pools(json, input);
+  write_names(json, input);
   if (input.cluster.has_value()) write_cluster(json, *input.cluster);
   write_problems(json, input.problems);
   write_shards(json, input);

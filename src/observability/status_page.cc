@@ -45,6 +45,7 @@ std::string_view status_page() {
   </header>
   <div id="cards" class="cards"></div>
   <div id="pools"></div>
+  <div id="names"></div>
   <div id="cluster"></div>
   <div id="problems"></div>
   <h2>How exchanges ended</h2>
@@ -82,6 +83,18 @@ function state(e) {
     'badge ' + (ejected ? 'bad' : e.state === 'ready' ? 'good' : 'warn')));
   return td;
 }
+function remark(text) { const td = make('td', text, 'left soft'), tr = make('tr'); td.colSpan = 11; tr.append(td); return tr; }
+function names(list) {
+  const wrong = list.filter(n => n.error);
+  if (!wrong.length) return [];
+  const table = make('table'), body = make('tbody'), top = make('tr');
+  for (const name of ['host', 'problem', 'for', 'addresses used']) top.append(make('th', name, 'left'));
+  const thead = make('thead'); thead.append(top);
+  for (const n of wrong) body.append(row([n.host, make('td', n.error, 'left'), make('td', time(n.for_s), 'left'), make('td', n.addresses.join(', ') || 'none', 'left')]));
+  table.append(thead, body);
+  const wrap = make('div', undefined, 'wrap'); wrap.append(table);
+  return [make('h2', 'Names that do not resolve'), wrap];
+}
 function pool(p, old, seconds) {
   const head = make('h2', 'Pool ' + p.name + ' ');
   head.append(make('span', p.ready + ' of ' + p.endpoints.length + ' ready' + (p.held > 0 ? ', ' + short(p.held) + ' requests wait (' + bytes(p.held_bytes) + ')' : '')
@@ -94,6 +107,7 @@ function pool(p, old, seconds) {
     const m = e.metrics;
     body.append(row([e.name, state(e), short(e.in_flight), short(rate(e.picks, before && before.picks, seconds)), m ? short(m.waiting) : '–',
       m ? short(m.running) : '–', m ? bar(m.kv_usage) : '–', share(e.responses, '4'), share(e.responses, '5'), short(e.consecutive_failures), make('td', e.models.join(', ') || '–', 'left')]));
+    for (const wrong of e.problems || []) body.append(remark(wrong.why + ', for ' + time(wrong.for_s)));
   }
   table.append(thead, body);
   const wrap = make('div', undefined, 'wrap'); wrap.append(table);
@@ -148,6 +162,7 @@ function show(s) {
     card('client connections', short(t.client_connections)),
     card('buffered of budget', s.memory ? bytes(s.memory.used_bytes) + ' / ' + bytes(s.memory.limit_bytes) : '–'));
   $('pools').replaceChildren(...s.pools.flatMap(p => pool(p, last && last.pools.find(q => q.name === p.name), seconds)));
+  $('names').replaceChildren(...names(s.names || []));
   $('cluster').replaceChildren(...cluster(s.kubernetes));
   $('problems').replaceChildren(...problems(s.problems));
   $('outcomes').replaceChildren(...Object.entries(t.outcomes).filter(([n, c]) => c > 0 || n === 'ok').map(([n, c]) =>

@@ -238,7 +238,13 @@ class Gateway(Process):
             file.write(text)
 
     def wait_ready(self):
-        wait_for("the gateway is ready", lambda: self.admin("/readyz").status == 200)
+        """Until it has begun to serve: it is ready, or all that it lacks is an endpoint that lives."""
+
+        def begun():
+            answer = self.admin("/readyz")
+            return answer.status == 200 or b"no endpoint can be used" in answer.body
+
+        wait_for("the gateway is ready", begun)
 
     def wait_pods(self, count, timeout=None):
         wait_for(f"{count} ready pods", lambda: self.metrics().sum("inference_pool_ready_pods") == count, timeout)

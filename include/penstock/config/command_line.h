@@ -14,6 +14,7 @@ struct Command {
   enum class Kind {
     serve,     // run with `options`; reload with load(source)
     replay,    // replay traces as `replay` says
+    check,     // the files are good: print `output`, then what check finds of the world outside (`endpoint_places`)
     version,   // print what was built and probed
     finished,  // nothing to run: print `output` (or `error`) and exit with `exit_code` (help, check, any mistake)
   };
@@ -23,8 +24,9 @@ struct Command {
   objects::Manifests manifests;  // what options.manifests names
   std::vector<Problem> notes;    // to be logged; of a replay: to be told
   replay::Options replay;
-  std::string output;  // for stdout
-  std::string error;   // for stderr
+  std::vector<Problem> endpoint_places;  // of options.endpoints, for check
+  std::string output;                    // for stdout
+  std::string error;                     // for stderr
   int exit_code = exit_ok;
 };
 

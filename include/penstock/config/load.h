@@ -20,10 +20,11 @@ struct Problem {
 std::string to_string(const Problem& problem);  // "gateway.yaml:12: timeouts.connect: ..."
 
 struct LoadResult {
-  Options options;                // usable only when there are no problems
-  objects::Manifests manifests;   // what options.manifests names; its problems are among `problems`
-  std::vector<Problem> problems;  // in the order of the file
-  std::vector<Problem> notes;     // no mistakes, but not what somebody may expect: settings without effect
+  Options options;                       // usable only when there are no problems
+  objects::Manifests manifests;          // what options.manifests names; its problems are among `problems`
+  std::vector<Problem> problems;         // in the order of the file
+  std::vector<Problem> notes;            // no mistakes, but not what somebody may expect: settings without effect
+  std::vector<Problem> endpoint_places;  // where each of options.endpoints was given; the message is empty
   bool ok() const { return problems.empty(); }
 };
 

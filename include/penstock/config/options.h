@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -57,6 +58,7 @@ struct Metrics {
   std::string health_path;  // "": that of the engine
   Duration health_interval = seconds(1);
   std::string engine = "auto";  // or vllm, sglang, trtllm-serve, triton-tensorrt-llm
+  std::string api_key_file;     // of endpoints that name none themselves; "": they want none
 };
 
 struct EndpointEntry {
@@ -66,8 +68,22 @@ struct EndpointEntry {
   uint16_t kv_events_port = 0, kv_replay_port = 0;  // 0 = kv_events.port, kv_events.replay_port
   std::map<std::string, std::string> labels;        // as those of a pod
   std::string ns;                                   // of its name; ""
+  std::optional<bool> all_addresses;                // of its host name; nothing: dns.addresses
+  std::string api_key_file;                         // "" = metrics.api_key_file
   bool operator==(const EndpointEntry&) const = default;
 };
+
+// How the host names of endpoints become addresses.
+struct Dns {
+  std::vector<std::string> servers;  // dns.servers, "IP" or "IP:PORT"; none: those of /etc/resolv.conf
+  bool all_addresses = false;        // dns.addresses: all, not first
+  Duration min_ttl = seconds(5);     // an answer counts at least so long
+  Duration max_ttl = seconds(30);    // and at most
+  Duration timeout = seconds(5);     // of one lookup
+};
+
+// Whether /readyz says yes while no endpoint can be used.
+enum class NoEndpoint : uint8_t { unready, ready };
 
 // What model servers publish of their KV caches. precise-prefix-cache-scorer implies `enabled`, and may say port and
 // topic.
@@ -111,9 +127,11 @@ struct Options {
   std::string pool_name = "default";
   std::vector<EndpointEntry> endpoints;
   Kubernetes kubernetes;
-  std::string manifests;  // folder or file with Kubernetes objects; "": none
-  uint32_t shards = 0;    // 0: CPUs it may use
-  bool pin = true;        // pin shards to CPUs
+  Dns dns;
+  NoEndpoint no_endpoint = NoEndpoint::unready;  // readiness.no_endpoint
+  std::string manifests;                         // folder or file with Kubernetes objects; "": none
+  uint32_t shards = 0;                           // 0: CPUs it may use
+  bool pin = true;                               // pin shards to CPUs
   net::RingOptions ring;
   log::Level log_level = log::Level::info;
   log::Format log_format = log::Format::text;

@@ -20,6 +20,12 @@
 
 namespace penstock::discovery {
 
+// What our own requests say of us to endpoints that want a key. Changes in place when its file does.
+struct ApiKey {
+  std::string file;
+  std::string authorization;  // "Bearer KEY": never to be logged or shown
+};
+
 struct PollOptions {
   Duration interval = milliseconds(50);    // metrics.interval: while traffic flows
   Duration idle_interval = seconds(1);     // metrics.idle_interval: while none does
@@ -32,21 +38,23 @@ struct PollOptions {
   std::string health_path = {};  // empty: that of the endpoint's engine
   CustomGauges custom = {};      // that are looked for at every endpoint
   Engines engines = built_in_engines();
+  std::shared_ptr<const ApiKey> api_key = {};  // of endpoints without one of their own; null: none
 };
 
 // One endpoint as configuration names it.
 struct EndpointSpec {
   std::string name;  // unique in the pool
   std::string url;   // http://host:port
-  std::string host;  // name or numeric
+  std::string host;  // IP address, IPv6 without brackets; names become addresses in NamedEndpoints
   uint16_t port = 0;
+  std::string authority;  // for the Host field; "": host and port
   // Where it publishes KV events and replays them, if not where all do (kv_events.*); 0: there.
   uint16_t kv_events_port = 0, kv_replay_port = 0;
-  std::string engine;  // one of PollOptions::engines; else it is found out
+  std::string engine;                     // one of PollOptions::engines; else it is found out
+  std::shared_ptr<const ApiKey> api_key;  // null: that of PollOptions
   // Of endpoints that Kubernetes knows:
   std::string ns;                                 // of the pod
   std::string uid;                                // of the pod: another one at the same address is another endpoint
-  bool numeric = false;                           // `host` is an IP address: no name is looked up, ever
   std::optional<endpoints::Readiness> readiness;  // what the API server says; nothing: it knows nothing of it
   bool last_resort = false;                       // as in EndpointView
   uint32_t rank = 0;                              // among the ports of its pod
@@ -70,10 +78,18 @@ struct PoolsSpec {
   std::vector<uint32_t> route_pools;                  // as in Snapshot
 };
 
+// What stands against one kind of our own requests to an endpoint.
+struct Trouble {
+  std::string text;  // "GET /health: connection refused"; "": nothing, or not asked yet
+  Instant since{};   // of the first that failed in a row
+};
+
 // How polling of one endpoint goes; for the exporter, on the control thread.
 struct PollStatus {
   std::string endpoint;
   std::string engine;  // that it is taken for; "auto" while that is a guess
+  Instant since{};     // of whether it is ready, as probes or the API server say
+  Trouble health, metrics, models;
   Instant last_success{};
   bool ever = false;
   uint64_t scrapes = 0, scrape_errors = 0, probe_errors = 0;
@@ -97,6 +113,8 @@ class DirectoryEvents {
     const EndpointSpec& spec;
   };
   virtual void on_listed(const std::vector<Listed>& endpoints) {}
+  // It does not answer our probe. Said with each probe that fails while it is not alive.
+  virtual void on_unreachable(const endpoints::EndpointState& endpoint) {}
   // A new snapshot is there; valid during the call.
   virtual void on_published(const endpoints::Snapshot& snapshot) {}
 
@@ -113,8 +131,7 @@ class Directory {
   ~Directory();
 
   // Replaces the pools and their endpoints: those that stay keep their state, and the difference is published before
-  // this returns. Names are resolved here (static endpoints, at start-up and reload); an endpoint whose name does not
-  // resolve is reported and left out until the next call.
+  // this returns. An endpoint whose host is no IP address is reported and left out.
   std::vector<std::string> set_pools(PoolsSpec spec);
   // One pool without routes, from configuration.
   std::vector<std::string> set_endpoints(const std::string& pool_name, const std::vector<EndpointSpec>& specs);

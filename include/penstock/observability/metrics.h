@@ -12,6 +12,7 @@
 #include "penstock/base/memory_budget.h"
 #include "penstock/discovery/cluster.h"
 #include "penstock/discovery/directory.h"
+#include "penstock/discovery/names.h"
 #include "penstock/endpoints/snapshot.h"
 #include "penstock/kvevents/listener.h"
 #include "penstock/net/ring.h"
@@ -58,9 +59,10 @@ struct ExportInput {
   Instant snapshot_at{};                          // when it was published
   Duration metrics_stale_after = seconds(5);      // older scrapes do not count in the pool's averages
   std::vector<discovery::PollStatus> polls;
-  std::optional<discovery::ClusterStatus> cluster;  // nothing: endpoints do not come from one
-  std::vector<objects::Notice> problems;            // what stands against Kubernetes objects, of a cluster or in files
-  std::optional<KvEventsInput> kv_events;           // nothing: they are not listened to
+  std::vector<discovery::NameStatus> names_of_hosts;  // that the configuration gives instead of addresses
+  std::optional<discovery::ClusterStatus> cluster;    // nothing: endpoints do not come from one
+  std::vector<objects::Notice> problems;   // what stands against Kubernetes objects, of a cluster or in files
+  std::optional<KvEventsInput> kv_events;  // nothing: they are not listened to
   const FlowStats* flow = nullptr;
   const admission::Programs* programs = nullptr;  // null: no fairness policy goes by them
   admission::FlowOptions flow_options;

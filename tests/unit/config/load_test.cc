@@ -184,3 +184,33 @@ TEST_CASE("an endpoint's name is one visible word") {
     CHECK(result.problems[0].key == "endpoints[0].name");
   }
 }
+
+TEST_CASE("an endpoint says what its name stands for; name servers are addresses") {
+  const LoadResult good = load_text(
+      "kind: GatewayConfig\n"
+      "dns: {servers: [127.0.0.1, '127.0.0.1:5353', '::1', '[::1]:53'], addresses: all, min_ttl: 1s}\n"
+      "readiness: {no_endpoint: ready}\n"
+      "endpoints:\n- http://a:1\n- {url: http://b:1, dns: first}\n- {url: http://c:1, dns: all}\n",
+      "f.yaml");
+  REQUIRE_MESSAGE(good.ok(), problems_of(good));
+  CHECK(good.options.dns.all_addresses);
+  CHECK(good.options.dns.servers.size() == 4);
+  CHECK(good.options.no_endpoint == NoEndpoint::ready);
+  CHECK(!good.options.endpoints[0].all_addresses.has_value());
+  CHECK(good.options.endpoints[1].all_addresses == false);
+  CHECK(good.options.endpoints[2].all_addresses == true);
+  REQUIRE(good.endpoint_places.size() == 3);
+  CHECK(to_string(good.endpoint_places[1]) == "f.yaml:6: endpoints[1]: ");
+
+  const LoadResult bad = load_text(
+      "kind: GatewayConfig\ndns:\n  servers: [dns.example, '127.0.0.1:0']\n  min_ttl: 1m\n"
+      "endpoints:\n- {url: http://b:1, dns: some}\n",
+      "f.yaml");
+  CHECK(problems_of(bad) ==
+        "f.yaml:3: dns.servers[0]: \"dns.example\" is no IP address, and has no port; expected list: up to 8: IP or "
+        "IP:PORT\n"
+        "f.yaml:3: dns.servers[1]: \"127.0.0.1:0\" is no IP address, and has the port \"0\" (expected 1 to 65535); "
+        "expected list: up to 8: IP or IP:PORT\n"
+        "f.yaml:4: dns.min_ttl: is longer than dns.max_ttl (30s)\n"
+        "f.yaml:6: endpoints[0].dns: \"some\" is not one of: first, all\n");
+}

@@ -36,7 +36,6 @@ TEST_CASE("endpoints of pools, with what Kubernetes says of them") {
   CHECK(a.url == "http://10.0.0.1:8000");
   CHECK(a.engine == "sglang");
   CHECK(a.uid == "u-a");
-  CHECK(a.numeric);
   CHECK(a.readiness == endpoints::Readiness::ready);
   CHECK(*objects::find_label(*a.labels, "app") == "vllm");
   CHECK(first.pools[0].endpoints[1]->url == "http://[fd00::2]:8000");

@@ -97,7 +97,6 @@ struct Bench {
     out->port = 8000;
     out->url = "http://" + address.to_string();
     out->uid = uid.empty() ? "u-" + name : uid;
-    out->numeric = true;
     out->readiness = readiness;
     return out;
   }
@@ -388,7 +387,7 @@ TEST_CASE("pools keep their ids, and share an endpoint that both have") {
   CHECK(b.view(0, 1).readiness == Readiness::draining);
 }
 
-TEST_CASE("static endpoints are ready when they answer; a name that does not resolve is reported") {
+TEST_CASE("static endpoints are ready when they answer; a host that is no address is reported") {
   Bench b;
   ModelServer server(b.network, 1);
   const std::string ip = sim_address(8000, 1).ip_string();

@@ -197,6 +197,31 @@ struct Gateway {
     input.prefix_index_bytes_most = 65536;
   }
 
+  void polled() {
+    input.polls = {{.endpoint = "pod-a",
+                    .engine = "vllm",
+                    .since = Instant(seconds(40)),
+                    .last_success = Instant(milliseconds(99'950)),
+                    .ever = true,
+                    .scrapes = 100,
+                    .scrape_errors = 1},
+                   {.endpoint = "pod-c",
+                    .engine = "auto",
+                    .since = Instant(seconds(90)),
+                    .health = {"GET /health: connection refused", Instant(seconds(88))},
+                    .metrics = {"GET /metrics: status 401: it wants a key", Instant(seconds(10))},
+                    .scrapes = 9,
+                    .scrape_errors = 9,
+                    .probe_errors = 3}};
+    input.names_of_hosts = {{.host = "llm",
+                             .addresses = {"10.0.0.7"},
+                             .error = "Timeout while contacting DNS servers",
+                             .since = Instant(seconds(70)),
+                             .asked = true,
+                             .lookups = 12,
+                             .failures = 3}};
+  }
+
   // What the golden page shows.
   void live() {
     on_a_cluster();
@@ -216,8 +241,7 @@ struct Gateway {
     states[0].load.requests = 2;
     states[0].load.picks = 5;
     states[0].connections = 4;
-    input.polls = {{"pod-a", "vllm", Instant(milliseconds(99'950)), true, 100, 1, 0},
-                   {"pod-c", "auto", Instant{}, false, 9, 9, 3}};
+    polled();
     indexed();
     input.reloads = 2;
     input.reloads_failed = 1;

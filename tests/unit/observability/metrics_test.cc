@@ -284,7 +284,13 @@ TEST_CASE("each pool has its series, and what two pools have in common is in bot
   Gateway gateway;
   gateway.live();
   gateway.second_pool();
-  gateway.input.polls.push_back({"pod-a", "vllm", Instant(seconds(90)), true, 5, 2, 1});  // of the same name elsewhere
+  gateway.input.polls.push_back({.endpoint = "pod-a",  // of the same name elsewhere
+                                 .engine = "vllm",
+                                 .last_success = Instant(seconds(90)),
+                                 .ever = true,
+                                 .scrapes = 5,
+                                 .scrape_errors = 2,
+                                 .probe_errors = 1});
   const std::string page = page_of(gateway);
   const auto value = [&](const std::string& series) {
     const std::string line = line_of(page, series);
