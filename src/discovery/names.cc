@@ -11,8 +11,9 @@ namespace penstock::discovery {
 namespace {
 
 constexpr Duration kFirstRetry = milliseconds(500), kLastRetry = seconds(10);
-constexpr Duration kChoiceLeast = seconds(1);  // how long an address of several is tried at least
-constexpr size_t kLookupsAtOnce = 32;          // each has a few descriptors
+// How long an address of several is tried at least: longer each time, while none of them lives.
+constexpr Duration kChoiceLeast = seconds(1), kChoiceMost = seconds(10);
+constexpr size_t kLookupsAtOnce = 32;  // each has a few descriptors
 
 bool is_ip(const EndpointSpec& spec) {
   return net::Address::parse(authority_of(spec.host, spec.port)).ok();
@@ -116,7 +117,9 @@ void NamedEndpoints::add(const NamedEndpoint& entry, std::vector<EndpointSpec>& 
 }
 
 bool NamedEndpoints::settled() const {
-  return std::all_of(hosts_.begin(), hosts_.end(), [](const auto& entry) { return entry.second.known.asked; });
+  settled_ =
+      settled_ || std::all_of(hosts_.begin(), hosts_.end(), [](const auto& entry) { return entry.second.known.asked; });
+  return settled_;
 }
 
 std::vector<NameStatus> NamedEndpoints::status() const {
@@ -129,16 +132,25 @@ void NamedEndpoints::unreachable(const std::string& ip) {
   const Instant now = loop_.now();
   for (auto& [name, host] : hosts_) {
     const std::vector<std::string>& all = host.known.addresses;
-    const auto at = std::find(all.begin(), all.end(), ip);
-    if (at == all.end()) continue;
+    if (std::find(all.begin(), all.end(), ip) == all.end()) continue;
     host.next = std::min(host.next, host.asked_at + options_.min_ttl);
-    if (host.chosen != ip || all.size() < 2 || now < host.next_choice) continue;
-    host.chosen = at + 1 == all.end() ? all.front() : *(at + 1);
-    host.next_choice = now + kChoiceLeast;
-    log::info("the next address of a name is tried", {{"host", name}, {"instead_of", ip}, {"address", host.chosen}});
-    loop_.arm(tell_, Duration{0});
+    if (host.chosen == ip && all.size() > 1 && now >= host.next_choice) choose_next(host, ip);
   }
   wait();
+}
+
+void NamedEndpoints::choose_next(Host& host, const std::string& unreachable) {
+  const Instant now = loop_.now();
+  const std::vector<std::string>& all = host.known.addresses;
+  const auto at = std::find(all.begin(), all.end(), unreachable);
+  const bool lived = now - host.chosen_at > 2 * kChoiceMost;
+  host.choice = lived ? kChoiceLeast : std::clamp(2 * host.choice, kChoiceLeast, kChoiceMost);
+  host.next_choice = now + host.choice;
+  host.chosen_at = now;
+  host.chosen = at + 1 == all.end() ? all.front() : *(at + 1);
+  log::info("the next address of a name is tried",
+            {{"host", host.known.host}, {"instead_of", unreachable}, {"address", host.chosen}});
+  loop_.arm(tell_, Duration{0});
 }
 
 // ---- lookups ----
@@ -196,7 +208,10 @@ void NamedEndpoints::take(Host& host, const net::HostAddresses& answer) {
   host.known.error.clear();
   host.known.addresses = std::move(addresses);
   const std::vector<std::string>& all = host.known.addresses;
-  if (std::find(all.begin(), all.end(), host.chosen) == all.end()) host.chosen = all.front();
+  if (std::find(all.begin(), all.end(), host.chosen) == all.end()) {
+    host.chosen = all.front();
+    host.chosen_at = now;
+  }
   if (!recovers && !others) return;
   log::info(first    ? "a name resolves"
             : others ? "a name has other addresses"

@@ -52,7 +52,8 @@ class NamedEndpoints {
   void set(std::vector<NamedEndpoint> list, const NameOptions& options);
   // Those whose addresses are known, in the order of the list.
   std::vector<EndpointSpec> endpoints() const;
-  // The first lookup of each name has ended, with an address or without.
+  // The first lookup of each name has ended, with an address or without. Once true it stays so, whatever names come
+  // later.
   bool settled() const;
   std::vector<NameStatus> status() const;
   // Probes of this address fail: what it belongs to is looked up again (not within min_ttl), and if its name has other
@@ -64,8 +65,9 @@ class NamedEndpoints {
   struct Host {
     NameStatus known;
     std::string chosen;  // of known.addresses, for those who want one
-    Instant asked_at{}, next{}, next_choice{};
-    Duration retry{};
+    Instant asked_at{}, next{};
+    Instant chosen_at{}, next_choice{};
+    Duration retry{}, choice{};           // the pauses that grow
     std::unique_ptr<net::Lookup> lookup;  // null: none is under way
   };
 
@@ -74,6 +76,7 @@ class NamedEndpoints {
   void on_answer(const std::string& name, const Result<net::HostAddresses>& answer);
   void take(Host& host, const net::HostAddresses& answer);
   void fail(Host& host, const std::string& why);
+  void choose_next(Host& host, const std::string& unreachable);
   void tell() { changed_(); }
   void wait();
   void add(const NamedEndpoint& entry, std::vector<EndpointSpec>& out) const;
@@ -84,6 +87,7 @@ class NamedEndpoints {
   NameOptions options_;
   std::vector<NamedEndpoint> list_;
   std::map<std::string, Host> hosts_;
+  mutable bool settled_ = false;
   std::vector<std::unique_ptr<net::Lookup>> ended_;  // destroyed off their own stack
   net::Timer due_, tell_;
 };

@@ -188,6 +188,41 @@ TEST_CASE("what cannot be reached is looked up early, and another address is tri
   CHECK(b.list() == "llm=10.0.0.7");
 }
 
+TEST_CASE("while no address of a name lives, they are tried in turn with growing pauses") {
+  Bench b;
+  b.resolver.says["llm"] = found({"10.0.0.7", "10.0.0.8"}, seconds(3600));
+  b.names.set({Bench::entry("llm", false, "llm")}, b.options);
+  b.run(milliseconds(50));
+  int changes = 0;
+  std::string before = b.list();
+  for (int i = 0; i < 240; ++i) {  // a minute of probes, four a second
+    b.names.unreachable(b.names.endpoints()[0].host);
+    changes += b.list() != before;
+    before = b.list();
+    b.run(milliseconds(250));
+  }
+  CHECK(changes >= 5);
+  CHECK(changes <= 10);  // at 0, 1, 3, 7, 15, 25 s and so on
+  b.run(seconds(60));    // one lives
+  const std::string chosen = b.list();
+  b.names.unreachable(b.names.endpoints()[0].host);
+  CHECK(b.list() != chosen);
+  b.run(milliseconds(1500));
+  b.names.unreachable(b.names.endpoints()[0].host);  // the first pause is short again
+  CHECK(b.list() == chosen);
+}
+
+TEST_CASE("a name that is added later does not make anybody wait") {
+  Bench b;
+  b.names.set({Bench::entry("llm")}, b.options);
+  CHECK(!b.names.settled());
+  b.run(milliseconds(50));
+  CHECK(b.names.settled());
+  b.resolver.silent = true;
+  b.names.set({Bench::entry("llm"), Bench::entry("other")}, b.options);
+  CHECK(b.names.settled());
+}
+
 TEST_CASE("many names are not all asked for at the same time") {
   Bench b;
   std::vector<NamedEndpoint> list;
