@@ -132,6 +132,7 @@ Control::Control(const config::Command& command)
       shadow_(options_.shadow_picker ? routing::make_profile(options_.shadow_picker->scheduling)
                                      : profile_of(options_.shadow_policy)),
       hold_(flow_options(options_), net::system_clock(), &flow_stats_, &index_),
+      responses_(options_.responses.remembered, options_.responses.ttl),
       shared_{options_,
               probe_,
               budget_,
@@ -142,6 +143,7 @@ Control::Control(const config::Command& command)
               shadow_.get(),
               told_.get(),
               hold_,
+              responses_,
               shards_,
               options_.limits.connections,
               config::descriptors_for_traffic(config::raise_open_file_limit(), options_.shards),
@@ -383,6 +385,7 @@ void Control::reload() {
   config::LoadResult loaded = config::load(source_);
   for (const config::Problem& problem : loaded.problems) log::error("reload: " + config::to_string(problem));
   if (!loaded.ok()) return refuse_reload();
+  for (const config::Problem& note : loaded.notes) log::warn("configuration: " + config::to_string(note));
   const std::vector<std::string> restart = config::changes_needing_restart(loaded_, loaded.options);
   for (const std::string& change : restart) log::error("reload: needs a restart", {{"change", change}});
   if (!restart.empty()) return refuse_reload();
@@ -406,6 +409,7 @@ void Control::reload() {
     if (--*left > 0) return;
     ++reloads_;
     hold_.set_options(flow_options(options_));
+    responses_.set_ttl(options_.responses.ttl);
     hold_.room_made(*snapshots_.current(), loop_->now());
     log::info("reloaded");
   };
@@ -539,6 +543,7 @@ observability::ExportInput Control::gather() const {
   input.flow = &flow_stats_;
   input.programs = hold_.programs();
   input.flow_options = flow_options(options_);
+  input.responses = &responses_;
   input.memory = &budget_;
   input.prefix_index_size = index_.size();
   input.prefix_index_entries = index_.entries();

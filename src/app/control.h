@@ -78,6 +78,7 @@ class Control final : public discovery::DirectoryEvents {
   std::unique_ptr<routing::Profile> profile_, shadow_;  // shadow_ is null without a shadow policy
   observability::FlowStats flow_stats_;
   proxy::HoldQueue hold_;
+  proxy::ResponseOwners responses_;
   std::unique_ptr<observability::AccessLog> access_log_;
   observability::Names names_;
   std::unique_ptr<observability::RecentTimes> recent_;

@@ -37,6 +37,7 @@ proxy::Options proxy_options(const config::Options& options) {
   out.total_timeout = options.timeouts.total;
   out.body_bytes_max = options.limits.body_bytes;
   out.requests_max = options.limits.requests_per_shard;
+  out.paths = options.paths;
   out.attempts_max = options.retry.attempts;
   out.ejection.consecutive_failures = options.ejection.consecutive_failures;
   out.ejection.base_penalty = options.ejection.base_penalty;
@@ -127,7 +128,8 @@ struct Shard::Parts {
                 .endpoint_unreachable =
                     [&shard](const auto& endpoint) { shard.shared_.endpoint_unreachable(endpoint.address); },
                 .hash_told = shard.shared_.told != nullptr,
-                .hold = &shard.shared_.hold},
+                .hold = &shard.shared_.hold,
+                .responses = &shard.shared_.responses},
         gateway(context),
         server(loop, pool, gateway, server_options(shard.shared_.options)) {}
 

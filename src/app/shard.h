@@ -33,6 +33,7 @@ struct Shared {
   const routing::Profile* shadow;  // null: none
   const routing::ToldIndex* told;  // null: KV events are off
   proxy::HoldQueue& hold;
+  proxy::ResponseOwners& responses;
   std::vector<std::unique_ptr<Shard>>& shards;
   std::atomic<size_t> connections_max;  // limits.connections; changes with a reload
   const int descriptors_max;            // connections of clients and endpoints use only descriptors below this number

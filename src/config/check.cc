@@ -45,6 +45,11 @@ void check_together(LoadResult& result, const Places& places, const std::string&
        {std::pair("kv_events.port", o.kv_events.port), std::pair("kv_events.replay_port", o.kv_events.replay_port)}) {
     if (port + o.kv_events.ranks - 1 > 65535) complain(key, "leaves no ports for all of kv_events.ranks");
   }
+  if (const std::string_view path = proxy::opened_control_path(o.paths); !path.empty()) {
+    result.notes.push_back(
+        problem_of(places, file, "paths.allow",
+                   "lets clients control or inspect the model servers, for example by " + std::string(path)));
+  }
   if (overlap(o.listen, o.admin)) {
     if (places.given.contains("admin")) complain("admin", "takes the same port as listen (" + o.listen + ")");
     else complain("listen", "takes the same port as admin (" + o.admin + ")");

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "penstock/base/text.h"
+#include "penstock/base/url_path.h"
 #include "values.h"
 
 namespace penstock::config {
@@ -21,6 +23,11 @@ constexpr Words flow_control_words[] = {"auto", "true", "false"};
 constexpr Words detector_words[] = {"late-binding", "utilization", "concurrency"};
 constexpr Words ordering_words[] = {"least-work", "fcfs", "edf", "slo-deadline"};
 constexpr Words fairness_words[] = {"round-robin", "global-strict"};
+
+std::string check_path_pattern_text(std::string_view text) {
+  const std::string problem = check_path_pattern(text);
+  return problem.empty() ? "" : in_quotes(text) + " " + problem;
+}
 
 constexpr double minute = 60, hour = 3600, day = 86400;
 constexpr double KiB = 1024, MiB = 1024 * KiB, GiB = 1024 * MiB;
@@ -143,6 +150,17 @@ const Key keys_in_order[] = {
     {.name = "limits.memory", .type = Type::size, .field = PENSTOCK_FIELD(limits.memory_bytes), .least = MiB, .most = 1024 * GiB,
      .zero = "60 % of the control group's limit, else of the machine's memory",
      .doc = "Most bytes of heads, bodies and queued output that the process may hold (503)."},
+
+    {.name = "paths.defaults", .type = Type::boolean, .field = PENSTOCK_FIELD(paths.defaults),
+     .doc = "Let clients reach the inference, tokenizer, health and version paths of vLLM, SGLang, TensorRT-LLM, llama.cpp and TGI (docs/PATHS.md lists them). Everything else is refused (404), unless `paths.allow` or a rule of an HTTPRoute names it."},
+    {.name = "paths.allow", .type = Type::list, .field = PENSTOCK_FIELD(paths.allow), .most = 64, .check = check_path_pattern_text,
+     .accepted = "paths; * stands for any bytes within a segment, ** as the last segment for all below",
+     .doc = "Further paths that clients may reach, with every method. `\"/**\"` opens all of them, also those that stop a server or load what a client names (`/shutdown`, `/v1/load_lora_adapter`)."},
+
+    {.name = "responses.remembered", .type = Type::integer, .field = PENSTOCK_FIELD(responses.remembered), .most = 1e8, .zero = "none", .needs_restart = true,
+     .doc = "Stored responses of the Responses API of which it is remembered which endpoint made them, 24 bytes each; rounded up to a power of two. Requests that name one (`/v1/responses/{id}`, `previous_response_id`) go there. The oldest are forgotten first."},
+    {.name = "responses.ttl", .type = Type::duration, .field = PENSTOCK_FIELD(responses.ttl), .least = 1, .most = 365 * day,
+     .doc = "How long that is remembered. Requests that name an older response go by load, and the model server answers whether it has it."},
 
     {.name = "retry.attempts", .type = Type::integer, .field = PENSTOCK_FIELD(retry.attempts), .least = 1, .most = 8,
      .doc = "Endpoints tried for one request, the first included. Only failures before the first byte of the answer's body are retried."},

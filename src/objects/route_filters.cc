@@ -4,6 +4,7 @@
 
 #include "gateways.h"
 #include "penstock/base/text.h"
+#include "penstock/base/url_path.h"
 
 namespace penstock::objects {
 namespace {
@@ -96,7 +97,8 @@ class FilterCompiler {
 
   std::string checked(std::string text) {
     if (!text.empty() && !text.starts_with('/')) text.insert(0, 1, '/');
-    if (!path_text(text)) refuse("the path " + in_quotes(text, quoted_max) + " is not one");
+    if (!path_text(text) || canonicalise_target(text) != nullptr)
+      refuse("the path " + in_quotes(text, quoted_max) + " is not one");
     return text;
   }
 
@@ -107,7 +109,9 @@ class FilterCompiler {
     if (rule_.matches.size() > 1 || match.type != MatchType::prefix) {
       refuse("ReplacePrefixMatch needs exactly one match in its rule, of type PathPrefix");
     }
-    return match.value.find_last_not_of('/') + 1;
+    std::string prefix = match.value;
+    static_cast<void>(canonicalise_target(prefix));  // as compile_match() does
+    return prefix.find_last_not_of('/') + 1;
   }
 
   const RouteRule& rule_;

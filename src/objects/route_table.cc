@@ -6,6 +6,7 @@
 
 #include "penstock/base/assert.h"
 #include "penstock/base/text.h"
+#include "penstock/base/url_path.h"
 #include "route_builder.h"
 #include "route_filters.h"
 
@@ -163,6 +164,8 @@ Result<CompiledMatch> compile_match(const RouteMatch& match) {
   out.path_type = match.path.type;
   out.path = match.path.value;
   out.method = match.method;
+  // Requests are compared in canonical form. A path that no request may have stays as it is, and never matches.
+  if (out.path_type != MatchType::regex) static_cast<void>(canonicalise_target(out.path));
   if (out.path_type == MatchType::prefix) {
     while (out.path.ends_with('/')) out.path.pop_back();
   }

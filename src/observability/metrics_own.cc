@@ -74,6 +74,27 @@ void add_prefix_index(Families& families, const ExportInput& input) {
       .add(prefix_blocks_cached(*input.snapshot));
 }
 
+void add_responses(Families& families, const ExportInput& input) {
+  if (input.responses == nullptr) return;
+  const proxy::ResponseOwners& responses = *input.responses;
+  families
+      .gauge("penstock_responses_remembered", "Stored responses of which it is remembered which endpoint made them.")
+      .add(static_cast<double>(responses.size()));
+  families.gauge("penstock_responses_limit", "Stored responses that can be remembered (responses.remembered).")
+      .add(static_cast<double>(responses.capacity()));
+  families
+      .counter("penstock_responses_displaced_total",
+               "Stored responses that were forgotten before responses.ttl, to make room for newer ones.")
+      .add(static_cast<double>(responses.displaced()));
+  auto lookups = families.counter("penstock_response_lookups_total",
+                                  "Requests that named a stored response: found (sent to the endpoint that made it), "
+                                  "unknown, or gone (that endpoint).");
+  using Lookup = proxy::ResponseOwners::Lookup;
+  for (const Lookup lookup : {Lookup::found, Lookup::unknown, Lookup::gone}) {
+    lookups.add(static_cast<double>(responses.lookups(lookup)), {{"result", proxy::to_string(lookup)}});
+  }
+}
+
 void add_shadow(Families& families, const ExportInput& input) {
   if (input.shadow_policy.empty()) return;
   const std::string& policy = input.shadow_policy;
@@ -300,6 +321,7 @@ void add_exchange_metrics(Families& families, const ExportInput& input) {
       .add(sum_over_shards(input, [](const ShardStats& s) { return s.client_connections(); }));
   add_limits(families, input);
   add_prefix_index(families, input);
+  add_responses(families, input);
   add_shadow(families, input);
 }
 

@@ -1,35 +1,6 @@
-#include <array>
-#include <string_view>
-
 #include "penstock/openai/request.h"
 
 namespace penstock::openai {
-namespace {
-
-struct Suffix {
-  std::string_view text;
-  Api api;
-};
-// No entry is a suffix of another, since each begins with "/v1".
-constexpr std::array<Suffix, 6> suffixes = {{
-    {"/v1/completions", Api::completions},
-    {"/v1/chat/completions", Api::chat_completions},
-    {"/v1/responses", Api::responses},
-    {"/v1/conversations", Api::conversations},
-    {"/v1/embeddings", Api::embeddings},
-    {"/v1/messages", Api::messages},
-}};
-
-}  // namespace
-
-Api api_of(std::string_view path) {
-  path = path.substr(0, path.find('?'));
-  if (path.ends_with('/')) path.remove_suffix(1);
-  for (const Suffix& suffix : suffixes) {
-    if (path.ends_with(suffix.text)) return suffix.api;
-  }
-  return Api::other;
-}
 
 const char* to_string(Api api) {
   switch (api) {
@@ -63,6 +34,7 @@ void Request::clear() {
   cache_salt.clear();
   session.clear();
   prompt.clear();
+  previous_response = 0;
   prompt_bytes = 0;
   prompt_token_ids = 0;
 }

@@ -45,6 +45,7 @@ constexpr FieldName field_names[] = {
     {"session_id", Field::session_id, everywhere},
     {"user", Field::user, everywhere},
     {"prompt_cache_key", Field::prompt_cache_key, everywhere},
+    {"previous_response_id", Field::previous_response, bit(Api::responses)},
     {"metadata", Field::metadata, bit(Api::messages)},
 };
 

@@ -21,6 +21,7 @@ enum class Field : uint8_t {
   user,
   prompt_cache_key,
   metadata,
+  previous_response,
   lead,  // instructions or system
   tools,
   documents,

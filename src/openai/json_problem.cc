@@ -4,7 +4,16 @@
 
 namespace penstock::openai {
 
-const char* json_problem(int error) {
+bool is_wide_unicode(std::string_view body) {
+  using namespace std::literals;
+  for (const std::string_view mark : {"\xFE\xFF"sv, "\xFF\xFE"sv, "\0\0\xFE\xFF"sv}) {
+    if (body.starts_with(mark)) return true;
+  }
+  return body.size() >= 2 && (body[0] == '\0' || body[1] == '\0');
+}
+
+const char* json_problem(int error, std::string_view body) {
+  if (is_wide_unicode(body)) return "The body is UTF-16 or UTF-32; JSON must be sent as UTF-8.";
   switch (error) {
     case simdjson::EMPTY:
       return "The body is empty; a JSON object was expected.";

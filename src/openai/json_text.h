@@ -77,6 +77,11 @@ inline bool is_number(std::string_view text) {
   return at == text.size();
 }
 
+// What Python's json module reads and writes as numbers although it is not JSON.
+inline bool is_no_number(std::string_view text) {
+  return text == "NaN" || text == "Infinity" || text == "-Infinity";
+}
+
 // The usual way to write a number of tokens: a few digits, the first no zero.
 inline std::optional<uint32_t> small_number(std::string_view token) {
   constexpr size_t digits_max = 9;  // as many as always fit

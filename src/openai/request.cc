@@ -14,6 +14,7 @@
 #include "media.h"
 #include "penstock/base/assert.h"
 #include "penstock/base/text.h"
+#include "penstock/openai/response_id.h"
 
 namespace penstock::openai {
 namespace {
@@ -116,7 +117,7 @@ bool Scan::fail(ScanError error, std::string_view param, std::string_view messag
 
 bool Scan::not_json(simdjson::error_code error) {
   const ScanError kind = error == simdjson::MEMALLOC ? ScanError::no_memory : ScanError::not_json;
-  return fail(kind, error == simdjson::STRING_ERROR ? key_ : "", json_problem(error));
+  return fail(kind, error == simdjson::STRING_ERROR ? key_ : "", json_problem(error, body_));
 }
 
 bool Scan::read(ondemand::parser& parser, std::string_view json) {
@@ -188,8 +189,12 @@ bool Scan::field(Field field, ondemand::value value) {
       return part(value, slot_template);
     case Field::chat_template_kwargs:
       return part(value, slot_kwargs);
+    case Field::previous_response:  // an id needs no escapes
+      out_.previous_response = is_string(token_of(value)) ? response_key(unquoted(token_of(value))) : 0;
+      return skip(value, 1);
     case Field::prompt:
-      return token_prompt(value);
+      // Other APIs have shapes of their own (llama.cpp mixes texts and ids).
+      return api_ == Api::other ? part(value, slot_prompt) : token_prompt(value);
     case Field::messages:
       return messages(value);
     case Field::items:
@@ -314,8 +319,6 @@ bool Scan::metadata(ondemand::value value) {
   });
 }
 
-// Parts of the prompt
-
 bool Scan::keep_container(const char* begin, Slot slot) {
   const char* next = nullptr;
   // In a body that was cut, the closing bracket may have been found in the padding.
@@ -347,7 +350,6 @@ bool Scan::token_prompt(ondemand::value value) {
   }
   ondemand::array array;
   if (!token.starts_with('[') || value.get_array().get(array)) {
-    if (api_ == Api::other) return skip(value, 1);
     return wrong_type("The field \"" + std::string(key_) + "\" must be a string, strings or token ids.");
   }
   if (!prompt_array(array)) return false;
@@ -499,7 +501,7 @@ bool Scan::skip(ondemand::value value, int depth) {
     default:
       break;
   }
-  if (is_number(token) || token == "true" || token == "false" || is_null(token)) return true;
+  if (is_number(token) || token == "true" || token == "false" || is_null(token) || is_no_number(token)) return true;
   return not_json(simdjson::TAPE_ERROR);
 }
 

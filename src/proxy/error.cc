@@ -60,6 +60,9 @@ constexpr ErrorInfo table[error_code_count] = {
     {shutting_down, "shutting_down", 503, kServer, Outcome::draining, 1, "The gateway is shutting down.",
      "rejected-shutting-down"},
     {route_not_found, "route_not_found", 404, kNotFound, Outcome::client_error, 0, "No route matches this request."},
+    {path_not_allowed, "path_not_allowed", 404, kNotFound, Outcome::client_error, 0,
+     "Clients may not reach this path of the model servers. The setting paths.allow, or an HTTPRoute that names the "
+     "path, opens it."},
     {no_backend, "no_backend", 500, kServer, Outcome::no_endpoint, 0,
      "The route for this request leads to no model server."},
     {model_not_found, "model_not_found", 404, kNotFound, Outcome::client_error, 0, "The model does not exist."},

@@ -6,6 +6,7 @@
 #include "penstock/base/assert.h"
 #include "penstock/base/containers.h"
 #include "penstock/base/text.h"
+#include "penstock/openai/paths.h"
 #include "penstock/openai/splice.h"
 #include "penstock/routing/session_token.h"
 
@@ -14,6 +15,8 @@ namespace penstock::proxy {
 namespace {
 
 constexpr size_t small_body_max = 4 * 1024;
+constexpr const char* compressed_body_message =
+    "The body is compressed (Content-Encoding), and the gateway must be able to read it.";
 constexpr size_t client_cache_lines = (sizeof(downstream::Connection) + 63) / 64;
 
 }  // namespace
@@ -163,25 +166,25 @@ Exchange::Progress Exchange::read_body() {
 
 // ---- parse ----
 
-// Requests on unknown paths, and those whose body is not JSON, are forwarded without being read: an endpoint is chosen
-// by load alone. If a pool renames models, choose_pool() also reads the model of JSON bodies on unknown paths. The
-// content type is not trusted: many clients send JSON and announce a form (curl -d).
+// A JSON body on an inference path is read or refused, whatever type it is announced as (curl -d announces a form): a
+// model server may read what this gateway does not. What is forwarded unread (forms with audio, bodies on paths that
+// nobody knows) goes where load is least, and waits for room like all others (costs_work_). If a pool renames models,
+// choose_pool() also reads the model of JSON bodies on other paths.
 Exchange::Progress Exchange::parse() {
-  const openai::Api api = head_.method == "POST" ? openai::api_of(head_.target()) : openai::Api::other;
-  if (api == openai::Api::other || !has_json()) return Progress::ready;
-  const openai::ScanFailure failure = scan(api);
+  const openai::PathInfo path = openai::path_info(head_.method, head_.target());
+  costs_work_ = path.costs_work;
+  path_allowed_ = allows(context_.options.paths, path, head_.target());
+  if (!path.json || body_.empty()) return Progress::ready;
+  const openai::ScanFailure failure = scan(path.api);
   if (starved_) return refused(ErrorCode::memory_budget_exhausted);
-  if (failure.error == openai::ScanError::not_json) {
-    request_.clear();
-    return Progress::ready;
-  }
   // Not our errors: a server uses its own model if none is named, and itself refuses a request without a prompt.
   const bool lacks = failure.error == openai::ScanError::no_model || failure.error == openai::ScanError::no_prompt;
   if (failure.error != openai::ScanError::none && !lacks) {
-    refuse(ErrorCode::invalid_body, failure.message, failure.param);
+    const bool packed = failure.error == openai::ScanError::not_json && head_.has("content-encoding");
+    refuse(ErrorCode::invalid_body, packed ? compressed_body_message : failure.message, failure.param);
     return Progress::ended;
   }
-  inference_ = true;
+  inference_ = path.api != openai::Api::other;
   model_read_ = !request_.model_value.empty();
   if (!model_read_) return Progress::ready;
   copy_text(target_model_, head_.model_rewrite.empty() ? request_.model : head_.model_rewrite);
@@ -197,9 +200,12 @@ openai::ScanFailure Exchange::scan(openai::Api api) {
 }
 
 uint32_t Exchange::estimate_tokens() const {
-  if (request_.prompt_token_ids > 0) return request_.prompt_token_ids;
   // Base64 media are many bytes but few tokens, and only the engine knows how many. Assume a prompt of moderate length.
+  // The same for what was not read.
   constexpr size_t media_bytes_max = 32 * 1024;
+  if (!costs_work_) return 0;
+  if (!inference_) return context_.tokens.estimate(target_model_, std::min(body_.view().size(), media_bytes_max));
+  if (request_.prompt_token_ids > 0) return request_.prompt_token_ids;
   const size_t bytes = request_.multimodal ? std::min(request_.prompt_bytes, media_bytes_max) : request_.prompt_bytes;
   return context_.tokens.estimate(target_model_, bytes);
 }
@@ -221,6 +227,7 @@ Exchange::Progress Exchange::route() {
   net::Clock& clock = context_.loop.clock();
   const Instant before = clock.now();
   const Instant now = context_.loop.now();
+  if (attempts_ == 0) follow_response();
   const routing::Features wanted = features();
   routing::Explanation* const why = context_.observer.explanation_slot(now, head_.explain);
   const routing::Decision decision = decide(wanted, now, why);
@@ -238,7 +245,9 @@ Exchange::Progress Exchange::route() {
     }
     if (decision.split.has_value()) context_.observer.split_decided(*decision.split, routed_model());
     leave_queue(HoldOutcome::dispatched);
-    if (head_.explain && why != nullptr) explanation_ = why->to_header();  // before the observer takes it back
+    if (head_.explain && why != nullptr) {
+      explanation_ = std::make_unique<std::string>(why->to_header());  // before the observer takes it back
+    }
   }
   const Duration cost = clock.now() - before;
   route_cost_ += cost;
@@ -261,12 +270,14 @@ void Exchange::reserve(const routing::Decision& decision, const routing::Feature
   };
   const uint32_t output = request_.max_tokens.value_or(context_.options.output_tokens_guess);
   const bool elsewhere = decision.prefill != nullptr;
+  // Nothing is learnt of the pace from work that is only guessed.
+  const bool observed = inference_ && request_.stream;
   reservation_ = routing::Reservation(*endpoint_, elsewhere ? 0 : uncached(matched_blocks_), prompt_tokens_, output,
-                                      now, request_.stream);
+                                      now, observed);
   if (elsewhere) {
     reservation_.prefilled_elsewhere();
     prefill_reservation_ = routing::Reservation(*decision.prefill, uncached(decision.prefill_matched_blocks),
-                                                prompt_tokens_, 0, now, request_.stream);
+                                                prompt_tokens_, 0, now, observed);
   }
   if (wanted.blocks.empty()) return;
   context_.index.record(wanted.blocks, endpoint_->slot);
@@ -351,10 +362,11 @@ void Exchange::on_response_head(http::Head& head) {
                       .client_minor_version = client_->client_minor_version(),
                       .endpoint = endpoint_->name,
                       .request_id = head_.request_id,
-                      .explanation = explanation_,
+                      .explanation = explanation_ != nullptr ? std::string_view(*explanation_) : "",
                       .session_token = session_token});
   if (!answer_changes_.empty()) change_answer_head(answer_head_, answer_changes_);
   watch_.begin(head, inference_);
+  if (request_.api == openai::Api::responses && context_.responses != nullptr) watch_.look_for_response();
   if (watch_.event_stream()) watch_.report_gaps(context_.observer.stream_began(kind()));
 }
 
@@ -366,6 +378,7 @@ void Exchange::on_response_data(std::string_view decoded) {
   }
   if (framing_ == Framing::whole) return gather(decoded);
   watch_.feed(decoded, context_.loop.now());
+  if (watch_.has_response()) remember_response();
   if (!answer_started_ && retry_failed_answer()) return;
   if (framing_ == Framing::until_close || framing_ == Framing::chunked) relay_reframed(decoded);
 }
@@ -421,6 +434,7 @@ void Exchange::on_response_end() {
   attempt_deadline_.cancel();
   if (!relay_end()) return;
   watch_.end();
+  if (watch_.has_response()) remember_response();
   std::optional<AttemptFailure> failure = failure_in_answer();
   // A server that says in the middle of its answer that it is full has failed: it had begun.
   if (failure == AttemptFailure::server_full && !failure_counted_) failure = AttemptFailure::error_event;

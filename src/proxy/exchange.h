@@ -9,6 +9,7 @@
 //   exchange_admit.cc    limits, waiting for room, eviction
 //   exchange_prompt.cc   what routing is told about the request, and what it decided beside the endpoint
 //   exchange_reframe.cc  answers whose framing changes on the way
+//   exchange_responses.cc  stored responses, which only one endpoint has
 //   exchange_retry.cc    attempts that fail, and retries
 //   exchange_ends.cc     the ends
 //
@@ -132,6 +133,7 @@ class Exchange final : public net::Disposable,
   Progress choose_pool();
   Progress refused(ErrorCode code);  // refuse(), as the result of a step
   Progress refuse_model(std::string_view model);
+  Progress refuse_path();
   void refuse_unrouted(routing::NoEndpoint why);
   void apply_limits(const objects::Route& route);
   Progress apply_filters(const objects::RouteFilters& filters);
@@ -181,6 +183,13 @@ class Exchange final : public net::Disposable,
   void gather(std::string_view decoded);
   bool relay_whole();
   bool relay_end();
+
+  // ---- exchange_responses.cc: stored responses ----
+  uint64_t named_response() const;
+  std::optional<ResponseOwners::Owner> owner_of_response() const;
+  const endpoints::Pool* pool_of_response(const endpoints::Snapshot& snapshot) const;
+  void follow_response();
+  void remember_response();
 
   // ---- exchange_retry.cc: attempts that fail ----
   std::optional<AttemptFailure> failure_by_status(const http::Head& answer) const;
@@ -237,6 +246,8 @@ class Exchange final : public net::Disposable,
   ForwardedHead head_;
   std::string client_ip_;
   bool head_request_ = false, request_complete_ = false, inference_ = false;
+  bool costs_work_ = false;      // as far as is known: it waits for room, and may be shed or evicted
+  bool path_allowed_ = false;    // for clients, by the options
   bool model_read_ = false;      // the body's model was read; it may be renamed
   bool model_listed_ = false;    // some endpoint lists the target model, or does not say what it serves
   bool starved_ = false;         // the memory budget did not allow the body to be scanned
@@ -273,11 +284,12 @@ class Exchange final : public net::Disposable,
   Duration attempt_limit_{0};  // a route's limit for one attempt; 0: none
   uint32_t attempts_max_ = 0;
   uint32_t attempts_ = 0, tried_count_ = 0, planned_count_ = 0;
+  bool path_named_ = false;        // the route's rule names the path that is forwarded, which allows it
   bool fresh_connection_ = false;  // the next attempt must not reuse a connection: the last one lost a reuse race
   uint32_t matched_blocks_ = 0, prompt_blocks_ = 0, prompt_block_tokens_ = 0;
   routing::Prediction predicted_;
   Instant predicted_at_{};
-  std::string explanation_;
+  std::unique_ptr<std::string> explanation_;  // for x-penstock-explain; null: not asked for
   ErrorCode last_failure_ = ErrorCode::no_endpoint;
 
   std::unique_ptr<ReframedAnswer> reframed_;  // made when an answer first needs it, then kept

@@ -20,12 +20,12 @@ Exchange::Progress Exchange::admit() {
   return find_room();
 }
 
-// The usual case is cheap: no request waits, and the first endpoint that is asked has room. Requests that were not
-// parsed always pass, because their work is unknown.
+// The usual case is cheap: no request waits, and the first endpoint that is asked has room. Requests that cost a model
+// server next to nothing never wait. The work of those that were not read is guessed from their size.
 Exchange::Progress Exchange::find_room() {
   const admission::FlowOptions& flow = context_.options.flow;
   const bool sheddable = priority_ < 0 && !flow.may_wait(priority_);
-  if (!inference_ || context_.hold == nullptr || (!flow.enabled && !sheddable)) return Progress::ready;
+  if (!costs_work_ || context_.hold == nullptr || (!flow.enabled && !sheddable)) return Progress::ready;
   const endpoints::Pool* const pool = pool_id_.has_value() ? gateway_.pool(*pool_id_) : nullptr;
   if (pool == nullptr) return Progress::ready;  // route() refuses it
 
@@ -99,7 +99,7 @@ RequestKind Exchange::counted_kind() const {
 
 // Called when the exchange is routed for the first time.
 void Exchange::count_program(Instant now) {
-  admission::Programs* const programs = context_.hold == nullptr || !inference_ ? nullptr : context_.hold->programs();
+  admission::Programs* const programs = context_.hold == nullptr || !costs_work_ ? nullptr : context_.hold->programs();
   if (programs != nullptr) program_ = programs->started(admission::Programs::key_of(fairness_id()), now);
 }
 
@@ -112,10 +112,10 @@ void Exchange::charge_program(const std::optional<openai::Usage>& usage, uint64_
   context_.hold->programs()->finished(std::exchange(program_, {}), cost, now);
 }
 
-// Called when its load is reserved and its priority is negative. Only requests under flow control can be evicted, so
-// not those that were not parsed. Also while eviction is off: a reload may turn it on.
+// Called when its load is reserved and its priority is negative. Only requests under flow control can be evicted.
+// Also while eviction is off: a reload may turn it on.
 void Exchange::make_evictable() {
-  if (!inference_ || context_.hold == nullptr) return;
+  if (!costs_work_ || context_.hold == nullptr) return;
   if (evictable_ == nullptr) evictable_ = std::make_unique<EvictableExchange>(*this, priority_);
   context_.hold->add_running(*evictable_, gateway_, *pool_id_,
                              {.slot = endpoint_->slot,
@@ -139,7 +139,7 @@ void Exchange::on_hold_deadline() {
 void Exchange::leave_queue(HoldOutcome outcome) {
   if (outcome == HoldOutcome::dispatched && attempts_ == 0) {
     count_program(context_.loop.now());
-    if (held_ == nullptr && inference_ && context_.options.flow.enabled) {
+    if (held_ == nullptr && costs_work_ && context_.options.flow.enabled) {
       const endpoints::Pool* const pool = gateway_.pool(*pool_id_);
       if (pool != nullptr) context_.observer.did_not_wait(pool->name, priority_, outcome);
     }

@@ -224,7 +224,7 @@ void Exchange::report(Outcome outcome, Instant now) {
 
 // Undoes parse().
 void Exchange::forget_parsed() {
-  inference_ = model_read_ = false;
+  inference_ = costs_work_ = model_read_ = false;
   recycle(target_model_);
   request_.clear();
 }
@@ -241,7 +241,8 @@ void Exchange::reset() {
   head_.clear();
   forget_parsed();
   watch_.reset();
-  recycle_all(spliced_model_, explanation_, answer_head_, attempt_head_, client_ip_, stage_fields_);
+  recycle_all(spliced_model_, answer_head_, attempt_head_, client_ip_, stage_fields_);
+  explanation_.reset();
   request_head_ = nullptr;
   rule_ = nullptr;
   pool_id_.reset();
@@ -249,6 +250,7 @@ void Exchange::reset() {
   answer_changes_ = {};
   if (reframed_ != nullptr) reframed_->gathered.reset();
   priority_ = 0;
+  path_named_ = path_allowed_ = false;
   head_request_ = request_complete_ = fresh_connection_ = model_listed_ = starved_ = false;
   running_as_ = no_kind;
   answer_started_ = answer_keep_alive_ = counted_running_ = restoring_ = failure_counted_ = false;

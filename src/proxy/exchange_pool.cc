@@ -8,8 +8,10 @@
 #include "failures.h"
 #include "model_list.h"
 #include "penstock/base/text.h"
+#include "penstock/base/url_path.h"
 #include "penstock/openai/error_body.h"
 #include "penstock/openai/models.h"
+#include "penstock/openai/paths.h"
 #include "pool_choice.h"
 
 namespace penstock::proxy {
@@ -38,18 +40,21 @@ const std::array<objects::HeaderChange, 1>& uncompressed() {
 
 }  // namespace
 
-// Applies the rule's changes to the head. From here on a rewritten path replaces the original one.
+// First of all the path gets its canonical form, which decides everything that follows. Then the rule's changes are
+// applied to the head. From here on a rewritten path replaces the original one.
 Exchange::Progress Exchange::choose_rule() {
   const http::Head& head = *std::exchange(request_head_, nullptr);
+  if (const char* const problem = canonicalise_target(head_.path)) {
+    refuse(ErrorCode::malformed_request, problem);
+    return Progress::ended;
+  }
   const endpoints::Snapshot* const snapshot = context_.snapshots.get();
   if (snapshot == nullptr || snapshot->routes == nullptr) return Progress::ready;
   if (snapshot->routes->mode() != objects::RoutingMode::routes) return Progress::ready;
-  if (has_dot_segment(http::path_of(head_.path))) {
-    refuse(ErrorCode::malformed_request, "The path has segments \".\" or \"..\".");
-    return Progress::ended;
-  }
   rule_ = match_route(*snapshot->routes, head, head_);
   if (rule_ == nullptr) return refused(ErrorCode::route_not_found);
+  const openai::PathInfo path = openai::path_info(head_.method, head_.path);
+  path_named_ = !allows(context_.options.paths, path, head_.path) && names_path(*snapshot->routes, head, head_, rule_);
   apply_limits(*rule_);
   return apply_filters(rule_->filters);
 }
@@ -65,6 +70,7 @@ Exchange::Progress Exchange::choose_pool() {
     const Progress progress = apply_backend_filters(*backend);
     if (progress != Progress::ready) return progress;
   }
+  if (!path_named_ && !path_allowed_) return refuse_path();
   if (answers_models(*snapshot)) return Progress::ended;
   ErrorCode refusal = ErrorCode::none;
   const endpoints::Pool* const pool = pick_pool(*snapshot, backend, &refusal);
@@ -72,7 +78,7 @@ Exchange::Progress Exchange::choose_pool() {
   if (starved_) return refused(ErrorCode::memory_budget_exhausted);
   if (refusal == ErrorCode::model_not_found) return refuse_model(request_.model);
   if (refusal != ErrorCode::none) return refused(refusal);
-  if (!inference_ && (pool == nullptr || !reads_model(*pool))) request_.clear();
+  if (!inference_ && !model_read_ && (pool == nullptr || !reads_model(*pool))) request_.clear();
   if (starved_) return refused(ErrorCode::memory_budget_exhausted);
   if (pool == nullptr) return Progress::ready;
   pool_id_ = pool->id;
@@ -80,7 +86,7 @@ Exchange::Progress Exchange::choose_pool() {
     if (const int32_t* const priority = pool->objectives->find(head_.objective)) priority_ = *priority;
   }
   if (model_read_) name_model(*pool);
-  if (inference_) prompt_tokens_ = estimate_tokens();
+  prompt_tokens_ = estimate_tokens();
   if (!model_read_) return Progress::ready;
   // Only endpoints from Kubernetes objects are known to list all their models. Static endpoints may serve more.
   const bool refuses = snapshot->routes != nullptr && surely_unknown(*pool, target_model_);
@@ -95,6 +101,11 @@ Exchange::Progress Exchange::refused(ErrorCode code) {
 Exchange::Progress Exchange::refuse_model(std::string_view model) {
   refuse(ErrorCode::model_not_found, unknown_model_message(model), "model");
   return Progress::ended;
+}
+
+Exchange::Progress Exchange::refuse_path() {
+  context_.observer.limit_hit("paths");
+  return refused(ErrorCode::path_not_allowed);
 }
 
 // There is nobody to ask, or nobody left. If others are ready, it is because of the model.
@@ -130,7 +141,9 @@ Exchange::Progress Exchange::apply_filters(const objects::RouteFilters& filters)
   }
   head_.change(filters.request_headers);
   if (!filters.hostname.empty()) head_.host = filters.hostname;
-  if (filters.path.op != objects::PathChange::Op::keep) head_.rewritten = filters.path.apply(head_.path);
+  if (filters.path.op == objects::PathChange::Op::keep) return Progress::ready;
+  head_.rewritten = filters.path.apply(head_.path);
+  path_named_ = !filters.path.value.empty() && filters.path.value != "/";  // not if only a prefix was cut off
   return Progress::ready;
 }
 
@@ -154,7 +167,8 @@ const endpoints::Pool* Exchange::pick_pool(const endpoints::Snapshot& snapshot, 
       return pool_at(snapshot, 0);
     case objects::RoutingMode::by_model: {
       const std::string_view model = model_for_pool();
-      if (model.empty()) return pool_at(snapshot, 0);
+      if (model.empty()) pool = pool_of_response(snapshot);
+      if (model.empty()) return pool != nullptr ? pool : pool_at(snapshot, 0);
       pool = pool_of_model(snapshot, model);
       if (pool == nullptr) *refusal = ErrorCode::model_not_found;
       return pool;
@@ -171,7 +185,7 @@ const endpoints::Pool* Exchange::pick_pool(const endpoints::Snapshot& snapshot, 
 // (/tokenize, /v1/rerank ...) are read here, because only their model tells which pool serves them.
 std::string_view Exchange::model_for_pool() {
   if (!head_.model_rewrite.empty()) return head_.model_rewrite;
-  if (!inference_) scan_unknown_path();
+  if (!inference_ && !model_read_) scan_unknown_path();
   return request_.model;
 }
 

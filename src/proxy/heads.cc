@@ -218,6 +218,13 @@ void ForwardedHead::identify(const http::Head& head, std::span<const std::string
   }
 }
 
+bool ForwardedHead::has(std::string_view name) const {
+  for (std::string_view lines = fields; !lines.empty(); lines.remove_prefix(lines.find('\n') + 1)) {
+    if (same_ignoring_case(lines.substr(0, lines.find(':')), name)) return true;
+  }
+  return false;
+}
+
 // Host is not among the forwarded fields: it is written before them.
 void ForwardedHead::change(std::span<const objects::HeaderChange> changes) {
   for (const objects::HeaderChange& change : changes) {

@@ -45,6 +45,8 @@ struct ForwardedHead {
   void clear();
   // The path for the endpoint, with the query.
   std::string_view target() const { return rewritten.empty() ? path : rewritten; }
+  // Whether a field of this name is forwarded.
+  bool has(std::string_view name) const;
   // Applies a route's changes to the forwarded fields.
   void change(std::span<const objects::HeaderChange> changes);
 

@@ -1,7 +1,6 @@
 #include "pool_choice.h"
 
 #include <algorithm>
-#include <charconv>
 #include <optional>
 #include <string>
 
@@ -33,15 +32,19 @@ std::optional<std::string_view> header_value(const void* context, std::string_vi
   return value;
 }
 
-// Removes the first character of the path, percent-decoded, and returns it.
-char take_decoded(std::string_view& path) {
-  const char first = path.front();
-  const char* const digits = path.data() + 1;
-  uint8_t byte = 0;
-  const bool encoded =
-      first == '%' && path.size() > 2 && std::from_chars(digits, digits + 2, byte, 16).ptr == digits + 2;
-  path.remove_prefix(encoded ? 3 : 1);
-  return encoded ? static_cast<char>(byte) : first;
+const objects::Route* match_path(const objects::RouteTable& table, const http::Head& head,
+                                 const ForwardedHead& forwarded, std::string_view path) {
+  const std::string_view target = forwarded.path;
+  const size_t mark = target.find('?');
+  const Fields fields{head, {}};
+  return table.match({
+      .host = forwarded.host,
+      .path = path,
+      .query = mark == std::string_view::npos ? std::string_view() : target.substr(mark + 1),
+      .method = forwarded.method,
+      .header = header_value,
+      .context = &fields,
+  });
 }
 
 // The first of the table's pools for which `fits` is true.
@@ -69,33 +72,16 @@ const endpoints::Pool* pool_at(const endpoints::Snapshot& snapshot, int32_t inde
   return pool < snapshot.pools.size() ? &snapshot.pools[pool] : nullptr;
 }
 
-bool has_dot_segment(std::string_view path) {
-  size_t dots = 0, others = 0;  // of the segment so far
-  while (!path.empty()) {
-    const char c = take_decoded(path);
-    if (c == '/' || c == '\\') {
-      if (dots > 0 && dots <= 2 && others == 0) return true;
-      dots = others = 0;
-    } else {
-      ++(c == '.' ? dots : others);
-    }
-  }
-  return dots > 0 && dots <= 2 && others == 0;
-}
-
 const objects::Route* match_route(const objects::RouteTable& table, const http::Head& head,
                                   const ForwardedHead& forwarded) {
-  const std::string_view target = forwarded.path;
-  const size_t mark = target.find('?');
-  const Fields fields{head, {}};
-  return table.match({
-      .host = forwarded.host,
-      .path = target.substr(0, mark),
-      .query = mark == std::string_view::npos ? std::string_view() : target.substr(mark + 1),
-      .method = forwarded.method,
-      .header = header_value,
-      .context = &fields,
-  });
+  return match_path(table, head, forwarded, http::path_of(forwarded.path));
+}
+
+// No request has this path, since no canonical one has a control character. So a rule that matches it matches every
+// path; and if such a rule was the best for the request's own path, it is also the best for this one.
+bool names_path(const objects::RouteTable& table, const http::Head& head, const ForwardedHead& forwarded,
+                const objects::Route* rule) {
+  return match_path(table, head, forwarded, "/\x7f") != rule;
 }
 
 const endpoints::Pool* pool_of_model(const endpoints::Snapshot& snapshot, std::string_view model) {

@@ -13,12 +13,12 @@ namespace penstock::proxy {
 
 // The pool that the snapshot's route table knows as `index`; null if there is none.
 const endpoints::Pool* pool_at(const endpoints::Snapshot& snapshot, int32_t index);
-// The path has a segment "." or "..", plain or percent-encoded. A server that resolves such segments would serve
-// another path than the one that was matched. A backslash counts as a slash, because some servers treat it as one.
-bool has_dot_segment(std::string_view path);
 // The rule for this request in a table of mode `routes`, or null. `forwarded` was made from `head`.
 const objects::Route* match_route(const objects::RouteTable& table, const http::Head& head,
                                   const ForwardedHead& forwarded);
+// Whether that rule names the path, and so allows it: it does not match every path.
+bool names_path(const objects::RouteTable& table, const http::Head& head, const ForwardedHead& forwarded,
+                const objects::Route* rule);
 // The pool for a model, where no Gateway tells the pools apart. In this order: the pool whose rewrites name the model,
 // one whose endpoints list it, one that rewrites every model, one whose models are not known. Null: no pool serves it.
 const endpoints::Pool* pool_of_model(const endpoints::Snapshot& snapshot, std::string_view model);

@@ -185,13 +185,15 @@ class Gateway(Process):
     `prefix` is a command that executes what follows it."""
 
     def __init__(
-        self, endpoints=(), config=None, flags=(), directory=None, ready=True, access_log=False, shards=2, prefix=()
-    ):
+        self, endpoints=(), config=None, flags=(), directory=None, ready=True, access_log=False, shards=2, prefix=(),
+        any_path=False
+    ):  # fmt: skip
         self.directory = directory
+        self.any_path = any_path
         self.config_path = None
         command = [PENSTOCK, "serve", "--listen", f"{LOOPBACK}:0", "--admin", f"{LOOPBACK}:0", "--ring", RING]
         command += ["--shards", str(shards)]
-        if config is None and not access_log:
+        if config is None and (any_path or not access_log):
             config = ""
         if config is not None:
             if not access_log and "access_log" not in config:
@@ -234,6 +236,8 @@ class Gateway(Process):
     def write_config(self, text):
         if "kind:" not in text:
             text = "kind: GatewayConfig\n" + text
+        if self.any_path and "kind: GatewayConfig" in text and "paths:" not in text:
+            text += '\npaths: {allow: ["/**"]}\n'
         with open(self.config_path, "w", encoding="utf-8") as file:
             file.write(text)
 
@@ -809,6 +813,7 @@ class E2E(unittest.TestCase):
     """Makes processes that end with the test. Class-wide ones: E2E.sim(cls, ...) from setUpClass."""
 
     longMessage = True
+    any_path = False  # its gateways let clients reach all paths, not only those of model servers
     maxDiff = 2000
 
     def _later(self, function, *arguments):
@@ -850,6 +855,7 @@ class E2E(unittest.TestCase):
 
     def gateway(self, endpoints=(), config=None, **options):
         urls = [e if isinstance(e, str) else e.url for e in endpoints]
+        options.setdefault("any_path", self.any_path)
         gateway = Gateway(urls, config, directory=E2E.directory(self), **options)
         E2E._later(self, E2E._end_gateway, gateway)
         return gateway

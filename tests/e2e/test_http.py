@@ -32,6 +32,7 @@ def echo_path(request, sock):
 class WithEndpoint(E2E):
     """A gateway before one scripted endpoint, for all tests of a class."""
 
+    any_path = True
     config = TOLERANT
 
     @classmethod
@@ -544,6 +545,8 @@ class Smuggling(WithEndpoint):
 
 
 class Limits(E2E):
+    any_path = True
+
     def setUp(self):
         self.endpoint = self.fake(echo_path)
 

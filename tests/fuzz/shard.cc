@@ -88,6 +88,7 @@ proxy::Options options_of(uint8_t bits) {
   proxy::Options options;
   options.body_bytes_max = bits & 1 ? 1000 : 16'384;
   options.flow.enabled = bits & 2;
+  options.paths.allow = {"/**"};
   options.flow.detector.detector = admission::Detector::concurrency;
   options.flow.detector.concurrency = 1;
   options.flow.evicts = options.flow.band_given = bits & 4;

@@ -276,11 +276,14 @@ TEST_CASE("of a rewritten model no compressed answer is asked for") {
   CHECK(cluster.requests[0].back().find("identity") == std::string::npos);
 }
 
-TEST_CASE("the model on an unknown path is not read where no pool renames any") {
+TEST_CASE("where no pool renames models, they are read on all paths that cost work, and on no others") {
   Cluster cluster;
   cluster.publish("", {{"pod-a-rank-0", {"served"}}}, /*both=*/false);
-  CHECK(cluster.complete("secret", false, "", "/v1/rerank").status == 200);
+  CHECK(cluster.complete("secret", false, "", "/tokenize").status == 200);
   CHECK(cluster.watcher.target_model.empty());
+  CHECK(cluster.complete("secret", false, "", "/v1/rerank").status == 404);
+  CHECK(cluster.complete("served", false, "", "/v1/rerank").status == 200);
+  CHECK(cluster.watcher.target_model == "served");
 }
 
 TEST_CASE("weighted targets stick to a session, and the head wins over rewrites") {

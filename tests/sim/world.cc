@@ -64,6 +64,12 @@ EndpointFaults EndpointFaults::swarm(Random& random) {
   return faults;
 }
 
+// Simulated clients ask for any path.
+proxy::Options with_all_paths(proxy::Options options) {
+  options.paths.allow = {"/**"};
+  return options;
+}
+
 World::World(uint64_t seed, const SimFaults& network_faults, size_t endpoint_count, const proxy::Options& options)
     : network(seed, network_faults), random(seed ^ 0x5eed) {
   for (size_t i = 0; i < endpoint_count; ++i) {
@@ -71,7 +77,7 @@ World::World(uint64_t seed, const SimFaults& network_faults, size_t endpoint_cou
   }
   std::vector<net::Address> addresses;
   for (const auto& endpoint : endpoints_) addresses.push_back(endpoint->address());
-  shard_ = std::make_unique<SimShard>(network, addresses, observer, options);
+  shard_ = std::make_unique<SimShard>(network, addresses, observer, with_all_paths(options));
 }
 
 World::~World() = default;

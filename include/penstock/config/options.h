@@ -14,6 +14,7 @@
 #include "penstock/base/log.h"
 #include "penstock/base/time.h"
 #include "penstock/net/ring.h"
+#include "penstock/proxy/path_policy.h"
 
 namespace penstock::config {
 
@@ -37,6 +38,11 @@ struct Limits {
   size_t connections = 0;                // clients, whole process; 0: from RLIMIT_NOFILE
   size_t requests_per_shard = 20000;     // in flight; 503
   size_t memory_bytes = 0;               // budget; 0: 60 % of the cgroup limit, else of the machine's memory
+};
+
+struct Responses {
+  size_t remembered = 65536;  // stored responses whose endpoint is known; 0: none
+  Duration ttl = seconds(86400);
 };
 
 struct Retry {
@@ -138,6 +144,8 @@ struct Options {
   AccessLog access_log;
   Timeouts timeouts;
   Limits limits;
+  proxy::PathOptions paths;
+  Responses responses;
   Retry retry;
   Ejection ejection;
   Metrics metrics;

@@ -80,7 +80,7 @@ struct Route {
 // What a request looks like to a route table. The views need to live only during the call.
 struct RouteQuery {
   std::string_view host;  // value of Host: case, port and a final dot do not matter
-  std::string_view path;  // as received, without query
+  std::string_view path;  // canonical (url_path.h), without query
   std::string_view query;
   std::string_view method;  // "POST"
   // Value of the header field of this name (lower case), or nothing; good until the next call. Rules on headers ask.

@@ -20,6 +20,7 @@
 #include "penstock/observability/flow_stats.h"
 #include "penstock/observability/recent_times.h"
 #include "penstock/observability/shard_stats.h"
+#include "penstock/proxy/response_owners.h"
 #include "penstock/upstream/client.h"
 
 namespace penstock::observability {
@@ -66,6 +67,7 @@ struct ExportInput {
   const FlowStats* flow = nullptr;
   const admission::Programs* programs = nullptr;  // null: no fairness policy goes by them
   admission::FlowOptions flow_options;
+  const proxy::ResponseOwners* responses = nullptr;
   const MemoryBudget* memory = nullptr;
   size_t prefix_index_size = 0, prefix_index_entries = 0;
   size_t prefix_index_bytes = 0, prefix_index_bytes_most = 0;  // with that of KV events

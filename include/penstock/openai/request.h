@@ -4,11 +4,12 @@
 //
 // Checked in the whole body, in known and unknown fields: UTF-8, control characters in strings, that strings end, that
 // brackets match in number and kind, commas and colons, the spelling of numbers, true, false and null, depth, and that
-// nothing follows the object. Not checked: escape sequences in strings that are not decoded here ("\q" passes in a
-// message; the model server refuses it). Only top-level keys and the values copied into Request are decoded. A byte
-// order mark at the beginning is accepted, as in Python's json module. If a key is repeated, the last one counts, as in
-// every common server. "model" and "stream" must not be repeated, because a server that uses the first one would be
-// treated wrongly.
+// nothing follows the object. NaN, Infinity and -Infinity are read as numbers, as Python's json module does, which most
+// servers use; what it refuses is refused (tests/golden/json). Not checked: escape sequences in strings
+// that are not decoded here ("\q" passes in a message; the model server refuses it). Only top-level keys and the values
+// copied into Request are decoded. A byte order mark at the beginning is accepted, as in Python's json module. If a key
+// is repeated, the last one counts, as in every common server. "model" and "stream" must not be repeated, because a
+// server that uses the first one would be treated wrongly.
 #pragma once
 
 #include <cstddef>
@@ -24,9 +25,7 @@
 namespace penstock::openai {
 
 enum class Api : uint8_t { completions, chat_completions, responses, conversations, embeddings, messages, other };
-// By exact path suffix after "/v1" (query removed, trailing slash tolerated): "/v1/chat/completions" and also
-// with a prefix ("/openai/v1/completions"). `other` for everything else.
-Api api_of(std::string_view path);
+// How bodies are read. By path: see paths.h.
 const char* to_string(Api api);
 
 // A run of bytes of the body.
@@ -62,7 +61,8 @@ struct Request {
   //   array of strings, or of token ids, as prompt or input: from the first text or id to the last, without the outer
   //                     quotes and brackets, so that "x" and ["x"] are the same prompt
   std::vector<Range> prompt;
-  size_t prompt_bytes = 0;  // sum of the sizes
+  size_t prompt_bytes = 0;         // sum of the sizes
+  uint64_t previous_response = 0;  // response_key() of "previous_response_id"; 0: none
   // Token-id prompts: the number of ids (no estimate needed); 0 otherwise.
   uint32_t prompt_token_ids = 0;
 

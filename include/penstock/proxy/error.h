@@ -37,6 +37,7 @@ enum class ErrorCode : uint8_t {
   stream_broken,
   shutting_down,
   route_not_found,
+  path_not_allowed,
   no_backend,
   model_not_found,
   saturated,
@@ -47,7 +48,7 @@ enum class ErrorCode : uint8_t {
   no_profile,
   evicted,
 };
-constexpr size_t error_code_count = 34;
+constexpr size_t error_code_count = 35;
 
 struct ErrorInfo {
   ErrorCode code;

@@ -19,6 +19,8 @@
 #include "penstock/openai/request.h"
 #include "penstock/proxy/hold_queue.h"
 #include "penstock/proxy/observer.h"
+#include "penstock/proxy/path_policy.h"
+#include "penstock/proxy/response_owners.h"
 #include "penstock/routing/prefix_hash.h"
 #include "penstock/routing/router.h"
 #include "penstock/upstream/client.h"
@@ -39,6 +41,7 @@ struct Options {
   uint32_t prefix_tokens_max = 0;      // longest prefix that is matched, in tokens; 0: prefix.blocks_max applies
   uint32_t output_tokens_guess = 256;  // reserved for a request without a token limit
   admission::FlowOptions flow;
+  PathOptions paths;
   std::vector<std::string> identity_headers;  // their value is the fairness id of requests that name none
 };
 constexpr uint32_t attempts_limit = 8;  // upper bound of retry.attempts
@@ -65,7 +68,8 @@ struct Context {
   std::function<void(const endpoints::EndpointState&)> endpoint_unreachable{};
   // Model servers report their caches (RouterOptions::told): prompts of token ids are also hashed to match the reports.
   bool hash_told = false;
-  HoldQueue* hold = nullptr;  // the process's; null: no request ever waits or is shed
+  HoldQueue* hold = nullptr;            // the process's; null: no request ever waits or is shed
+  ResponseOwners* responses = nullptr;  // the process's; null: nothing is remembered of responses
   openai::RequestScanner scanner{&budget, hash_media};
   routing::LeastWork least_work{index};
   // Scratch memory, kept to avoid allocations; its contents mean nothing between calls.

@@ -63,6 +63,10 @@ TEST_CASE("every key of the file reaches its option") {
   CHECK(o.limits.connections == 100);
   CHECK(o.limits.requests_per_shard == 50);
   CHECK(o.limits.memory_bytes == size_t{2} << 30);
+  CHECK_FALSE(o.paths.defaults);
+  CHECK(o.paths.allow == std::vector<std::string>{"/lab/**", "/sleep"});
+  CHECK(o.responses.remembered == 1000);
+  CHECK(o.responses.ttl == seconds(3600));
   CHECK(o.retry.attempts == 5);
   CHECK(o.retry.budget_percent == 12.5);
   CHECK(o.retry.budget_min == 1);
@@ -138,6 +142,19 @@ TEST_CASE("flags override the file, and --endpoint replaces its list") {
   REQUIRE(result.options.endpoints.size() == 2);
   CHECK(result.options.endpoints[0].name == "127.0.0.1:7");
   CHECK(result.options.shards == 3);
+}
+
+TEST_CASE("patterns of paths are checked, and one that opens a model server's control is noted") {
+  CHECK(problems_of(load_text("kind: GatewayConfig\npaths:\n  allow: [/a/**/b]\n", "f"))
+            .find("f:3: paths.allow[0]: \"/a/**/b\" has ** elsewhere than as its last segment") == 0);
+  const LoadResult quiet = load_text("kind: GatewayConfig\npaths:\n  allow: [/lab/**]\n", "f");
+  CHECK(quiet.ok());
+  CHECK(quiet.notes.empty());
+  const LoadResult open = load_text("kind: GatewayConfig\npaths:\n  allow:\n    - \"/**\"\n", "f");
+  CHECK(open.ok());
+  REQUIRE(open.notes.size() == 1);
+  CHECK(open.notes[0].key == "paths.allow");
+  CHECK(open.notes[0].message.find("/shutdown") != std::string::npos);
 }
 
 TEST_CASE("problems that only the whole shows point at a line of the file or at the flags") {

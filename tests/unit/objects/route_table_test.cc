@@ -65,6 +65,15 @@ TEST_CASE("path prefixes match whole elements") {
   CHECK(table.path("") == "");
 }
 
+TEST_CASE("a rule matches however its path is spelled") {
+  const Table table(Routes{{"",
+                            "{matches: [{path: {type: Exact, value: /%61%2fb}}]}, {matches: [{path: {value: /p%71/}}]},"
+                            "{matches: [{path: {type: Exact, value: /e%3f%c3%a9}}]}"}});
+  CHECK(table.path("/a/b") == "r0[0]");
+  CHECK(table.path("/pq/x") == "r0[1]");
+  CHECK(table.path("/e%3F%C3%A9") == "r0[2]");
+}
+
 TEST_CASE("precedence of matches") {
   const Table table(Routes{
       {"",

@@ -22,24 +22,6 @@ ScanFailure scan(Api api, std::string_view text, Request& request) {
   return scanner.scan(api, body.view(), request);
 }
 
-TEST_CASE("an API is known by the end of its path, without query and one trailing slash") {
-  CHECK(api_of("/v1/completions") == Api::completions);
-  CHECK(api_of("/v1/chat/completions") == Api::chat_completions);
-  CHECK(api_of("/v1/chat/completions/") == Api::chat_completions);
-  CHECK(api_of("/v1/chat/completions?api-version=1/v1/completions") == Api::chat_completions);
-  CHECK(api_of("/openai/v1/completions?") == Api::completions);
-  CHECK(api_of("/v1/responses") == Api::responses);
-  CHECK(api_of("/v1/conversations") == Api::conversations);
-  CHECK(api_of("/v1/embeddings") == Api::embeddings);
-  CHECK(api_of("/v1/messages") == Api::messages);
-  for (const char* path : {"", "/", "?", "/v1", "/v1/", "/v1/models", "/completions", "/chat/completions",
-                           "/v1/completions/x", "/v1/completions//", "/V1/completions", "/v1/xcompletions",
-                           "/v1/messages/count_tokens", "/tokenize", "/x?/v1/completions"}) {
-    CAPTURE(path);
-    CHECK(api_of(path) == Api::other);
-  }
-}
-
 TEST_CASE("numbers of tokens are read however they are written") {
   struct Row {
     const char* text;
