@@ -2,6 +2,7 @@
 
 #include <cstdio>
 
+#include "penstock/base/log.h"
 #include "penstock/discovery/names.h"
 #include "penstock/net/resolver.h"
 #include "sources.h"
@@ -43,6 +44,7 @@ void warn(const config::Command& command, const discovery::NameStatus& name) {
 
 int check(const config::Command& command) {
   std::fputs(command.output.c_str(), stdout);
+  log::configure(log::Level::error, log::Format::text);  // what lookups find is said below
   for (const discovery::NameStatus& name : look_up(command.options)) {
     if (name.addresses.empty()) warn(command, name);
   }
