@@ -39,6 +39,7 @@ proxy::Options proxy_options(const config::Options& options) {
   out.requests_max = options.limits.requests_per_shard;
   out.paths = options.paths;
   out.attempts_max = options.retry.attempts;
+  out.second_opinions = options.retry.second_opinions;
   out.ejection.consecutive_failures = options.ejection.consecutive_failures;
   out.ejection.base_penalty = options.ejection.base_penalty;
   out.ejection.max_penalty = options.ejection.max_penalty;

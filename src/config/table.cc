@@ -163,11 +163,13 @@ const Key keys_in_order[] = {
      .doc = "How long that is remembered. Requests that name an older response go by load, and the model server answers whether it has it."},
 
     {.name = "retry.attempts", .type = Type::integer, .field = PENSTOCK_FIELD(retry.attempts), .least = 1, .most = 8,
-     .doc = "Endpoints tried for one request, the first included. Only failures before the first byte of the answer's body are retried."},
+     .doc = "Endpoints tried for one request, the first included. Only failures before the first byte of the answer's body are retried. An endpoint to which no connection can be made does not count while another one that is ready was not tried."},
     {.name = "retry.budget_percent", .type = Type::number, .field = PENSTOCK_FIELD(retry.budget_percent), .most = 100,
      .doc = "Retries allowed, in percent of recent requests. The first retry of a request whose endpoint died (its connection ended, or no health probe is answered) counts for nothing here."},
     {.name = "retry.budget_min", .type = Type::integer, .field = PENSTOCK_FIELD(retry.budget_min), .most = 1e6,
      .doc = "Retries that are always allowed in 10 s, whatever the percentage says."},
+    {.name = "retry.second_opinions", .type = Type::integer, .field = PENSTOCK_FIELD(retry.second_opinions), .most = 100000,
+     .zero = "none", .doc = "Refused requests (4xx) of an endpoint that may be tried on another one before their clients see the refusal: so many at once, then one a second. Those that the other answers well do not count. They take nothing from the retry budget."},
 
     {.name = "ejection.consecutive_failures", .type = Type::integer, .field = PENSTOCK_FIELD(ejection.consecutive_failures), .least = 1, .most = 1000,
      .doc = "Failures in a row after which an endpoint is ejected: it gets no requests for a while."},

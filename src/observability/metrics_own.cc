@@ -4,6 +4,7 @@
 
 #include "metrics_parts.h"
 #include "penstock/routing/prefix_hash.h"
+#include "penstock/routing/refusals.h"
 
 namespace penstock::observability {
 namespace {
@@ -56,6 +57,15 @@ void add_attempts(Families& families, const ExportInput& input) {
   by_reason("penstock_attempt_failures_total", "Tries that failed, by reason.", &ShardStats::failures);
   by_reason("penstock_retries_total", "Failed tries that were followed by another one, by reason of the failure.",
             &ShardStats::retries);
+  auto ejections = families.counter(
+      "penstock_ejections_total",
+      "Ejections of endpoints, by reason: fails (failures in a row), refuses_all (it refuses requests that other "
+      "endpoints answer), refuses_kind (the same for one model and API; it is ejected for these requests only).");
+  for (size_t i = 0; i < proxy::ejection_count; ++i) {
+    const auto reason = static_cast<proxy::Ejection>(i);
+    ejections.add(sum_over_shards(input, [&](const ShardStats& stats) { return stats.ejections(reason); }),
+                  {{"reason", proxy::to_string(reason)}});
+  }
   families
       .counter("penstock_models_not_restored_total",
                "Answers that told the server's name of a rewritten model, since they came compressed.")
@@ -340,8 +350,23 @@ void add_endpoint_metrics(Families& families, const ExportInput& input) {
                                ? 1
                                : 0;
                   });
-    each_endpoint(families.gauge("penstock_endpoint_requests_in_flight", "Exchanges on the endpoint now."), snapshot,
-                  [](const View& e) { return e.state->load.requests.load(std::memory_order_relaxed); });
+    each_endpoint(families.gauge("penstock_endpoint_refused_kinds",
+                                 "Kinds of request (model and API) for which the endpoint is ejected: it refuses them, "
+                                 "and other endpoints answer them."),
+                  snapshot, [&](const View& e) { return routing::refused_kinds(*e.state, input.now); });
+    each_endpoint(families.gauge("penstock_endpoint_busy",
+                                 "1 while the endpoint is left alone because it said that it is full (429, or 503 with "
+                                 "Retry-After)."),
+                  snapshot, [&](const View& e) {
+                    return e.state->health.busy_until_ns.load(std::memory_order_relaxed) >
+                                   input.now.time_since_epoch().count()
+                               ? 1
+                               : 0;
+                  });
+    each_endpoint(
+        families.gauge("penstock_endpoint_requests_in_flight",
+                       "Exchanges on the endpoint now, and those that it refused or failed and that run elsewhere."),
+        snapshot, [](const View& e) { return e.state->load.requests.load(std::memory_order_relaxed); });
     each_endpoint(families.counter("penstock_endpoint_picks_total", "Times the endpoint was chosen."), snapshot,
                   [](const View& e) { return e.state->load.picks.load(std::memory_order_relaxed); });
     each_endpoint(families.counter("penstock_endpoint_ejections_total", "Times the endpoint was ejected."), snapshot,

@@ -237,7 +237,8 @@ const ShardStats::EndpointSlot* ShardStats::find_slot(const endpoints::EndpointS
   return slot.incarnation.load(std::memory_order_acquire) == endpoint.incarnation ? &slot : nullptr;
 }
 
-void ShardStats::endpoint_ejected(const endpoints::EndpointState& endpoint) {
+void ShardStats::endpoint_ejected(const endpoints::EndpointState& endpoint, proxy::Ejection reason) {
+  ejections_[static_cast<size_t>(reason)].add();
   if (EndpointSlot* const slot = slot_of(endpoint)) add_one(slot->ejections);
 }
 

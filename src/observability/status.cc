@@ -4,6 +4,7 @@
 
 #include "json_writer.h"
 #include "penstock/observability/admin.h"
+#include "penstock/routing/refusals.h"
 #include "status_parts.h"
 
 namespace penstock::observability {
@@ -120,8 +121,10 @@ void write_names(Json& json, const ExportInput& input) {
 
 void write_endpoint(Json& json, const endpoints::EndpointView& endpoint, const ExportInput& input) {
   const endpoints::EndpointState& state = *endpoint.state;
-  const int64_t ejected_for =
-      state.health.ejected_until_ns.load(std::memory_order_relaxed) - input.now.time_since_epoch().count();
+  const auto ms_until = [&](const std::atomic<int64_t>& until_ns) {
+    const int64_t left = until_ns.load(std::memory_order_relaxed) - input.now.time_since_epoch().count();
+    return left > 0 ? std::ceil(static_cast<double>(left) / 1e6) : 0;
+  };
   json.element();
   json.open('{');
   json.key("name").text(state.name);
@@ -129,7 +132,10 @@ void write_endpoint(Json& json, const endpoints::EndpointView& endpoint, const E
   json.key("address").text(state.address);
   json.key("state").text(readiness_name(endpoint.readiness));
   json.key("last_resort").boolean(endpoint.last_resort);
-  json.key("ejected_for_ms").number(ejected_for > 0 ? std::ceil(static_cast<double>(ejected_for) / 1e6) : 0);
+  json.key("ejected_for_ms").number(ms_until(state.health.ejected_until_ns));
+  json.key("busy_for_ms").number(ms_until(state.health.busy_until_ns));
+  json.key("refused_kinds").count(routing::refused_kinds(state, input.now));
+  json.key("refusals_in_row").count(state.health.refusals_in_row.load(std::memory_order_relaxed));
   json.key("consecutive_failures").count(state.health.consecutive_failures.load(std::memory_order_relaxed));
   write_load(json, state);
   write_answers(json, state, input);

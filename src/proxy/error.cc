@@ -176,6 +176,18 @@ const char* to_string(Outcome outcome) {
   return "internal_error";
 }
 
+const char* to_string(Ejection reason) {
+  switch (reason) {
+    case Ejection::fails:
+      return "fails";
+    case Ejection::refuses_all:
+      return "refuses_all";
+    case Ejection::refuses_kind:
+      return "refuses_kind";
+  }
+  return "fails";
+}
+
 const char* to_string(AttemptFailure failure) {
   switch (failure) {
     case AttemptFailure::connect_refused:
@@ -222,6 +234,10 @@ const char* to_string(AttemptFailure failure) {
       return "aborted";
     case AttemptFailure::server_full:
       return "server_full";
+    case AttemptFailure::status_429:
+      return "status_429";
+    case AttemptFailure::status_4xx:
+      return "status_4xx";
   }
   return "bad_response";
 }

@@ -215,7 +215,7 @@ uint32_t Exchange::estimate_tokens() const {
 routing::Decision Exchange::decide(const routing::Features& wanted, Instant now, routing::Explanation* why) {
   const endpoints::Pool* pool = pool_id_.has_value() ? gateway_.pool(*pool_id_) : nullptr;
   if (pool == nullptr) return {.why_none = routing::NoEndpoint::pool_empty};
-  return context_.router.decide(wanted, *pool, now, {tried_.data(), tried_count_}, why);
+  return context_.router.decide(wanted, *pool, now, tried_, why);
 }
 
 // "" for a model that no endpoint lists: then any endpoint may be chosen, and its engine accepts or refuses the model.
@@ -339,9 +339,11 @@ void Exchange::on_connected() {
 
 void Exchange::on_response_head(http::Head& head) {
   context_.observer.endpoint_answered(*endpoint_, head.status);
+  if (consider_refusal(head)) return;
   const std::optional<AttemptFailure> failure = failure_by_status(head);
   reads_refusal_ = failure == AttemptFailure::status_503 && can_read_refusal(head);  // then retry_refusal() decides
   if (failure && !reads_refusal_) {
+    if (failure == AttemptFailure::server_full) heed_retry_after(head);
     if (try_again(*failure)) return;
   } else if (!failure && head.status >= 500) {
     penalise(routing::FailureKind::soft, "status_" + std::to_string(head.status));
@@ -444,7 +446,7 @@ void Exchange::on_response_end() {
   }
   if (failure) reason_ = to_string(*failure);
   // Only now, not at the head: an endpoint whose streams all break also sends good heads.
-  if (status_ < 500 && !failure) routing::report_success(*endpoint_, context_.loop.now(), context_.options.ejection);
+  if (status_ < 400 && !failure) routing::report_success(*endpoint_, context_.loop.now(), context_.options.ejection);
   downstream::Connection& client = *client_;
   client_ = nullptr;
   const bool keep_alive = answer_keep_alive_;

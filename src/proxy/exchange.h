@@ -11,6 +11,7 @@
 //   exchange_reframe.cc  answers whose framing changes on the way
 //   exchange_responses.cc  stored responses, which only one endpoint has
 //   exchange_retry.cc    attempts that fail, and retries
+//   exchange_refusal.cc  answers with a 4xx status, and second opinions on them
 //   exchange_ends.cc     the ends
 //
 // Thread: its shard's. Lifetime: owned by the shard's Gateway, which reuses it.
@@ -21,6 +22,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "answer_watch.h"
 #include "heads.h"
@@ -29,6 +31,7 @@
 #include "penstock/proxy/error.h"
 #include "penstock/proxy/gateway.h"
 #include "penstock/proxy/hold_queue.h"
+#include "penstock/routing/refusals.h"
 
 namespace penstock::proxy {
 
@@ -55,6 +58,14 @@ struct ReframedAnswer {
   openai::ModelRestorer restorer;
   net::BodyBuffer gathered;  // Framing::whole: the body so far
   uint64_t announced = 0;    // Content-Length of the answer; 0: none
+};
+
+// State that only some exchanges need: an endpoint has answered, but not well, and the request was tried elsewhere.
+// What it reserved there stays until it has ended elsewhere, as if it ran there: an endpoint that fails fast must not
+// look idle.
+struct FirstAnswer {
+  routing::Reservation reservation;
+  routing::Refusal refusal;  // if it was one
 };
 
 class Exchange final : public net::Disposable,
@@ -198,9 +209,23 @@ class Exchange final : public net::Disposable,
   bool retry_refusal();
   bool try_again(AttemptFailure failure);
   bool claim_retry(AttemptFailure failure);
-  bool another_endpoint_left();
-  void go_elsewhere();
-  void penalise(routing::FailureKind kind, std::string_view reason);  // `reason` is for the log
+  void mark_tried();
+  enum class Next : uint8_t { none, ejected, ready };
+  Next next_endpoint();
+  void go_elsewhere(bool load_stays);
+  uint32_t attempts_spent() const { return attempts_ - attempts_unsent_; }  // of attempts_max_
+  void penalise(routing::FailureKind kind, std::string_view reason);        // `reason` is for the log
+
+  // ---- exchange_refusal.cc: answers with a 4xx status ----
+  uint64_t request_kind() const;
+  bool consider_refusal(const http::Head& answer);
+  void keep_reservation();
+  void forget_prompt();
+  bool ask_elsewhere(const http::Head& answer);
+  void accepted();
+  void announce(routing::Verdict verdict, endpoints::EndpointState& refuser);
+  void heed_retry_after(const http::Head& answer);
+  bool return_to_refuser();
 
   // ---- exchange_ends.cc: the ends. Each of these is the last thing that its caller does with the exchange ----
   void answer_json(std::string_view body);
@@ -233,7 +258,9 @@ class Exchange final : public net::Disposable,
   bool counted_running_ = false;  // the observer was told that it runs
   bool restoring_ = false;        // the client's name for the model replaces the endpoint's in the answer
   bool failure_counted_ = false;  // the answer reports a failure of its server; that was counted, and it is relayed
-  bool reads_refusal_ = false;    // the answer is a 503 whose body is read first: the server may only be full
+  // A refusal (4xx) by the endpoint of `first_answer_` is tried elsewhere once.
+  enum class Opinion : uint8_t { none, asked, given } opinion_ = Opinion::none;
+  bool reads_refusal_ = false;  // the answer is a 503 whose body is read first: the server may only be full
   uint16_t status_ = 0;
   uint64_t response_bytes_ = 0;
   AnswerWatch watch_;
@@ -276,14 +303,16 @@ class Exchange final : public net::Disposable,
   routing::Reservation reservation_;
   routing::Reservation prefill_reservation_;      // on the endpoint that computes the prompt, if not `endpoint_`
   endpoints::EndpointState* endpoint_ = nullptr;  // of the current or last attempt
+  std::unique_ptr<FirstAnswer> first_answer_;     // made when an exchange first needs it, then kept
   // Endpoints already tried, and those to try next. Their states may be gone: only compared with candidates, never
   // used.
-  std::array<endpoints::EndpointState*, attempts_limit> tried_{};
+  std::vector<endpoints::EndpointState*> tried_;
   std::array<endpoints::EndpointState*, attempts_limit> planned_{};
   net::Timer attempt_deadline_;
   Duration attempt_limit_{0};  // a route's limit for one attempt; 0: none
   uint32_t attempts_max_ = 0;
-  uint32_t attempts_ = 0, tried_count_ = 0, planned_count_ = 0;
+  uint32_t attempts_ = 0, planned_count_ = 0;
+  uint32_t attempts_unsent_ = 0;   // of them, those that do not count because no connection could be made
   bool path_named_ = false;        // the route's rule names the path that is forwarded, which allows it
   bool fresh_connection_ = false;  // the next attempt must not reuse a connection: the last one lost a reuse race
   uint32_t matched_blocks_ = 0, prompt_blocks_ = 0, prompt_block_tokens_ = 0;

@@ -99,7 +99,7 @@ void Exchange::on_gone(downstream::Gone why) {
   client_ = nullptr;
   // Counts as a success of the endpoint: if clients stop most streams early, few streams come to their end.
   const bool left = why == downstream::Gone::closed || why == downstream::Gone::reset;
-  if (left && answer_started_ && status_ < 500 && !failure_in_answer()) {
+  if (left && answer_started_ && status_ < 400 && !failure_in_answer()) {
     routing::report_success(*endpoint_, context_.loop.now(), context_.options.ejection);
   }
   reason_ = why == downstream::Gone::write_timeout ? "write_timeout"
@@ -237,6 +237,9 @@ void Exchange::reset() {
   attempt_deadline_.cancel();
   reservation_.release();
   prefill_reservation_.release();
+  if (first_answer_ != nullptr) first_answer_->reservation.release();
+  opinion_ = Opinion::none;
+  tried_.clear();
   body_.reset();
   head_.clear();
   forget_parsed();
@@ -255,8 +258,8 @@ void Exchange::reset() {
   running_as_ = no_kind;
   answer_started_ = answer_keep_alive_ = counted_running_ = restoring_ = failure_counted_ = false;
   endpoint_ = nullptr;
-  attempts_ = tried_count_ = planned_count_ = prompt_tokens_ = matched_blocks_ = prompt_blocks_ = prompt_block_tokens_ =
-      0;
+  attempts_ = attempts_unsent_ = planned_count_ = prompt_tokens_ = matched_blocks_ = prompt_blocks_ =
+      prompt_block_tokens_ = 0;
   predicted_ = {};
   announced_body_ = request_bytes_ = response_bytes_ = 0;
   last_failure_ = ErrorCode::no_endpoint;

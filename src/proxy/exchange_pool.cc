@@ -110,7 +110,7 @@ Exchange::Progress Exchange::refuse_path() {
 
 // There is nobody to ask, or nobody left. If others are ready, it is because of the model.
 void Exchange::refuse_unrouted(routing::NoEndpoint why) {
-  if (tried_count_ > 0) return refuse(last_failure_);
+  if (!tried_.empty()) return refuse(last_failure_);
   const endpoints::Pool* const pool = pool_id_.has_value() ? gateway_.pool(*pool_id_) : nullptr;
   const auto ready = [](const endpoints::EndpointView& view) { return view.readiness == endpoints::Readiness::ready; };
   const bool others = why == routing::NoEndpoint::none_ready && pool != nullptr &&

@@ -33,6 +33,7 @@ void Exchange::keep_plan(const routing::Decision& decision) {
 routing::Features Exchange::features() {
   routing::Features features;
   features.model = routed_model();
+  features.kind = request_kind();
   features.session = session();
   features.fairness_id = head_.fairness_id;
   features.priority = priority_;

@@ -10,7 +10,7 @@ namespace penstock::proxy {
 // pending requests with 500, so a first 500 is retried; if a second server also answers 500, the request is at fault.
 std::optional<AttemptFailure> Exchange::failure_by_status(const http::Head& answer) const {
   const uint16_t status = answer.status;
-  if (status == 500 && inference_ && attempts_ == 1) return AttemptFailure::status_500;
+  if (status == 500 && inference_ && attempts_spent() == 1) return AttemptFailure::status_500;
   if (status == 502) return AttemptFailure::status_502;
   if (status == 503 && !answer.get(http::Field::retry_after).empty()) return AttemptFailure::server_full;
   if (status == 503) return AttemptFailure::status_503;
@@ -73,37 +73,55 @@ void Exchange::penalise(routing::FailureKind kind, std::string_view reason) {
                                     {"last_failure", reason},
                                     {"for_ms", (until_ns - now.time_since_epoch().count()) / 1'000'000}});
   context_.client.drop_idle(endpoint_->slot);
-  context_.observer.endpoint_ejected(*endpoint_);
+  context_.observer.endpoint_ejected(*endpoint_, Ejection::fails);
 }
 
-bool Exchange::another_endpoint_left() {
+void Exchange::mark_tried() {
+  // The same endpoint may fail twice: by its status, with no other endpoint left, and then before its body.
+  if (tried_.empty() || tried_.back() != endpoint_) tried_.push_back(endpoint_);
+}
+
+// Where this request could go next.
+Exchange::Next Exchange::next_endpoint() {
   routing::Features any;
   any.model = routed_model();
+  any.kind = request_kind();
   any.header_fields = head_.fields;
   any.test_endpoints = head_.test_endpoints;
-  return decide(any, context_.loop.now(), nullptr).endpoint != nullptr;
+  const Instant now = context_.loop.now();
+  const endpoints::EndpointState* const endpoint = decide(any, now, nullptr).endpoint;
+  if (endpoint == nullptr) return Next::none;
+  const bool out = routing::ejected(*endpoint, now) || routing::refuses_until_ns(*endpoint, any.kind, now) > 0;
+  return out ? Next::ejected : Next::ready;
 }
 
 // Marks the endpoint as tried and takes one retry from the retry budget. False, and nothing is taken: the attempts or
 // the budget are used up, or no other endpoint is left.
 //
+// An endpoint to which no connection could be made has seen nothing of the request. Such an attempt uses up neither
+// attempts nor budget while an endpoint that is ready was not tried: at most as many follow as the pool has endpoints.
+//
 // The budget protects pools that fail under load. The first retry of a request is free if its endpoint does no more
 // work for it (the endpoint died or was full): moving the request then adds no load, however many requests move at
 // once.
 bool Exchange::claim_retry(AttemptFailure failure) {
-  // The same endpoint may fail twice: by its status, with no other endpoint left, and then before its body.
-  if (tried_count_ == 0 || tried_[tried_count_ - 1] != endpoint_) {
-    PENSTOCK_ASSERT(tried_count_ < tried_.size());
-    tried_[tried_count_++] = endpoint_;
+  mark_tried();
+  const Next next = next_endpoint();
+  if (next == Next::ready && nothing_was_sent(failure)) {
+    ++attempts_unsent_;
+    return true;
   }
-  if (attempts_ >= attempts_max_ || !another_endpoint_left()) return false;
-  return (attempts_ == 1 && work_has_stopped(failure)) || context_.retries.try_take(context_.loop.now());
+  if (next == Next::none || attempts_spent() >= attempts_max_) return return_to_refuser();
+  if (attempts_spent() == 1 && work_has_stopped(failure)) return true;
+  return context_.retries.try_take(context_.loop.now()) || return_to_refuser();
 }
 
-void Exchange::go_elsewhere() {
+// `load_stays`: the endpoint has answered, only not well (see FirstAnswer).
+void Exchange::go_elsewhere(bool load_stays) {
   if (attempt_ != nullptr) attempt_->cancel();
   attempt_ = nullptr;
   attempt_deadline_.cancel();
+  if (load_stays && opinion_ == Opinion::none) keep_reservation();
   reservation_.release();
   prefill_reservation_.release();
   gateway_.room_made();
@@ -125,7 +143,7 @@ bool Exchange::try_again(AttemptFailure failure) {
   last_failure_ = error_of(failure);
   const bool again = claim_retry(failure);
   context_.observer.attempt_failed(failure, again);
-  if (again) go_elsewhere();
+  if (again) go_elsewhere(has_answered(failure));
   return again;
 }
 
@@ -136,7 +154,7 @@ void Exchange::on_silent(uint32_t slot, uint32_t incarnation) {
   if (!claim_retry(AttemptFailure::probe_failed)) return;
   last_failure_ = error_of(AttemptFailure::probe_failed);
   context_.observer.attempt_failed(AttemptFailure::probe_failed, true);
-  go_elsewhere();
+  go_elsewhere(/*load_stays=*/false);
 }
 
 }  // namespace penstock::proxy

@@ -47,6 +47,8 @@ ErrorCode error_of(AttemptFailure failure) {
     case AttemptFailure::error_event:
     case AttemptFailure::aborted:
     case AttemptFailure::server_full:
+    case AttemptFailure::status_429:
+    case AttemptFailure::status_4xx:
       return ErrorCode::endpoints_unavailable;
     default:
       return ErrorCode::endpoint_closed;
@@ -87,6 +89,8 @@ bool blames_endpoint(AttemptFailure failure) {
     case AttemptFailure::attempt_timeout:  // a limit of the route says little about an endpoint
     case AttemptFailure::aborted:          // an engine that is told to stop or to abort its requests is healthy
     case AttemptFailure::server_full:
+    case AttemptFailure::status_429:  // refusals count in pairs only: routing/refusals.h
+    case AttemptFailure::status_4xx:
       return false;
     default:
       return true;
@@ -102,6 +106,24 @@ bool work_has_stopped(AttemptFailure failure) {
     case AttemptFailure::status_500:
     case AttemptFailure::error_event:
     case AttemptFailure::aborted:
+    case AttemptFailure::server_full:
+      return true;
+    default:
+      return false;
+  }
+}
+
+bool nothing_was_sent(AttemptFailure failure) {
+  return failure == AttemptFailure::connect_refused || failure == AttemptFailure::connect_timeout ||
+         failure == AttemptFailure::connect_failed;
+}
+
+bool has_answered(AttemptFailure failure) {
+  switch (failure) {
+    case AttemptFailure::status_500:
+    case AttemptFailure::status_502:
+    case AttemptFailure::status_503:
+    case AttemptFailure::status_504:
     case AttemptFailure::server_full:
       return true;
     default:

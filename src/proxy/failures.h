@@ -24,4 +24,10 @@ bool blames_endpoint(AttemptFailure failure);
 // Whether the endpoint certainly does no more work for the request: it or its engine is gone, or it did not begin.
 bool work_has_stopped(AttemptFailure failure);
 
+// No connection could be made, so the endpoint has seen nothing of the request.
+bool nothing_was_sent(AttemptFailure failure);
+
+// The endpoint lives: it has answered, with a status that means failure.
+bool has_answered(AttemptFailure failure);
+
 }  // namespace penstock::proxy

@@ -134,6 +134,7 @@ void read_endpoint(Reader& reader, object& from, routing::EndpointInputs& out) {
   reader.get(from, "matched_blocks", out.matched_blocks);
   read_metrics(reader, from, out.metrics);
   routing::each_number([&](std::string_view name, auto member) { reader.get(from, name, out.*member); });
+  routing::each_rare_number([&](std::string_view name, auto member) { reader.get_if_there(from, name, out.*member); });
 }
 
 void read_inputs(Reader& reader, object& from, routing::DecisionInputs& out) {

@@ -16,6 +16,32 @@ using endpoints::EndpointView;
 
 constexpr auto relaxed = std::memory_order_relaxed;
 
+// What refusals have said, for one kind of request.
+void record_refusals(const EndpointState& state, uint64_t kind, EndpointInputs& out) {
+  out.refusals_in_row = state.health.refusals_in_row.load(relaxed);
+  out.busy_until_ns = state.health.busy_until_ns.load(relaxed);
+  out.kind_until_ns = out.kind_ejections = 0;
+  for (const endpoints::Refusals::Kind& entry : state.refusals.kinds) {
+    if (kind == 0 || entry.kind.load(relaxed) != kind) continue;
+    out.kind_until_ns = entry.until_ns.load(relaxed);
+    out.kind_ejections = entry.ejections.load(relaxed);
+    break;
+  }
+}
+
+constexpr uint64_t kind_again = 1;  // stands for the request's kind when it is decided again
+
+void restore_refusals(const EndpointInputs& in, EndpointState& out) {
+  out.health.refusals_in_row = static_cast<uint32_t>(in.refusals_in_row);
+  out.health.busy_until_ns = in.busy_until_ns;
+  if (in.kind_ejections == 0) return;
+  out.health.kinds = 1;
+  endpoints::Refusals::Kind& entry = out.refusals.kinds.front();
+  entry.kind = kind_again;
+  entry.until_ns = in.kind_until_ns;
+  entry.ejections = static_cast<uint32_t>(in.kind_ejections);
+}
+
 void record_state(const EndpointState& state, EndpointInputs& out) {
   out.name = state.name;
   out.slot = state.slot;
@@ -170,6 +196,9 @@ void append_endpoint(std::string& out, const EndpointInputs& endpoint) {
   object.number("matched_blocks", endpoint.matched_blocks);
   append_metrics(object, out, endpoint.metrics);
   each_number([&](std::string_view name, auto member) { object.number(name, endpoint.*member); });
+  each_rare_number([&](std::string_view name, auto member) {
+    if (endpoint.*member != 0) object.number(name, endpoint.*member);
+  });
 }
 
 // Stand-ins for the blocks of a prompt: any hashes do, as long as they are the same for all endpoints.
@@ -221,6 +250,7 @@ void record_inputs(const Features& features, const endpoints::Pool& pool, Instan
     endpoint.matched_blocks = 0;
     endpoint.metrics = view.metrics;
     record_state(*view.state, endpoint);
+    record_refusals(*view.state, features.kind, endpoint);
   }
 }
 
@@ -281,6 +311,7 @@ DecidedAgain decide_again(const Profile& profile, const DecisionInputs& inputs) 
   for (const EndpointInputs& in : inputs.endpoints) {
     EndpointState& state = states.emplace_back();
     restore_state(in, state);
+    restore_refusals(in, state);
     EndpointView& view = pool.endpoints.emplace_back();
     view.state = &state;
     view.readiness = in.readiness;
@@ -296,6 +327,7 @@ DecidedAgain decide_again(const Profile& profile, const DecisionInputs& inputs) 
   if (matched > 0) index.uses().add(blocks[matched - 1], inputs.now, inputs.prefix_uses);
   Features features;
   features.model = inputs.model;
+  features.kind = kind_again;
   features.session = inputs.session;
   features.fairness_id = inputs.fairness_id;
   features.priority = inputs.priority;

@@ -1,8 +1,8 @@
 // Passive ejection. All fields are independent atomics; the one step that must happen once, starting a penalty, is a
 // compare-and-swap of ejected_until_ns.
-#include <algorithm>
+#include "ejection.h"
 
-#include "penstock/routing/router.h"
+#include <algorithm>
 
 namespace penstock::routing {
 namespace {
@@ -13,6 +13,8 @@ int64_t to_ns(Instant at) {
   return at.time_since_epoch().count();
 }
 
+}  // namespace
+
 Duration penalty_of(uint32_t ejections_before, const EjectionOptions& options) {
   Duration penalty = std::min(options.base_penalty, options.max_penalty);
   for (uint32_t i = 0; i < ejections_before && penalty < options.max_penalty; ++i) {
@@ -21,15 +23,9 @@ Duration penalty_of(uint32_t ejections_before, const EjectionOptions& options) {
   return penalty;
 }
 
-}  // namespace
-
-bool report_failure(endpoints::EndpointState& endpoint, FailureKind kind, Instant now, const EjectionOptions& options) {
-  endpoints::HealthState& health = endpoint.health;
+bool eject(endpoints::HealthState& health, Instant now, const EjectionOptions& options) {
   int64_t until = health.ejected_until_ns.load(relaxed);
   if (until > to_ns(now)) return false;
-  const uint32_t weight = kind == FailureKind::hard ? options.hard_weight : 1;
-  if (health.consecutive_failures.fetch_add(weight, relaxed) + weight < options.consecutive_failures) return false;
-
   const int64_t new_until = to_ns(now + penalty_of(health.ejections.load(relaxed), options));
   if (!health.ejected_until_ns.compare_exchange_strong(until, new_until, relaxed)) return false;
   health.ejections.fetch_add(1, relaxed);
@@ -37,6 +33,14 @@ bool report_failure(endpoints::EndpointState& endpoint, FailureKind kind, Instan
   // The way back starts by itself when the penalty is over: nobody needs to wake up for it.
   health.recovered_at_ns.store(new_until, relaxed);
   return true;
+}
+
+bool report_failure(endpoints::EndpointState& endpoint, FailureKind kind, Instant now, const EjectionOptions& options) {
+  endpoints::HealthState& health = endpoint.health;
+  if (health.ejected_until_ns.load(relaxed) > to_ns(now)) return false;
+  const uint32_t weight = kind == FailureKind::hard ? options.hard_weight : 1;
+  if (health.consecutive_failures.fetch_add(weight, relaxed) + weight < options.consecutive_failures) return false;
+  return eject(health, now, options);
 }
 
 void report_success(endpoints::EndpointState& endpoint, Instant now, const EjectionOptions& options) {

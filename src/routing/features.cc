@@ -1,8 +1,15 @@
 #include "penstock/routing/features.h"
 
+#include <functional>
+
 #include "penstock/base/text.h"
 
 namespace penstock::routing {
+
+uint64_t kind_of(std::string_view model, uint32_t api) {
+  const uint64_t hash = std::hash<std::string_view>{}(model)*31 + api;
+  return hash != 0 ? hash : 1;
+}
 
 std::string_view header_of(const Features& features, std::string_view name) {
   std::string_view rest = features.header_fields;

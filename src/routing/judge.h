@@ -6,11 +6,11 @@
 
 #include "decisions.h"
 #include "penstock/endpoints/snapshot.h"
-#include "penstock/routing/router.h"
+#include "penstock/routing/refusals.h"
 
 namespace penstock::routing {
 
-enum class Excluded : uint8_t { no, not_ready, draining, other_model, tried, ejected };
+enum class Excluded : uint8_t { no, not_ready, draining, other_model, tried, ejected, refuses };
 
 inline const char* reason(Excluded excluded) {
   switch (excluded) {
@@ -24,6 +24,8 @@ inline const char* reason(Excluded excluded) {
       return "already tried";
     case Excluded::ejected:
       return "ejected";
+    case Excluded::refuses:
+      return "ejected for this kind of request";
     case Excluded::no:
       break;
   }
@@ -53,7 +55,8 @@ class Judge {
   Excluded usable(const endpoints::EndpointView& view) const {
     if (!(serves_.has_value() ? *serves_ : serves(view, features_.model))) return Excluded::other_model;
     if (contains(tried_, view.state)) return Excluded::tried;
-    return ejected(*view.state, now_) ? Excluded::ejected : Excluded::no;
+    if (ejected(*view.state, now_)) return Excluded::ejected;
+    return refuses_until_ns(*view.state, features_.kind, now_) > 0 ? Excluded::refuses : Excluded::no;
   }
 
  private:

@@ -11,6 +11,7 @@
 #include "load_estimate.h"
 #include "penstock/base/assert.h"
 #include "penstock/routing/backlog.h"
+#include "penstock/routing/refusals.h"
 
 namespace penstock::routing {
 namespace {
@@ -30,10 +31,10 @@ void readmit(Explanation* why, const EndpointView& view) {
 }
 
 // When the endpoint may be used again. Endpoints whose health probe fails come after all those with a penalty.
-int64_t back_at(const EndpointView& view) {
+int64_t back_at(const EndpointView& view, uint64_t kind, Instant now) {
   const endpoints::HealthState& health = view.state->health;
   if (health.probe_failed.load(std::memory_order_relaxed)) return INT64_MAX;
-  return health.ejected_until_ns.load(std::memory_order_relaxed);
+  return std::max(health.ejected_until_ns.load(std::memory_order_relaxed), refuses_until_ns(*view.state, kind, now));
 }
 
 // Times plugins. Reads the clock only if the decision is explained.
@@ -93,8 +94,8 @@ struct Router::State {
                           std::span<EndpointState* const> tried, Explanation* why);
   NoEndpoint gather(const Features& features, const endpoints::Pool& pool, Instant now,
                     std::span<EndpointState* const> tried, Explanation* why);
-  void panic(Explanation* why);
-  void thin_recovering(Instant now, Explanation* why);
+  void panic(const Features& features, Instant now, Explanation* why);
+  void thin_out(const Features& features, Instant now, Explanation* why);
   void bind_pool(const endpoints::Pool& pool, uint32_t block_tokens);
   void match_prefix(const Features& features, const endpoints::Pool& pool, PluginTimer timer);
   void match_told(const Features& features);
@@ -390,9 +391,9 @@ NoEndpoint Router::State::gather(const Features& features, const endpoints::Pool
   bool any_usable = false;
   gather_ready(features, pool, now, tried, why, &any_usable);
   if (!candidates.empty()) {
-    thin_recovering(now, why);
+    thin_out(features, now, why);
   } else if (!ejected_ones.empty()) {
-    panic(why);
+    panic(features, now, why);
   } else {
     gather_last_resort(features, pool, now, tried, why);
   }
@@ -410,8 +411,9 @@ void Router::State::gather_ready(const Features& features, const endpoints::Pool
       candidates.emplace_back().endpoint = &view;  // in place: a copy waits for the parts that were just stored
       continue;
     }
-    if (excluded == Excluded::ejected) ejected_ones.push_back(&view);
-    if (excluded == Excluded::ejected || excluded == Excluded::tried) *any_usable = true;
+    const bool out = excluded == Excluded::ejected || excluded == Excluded::refuses;
+    if (out) ejected_ones.push_back(&view);
+    if (out || excluded == Excluded::tried) *any_usable = true;
     if (why != nullptr) why->excluded.emplace_back(view.state->name, reason(excluded));
   }
 }
@@ -428,34 +430,36 @@ void Router::State::gather_last_resort(const Features& features, const endpoints
   }
 }
 
-void Router::State::panic(Explanation* why) {
+void Router::State::panic(const Features& features, Instant now, Explanation* why) {
   int64_t first = INT64_MAX;
-  for (const EndpointView* view : ejected_ones) first = std::min(first, back_at(*view));
+  for (const EndpointView* view : ejected_ones) first = std::min(first, back_at(*view, features.kind, now));
   for (const EndpointView* view : ejected_ones) {
-    if (back_at(*view) - first > panic_window.count()) continue;
+    if (back_at(*view, features.kind, now) - first > panic_window.count()) continue;
     candidates.push_back({view});
     readmit(why, *view);
   }
 }
 
-// Slow start: drops recovering endpoints at random, each with the probability that its share asks for, unless no other
-// candidate remains. An idle endpoint is kept: one request cannot flood it, and under light load all endpoints then
-// have the same share immediately.
-void Router::State::thin_recovering(Instant now, Explanation* why) {
+// Drops endpoints that are on their way back (slow start), or of which there is doubt, at random: each with the
+// probability that its share asks for, unless no other candidate remains. Of those on their way back an idle one is
+// kept: one request cannot flood it, and under light load all endpoints then have the same share immediately.
+void Router::State::thin_out(const Features& features, Instant now, Explanation* why) {
   size_t kept = 0;
   for (size_t i = 0; i < candidates.size(); ++i) {
     const EndpointState& endpoint = *candidates[i].endpoint->state;
     const bool recovering = endpoint.health.recovered_at_ns.load(std::memory_order_relaxed) != 0;
     const double share = recovering ? slow_start_share(endpoint, now, options.slow_start) : 1;
     if (share < 1 && !random.chance(share) && endpoint.load.requests.load(std::memory_order_relaxed) > 0) continue;
+    const double trusted = doubt_about(endpoint, features.kind, now, options.slow_start).share;
+    if (trusted < 1 && !random.chance(trusted)) continue;
     if (kept != i) std::swap(candidates[kept], candidates[i]);
     ++kept;
   }
   if (kept == 0 || kept == candidates.size()) return;
-  if (why != nullptr) {
-    for (size_t i = kept; i < candidates.size(); ++i) {
-      why->excluded.emplace_back(candidates[i].endpoint->state->name, "slow start");
-    }
+  for (size_t i = kept; why != nullptr && i < candidates.size(); ++i) {
+    const EndpointState& endpoint = *candidates[i].endpoint->state;
+    const Doubt doubt = doubt_about(endpoint, features.kind, now, options.slow_start);
+    why->excluded.emplace_back(endpoint.name, doubt.share < 1 ? doubt.why : "slow start");
   }
   candidates.resize(kept);
 }

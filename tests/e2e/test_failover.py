@@ -126,6 +126,24 @@ class Death(E2E):
         self.assertEqual(load.errors, [])
         gateway.wait_outcomes({"ok": load.whole, **({"stream_broken": load.broken} if load.broken else {})})
 
+    def test_one_live_server_of_four_answers_everything(self):
+        """At once after the others have died, before any probe has failed: no dead endpoint uses up an attempt."""
+        sims = [self.sim(*self.SIM) for _ in range(4)]
+        for policy, attempts in (("expected-cost", 3), ("round-robin", 2)):
+            with self.subTest(policy=policy):
+                config = f"routing: {{policy: {policy}}}\nretry: {{attempts: {attempts}, budget_percent: 0, budget_min: 0}}\n"
+                gateway = self.gateway(sims, config)
+                gateway.wait_pods(4)
+                for sim in sims[1:]:
+                    sim.kill()
+                statuses = harness.in_threads(20, lambda i, gateway=gateway: self.ask_ten(gateway, i))
+                self.assertEqual(statuses, [[200] * 10] * 20)
+                sims[1:] = [self.sim(*self.SIM, port=sim.port) for sim in sims[1:]]
+
+    def ask_ten(self, gateway, number):
+        client = self.client(gateway)
+        return [client.post("/v1/completions", completion(f"{number}, {i}", 4)).status for i in range(10)]
+
     def test_a_server_that_ends_in_good_order_breaks_nothing(self):
         sims = [self.sim(*self.SIM) for _ in range(2)]
         gateway = self.gateway(sims)

@@ -61,7 +61,7 @@ class Watcher final : public proxy::ExchangeObserver {
   void running_ended(uint32_t) override {}
   void decision_made(Duration, bool, const endpoints::EndpointState*, std::string_view) override {}
   void attempt_failed(proxy::AttemptFailure, bool) override {}
-  void endpoint_ejected(const endpoints::EndpointState&) override {}
+  void endpoint_ejected(const endpoints::EndpointState&, proxy::Ejection) override {}
   void client_connections_changed(int) override {}
   void limit_hit(std::string_view) override {}
   void model_rewritten(std::string_view rewrite, std::string_view model, std::string_view target) override {

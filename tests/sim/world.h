@@ -38,7 +38,7 @@ class CountingObserver final : public proxy::ExchangeObserver {
     ++failures[static_cast<size_t>(failure)];
     if (retried) ++retries;
   }
-  void endpoint_ejected(const endpoints::EndpointState&) override { ++ejections; }
+  void endpoint_ejected(const endpoints::EndpointState&, proxy::Ejection) override { ++ejections; }
   void finished(const proxy::ExchangeRecord& record) override { ++outcomes[static_cast<size_t>(record.outcome)]; }
   void client_connections_changed(int delta) override { connections += delta; }
   void limit_hit(std::string_view name) override {

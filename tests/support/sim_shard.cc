@@ -5,13 +5,13 @@
 namespace penstock::test {
 
 SimShard::SimShard(SimNetwork& network, const std::vector<net::Address>& endpoint_addresses,
-                   proxy::ExchangeObserver& observer, const proxy::Options& options)
+                   proxy::ExchangeObserver& observer, const proxy::Options& options, routing::Policy policy)
     : sim_(network),
       client_(sim_.loop(), {}),
       publisher_(1),
       reader_(publisher_, 0),
       index_(1 << 12),
-      profile_(routing::make_profile(routing::Policy::expected_cost)),
+      profile_(routing::make_profile(policy)),
       router_(*profile_, index_, network.seed()),
       random_(network.seed()),
       retries_({}),

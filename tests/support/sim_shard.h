@@ -19,7 +19,7 @@ class SimShard {
 
   // `options` as the gateway's; the body limit, for one, is worth lowering in a test.
   SimShard(SimNetwork& network, const std::vector<net::Address>& endpoint_addresses, proxy::ExchangeObserver& observer,
-           const proxy::Options& options = {});
+           const proxy::Options& options = {}, routing::Policy policy = routing::Policy::expected_cost);
 
   // From now on the pools are these. `models`: what endpoints serve, by name; of others nobody knows.
   using Models = std::map<std::string, std::vector<std::string>>;

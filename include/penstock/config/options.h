@@ -49,6 +49,7 @@ struct Retry {
   uint32_t attempts = 3;       // in all, the first included
   double budget_percent = 20;  // recent retries, in percent of recent requests
   uint32_t budget_min = 10;    // retries always allowed per 10 s
+  uint32_t second_opinions = 50;
 };
 
 struct Ejection {

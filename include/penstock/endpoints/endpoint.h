@@ -8,6 +8,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <memory>
@@ -40,6 +41,26 @@ struct alignas(64) HealthState {
   std::atomic<uint32_t> consecutive_failures{0};
   std::atomic<int64_t> recovered_at_ns{0};  // beginning of the slow start; 0: none
   std::atomic<bool> probe_failed{false};    // the control thread's health probe failed
+  // What refusals (4xx) have said; see routing/refusals.h. They are here because every pick reads them.
+  std::atomic<uint32_t> refusals_in_row{0};  // since the last good answer
+  std::atomic<uint32_t> refused_pairs{0};    // of them, those that another endpoint answered well, and that count
+                                             // against the whole endpoint
+  std::atomic<uint32_t> kinds{0};            // entries of Refusals::kinds in use
+  std::atomic<int64_t> busy_until_ns{0};     // it said 429, or 503 with Retry-After; 0: it did not
+};
+
+// The rest of what refusals have said. Written by the shards that see refusals, nearly never read.
+struct alignas(64) Refusals {
+  // A kind of request that the endpoint refuses and others answer.
+  struct Kind {
+    std::atomic<uint64_t> kind{0};                 // 0: free
+    std::atomic<int64_t> until_ns{0}, seen_ns{0};  // ejected for this kind until then; the last pair
+    std::atomic<uint32_t> pairs{0}, ejections{0};  // in a row
+  };
+  std::atomic<int64_t> opinions_back_ns{0};  // when all second opinions are there again
+  std::atomic<int64_t> busy_since_ns{0};
+  std::atomic<uint32_t> busy_in_row{0};
+  std::array<Kind, 8> kinds;
 };
 
 // What was learnt about an endpoint's speed from its answers: sums in which older observations fade. Written by the
@@ -71,6 +92,7 @@ struct EndpointState {
   std::string place;         // namespace/port, as metrics tell ports apart; without the namespace for static endpoints
   LoadCounters load;
   HealthState health;
+  Refusals refusals;
   Pace pace;
   std::atomic<int64_t> connections{0};  // open upstream connections of all shards
 };

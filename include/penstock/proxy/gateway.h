@@ -35,6 +35,7 @@ struct Options {
   size_t body_bytes_max = 64 * 1024 * 1024;
   size_t requests_max = 20000;  // in flight on this shard
   uint32_t attempts_max = 3;
+  uint32_t second_opinions = 50;  // of an endpoint's refusals, tried elsewhere at once; one comes back each second
   routing::EjectionOptions ejection;
   routing::PrefixHashOptions prefix;
   bool tune_blocks = false;            // use the engines' own block length, if they report it

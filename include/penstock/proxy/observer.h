@@ -61,9 +61,20 @@ enum class AttemptFailure : uint8_t {
   error_event,   // its stream reports that the server failed
   aborted,       // its answer reports that the engine aborted the request: finish_reason "abort"
   server_full,   // healthy, but accepts no more: 503 with Retry-After, or an error object that says so
+  status_429,    // refused, and tried elsewhere before the client sees it
+  status_4xx,    // likewise
 };
-constexpr size_t attempt_failure_count = 22;
+constexpr size_t attempt_failure_count = 24;
 const char* to_string(AttemptFailure failure);
+
+// Why an endpoint was ejected. Metric label `reason`.
+enum class Ejection : uint8_t {
+  fails,         // failures in a row
+  refuses_all,   // it refuses requests that others answer, whatever they ask (401, 403, or too many kinds)
+  refuses_kind,  // it refuses a kind of request that others answer, and is ejected for that kind
+};
+constexpr size_t ejection_count = 3;
+const char* to_string(Ejection reason);
 
 enum class Stage : uint8_t { read, route, connect, first_byte, relay, hold };  // gateway time per stage
 constexpr size_t stage_count = 6;
@@ -143,7 +154,7 @@ class ExchangeObserver {
   // The answer to such a request was compressed although it should not be, so the client saw the server's model name.
   virtual void model_not_restored() {}
   virtual void attempt_failed(AttemptFailure failure, bool retried) = 0;
-  virtual void endpoint_ejected(const endpoints::EndpointState& endpoint) = 0;
+  virtual void endpoint_ejected(const endpoints::EndpointState& endpoint, Ejection reason) = 0;
   // The head of an answer has come from this endpoint, whether it will be relayed or the request is tried elsewhere.
   virtual void endpoint_answered(const endpoints::EndpointState& endpoint, uint16_t status) {}
   // An event stream has begun to answer a request of this kind: who is to hear of the times between its events, if

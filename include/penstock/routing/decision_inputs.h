@@ -28,6 +28,8 @@ struct EndpointInputs {
   int64_t requests = 0, prefill_tokens = 0, kv_tokens = 0, decoding = 0, unseen = 0, unseen_tokens = 0;
   int64_t ejected_until_ns = 0, recovered_at_ns = 0;
   bool probe_failed = false;
+  // What refusals have said of it, for this kind of request (routing/refusals.h). Kept only if it is not 0.
+  int64_t refusals_in_row = 0, busy_until_ns = 0, kind_until_ns = 0, kind_ejections = 0;
   double prefill_seconds = 0, prefill_done_tokens = 0, prefills = 0, prefill_xx = 0, prefill_xy = 0;
   double decodes = 0, decode_x = 0, decode_y = 0, decode_xx = 0, decode_xy = 0;
   double believed_tokens = 0, cached_tokens = 0, answers = 0, output_tokens = 0;
@@ -81,6 +83,16 @@ void each_number(Each&& each) {
   each("answers", &E::answers);
   each("output_tokens", &E::output_tokens);
   each("unseen_until_ns", &E::unseen_until_ns);
+}
+
+// Likewise those that are written only if they are not 0.
+template <typename Each>
+void each_rare_number(Each&& each) {
+  using E = EndpointInputs;
+  each("refusals_in_row", &E::refusals_in_row);
+  each("busy_until_ns", &E::busy_until_ns);
+  each("kind_until_ns", &E::kind_until_ns);
+  each("kind_ejections", &E::kind_ejections);
 }
 
 }  // namespace penstock::routing

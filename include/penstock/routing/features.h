@@ -13,6 +13,7 @@ namespace penstock::routing {
 
 struct Features {
   std::string_view model;    // target model (after rewrites); "": none, or one that no endpoint lists
+  uint64_t kind = 0;         // kind_of() the request; 0: one that was not read
   std::string_view session;  // x-session-token or the body's session
   std::string_view fairness_id;
   int priority = 0;
@@ -33,6 +34,10 @@ struct Features {
   // it.
   std::span<const uint64_t> told_blocks;
 };
+
+// Requests of one kind are answered or refused alike, as far as that depends on the endpoint: those for one model
+// through one API (its number). Never 0.
+uint64_t kind_of(std::string_view model, uint32_t api);
 
 // The trimmed value of the first field with this name (case-insensitive); "": none.
 std::string_view header_of(const Features& features, std::string_view name);

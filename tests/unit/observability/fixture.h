@@ -262,7 +262,7 @@ struct Gateway {
     shard.running_ended(shard.running_began(kind));
     shard.stream_began(kind)->gap(milliseconds(12));
     shard.attempt_failed(proxy::AttemptFailure::connect_refused, true);
-    shard.endpoint_ejected(states[2]);
+    shard.endpoint_ejected(states[2], proxy::Ejection::fails);
     shard.limit_hit("body_bytes");
     shard.model_rewritten("aliases", "chat", "llama-8b");
     shard.model_not_restored();

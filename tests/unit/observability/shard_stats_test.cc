@@ -221,7 +221,7 @@ TEST_CASE("answers are counted by endpoint and code, and codes without a place b
                                                     {"404", 2}, {"4xx", 1}, {"5xx", 2}};
   CHECK(found == expected);
   CHECK(shard.answers(gateway.states[0], answer_code(200)) == 0);
-  shard.endpoint_ejected(endpoint);
+  shard.endpoint_ejected(endpoint, proxy::Ejection::fails);
   ++endpoint.incarnation;  // another endpoint took the slot
   CHECK(shard.answers(endpoint, answer_code(404)) == 0);
   shard.endpoint_answered(endpoint, 404);
@@ -237,13 +237,13 @@ TEST_CASE("ejections belong to the endpoint that holds the slot now") {
   later.incarnation = old.incarnation + 5;
   far.slot = 4000;
   far.incarnation = 9;
-  shard.endpoint_ejected(old);
-  shard.endpoint_ejected(old);
-  shard.endpoint_ejected(far);
+  shard.endpoint_ejected(old, proxy::Ejection::fails);
+  shard.endpoint_ejected(old, proxy::Ejection::fails);
+  shard.endpoint_ejected(far, proxy::Ejection::fails);
   CHECK(shard.ejections(old) == 2);
   CHECK(shard.ejections(far) == 1);
   CHECK(shard.ejections(gateway.states[1]) == 0);
-  shard.endpoint_ejected(later);
+  shard.endpoint_ejected(later, proxy::Ejection::fails);
   CHECK(shard.ejections(later) == 1);
   CHECK(shard.ejections(old) == 0);
 }

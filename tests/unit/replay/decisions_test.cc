@@ -15,6 +15,8 @@ using routing::test::PoolBuilder;
 
 namespace {
 
+const uint64_t kind = routing::kind_of("llama", 1);  // of all requests
+
 // A pool in any state: loads, gauges, paces, ejections, models; some of it on the way out.
 class Scene {
  public:
@@ -35,6 +37,7 @@ class Scene {
     }
     routing::Features features;
     features.model = "llama";
+    features.kind = kind;
     features.session = "s\"1";
     features.streaming = random_.chance(0.8);
     features.blocks = blocks;
@@ -71,6 +74,14 @@ class Scene {
     state.pace.cached_tokens = state.pace.believed_tokens * random_.unit();
     if (random_.chance(0.2)) state.health.recovered_at_ns = now_.time_since_epoch().count() - number(10'000'000'000);
     if (random_.chance(0.1)) state.health.ejected_until_ns = now_.time_since_epoch().count() + 1'000'000'000;
+    if (random_.chance(0.2)) state.health.refusals_in_row = static_cast<uint32_t>(number(50));
+    if (random_.chance(0.1)) state.health.busy_until_ns = now_.time_since_epoch().count() + number(2) * 1'000'000'000;
+    if (random_.chance(0.2)) {
+      state.health.kinds = 1;
+      state.refusals.kinds[3].kind = kind;
+      state.refusals.kinds[3].ejections = 2;
+      state.refusals.kinds[3].until_ns = now_.time_since_epoch().count() + 1'000'000'000 - number(4'000'000'000);
+    }
     if (random_.chance(0.1)) view.readiness = endpoints::Readiness::draining;
     if (random_.chance(0.2)) view.models = {"another"};
     view.metrics.known = random_.chance(0.9);
