@@ -128,6 +128,7 @@ constexpr ForeignFlag of_others[] = {
     {"--request-timeout", key, "timeouts.total"},
     {"--request-timeout-secs", key, "timeouts.total"},
     {"--drain-time-s", key, "lifecycle.drain_limit"},
+    {"--api-key", key, "metrics.api_key_file"},
     {"--model", advice, models},
     {"--models", advice, models},
     {"--served-model-name", advice, models},
