@@ -70,6 +70,7 @@ TEST_CASE("every key of the file reaches its option") {
   CHECK(o.retry.attempts == 5);
   CHECK(o.retry.budget_percent == 12.5);
   CHECK(o.retry.budget_min == 1);
+  CHECK(o.retry.second_opinions == 7);
   CHECK(o.ejection.consecutive_failures == 2);
   CHECK(o.ejection.base_penalty == milliseconds(100));
   CHECK(o.ejection.max_penalty == seconds(2));
