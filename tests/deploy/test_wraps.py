@@ -151,8 +151,11 @@ class PackageCache(unittest.TestCase):
             targets = self.run_command("ninja", "-C", build, "-t", "targets", "all")
             libraries = re.findall(r"^(subprojects/\S+\.a): ", targets, re.M)
             # And a file of ours for each of the two that are headers alone.
-            users = [user for name, user in USERS_OF_HEADERS.items() if name in names]
+            users = {user: WRAPS[name]["wrap-file"]["directory"] for name, user in USERS_OF_HEADERS.items() if name in names}
             self.run_command("ninja", "-C", build, *libraries, *users)
+            for user, directory in users.items():
+                included = self.run_command("ninja", "-C", build, "-t", "deps", user)
+                self.assertIn(f"/{FOLDER}/{directory}/", included, "the system's header was taken")
 
     def run_command(self, *command):
         done = subprocess.run(command, capture_output=True, text=True, check=False)
