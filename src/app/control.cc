@@ -334,8 +334,8 @@ void Control::on_draining(const endpoints::EndpointState& endpoint) {
   for (const auto& shard : shards_) shard->drop_idle(endpoint.slot);
 }
 
-void Control::on_silent(const endpoints::EndpointState& endpoint) {
-  for (const auto& shard : shards_) shard->leave_silent(endpoint.slot, endpoint.incarnation);
+void Control::on_silent(const endpoints::EndpointState& endpoint, std::optional<Instant> unanswered_since) {
+  for (const auto& shard : shards_) shard->leave_silent(endpoint.slot, endpoint.incarnation, unanswered_since);
 }
 
 void Control::on_unreachable(const endpoints::EndpointState& endpoint) {

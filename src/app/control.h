@@ -52,7 +52,7 @@ class Control final : public discovery::DirectoryEvents {
   void sample_times();
   void on_caches_lost(const endpoints::EndpointState& endpoint) override;
   void on_draining(const endpoints::EndpointState& endpoint) override;
-  void on_silent(const endpoints::EndpointState& endpoint) override;
+  void on_silent(const endpoints::EndpointState& endpoint, std::optional<Instant> unanswered_since) override;
   void on_unreachable(const endpoints::EndpointState& endpoint) override;
   void on_listed(const std::vector<Listed>& endpoints) override;
   void on_published(const endpoints::Snapshot& snapshot) override;

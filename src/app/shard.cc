@@ -34,6 +34,7 @@ proxy::Options proxy_options(const config::Options& options) {
   out.connect_timeout = options.timeouts.connect;
   out.first_byte_timeout = options.timeouts.first_byte;
   out.chunk_idle_timeout = options.timeouts.chunk_idle;
+  out.unresponsive_timeout = options.timeouts.unresponsive;
   out.total_timeout = options.timeouts.total;
   out.body_bytes_max = options.limits.body_bytes;
   out.requests_max = options.limits.requests_per_shard;
@@ -284,10 +285,12 @@ void Shard::drop_idle(uint32_t slot) {
   loop->post([this, slot] { parts_->client.drop_idle(slot); });
 }
 
-void Shard::leave_silent(uint32_t slot, uint32_t incarnation) {
+void Shard::leave_silent(uint32_t slot, uint32_t incarnation, std::optional<Instant> unanswered_since) {
   net::EventLoop* loop = loop_.load(std::memory_order_acquire);
   if (loop == nullptr) return;  // not started yet: it has no request
-  loop->post([this, slot, incarnation] { parts_->gateway.leave_silent(slot, incarnation); });
+  loop->post([this, slot, incarnation, unanswered_since] {
+    parts_->gateway.leave_silent(slot, incarnation, unanswered_since);
+  });
 }
 
 void Shard::stop() {

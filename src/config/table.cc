@@ -134,6 +134,8 @@ const Key keys_in_order[] = {
      .zero = "none", .doc = "Longest time from the request sent to the head of the answer, which covers queueing and prefill in the model server. Then the next endpoint is tried."},
     {.name = "timeouts.chunk_idle", .type = Type::duration, .field = PENSTOCK_FIELD(timeouts.chunk_idle), .least = 1e-3, .most = day,
      .zero = "none", .doc = "Longest pause between two reads of an answer. Before its first body byte the next endpoint is tried; after it the stream is broken off."},
+    {.name = "timeouts.unresponsive", .type = Type::duration, .field = PENSTOCK_FIELD(timeouts.unresponsive), .least = 1e-3, .most = day,
+     .zero = "none", .doc = "How long an answer must have been silent before it is broken off because its endpoint does not answer health probes either (stopped, hung, its link down). An answer that brings anything, or whose client is slow, goes on. Does not count for probes that the endpoint's host refuses: then its connections tell themselves whether they are alive."},
     {.name = "timeouts.total", .type = Type::duration, .field = PENSTOCK_FIELD(timeouts.total), .least = 1e-3, .most = day,
      .zero = "none", .doc = "Longest time for the whole request, from its head to the end of the answer (504)."},
     {.name = "timeouts.upstream_idle", .type = Type::duration, .field = PENSTOCK_FIELD(timeouts.upstream_idle), .least = 1e-3, .most = day,

@@ -104,6 +104,7 @@ void EndpointPoller::begin_anew(bool slow_start) {
   log::info("endpoint is ready", {{"endpoint", view_.state->name}, {"url", view_.state->url}});
   const bool same_process = alive_ == Alive::yes && !died_;
   failures_in_a_row_ = 0;
+  unanswered_since_.reset();
   next_health_ = next_models_ = next_metrics_ = {};
   if (slow_start) start_slowly();
   if (same_process) {
@@ -241,6 +242,7 @@ const ApiKey* EndpointPoller::api_key() const {
 
 void EndpointPoller::start(Task task) {
   begin_task(task);
+  task_began_ = directory_.loop_.now();
   status_code_ = 0;
   body_.clear();
   scanner_.reset();
@@ -268,6 +270,7 @@ void EndpointPoller::on_deadline() {
 }
 
 void EndpointPoller::on_response_head(http::Head& head) {
+  unanswered_since_.reset();
   status_code_ = head.status;
 }
 
@@ -318,7 +321,9 @@ void EndpointPoller::on_response_failed(upstream::Failure failure, bool received
   if (alive_ == Alive::no) directory_.events_.on_unreachable(*view_.state);
   const bool silent = certain || failures_in_a_row_ >= directory_.options_.probe_failures;
   const bool waited_for = view_.state->load.requests.load(std::memory_order_relaxed) > 0;
-  if (alive_ == Alive::no && silent && waited_for) directory_.events_.on_silent(*view_.state);
+  const auto since = failure == upstream::Failure::connect_refused ? std::nullopt : unanswered_since_;
+  if (alive_ == Alive::no && silent && waited_for) directory_.events_.on_silent(*view_.state, since);
+  unanswered_since_ = task_began_;
 }
 
 void EndpointPoller::note(Task task, const std::string& wrong) {

@@ -95,6 +95,8 @@ class EndpointPoller final : public upstream::ResponseSink {
   std::string request_, body_;
   int64_t requests_at_start_ = 0, decoding_at_start_ = 0;  // ours there when the task began
   Instant next_metrics_{}, next_health_{}, next_models_{};
+  Instant task_began_{};
+  std::optional<Instant> unanswered_since_;  // when the last task began, if it got no answer
   uint32_t failures_in_a_row_ = 0;
   bool probed_ = false;
   bool told_of_no_metrics_ = false, told_of_no_models_ = false;  // in the log

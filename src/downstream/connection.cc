@@ -216,6 +216,7 @@ void Connection::watch_writing() {
 void Connection::finish_response(After after) {
   PENSTOCK_ASSERT(phase_ == Phase::exchange);
   handler_ = nullptr;
+  if (after == After::reset) return reset_when_sent();
   // An answer sent before a drain may have promised keep-alive: that promise is kept.
   if (after == After::close || !can_take_another() || !server_.waits_for_more()) return linger();
   next_request();
@@ -257,6 +258,15 @@ void Connection::abandon() {
   end();
 }
 
+void Connection::reset_when_sent() {
+  if (queued() == 0) return abandon();
+  phase_ = Phase::lingering;
+  resets_ = true;
+  forget_input();
+  deadline_.cancel();
+  watch_writing();
+}
+
 void Connection::on_blocked() {
   watch_writing();
 }
@@ -264,6 +274,7 @@ void Connection::on_blocked() {
 void Connection::on_flushed() {
   if (phase_ == Phase::idle) return await_request();
   if (phase_ != Phase::lingering) return;
+  if (resets_) return abandon();
   if (half_closed_) return end();
   loop().arm(deadline_, server_.linger_time());
 }

@@ -27,7 +27,7 @@ ChunkGuard::Piece ChunkGuard::next(std::string_view bytes) {
   for (size_t i = 0; i < bytes.size(); ++i) {
     const Kind kind = step(bytes[i]);
     if (kind == Kind::data) return {Kind::framing, i + 1};
-    if (kind != Kind::framing) return {kind, i + 1};
+    if (kind != Kind::framing || state_ == State::size_first) return {kind, i + 1};
   }
   return {Kind::framing, bytes.size()};
 }

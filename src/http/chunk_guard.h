@@ -1,6 +1,7 @@
 // Walks the framing of chunked coding before llhttp does (see head_guard.h for why) and cuts the bytes into
-// pieces: runs of framing and runs of chunk data. A chunk-size line is hex digits, then CRLF or an extension
-// that starts with ";"; nothing else. All extensions of a message together are bounded.
+// pieces: runs of framing, none of which goes beyond the end of a chunk, and runs of chunk data. A chunk-size line is
+// hex digits, then CRLF or an extension that starts with ";"; nothing else. All extensions of a message together are
+// bounded.
 #pragma once
 
 #include <cstddef>

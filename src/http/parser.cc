@@ -84,6 +84,8 @@ struct Parser::State {
   std::unique_ptr<HeadMemory> memory;  // from the second head on, because many connections carry only one message
   Message* message = nullptr;          // borrowed from the first byte of a head until its message ends
   uint64_t body_left = 0;              // body_length
+  const char* body_begin = nullptr;    // of the bytes being fed, behind any head
+  const char* chunk_begin = nullptr;   // see Parser::chunk_begin()
   ChunkGuard chunks;                   // not in the message, so that most chunks need not touch the message at all
   const Kind kind;
   Phase phase = Phase::idle;
@@ -107,6 +109,8 @@ Parser::FeedResult Parser::feed(std::string_view bytes) {
   using Phase = State::Phase;
   State& s = *state_;
   s.stop = false;
+  s.body_begin = bytes.data();
+  s.chunk_begin = nullptr;
   size_t used = 0, head = 0, trailers = 0;
   bool with_fields = false;
   while (!s.stop) {
@@ -124,6 +128,7 @@ Parser::FeedResult Parser::feed(std::string_view bytes) {
       case Phase::head:
         used += s.take_head(rest);
         head = used;
+        s.body_begin = bytes.data() + head;
         break;
       case Phase::body_length:
         used += s.take_length(rest);
@@ -252,6 +257,7 @@ size_t Parser::State::take_length(std::string_view bytes) {
 }
 
 size_t Parser::State::take_chunks(std::string_view bytes) {
+  if (chunks.between_chunks()) chunk_begin = bytes.data();
   // After a complete chunk llhttp would be in the same state as now, before a size line, so it need not see the chunk.
   if (const ChunkGuard::Whole whole = chunks.whole(bytes); whole.data > 0) {
     events.on_body(bytes.substr(whole.size_line, whole.data));
@@ -362,6 +368,12 @@ bool Parser::body_until_close() const {
 }
 bool Parser::between_chunks() const {
   return state_->phase == State::Phase::chunks && state_->chunks.between_chunks();
+}
+std::string_view Parser::raw_until(const char* end) const {
+  return {state_->body_begin, static_cast<size_t>(end - state_->body_begin)};
+}
+const char* Parser::chunk_begin() const {
+  return state_->chunk_begin;
 }
 size_t Parser::held_bytes() const {
   if (state_->message == nullptr) return 0;

@@ -38,8 +38,9 @@ void SseScanner::feed(std::string_view bytes) {
   if (fresh && bytes.size() <= carry_bytes_max && is_plain_event(bytes)) {
     first_line_ = false;
     ++event_count_;
-    return events_.on_sse_event({},
-                                bytes.substr(kPlainLead.size(), bytes.size() - kPlainLead.size() - kPlainEnd.size()));
+    events_.on_sse_event({}, bytes.substr(kPlainLead.size(), bytes.size() - kPlainLead.size() - kPlainEnd.size()));
+    if (stop_) stopped_ = {.begin = 0, .end = static_cast<uint32_t>(bytes.size()), .whole = true};
+    return;
   }
   const char* at = bytes.data();
   const char* const end = at + bytes.size();
@@ -50,6 +51,8 @@ void SseScanner::feed(std::string_view bytes) {
     ++at;
   };
   if (after_cr_) skip_lf();
+  const bool whole = !in_event_ && carry_.empty();
+  stopped_ = {.begin = whole ? static_cast<uint32_t>(at - bytes.data()) : 0, .whole = whole};
   const char* lf = find(at, end, '\n');
   while (at != end) {
     if (lf < at) lf = find(at, end, '\n');
@@ -59,6 +62,7 @@ void SseScanner::feed(std::string_view bytes) {
       keep(text);
       break;
     }
+    const bool blank = text.empty() && carry_.empty();
     if (carry_.empty() && text.size() <= carry_bytes_max) {
       line(text, /*lasts=*/true);
     } else {
@@ -69,6 +73,10 @@ void SseScanner::feed(std::string_view bytes) {
     }
     at = stop + 1;
     if (*stop == '\r') skip_lf();
+    if (!blank) continue;
+    stopped_.end = static_cast<uint32_t>(at - bytes.data());
+    if (stop_) return;
+    stopped_ = {.begin = stopped_.end, .whole = true};
   }
   if (single_.data() == nullptr) return;
   data_.assign(single_);  // the event goes on in the next read
@@ -138,7 +146,7 @@ void SseScanner::reset() {
   release(data_);
   release(name_);
   single_ = {};
-  has_data_ = in_event_ = after_cr_ = crlf_seen_ = truncated_line_ = false;
+  has_data_ = in_event_ = after_cr_ = crlf_seen_ = truncated_line_ = stop_ = false;
   first_line_ = true;
   event_count_ = comment_count_ = truncated_count_ = 0;
 }

@@ -66,6 +66,12 @@ void add_attempts(Families& families, const ExportInput& input) {
     ejections.add(sum_over_shards(input, [&](const ShardStats& stats) { return stats.ejections(reason); }),
                   {{"reason", proxy::to_string(reason)}});
   }
+  auto broken = families.counter("penstock_broken_streams_total",
+                                 "Answers that broke after a part of them had reached the client, by reason.");
+  for (const AttemptFailure why : proxy::stream_breaks) {
+    broken.add(sum_over_shards(input, [&](const ShardStats& stats) { return stats.breaks(why); }),
+               {{"reason", proxy::to_string(why)}});
+  }
   families
       .counter("penstock_models_not_restored_total",
                "Answers that told the server's name of a rewritten model, since they came compressed.")

@@ -1,8 +1,78 @@
 #include "penstock/openai/error_body.h"
 
 #include "penstock/base/text.h"
+#include "penstock/openai/request.h"
 
 namespace penstock::openai {
+namespace {
+
+// The error types of the messages API, https://docs.anthropic.com/en/api/errors.
+std::string_view messages_type(uint16_t status) {
+  switch (status) {
+    case 401:
+      return "authentication_error";
+    case 403:
+      return "permission_error";
+    case 404:
+      return "not_found_error";
+    case 413:
+      return "request_too_large";
+    case 429:
+      return "rate_limit_error";
+    case 503:
+    case 529:
+      return "overloaded_error";
+    case 504:
+      return "timeout_error";
+    default:
+      return status < 500 ? "invalid_request_error" : "api_error";
+  }
+}
+
+void append_object(std::string& out, const ErrorText& error) {
+  out += R"({"message":)";
+  append_json_string(out, error.message);
+  out += R"(,"type":)";
+  append_json_string(out, error.type);
+  out += R"(,"param":)";
+  append_json_string_or_null(out, error.param);
+  out += R"(,"code":)";
+  append_json_string_or_null(out, error.code);
+  out += '}';
+}
+
+void append_messages_error(std::string& out, const ErrorText& error) {
+  out += R"({"type":"error","error":{"type":)";
+  append_json_string(out, messages_type(error.status));
+  out += R"(,"message":)";
+  append_json_string(out, error.message);
+  out += R"(},"request_id":)";
+  append_json_string_or_null(out, error.request_id);
+  out += '}';
+}
+
+void append_responses_event(std::string& out, const ErrorText& error, uint32_t sequence) {
+  out += R"({"type":"error","code":)";
+  append_json_string_or_null(out, error.code);
+  out += R"(,"message":)";
+  append_json_string(out, error.message);
+  out += R"(,"param":)";
+  append_json_string_or_null(out, error.param);
+  out += R"(,"sequence_number":)";
+  out += std::to_string(sequence);
+  out += R"(,"error":)";
+  append_object(out, error);
+  out += '}';
+}
+
+}  // namespace
+
+ErrorShape error_shape_of(std::string_view path) {
+  constexpr std::string_view messages = "/v1/messages", below = "/v1/messages/";
+  path = path.substr(0, path.find('?'));
+  if (path.ends_with(messages) || path.find(below) != std::string_view::npos) return ErrorShape::messages;
+  return api_of(path) == Api::responses ? ErrorShape::responses : ErrorShape::openai;
+}
 
 void append_json_string_or_null(std::string& out, std::string_view text) {
   if (text.empty()) {
@@ -12,17 +82,18 @@ void append_json_string_or_null(std::string& out, std::string_view text) {
   }
 }
 
-void append_error(std::string& out, std::string_view message, std::string_view type, std::string_view param,
-                  std::string_view code) {
-  out += R"({"error":{"message":)";
-  append_json_string(out, message);
-  out += R"(,"type":)";
-  append_json_string(out, type);
-  out += R"(,"param":)";
-  append_json_string_or_null(out, param);
-  out += R"(,"code":)";
-  append_json_string_or_null(out, code);
-  out += "}}";
+void append_error(std::string& out, ErrorShape shape, const ErrorText& error) {
+  if (shape == ErrorShape::messages) return append_messages_error(out, error);
+  out += R"({"error":)";
+  append_object(out, error);
+  out += '}';
+}
+
+void append_error_event(std::string& out, ErrorShape shape, const ErrorText& error, uint32_t sequence) {
+  out += shape == ErrorShape::openai ? "data: " : "event: error\ndata: ";
+  if (shape == ErrorShape::responses) append_responses_event(out, error, sequence);
+  else append_error(out, shape, error);
+  out += "\n\n";
 }
 
 }  // namespace penstock::openai

@@ -103,7 +103,9 @@ struct Seen {
   bool error = false, usage = false, choices = false, reason = false;
   bool client_error = false;  // the error is laid to the request
   bool full = false;          // the error's type says that the server takes no more for now
+  bool error_object = false;  // under the key "error" at the top level
   uint32_t error_code = 0;
+  uint32_t finishes = 0;  // finish reasons of choices, stop reasons of a message
 };
 
 // Reads one event or answer into an observer's fields. Anything of an unexpected shape is passed over.
@@ -150,7 +152,7 @@ class Reader {
   bool read_field(std::string_view key, ondemand::value value, bool top) {
     if (key == "choices") return read_choices(value);
     if (key == "usage") return read_usage(value);
-    if (key == "finish_reason" || key == "stop_reason") return read_text(value, finish_reason_);
+    if (key == "finish_reason" || key == "stop_reason") return read_finish(value);
     if (key == "status") return seen_.reason || read_text(value, finish_reason_);
     if (key == "incomplete_details") {
       return each_field(value, [this](std::string_view name, ondemand::value detail) {
@@ -160,7 +162,9 @@ class Reader {
       });
     }
     if (key == "error") {
-      seen_.error = seen_.error || kind(value) == '{' || kind(value) == '"';
+      const bool says_something = kind(value) == '{' || kind(value) == '"';
+      seen_.error |= says_something;
+      seen_.error_object |= top && says_something;
       return each_field(value, [this](std::string_view name, ondemand::value field) {
         if (name == "code") read_number(field, [this](uint32_t number) { seen_.error_code = number; });
         if (name == "type") read_error_type(field.raw_json_token());
@@ -193,6 +197,17 @@ class Reader {
     return true;
   }
 
+  // Some servers send an empty reason with every chunk.
+  bool read_finish(ondemand::value value) {
+    std::string_view text;
+    if (kind(value) != '"') return true;
+    if (value.get_string().get(text)) return false;
+    if (text.empty()) return true;
+    finish_reason_ = text;
+    ++seen_.finishes;
+    return true;
+  }
+
   bool read_choices(ondemand::value value) {
     ondemand::array choices;
     if (kind(value) != '[') return true;
@@ -202,7 +217,7 @@ class Reader {
       if (std::move(result).get(choice)) return false;
       seen_.choices = true;
       const bool ok = each_field(choice, [this](std::string_view key, ondemand::value field) {
-        return key != "finish_reason" || read_text(field, finish_reason_);
+        return key != "finish_reason" || read_finish(field);
       });
       if (!ok) return false;
     }
@@ -292,7 +307,9 @@ enum class Name { content, parse, finished, failed, stop, other, unknown };
 Name name_of(std::string_view name) {
   if (name.starts_with("response.")) {
     if (name.ends_with(".delta")) return Name::content;
-    if (name == "response.completed" || name == "response.incomplete") return Name::finished;
+    if (name == "response.completed" || name == "response.incomplete" || name == "response.cancelled") {
+      return Name::finished;
+    }
     return name == "response.failed" ? Name::failed : Name::other;
   }
   if (name == "content_block_delta") return Name::content;
@@ -319,10 +336,12 @@ AnswerObserver::~AnswerObserver() = default;
 void AnswerObserver::reset() {
   usage_.reset();
   finish_reason_.clear();
-  done_ = server_failed_ = server_busy_ = false;
+  finishes_ = 0;
+  done_ = server_failed_ = server_busy_ = refused_ = gave_up_ = error_object_ = error_named_ = false;
 }
 
 AnswerObserver::Kind AnswerObserver::on_event(std::string_view name, std::string_view data) {
+  error_named_ = !name.empty();
   if (name.empty()) name = type_in(data);
   const Name meaning = name.empty() ? Name::unknown : name_of(name);
   switch (meaning) {
@@ -350,15 +369,20 @@ AnswerObserver::Kind AnswerObserver::on_event(std::string_view name, std::string
   Reader reader(usage_, finish_reason_);
   const bool whole = data.size() <= answer_bytes_max && reader.read("", data);
   scratch().shrink();
+  finishes_ += reader.seen().finishes;
+  gave_up_ = reason_gives_up();
   if (meaning == Name::finished) {
-    done_ = true;
+    done_ = !gave_up_;
     return Kind::done;
   }
   if (meaning == Name::failed || reader.seen().error) {
     const uint32_t code = reader.seen().error_code;
     const bool clients = reader.seen().client_error || (code >= 400 && code < 500);
     server_failed_ = server_failed_ || !clients;
+    refused_ = refused_ || clients;
     server_busy_ = server_busy_ || code == 503 || (code == 0 && reader.seen().full);
+    error_named_ = error_named_ && meaning == Name::failed;
+    error_object_ = reader.seen().error_object;
     return Kind::error;
   }
   if (!whole) return Kind::other;
@@ -366,24 +390,31 @@ AnswerObserver::Kind AnswerObserver::on_event(std::string_view name, std::string
   return reader.seen().usage && name != "message_start" ? Kind::usage_only : Kind::other;
 }
 
-void AnswerObserver::on_answer(std::string_view json) {
-  if (json.size() <= answer_bytes_max) {
-    const bool nothing_known = !usage_ && finish_reason_.empty();
-    if (nothing_known && read_completion_tail(json, usage_, finish_reason_)) return;
-    Reader(usage_, finish_reason_).read("", json);
-  } else {
-    return on_tail(json);
-  }
-  scratch().shrink();
+bool AnswerObserver::reason_gives_up() const {
+  return finish_reason_ == "abort" || finish_reason_ == "error";
 }
 
-void AnswerObserver::on_tail(std::string_view tail) {
+bool AnswerObserver::on_answer(std::string_view json) {
+  if (json.size() > answer_bytes_max) return on_tail(json);
+  const bool nothing_known = !usage_ && finish_reason_.empty();
+  bool whole = nothing_known && read_completion_tail(json, usage_, finish_reason_);
+  if (!whole) {
+    whole = Reader(usage_, finish_reason_).read("", json);
+    scratch().shrink();
+  }
+  gave_up_ = reason_gives_up();
+  return whole;
+}
+
+bool AnswerObserver::on_tail(std::string_view tail) {
   tail = tail.substr(tail.size() - std::min(tail.size(), tail_bytes));
   // Each brings what follows it; "stop_reason" stands before "usage" in a message.
   if (!read_tail(tail, R"("stop_reason")", usage_, finish_reason_) || !usage_) {
     read_tail(tail, R"("usage")", usage_, finish_reason_);
   }
   scratch().shrink();
+  gave_up_ = reason_gives_up();
+  return trim_end(tail).ends_with('}');
 }
 
 bool says_full(std::string_view error_body) {

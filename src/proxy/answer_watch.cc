@@ -5,14 +5,17 @@
 
 namespace penstock::proxy {
 
-void AnswerWatch::begin(const http::Head& answer, bool inference) {
+void AnswerWatch::begin(const http::Head& answer, openai::Api api, uint32_t choices) {
   mode_ = Mode::ignore;
   wants_response_ = false;
   if (answer.status >= 300 || has_content_encoding(answer)) return;
+  end_.expect(api, choices);
+  end_.expect_close(!answer.chunked && !answer.has_content_length);
   const std::string_view type = answer.get(http::Field::content_type);
   if (type.starts_with("text/event-stream")) {
     mode_ = Mode::events;
-  } else if (inference && type.starts_with("application/json")) {
+    events_ = true;
+  } else if (api != openai::Api::other && type.starts_with("application/json")) {
     mode_ = Mode::json;
     announced_ = answer.content_length;
   }
@@ -21,13 +24,16 @@ void AnswerWatch::begin(const http::Head& answer, bool inference) {
 void AnswerWatch::feed(std::string_view decoded, Instant now) {
   if (mode_ == Mode::events) {
     now_ = now;
-    return sse_.feed(decoded);
+    sse_.feed(decoded);
+    if (failure_) stream_failed();
+    return;
   }
   if (mode_ != Mode::json) return;
   if (json_.empty() && decoded.size() == announced_) {  // all of it came in one read: no copy needed
     mode_ = Mode::ignore;
     if (wants_response_) find_response(decoded, false);
-    return answer_.on_answer(decoded);
+    failure_ = end_.of_json(answer_, answer_.on_answer(decoded));
+    return;
   }
   if (json_.size() + decoded.size() > openai::AnswerObserver::answer_bytes_max) {
     cut_ = true;
@@ -41,12 +47,24 @@ void AnswerWatch::feed(std::string_view decoded, Instant now) {
   json_.reset();
 }
 
+// Behind its own end a stream is not judged any more. One that begins with an error that the server lays to the request
+// is no broken answer, but a refusal: it is relayed as it is.
 void AnswerWatch::on_sse_event(std::string_view name, std::string_view data) {
   using Kind = openai::AnswerObserver::Kind;
+  if (mode_ == Mode::ignore) return;
   if (wants_response_) find_response(data, true);
+  const bool over = answer_.saw_done();
   const Kind kind = answer_.on_event(name, data);
+  if (answer_.bad() && !over) {
+    failure_ = end_.reported(answer_);
+    if (failure_ == AttemptFailure::refused_in_stream && chunks_ == 0) {
+      failure_.reset();
+      ends_in_error_ = true;
+      mode_ = Mode::ignore;
+    }
+    if (failure_) return sse_.stop();
+  }
   if (kind == Kind::done) return;
-  error_ = kind == Kind::error;
   if (chunks_++ > 0 && gaps_ != nullptr) gaps_->gap(now_ - last_chunk_);
   last_chunk_ = now_;
 }
@@ -59,10 +77,36 @@ void AnswerWatch::find_response(std::string_view beginning, bool event) {
   if (!id.empty() || event || beginning.size() >= looked_at) wants_response_ = false;
 }
 
+// An error event that clients understand is left to them: it says more than ours would.
+void AnswerWatch::stream_failed() {
+  const http::SseScanner::Place place = sse_.stopped_at();
+  mode_ = Mode::ignore;
+  ends_in_error_ = failure_ != AttemptFailure::aborted && error_in_shape();
+  at_boundary_ = ends_in_error_ || place.whole;
+  good_bytes_ = ends_in_error_ ? place.end : place.begin;
+}
+
+bool AnswerWatch::error_in_shape() const {
+  switch (end_.api()) {
+    case openai::Api::responses:
+      return answer_.error_named();
+    case openai::Api::messages:
+      return answer_.error_named() && answer_.error_object();
+    default:
+      return answer_.error_object();
+  }
+}
+
 void AnswerWatch::end() {
-  if (mode_ != Mode::json) return;
-  if (cut_) return answer_.on_tail(json_.view());
-  answer_.on_answer(json_.view());
+  const Mode mode = mode_;
+  mode_ = Mode::ignore;
+  if (mode == Mode::json) {
+    const bool whole = cut_ ? answer_.on_tail(json_.view()) : answer_.on_answer(json_.view());
+    failure_ = end_.of_json(answer_, whole);
+  }
+  if (mode != Mode::events) return;
+  at_boundary_ = sse_.at_boundary();
+  failure_ = end_.of_stream(answer_, sse_.truncated() == 0);
 }
 
 void AnswerWatch::reset() {
@@ -70,10 +114,14 @@ void AnswerWatch::reset() {
   gaps_ = nullptr;
   sse_.reset();
   answer_.reset();
+  end_ = {};
+  failure_.reset();
   json_.reset();
+  good_bytes_ = 0;
   chunks_ = 0;
   response_ = 0;
-  wants_response_ = error_ = cut_ = false;
+  wants_response_ = false;
+  events_ = at_boundary_ = ends_in_error_ = cut_ = false;
 }
 
 }  // namespace penstock::proxy

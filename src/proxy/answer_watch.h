@@ -1,14 +1,18 @@
-// Observes an answer while it is relayed, for metrics and for what routing learns. Never changes a byte of it. Event
-// streams are read event by event. A JSON answer is copied until it is complete, to read its usage; of a long one only
-// the end is kept, and nothing if the memory budget is full. Thread: its shard's. One per exchange, reused.
+// Observes an answer while it is relayed, for metrics, for what routing learns, and to find out whether it fails. Never
+// changes a byte of it. Event streams are read event by event. A JSON answer is copied until it is complete, to read
+// its usage; of a long one only the end is kept, and nothing if the memory budget is full. What counts as a failure is
+// AnswerEnd's to say. Thread: its shard's. One per exchange, reused.
 #pragma once
 
+#include <optional>
 #include <string_view>
 #include <utility>
 
+#include "answer_end.h"
 #include "penstock/http/head.h"
 #include "penstock/http/sse.h"
 #include "penstock/net/buffer.h"
+#include "penstock/openai/error_body.h"
 #include "penstock/openai/usage.h"
 #include "penstock/proxy/observer.h"
 
@@ -18,21 +22,28 @@ class AnswerWatch final : private http::SseEvents {
  public:
   explicit AnswerWatch(MemoryBudget& budget) : sse_(*this), json_(budget) {}
 
-  // `inference`: the request was parsed, so the format of its answer is known.
-  void begin(const http::Head& answer, bool inference);
+  // `api` and `choices`: what the request asked for, so that the format of its answer is known; Api::other: it is not.
+  void begin(const http::Head& answer, openai::Api api, uint32_t choices);
   // Of an event stream, before its first byte: who hears of the times between events, if anybody.
   void report_gaps(GapObserver* gaps) { gaps_ = gaps; }
   // After begin(): it answers a request of the Responses API, and its id is wanted.
   void look_for_response() { wants_response_ = mode_ != Mode::ignore; }
+  // Nothing may be fed once failure() is set.
   void feed(std::string_view decoded, Instant now);
-  void end();  // the answer is complete
+  void end();  // the answer is complete, as far as HTTP can tell. May be called again
   void reset();
 
-  bool event_stream() const { return mode_ == Mode::events; }
+  // The answer has failed: it says so itself, or it is over without having come to its own end.
+  const std::optional<AttemptFailure>& failure() const { return failure_; }
+  // Then: how many bytes of the last piece may be relayed. What follows is what a client would take for a proper end.
+  size_t good_bytes() const { return good_bytes_; }
+  // The server's own error event, in the shape that clients of its API understand, is the last of those bytes; or the
+  // stream began with one that the server lays to the request, which is no failure.
+  bool ends_in_error() const { return ends_in_error_; }
+
+  bool event_stream() const { return events_; }
   // What was relayed of a stream ends with a complete event, so another event may be appended.
-  bool between_events() const { return mode_ == Mode::events && sse_.at_boundary(); }
-  // The last event of the stream was an error event of the server's.
-  bool ended_in_error() const { return error_; }
+  bool between_events() const { return events_ && (failure_ ? at_boundary_ : sse_.at_boundary()); }
   // openai::response_key() of the response, once it has been told; taken once.
   bool has_response() const { return response_ != 0; }
   uint64_t take_response() { return std::exchange(response_, 0); }
@@ -43,19 +54,26 @@ class AnswerWatch final : private http::SseEvents {
   void find_response(std::string_view beginning, bool event);
   enum class Mode : uint8_t { ignore, events, json };
   void on_sse_event(std::string_view name, std::string_view data) override;
+  void stream_failed();
+  bool error_in_shape() const;
 
   GapObserver* gaps_ = nullptr;
   Mode mode_ = Mode::ignore;
+  bool events_ = false;
+  bool at_boundary_ = false;  // see between_events()
+  bool ends_in_error_ = false;
+  bool wants_response_ = false;
+  bool cut_ = false;  // only the end of the JSON answer is kept
+  std::optional<AttemptFailure> failure_;
   http::SseScanner sse_;
   openai::AnswerObserver answer_;
   net::BodyBuffer json_;
   Instant now_{}, last_chunk_{};
   uint64_t announced_ = 0;  // the answer's length, when it says so
   uint64_t response_ = 0;
+  AnswerEnd end_;
+  uint32_t good_bytes_ = 0;
   uint32_t chunks_ = 0;
-  bool wants_response_ = false;
-  bool error_ = false;  // see ended_in_error()
-  bool cut_ = false;    // only the end of the JSON answer is kept
 };
 
 }  // namespace penstock::proxy

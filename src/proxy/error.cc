@@ -126,8 +126,13 @@ ErrorCode error_of(const downstream::RequestFailure& failure) {
 std::string error_answer(ErrorCode code, const ErrorDetails& details) {
   const ErrorInfo& info = info_of(code);
   std::string body;
-  openai::append_error(body, details.message.empty() ? info.message : details.message, info.type, details.param,
-                       info.name);
+  openai::append_error(body, details.shape,
+                       {.status = info.status,
+                        .message = details.message.empty() ? info.message : details.message,
+                        .type = info.type,
+                        .param = details.param,
+                        .code = info.name,
+                        .request_id = details.request_id});
   std::string answer;
   http::HeadWriter head(answer);
   head.status_line(info.status);
@@ -238,6 +243,10 @@ const char* to_string(AttemptFailure failure) {
       return "status_429";
     case AttemptFailure::status_4xx:
       return "status_4xx";
+    case AttemptFailure::unfinished:
+      return "unfinished";
+    case AttemptFailure::refused_in_stream:
+      return "refused_in_stream";
   }
   return "bad_response";
 }

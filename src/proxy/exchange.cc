@@ -367,7 +367,7 @@ void Exchange::on_response_head(http::Head& head) {
                       .explanation = explanation_ != nullptr ? std::string_view(*explanation_) : "",
                       .session_token = session_token});
   if (!answer_changes_.empty()) change_answer_head(answer_head_, answer_changes_);
-  watch_.begin(head, inference_);
+  if (framing_ != Framing::none) watch_.begin(head, inference_ ? request_.api : openai::Api::other, request_.n);
   if (request_.api == openai::Api::responses && context_.responses != nullptr) watch_.look_for_response();
   if (watch_.event_stream()) watch_.report_gaps(context_.observer.stream_began(kind()));
 }
@@ -381,12 +381,18 @@ void Exchange::on_response_data(std::string_view decoded) {
   if (framing_ == Framing::whole) return gather(decoded);
   watch_.feed(decoded, context_.loop.now());
   if (watch_.has_response()) remember_response();
-  if (!answer_started_ && retry_failed_answer()) return;
-  if (framing_ == Framing::until_close || framing_ == Framing::chunked) relay_reframed(decoded);
+  if (watch_.failure()) return answer_failed(decoded.substr(0, watch_.good_bytes()));
+  if (framing_ == Framing::until_close || framing_ == Framing::chunked) static_cast<void>(relay_reframed(decoded));
 }
 
+// The last bytes of an answer are its proper end, as far as HTTP can tell: they are withheld if it is none.
 void Exchange::on_response_raw(std::string_view raw) {
-  if (framing_ == Framing::same) static_cast<void>(relay({}, raw, {}));
+  if (framing_ != Framing::same) return;
+  if (attempt_->ends_here()) {
+    watch_.end();
+    if (watch_.failure()) return answer_failed({});
+  }
+  static_cast<void>(relay({}, raw, {}));
 }
 
 // Sends a piece of the answer; the head goes in front of the first one. False: the exchange has ended.
@@ -410,6 +416,7 @@ bool Exchange::relay(std::string_view before, std::string_view body, std::string
 void Exchange::first_byte_relayed() {
   answer_started_ = true;
   ListNode<AttemptTag>::unlink();
+  if (attempt_ != nullptr) gateway_.relaying_.push_back(*this);
   first_byte_ = context_.loop.now();
   if (status_ < 400) {
     reservation_.first_token(first_byte_);
@@ -434,24 +441,17 @@ void Exchange::on_drained() {
 void Exchange::on_response_end() {
   attempt_ = nullptr;
   attempt_deadline_.cancel();
+  if (framing_ != Framing::whole) watch_.end();
+  if (watch_.failure()) return answer_failed({});
   if (!relay_end()) return;
-  watch_.end();
   if (watch_.has_response()) remember_response();
-  std::optional<AttemptFailure> failure = failure_in_answer();
-  // A server that says in the middle of its answer that it is full has failed: it had begun.
-  if (failure == AttemptFailure::server_full && !failure_counted_) failure = AttemptFailure::error_event;
-  if (failure && !failure_counted_) {
-    context_.observer.attempt_failed(*failure, false);
-    if (blames_endpoint(*failure)) penalise(routing::FailureKind::soft, to_string(*failure));
-  }
-  if (failure) reason_ = to_string(*failure);
   // Only now, not at the head: an endpoint whose streams all break also sends good heads.
-  if (status_ < 400 && !failure) routing::report_success(*endpoint_, context_.loop.now(), context_.options.ejection);
+  if (status_ < 400) routing::report_success(*endpoint_, context_.loop.now(), context_.options.ejection);
   downstream::Connection& client = *client_;
   client_ = nullptr;
   const bool keep_alive = answer_keep_alive_;
-  const bool refused = status_ >= 400 || (inference_ && watch_.ended_in_error());
-  finish(status_ >= 500 || failure ? Outcome::endpoint_error : refused ? Outcome::endpoint_4xx : Outcome::ok);
+  const bool refused = status_ >= 400 || watch_.ends_in_error();
+  finish(status_ >= 500 ? Outcome::endpoint_error : refused ? Outcome::endpoint_4xx : Outcome::ok);
   client.finish_response(keep_alive ? downstream::After::keep_alive : downstream::After::close);
 }
 

@@ -84,6 +84,9 @@ class Exchange final : public net::Disposable,
   void on_evicted() { cut_off(ErrorCode::evicted); }
   // This endpoint does not answer health probes. If the exchange waits for its first byte, it tries another endpoint.
   void on_silent(uint32_t slot, uint32_t incarnation);
+  // It has answered none of them since then. If the exchange relays its answer, and has not heard of it since, the
+  // answer is broken off.
+  void on_silent_stream(uint32_t slot, uint32_t incarnation, Instant since);
 
  private:
   enum class Step : uint8_t {
@@ -189,7 +192,8 @@ class Exchange final : public net::Disposable,
   ReframedAnswer& reframed();
   void begin_gathering(const http::Head& answer);
   void begin_restoring(const http::Head& answer);
-  void relay_reframed(std::string_view decoded);
+  bool relay_reframed(std::string_view decoded);
+  bool relay_good(std::string_view good, bool* whole_chunks);
   bool relay_chunk(std::string_view bytes, std::string_view after);
   void gather(std::string_view decoded);
   bool relay_whole();
@@ -204,8 +208,7 @@ class Exchange final : public net::Disposable,
 
   // ---- exchange_retry.cc: attempts that fail ----
   std::optional<AttemptFailure> failure_by_status(const http::Head& answer) const;
-  std::optional<AttemptFailure> failure_in_answer() const;
-  bool retry_failed_answer();
+  void answer_failed(std::string_view good);
   bool retry_refusal();
   bool try_again(AttemptFailure failure);
   bool claim_retry(AttemptFailure failure);
@@ -257,7 +260,6 @@ class Exchange final : public net::Disposable,
   bool answer_keep_alive_ = false;
   bool counted_running_ = false;  // the observer was told that it runs
   bool restoring_ = false;        // the client's name for the model replaces the endpoint's in the answer
-  bool failure_counted_ = false;  // the answer reports a failure of its server; that was counted, and it is relayed
   // A refusal (4xx) by the endpoint of `first_answer_` is tried elsewhere once.
   enum class Opinion : uint8_t { none, asked, given } opinion_ = Opinion::none;
   bool reads_refusal_ = false;  // the answer is a 503 whose body is read first: the server may only be full

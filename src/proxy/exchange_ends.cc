@@ -1,5 +1,6 @@
 // The ways in which an exchange ends. A caller of one of these functions must not touch the exchange afterwards.
 #include "exchange.h"
+#include "failures.h"
 #include "penstock/base/assert.h"
 #include "penstock/http/writer.h"
 #include "penstock/openai/error_body.h"
@@ -48,28 +49,26 @@ void Exchange::send_own_answer(std::string& answer, uint16_t status, std::string
 
 // The endpoint failed, or a time limit passed, after the client had begun to receive the answer.
 void Exchange::break_stream(AttemptFailure failure, bool whole_chunks) {
-  const bool our_limit = failure == AttemptFailure::total_timeout || failure == AttemptFailure::attempt_timeout;
-  if (!failure_counted_) {
-    if (!our_limit) penalise(routing::FailureKind::soft, to_string(failure));
-    context_.observer.attempt_failed(failure, false);
-  }
+  if (blames_endpoint(failure)) penalise(routing::FailureKind::soft, to_string(failure));
+  context_.observer.attempt_failed(failure, false);
+  context_.observer.stream_broken(failure);
   reason_ = to_string(failure);
   break_off(ErrorCode::stream_broken, whole_chunks);
 }
 
 // Ends an answer in the middle, so that the client cannot take it for a complete one. A stream at an event boundary
-// also gets an error event (OpenAI clients raise it), unless the server has just sent one itself.
+// also gets an error event, which clients raise; unless the server has just sent one itself, or has said that it was
+// done. If the end of the connection marks the end of the answer, only a reset shows that the answer is incomplete.
 void Exchange::break_off(ErrorCode why, bool whole_chunks) {
   const bool until_close = framing_ == Framing::until_close;
   const bool can_insert = framing_ == Framing::same ? whole_chunks : framing_ != Framing::none;
-  const bool at_boundary = can_insert && watch_.between_events();
-  const bool reported = at_boundary && (watch_.ended_in_error() || client_->send(error_event(why)));
+  const bool says_why = can_insert && watch_.between_events() && !watch_.ends_in_error() && !watch_.answer().saw_done();
+  const bool sent = !says_why || client_->send(error_event(why));
   downstream::Connection& client = *client_;
   client_ = nullptr;
   finish(info_of(why).outcome);
-  // If the end of the connection marks the end of the answer, only a reset shows that the answer is incomplete.
-  if (until_close && !reported) return client.abandon();
-  client.finish_response(downstream::After::close);
+  if (!sent) return client.abandon();
+  client.finish_response(until_close ? downstream::After::reset : downstream::After::close);
 }
 
 // The process ends. The connection is cut in the next turn.
@@ -86,9 +85,14 @@ void Exchange::cut_off(ErrorCode why) {
 
 std::string Exchange::error_event(ErrorCode why) const {
   const ErrorInfo& info = info_of(why);
-  std::string event = "data: ";
-  openai::append_error(event, info.message, info.type, {}, info.name);
-  event += "\n\n";
+  std::string event;
+  openai::append_error_event(event, openai::error_shape_of(head_.target()),
+                             {.status = info.status,
+                              .message = info.message,
+                              .type = info.type,
+                              .code = info.name,
+                              .request_id = head_.request_id},
+                             watch_.chunks());
   if (framing_ == Framing::until_close) return event;
   std::string chunk;
   http::append_chunk(chunk, event);
@@ -99,7 +103,7 @@ void Exchange::on_gone(downstream::Gone why) {
   client_ = nullptr;
   // Counts as a success of the endpoint: if clients stop most streams early, few streams come to their end.
   const bool left = why == downstream::Gone::closed || why == downstream::Gone::reset;
-  if (left && answer_started_ && status_ < 400 && !failure_in_answer()) {
+  if (left && answer_started_ && status_ < 400) {
     routing::report_success(*endpoint_, context_.loop.now(), context_.options.ejection);
   }
   reason_ = why == downstream::Gone::write_timeout ? "write_timeout"
@@ -143,6 +147,7 @@ void Exchange::refuse(ErrorCode code, std::string_view message, std::string_view
                                                       .param = param,
                                                       .request_id = head_.request_id,
                                                       .endpoint = endpoint_ != nullptr ? endpoint_->name : "",
+                                                      .shape = openai::error_shape_of(head_.target()),
                                                       .keep_alive = keep_alive,
                                                       .head_only = head_request_}));
   downstream::Connection& client = *client_;
@@ -256,7 +261,7 @@ void Exchange::reset() {
   path_named_ = path_allowed_ = false;
   head_request_ = request_complete_ = fresh_connection_ = model_listed_ = starved_ = false;
   running_as_ = no_kind;
-  answer_started_ = answer_keep_alive_ = counted_running_ = restoring_ = failure_counted_ = false;
+  answer_started_ = answer_keep_alive_ = counted_running_ = restoring_ = false;
   endpoint_ = nullptr;
   attempts_ = attempts_unsent_ = planned_count_ = prompt_tokens_ = matched_blocks_ = prompt_blocks_ =
       prompt_block_tokens_ = 0;

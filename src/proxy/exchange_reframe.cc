@@ -60,19 +60,28 @@ void Exchange::begin_restoring(const http::Head& answer) {
   }
 }
 
-void Exchange::relay_reframed(std::string_view decoded) {
+bool Exchange::relay_reframed(std::string_view decoded) {
   if (restoring_) {
     context_.piece.clear();
     reframed_->restorer.feed(decoded, context_.piece);
     decoded = context_.piece;
-    if (decoded.empty())
-      return;  // it was only the server's name, which is dropped; an empty chunk would end the answer
+    if (decoded.empty()) return true;  // it was only the server's name; an empty chunk would end the answer
   }
-  if (framing_ == Framing::chunked) {
-    static_cast<void>(relay_chunk(decoded, "\r\n"));
-  } else {
-    static_cast<void>(relay({}, decoded, {}));
-  }
+  return framing_ == Framing::chunked ? relay_chunk(decoded, "\r\n") : relay({}, decoded, {});
+}
+
+// The answer ends here: relays what may still be relayed of the bytes that have just arrived, the last of which are
+// `good`. Sets whether the client is then between two chunks. False: the exchange has ended.
+bool Exchange::relay_good(std::string_view good, bool* whole_chunks) {
+  const char* const chunk = framing_ == Framing::same && attempt_ != nullptr ? attempt_->chunk_begin() : nullptr;
+  *whole_chunks = framing_ != Framing::same || chunk != nullptr;
+  // Raw bytes in front of a chunk of which not all may pass; or, in the middle of one, all of them up to the good ones.
+  std::string_view raw;
+  if (chunk != nullptr) raw = attempt_->raw_until(chunk);
+  else if (framing_ == Framing::same && !good.empty()) raw = attempt_->raw_until(good.data() + good.size());
+  if ((!raw.empty() || !answer_started_) && !relay({}, raw, {})) return false;
+  if (good.empty() || !*whole_chunks) return true;
+  return framing_ == Framing::same ? relay_chunk(good, "\r\n") : relay_reframed(good);
 }
 
 bool Exchange::relay_chunk(std::string_view bytes, std::string_view after) {
@@ -91,8 +100,12 @@ void Exchange::gather(std::string_view decoded) {
 
 bool Exchange::relay_whole() {
   net::BodyBuffer& gathered = reframed_->gathered;
+  if (reads_refusal_ && retry_refusal()) return false;
   watch_.feed(gathered.view(), context_.loop.now());
-  if (reads_refusal_ ? retry_refusal() : retry_failed_answer()) return false;
+  if (watch_.failure()) {
+    answer_failed({});
+    return false;
+  }
   std::string& piece = context_.piece;
   piece.clear();
   if (restoring_) reframed_->restorer.feed(gathered.view(), piece);

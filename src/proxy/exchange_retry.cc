@@ -39,26 +39,22 @@ void Exchange::on_response_failed(upstream::Failure failure, bool received, bool
   refuse(last_failure_);
 }
 
-// A failure that the answer itself reports: the server is full or has failed, or its engine has aborted the request.
-std::optional<AttemptFailure> Exchange::failure_in_answer() const {
-  if (!inference_) return std::nullopt;  // other APIs may use the same words for something else
-  if (watch_.answer().server_busy()) return AttemptFailure::server_full;  // the server noticed after its head
-  if (watch_.answer().server_failed()) return AttemptFailure::error_event;
-  if (watch_.answer().finish_reason() == "abort") return AttemptFailure::aborted;
-  return std::nullopt;
+// The answer reports that its server has failed, or it is over before its own end. `good`: what may still be relayed of
+// the piece that has just arrived. If nothing has reached the client, another endpoint is tried; but not for an error
+// that the server lays to the request, which the client gets as it is.
+void Exchange::answer_failed(std::string_view good) {
+  AttemptFailure failure = *watch_.failure();
+  if (!answer_started_ && failure != AttemptFailure::refused_in_stream) {
+    if (!try_again(failure)) refuse(last_failure_);
+    return;
+  }
+  // A server that says in the middle of its answer that it is full has failed: it had begun.
+  if (failure == AttemptFailure::server_full) failure = AttemptFailure::error_event;
+  bool whole_chunks = false;
+  if (relay_good(good, &whole_chunks)) break_stream(failure, whole_chunks);
 }
 
-// Tries another endpoint if the first bytes of the answer report a failure. Nothing of it has reached the client yet.
-// True: the exchange continues on another endpoint, or has ended. False: the answer is relayed.
-bool Exchange::retry_failed_answer() {
-  const std::optional<AttemptFailure> failure = failure_in_answer();
-  if (!failure || failure_counted_) return false;
-  if (try_again(*failure)) return true;
-  failure_counted_ = true;
-  return false;
-}
-
-// The same for a 503, all of which has been gathered: its body says whether the server is only full.
+// A 503, all of which has been gathered: its body says whether the server is only full.
 bool Exchange::retry_refusal() {
   return try_again(openai::says_full(reframed_->gathered.view()) ? AttemptFailure::server_full
                                                                  : AttemptFailure::status_503);
@@ -129,7 +125,6 @@ void Exchange::go_elsewhere(bool load_stays) {
   recycle(answer_head_);
   watch_.reset();
   if (reframed_ != nullptr) reframed_->gathered.reset();
-  failure_counted_ = false;
   response_bytes_ = 0;
   step_ = Step::route;
   advance();
@@ -155,6 +150,16 @@ void Exchange::on_silent(uint32_t slot, uint32_t incarnation) {
   last_failure_ = error_of(AttemptFailure::probe_failed);
   context_.observer.attempt_failed(AttemptFailure::probe_failed, true);
   go_elsewhere(/*load_stays=*/false);
+}
+
+// A stream that still brings something is left alone, however slow the probes are; so is one that is not read because
+// its client is slow.
+void Exchange::on_silent_stream(uint32_t slot, uint32_t incarnation, Instant since) {
+  if (attempt_ == nullptr || endpoint_->slot != slot || endpoint_->incarnation != incarnation) return;
+  const Duration limit = context_.options.unresponsive_timeout;
+  const Instant heard = attempt_->heard_at();
+  if (limit == Duration{0} || heard >= since || context_.loop.now() - heard < limit) return;
+  break_stream(AttemptFailure::probe_failed, attempt_->between_chunks());
 }
 
 }  // namespace penstock::proxy

@@ -49,6 +49,7 @@ ErrorCode error_of(AttemptFailure failure) {
     case AttemptFailure::server_full:
     case AttemptFailure::status_429:
     case AttemptFailure::status_4xx:
+    case AttemptFailure::unfinished:
       return ErrorCode::endpoints_unavailable;
     default:
       return ErrorCode::endpoint_closed;
@@ -87,10 +88,12 @@ bool blames_endpoint(AttemptFailure failure) {
   switch (failure) {
     case AttemptFailure::no_socket:        // our own lack of descriptors; another endpoint may have an idle connection
     case AttemptFailure::attempt_timeout:  // a limit of the route says little about an endpoint
-    case AttemptFailure::aborted:          // an engine that is told to stop or to abort its requests is healthy
+    case AttemptFailure::total_timeout:    // so does ours
+    case AttemptFailure::probe_failed:     // the probe that took the endpoint out also brings it back
     case AttemptFailure::server_full:
     case AttemptFailure::status_429:  // refusals count in pairs only: routing/refusals.h
     case AttemptFailure::status_4xx:
+    case AttemptFailure::refused_in_stream:
       return false;
     default:
       return true;
@@ -107,6 +110,8 @@ bool work_has_stopped(AttemptFailure failure) {
     case AttemptFailure::error_event:
     case AttemptFailure::aborted:
     case AttemptFailure::server_full:
+    case AttemptFailure::unfinished:
+    case AttemptFailure::closed_in_body:
       return true;
     default:
       return false;

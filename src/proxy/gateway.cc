@@ -56,9 +56,11 @@ void Gateway::on_connections_changed(int delta) {
   context_.observer.client_connections_changed(delta);
 }
 
-// on_silent() may remove its own exchange from the list, but no other.
-void Gateway::leave_silent(uint32_t slot, uint32_t incarnation) {
+// Each call may remove its own exchange from the list, but no other.
+void Gateway::leave_silent(uint32_t slot, uint32_t incarnation, std::optional<Instant> unanswered_since) {
   unanswered_.for_each([&](Exchange& exchange) { exchange.on_silent(slot, incarnation); });
+  if (!unanswered_since) return;
+  relaying_.for_each([&](Exchange& exchange) { exchange.on_silent_stream(slot, incarnation, *unanswered_since); });
 }
 
 // ---- held requests ----

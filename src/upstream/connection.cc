@@ -126,6 +126,7 @@ void Connection::on_writable() {
 void Connection::on_bytes(std::span<char> bytes) {
   if (phase_ != Phase::exchange) return end(/*reset=*/true);  // bytes without a request
   received_ = true;
+  heard_at_ = client_.loop().now();
   // Prefetch the sink, as the ring has prefetched this connection.
   for (size_t line = 0; line < kSinkLines; ++line) __builtin_prefetch(reinterpret_cast<const char*>(sink_) + line * 64);
   receive({bytes.data(), bytes.size()});
@@ -261,6 +262,7 @@ void Connection::pause() {
 void Connection::resume() {
   if (!paused_ || phase_ == Phase::closed) return;
   paused_ = false;
+  heard_at_ = client_.loop().now();
   client_.loop().ring().resume_recv(socket_);
   arm_chunk_idle();
 }

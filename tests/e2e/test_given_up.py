@@ -217,20 +217,20 @@ class BeforeTheFirstByte(GivenUp):
         self.assertEqual(gateway.value("penstock_retries_total"), lost)
 
     def test_a_request_that_fails_everywhere_is_tried_twice(self):
-        for bad, reason, streaming in (
-            (answer_bytes(500, DEAD), "status_500", False),
-            (stream(failed(500)), "error_event", True),
-            (answer_bytes(200, CUT_SHORT), "aborted", False),
+        for bad, reason, streaming, status, outcome in (
+            (answer_bytes(500, DEAD), "status_500", False, 500, "endpoint_error"),  # the last one's own words
+            (stream(failed(500)), "error_event", True, 503, "upstream_failed"),
+            (answer_bytes(200, CUT_SHORT), "aborted", False, 503, "upstream_failed"),
+            (HEAD + chunks(TEXT) + b"0\r\n\r\n", "unfinished", True, 503, "upstream_failed"),
         ):
             with self.subTest(reason=reason):
                 fakes = self.fakes(bad, count=3)
                 gateway = self.serve(fakes)
                 answer = self.client(gateway).post("/v1/completions", completion(stream=streaming))
-                # The last one's own words.
-                self.assertTrue(bad.startswith(b"HTTP/1.1 %d " % answer.status))
-                self.assertIn(answer.body.rstrip(b"\n")[:40], bad)
+                self.assertEqual(answer.status, status)
+                self.assertEqual(answer.json()["error"]["code"], 500 if status == 500 else "endpoints_unavailable")
                 self.assertEqual(self.asked(fakes), 2)
-                gateway.wait_outcomes({"endpoint_error": 1})
+                gateway.wait_outcomes({outcome: 1})
                 self.assertEqual(self.failures(gateway, reason)[1], 1)
 
     def test_what_is_no_failure_of_the_server(self):
@@ -286,10 +286,17 @@ class AfterIt(GivenUp):
                 client.send(request_bytes("POST", "/v1/completions", completion(stream=True)))
                 answer = client.read_head()  # it comes with the first event
                 begun.set()
-                client._read_body(answer, "POST")
-                self.assertEqual(answer.body, TEXT + last + DONE)
-                gateway.wait_outcomes({"endpoint_error": 1})
+                with self.assertRaises(ConnectionEnded):
+                    client._read_body(answer, "POST")
+                if reason == "error_event":
+                    self.assertEqual(answer.body, TEXT + last)
+                else:
+                    self.assertTrue(answer.body.startswith(TEXT + b'data: {"error":{'), answer.body)
+                    self.assertIn(b'"stream_broken"', answer.body)
+                self.assertNotIn(b"abort", answer.body)
+                gateway.wait_outcomes({"stream_broken": 1})
                 self.assertEqual(self.failures(gateway, reason), (1, 0))
+                self.assertEqual(gateway.value("penstock_broken_streams_total", reason=reason), 1)
 
     def broken_behind(self, *last, version="HTTP/1.1"):
         """What a client gets of a stream that breaks behind these events."""
@@ -309,7 +316,7 @@ class AfterIt(GivenUp):
         try:
             client._read_body(answer, "POST")
         except ConnectionEnded as ended:
-            self.assertFalse(ended.reset)
+            self.assertEqual(ended.reset, version == "HTTP/1.0")  # where nothing else shows that it broke
         gateway.wait_outcomes({"stream_broken": 1})
         return answer.body
 
@@ -317,12 +324,35 @@ class AfterIt(GivenUp):
         for last in ((failed(500),), (failed(400),), (failed(500), DONE)):
             for version in ("HTTP/1.1", "HTTP/1.0"):
                 with self.subTest(last=last, version=version):
-                    self.assertEqual(self.broken_behind(*last, version=version), TEXT + b"".join(last))
+                    self.assertEqual(self.broken_behind(*last, version=version), TEXT + last[0])
 
-    def test_an_error_with_more_behind_it_was_not_the_end(self):
-        body = self.broken_behind(failed(500), TEXT)
-        self.assertTrue(body.startswith(TEXT + failed(500) + TEXT + b"data: {"), body)
-        self.assertIn(b'"stream_broken"', body)
+    def test_nothing_behind_an_error_is_relayed(self):
+        self.assertEqual(self.broken_behind(failed(500), TEXT), TEXT + failed(500))
+
+    def test_servers_whose_streams_break_are_ejected(self):
+        """But not for errors that they lay to the requests."""
+        for last, ejections in ((LAST, 1), (failed(500), 1), (failed(400), 0)):
+            with self.subTest(last=last):
+
+                def script(_, sock, last=last):
+                    sock.sendall(HEAD + chunks(TEXT))
+                    wait_for("it has been relayed", lambda: relayed.acquire(blocking=False))
+                    sock.sendall(chunks(last, DONE) + b"0\r\n\r\n")
+                    return True
+
+                relayed = threading.Semaphore(0)
+                fake = self.fake(script)
+                gateway = self.gateway([fake], PATIENT, shards=1)
+                gateway.wait_pods(1)
+                for _ in range(3):
+                    client = self.client(gateway)
+                    client.send(request_bytes("POST", "/v1/completions", completion(stream=True)))
+                    answer = client.read_head()
+                    relayed.release()
+                    with self.assertRaises(ConnectionEnded):
+                        client._read_body(answer, "POST")
+                gateway.wait_outcomes({"stream_broken": 3})
+                self.assertEqual(gateway.value("penstock_endpoint_ejections_total", endpoint=fake.address), ejections)
 
 
 if __name__ == "__main__":

@@ -243,7 +243,7 @@ class Routes(E2E):
             body, expected = shape % (private, text), shape % (b'"model":"chat"', text)
             self.ends["a"].script = lambda request, sock: sock.sendall(answer_bytes(body=body)) is None
             self.assertEqual(self.post(path, asked).body, expected)
-            body, expected = b"data: " + body + b"\n\n", b"data: " + expected + b"\n\n"
+            body, expected = (b"data: " + text + b"\n\ndata: [DONE]\n\n" for text in (body, expected))
             self.ends["a"].script = lambda request, sock: (
                 sock.sendall(answer_bytes(body=body, content_type="text/event-stream")) is None
             )

@@ -201,12 +201,13 @@ class ScriptClient final : private http::ParserEvents {
 
   // Whole events, and the gateway's error event, or the beginning of it, behind them.
   static bool breaks_off(std::string_view is, std::string_view answer) {
-    static constexpr std::string_view kError = "data: {\"error\"";
+    static constexpr std::string_view kErrors[] = {"data: {\"error\"", "event: error\ndata: {\"type\":\"error\""};
     const auto differs = std::mismatch(is.begin(), is.end(), answer.begin(), answer.end()).first;
     const size_t common = static_cast<size_t>(differs - is.begin());
     const size_t boundary = is.substr(0, common).rfind("\n\n");
     const std::string_view rest = is.substr(boundary == std::string_view::npos ? 4 : boundary + 2);
-    return rest.starts_with(kError) || kError.starts_with(rest);
+    return std::any_of(std::begin(kErrors), std::end(kErrors),
+                       [&](std::string_view error) { return rest.starts_with(error) || error.starts_with(rest); });
   }
 
   Ledger& ledger_;

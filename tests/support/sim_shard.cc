@@ -51,10 +51,10 @@ void SimShard::publish(const std::vector<net::Address>& endpoint_addresses) {
   publisher_.publish(std::move(snapshot));
 }
 
-void SimShard::leave_silent(const net::Address& endpoint) {
+void SimShard::leave_silent(const net::Address& endpoint, std::optional<Instant> unanswered_since) {
   const std::string address = endpoint.to_string();
   for (const endpoints::EndpointState* state : states_) {
-    if (state->address == address) gateway_.leave_silent(state->slot, state->incarnation);
+    if (state->address == address) gateway_.leave_silent(state->slot, state->incarnation, unanswered_since);
   }
 }
 

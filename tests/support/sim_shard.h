@@ -27,7 +27,7 @@ class SimShard {
   // One pool of these, as at the beginning.
   void publish(const std::vector<net::Address>& endpoint_addresses);
   // This endpoint answers no health probe.
-  void leave_silent(const net::Address& endpoint);
+  void leave_silent(const net::Address& endpoint, std::optional<Instant> unanswered_since = {});
   // Called as app would have it called.
   void on_unreachable(std::function<void(const endpoints::EndpointState&)> hook) {
     context_.endpoint_unreachable = std::move(hook);

@@ -28,6 +28,7 @@ struct Timeouts {                        // 0 = none
   Duration connect = seconds(1);         // timeouts.connect
   Duration first_byte = seconds(600);    // timeouts.first_byte: request sent to head of the answer
   Duration chunk_idle = seconds(300);    // timeouts.chunk_idle: between two reads of an answer
+  Duration unresponsive = seconds(5);    // timeouts.unresponsive: a silent answer whose endpoint answers no probe
   Duration total{0};                     // timeouts.total
   Duration upstream_idle = seconds(4);   // timeouts.upstream_idle: below uvicorn's 5 s
 };

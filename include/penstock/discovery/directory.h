@@ -105,8 +105,10 @@ class DirectoryEvents {
   virtual void on_draining(const endpoints::EndpointState& endpoint) = 0;
   // It answers neither our probes nor, then, requests that wait there for their answer: they should go elsewhere. Said
   // with each probe that fails while it is not alive and has requests; never for what Kubernetes says of it, nor for a
-  // probe that was answered with an error: such an endpoint speaks for itself.
-  virtual void on_silent(const endpoints::EndpointState& endpoint) {}
+  // probe that was answered with an error: such an endpoint speaks for itself. `unanswered_since`: when the probe
+  // before this one was sent, which got no answer either; nothing if there is none, or if its host refuses probes, as
+  // it does while a server shuts down and still serves what it has.
+  virtual void on_silent(const endpoints::EndpointState& endpoint, std::optional<Instant> unanswered_since) {}
   // Which endpoints there are was said anew; one that several pools list comes several times. Valid during the call.
   struct Listed {
     const endpoints::EndpointState& state;

@@ -69,7 +69,8 @@ class Service {
   ~Service() = default;
 };
 
-enum class After : uint8_t { keep_alive, close };
+// reset: RST instead of FIN, for an answer that is not complete but whose end would be taken for a proper one.
+enum class After : uint8_t { keep_alive, close, reset };
 
 struct ConnectionTag {};
 
@@ -139,6 +140,7 @@ class Connection final : public net::Connection, public net::Disposable, public 
   void await_request();
   void nothing_more_comes();
   void linger();
+  void reset_when_sent();
   void was_silent();              // no request came for as long as a drain allows
   bool can_take_another() const;  // another request is possible, as far as this connection is concerned
   void gone(Gone why);
@@ -165,6 +167,7 @@ class Connection final : public net::Connection, public net::Disposable, public 
   bool request_keep_alive_ = false;
   bool response_begun_ = false;
   bool half_closed_ = false;  // the client sent FIN
+  bool resets_ = false;       // After::reset: when everything has been sent
   bool hung_up_ = false;      // the client sent FIN or is gone, but bytes before that are still unread
   bool consuming_ = false;    // true exactly while consume() is on the stack
 };

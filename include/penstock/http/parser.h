@@ -66,6 +66,12 @@ class Parser {
   };
   // Chunked bodies: the bytes so far end exactly after the head or a complete chunk.
   bool between_chunks() const;
+  // For a caller that relays raw bytes and must withhold some; in on_body(), and after feed() until the next one. Where
+  // the chunk being read, or the last one that was read, begins with its size line. Null if it began in an earlier
+  // feed(), or the body is not chunked.
+  const char* chunk_begin() const;
+  // The raw bytes of the body that were fed last, up to `end`, which must lie among them.
+  std::string_view raw_until(const char* end) const;
 
   Parser(Kind kind, ParserEvents& events, const ParserLimits& limits = {});
   ~Parser();

@@ -27,11 +27,19 @@ class SseScanner {
   static constexpr size_t carry_bytes_max = 64 * 1024;
   explicit SseScanner(SseEvents& events) : events_(events) {}
   // The receiver of the events must neither feed nor reset the scanner from inside one.
-  void feed(std::string_view bytes);
+  void feed(std::string_view bytes);  // less than 4 GiB
+  // Called from inside an event: it is the last one. feed() returns behind it, and must not be called again.
+  void stop() { stop_ = true; }
+  // Then: where that event lies in the bytes that were fed last.
+  struct Place {
+    uint32_t begin = 0, end = 0;
+    bool whole = false;  // all of it; false: it began in an earlier feed(), and `begin` is 0
+  };
+  Place stopped_at() const { return stopped_; }
   void reset();
-  uint64_t events() const { return event_count_; }
-  uint64_t comments() const { return comment_count_; }
-  uint64_t truncated() const { return truncated_count_; }  // lines of which something was cut off
+  uint32_t events() const { return event_count_; }
+  uint32_t comments() const { return comment_count_; }
+  uint32_t truncated() const { return truncated_count_; }  // lines of which something was cut off
   // The bytes so far end exactly after a complete event.
   bool at_boundary() const;
 
@@ -52,7 +60,9 @@ class SseScanner {
   bool crlf_seen_ = false;
   bool first_line_ = true;  // a byte order mark may stand before it
   bool truncated_line_ = false;
-  uint64_t event_count_ = 0, comment_count_ = 0, truncated_count_ = 0;
+  bool stop_ = false;
+  Place stopped_;  // of the event being read
+  uint32_t event_count_ = 0, comment_count_ = 0, truncated_count_ = 0;
 };
 
 }  // namespace penstock::http

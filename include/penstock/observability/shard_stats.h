@@ -111,6 +111,7 @@ class ShardStats final : public proxy::ExchangeObserver, private proxy::GapObser
   void model_rewritten(std::string_view rewrite, std::string_view model, std::string_view target_model) override;
   void model_not_restored() override { not_restored_.add(); }
   void attempt_failed(proxy::AttemptFailure failure, bool retried) override;
+  void stream_broken(proxy::AttemptFailure why) override { breaks_[static_cast<size_t>(why)].add(); }
   void endpoint_ejected(const endpoints::EndpointState& endpoint, proxy::Ejection reason) override;
   void endpoint_answered(const endpoints::EndpointState& endpoint, uint16_t status) override;
   proxy::GapObserver* stream_began(const proxy::RequestKind& kind) override;
@@ -138,6 +139,7 @@ class ShardStats final : public proxy::ExchangeObserver, private proxy::GapObser
   };
   Totals totals() const;
   uint64_t attempts() const { return attempts_.get(); }
+  uint64_t breaks(proxy::AttemptFailure why) const { return breaks_[static_cast<size_t>(why)].get(); }
   uint64_t failures(proxy::AttemptFailure failure) const { return failures_[static_cast<size_t>(failure)].get(); }
   uint64_t ejections(proxy::Ejection reason) const { return ejections_[static_cast<size_t>(reason)].get(); }
   uint64_t retries(proxy::AttemptFailure failure) const { return retries_[static_cast<size_t>(failure)].get(); }
@@ -211,7 +213,7 @@ class ShardStats final : public proxy::ExchangeObserver, private proxy::GapObser
 
   Counter started_, attempts_, request_bytes_, response_bytes_, chunks_, decisions_failed_, not_restored_;
   std::array<Counter, proxy::outcome_count> outcomes_;
-  std::array<Counter, proxy::attempt_failure_count> failures_, retries_;
+  std::array<Counter, proxy::attempt_failure_count> failures_, retries_, breaks_;
   std::array<Counter, proxy::ejection_count> ejections_;
   Gauge client_connections_;
   std::array<Limit, limits_max> limits_;

@@ -1,5 +1,6 @@
 // All errors that the gateway itself answers with, in one table: HTTP status, OpenAI error type, outcome, Retry-After.
-// The name of a code is the metric label, the reason in the log and the `code` in the error body. Pure.
+// The body has the shape of the API that was asked (openai::ErrorShape). The name of a code is the metric label, the
+// reason in the log and the `code` in the error body. Pure.
 #pragma once
 
 #include <cstdint>
@@ -7,6 +8,7 @@
 #include <string_view>
 
 #include "penstock/downstream/connection.h"
+#include "penstock/openai/error_body.h"
 #include "penstock/proxy/observer.h"
 
 namespace penstock::proxy {
@@ -71,6 +73,7 @@ struct ErrorDetails {
   std::string_view message;  // instead of the default sentence
   std::string_view param, request_id;
   std::string_view endpoint;  // the one that was tried last
+  openai::ErrorShape shape = openai::ErrorShape::openai;
   bool keep_alive = false, head_only = false;
 };
 // The whole answer, head and body.

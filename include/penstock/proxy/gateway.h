@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -31,7 +32,8 @@ struct Options {
   Duration connect_timeout = seconds(1);
   Duration first_byte_timeout = seconds(600);
   Duration chunk_idle_timeout = seconds(300);
-  Duration total_timeout{0};  // 0: none
+  Duration unresponsive_timeout = seconds(5);  // a silent answer whose endpoint answers no probe; 0: none
+  Duration total_timeout{0};                   // 0: none
   size_t body_bytes_max = 64 * 1024 * 1024;
   size_t requests_max = 20000;  // in flight on this shard
   uint32_t attempts_max = 3;
@@ -92,7 +94,9 @@ class Gateway final : public downstream::Service, private HoldShard {
 
   size_t in_flight() const { return in_flight_; }
   // The endpoint does not answer health probes: requests that wait for its first byte move to another one, if possible.
-  void leave_silent(uint32_t slot, uint32_t incarnation);
+  // `unanswered_since`: nor did its host refuse any, since then; answers that were silent all that time, and for
+  // Options::unresponsive_timeout, are broken off.
+  void leave_silent(uint32_t slot, uint32_t incarnation, std::optional<Instant> unanswered_since = {});
 
  private:
   friend class Exchange;
@@ -119,6 +123,7 @@ class Gateway final : public downstream::Service, private HoldShard {
   std::vector<std::unique_ptr<Exchange>> spare_;
   // Exchanges between their first attempt and the first byte of their answer.
   IntrusiveList<Exchange, AttemptTag> unanswered_;
+  IntrusiveList<Exchange, AttemptTag> relaying_;  // from then on
   struct Place {
     upstream::Target target;
     Instant unreachable_at{};  // when it was last reported

@@ -22,13 +22,13 @@ enum class HoldOutcome : uint8_t;  // hold_queue.h
 enum class Outcome : uint8_t {
   ok,                // a whole answer was relayed, status below 400
   endpoint_4xx,      // a whole answer was relayed: the endpoint refused the request, by status or in its stream
-  endpoint_error,    // a whole answer was relayed: status 500 or above, or it reports that the server failed
+  endpoint_error,    // a whole answer was relayed: status 500 or above
   client_error,      // we refused: 4xx (malformed, too large, unknown ...)
   client_gone,       // the client left before the answer was complete
   overloaded,        // we refused: limit or memory budget (429, 503)
   no_endpoint,       // there was no endpoint to try (500, 503)
   upstream_failed,   // every attempt failed before the first body byte (502, 504)
-  stream_broken,     // the endpoint failed after the first body byte
+  stream_broken,     // the answer ended before its own end, after its first byte: AttemptFailure says why
   timed_out_client,  // the client was too slow to send (408) or to read
   draining,          // cut by the end of the drain limit
   evicted,           // cut off for a request of higher priority (429, or in the middle of the answer)
@@ -56,16 +56,26 @@ enum class AttemptFailure : uint8_t {
   attempt_timeout,  // a route's limit for one attempt
   reset_in_body,
   closed_in_body,
-  no_socket,     // not the endpoint's fault
-  probe_failed,  // the endpoint stopped answering health probes while the request waited there
-  error_event,   // its stream reports that the server failed
-  aborted,       // its answer reports that the engine aborted the request: finish_reason "abort"
-  server_full,   // healthy, but accepts no more: 503 with Retry-After, or an error object that says so
-  status_429,    // refused, and tried elsewhere before the client sees it
-  status_4xx,    // likewise
+  no_socket,          // not the endpoint's fault
+  probe_failed,       // the endpoint stopped answering health probes, and brings nothing of the answer either
+  error_event,        // its stream reports that the server failed
+  aborted,            // its answer reports that the engine gave the request up: finish_reason "abort" or "error"
+  server_full,        // healthy, but accepts no more: 503 with Retry-After, or an error object that says so
+  unfinished,         // its stream ended, as HTTP has it, without a finish reason and without [DONE]
+  refused_in_stream,  // its stream ends with an error that it lays to the request (4xx)
+  status_429,         // refused, and tried elsewhere before the client sees it
+  status_4xx,         // likewise
 };
-constexpr size_t attempt_failure_count = 24;
+constexpr size_t attempt_failure_count = 26;
 const char* to_string(AttemptFailure failure);
+
+// Those that can break an answer of which the client has a part.
+constexpr AttemptFailure stream_breaks[] = {
+    AttemptFailure::reset_in_body, AttemptFailure::closed_in_body,    AttemptFailure::bad_response,
+    AttemptFailure::idle_timeout,  AttemptFailure::total_timeout,     AttemptFailure::attempt_timeout,
+    AttemptFailure::probe_failed,  AttemptFailure::error_event,       AttemptFailure::aborted,
+    AttemptFailure::unfinished,    AttemptFailure::refused_in_stream,
+};
 
 // Why an endpoint was ejected. Metric label `reason`.
 enum class Ejection : uint8_t {
@@ -154,6 +164,8 @@ class ExchangeObserver {
   // The answer to such a request was compressed although it should not be, so the client saw the server's model name.
   virtual void model_not_restored() {}
   virtual void attempt_failed(AttemptFailure failure, bool retried) = 0;
+  // The same failure broke an answer of which the client has a part: it could not be retried.
+  virtual void stream_broken(AttemptFailure why) {}
   virtual void endpoint_ejected(const endpoints::EndpointState& endpoint, Ejection reason) = 0;
   // The head of an answer has come from this endpoint, whether it will be relayed or the request is tried elsewhere.
   virtual void endpoint_answered(const endpoints::EndpointState& endpoint, uint16_t status) {}

@@ -89,6 +89,13 @@ class Connection final : public net::SocketEvents,
   bool request_sent() const { return sent_piece_ == request_.pieces.size(); }
   // The answer, or the part of it that arrived before it broke, ends after a complete chunk.
   bool between_chunks() const { return phase_ == Phase::closed ? cut_between_chunks_ : codec_.parser.between_chunks(); }
+  // In on_response_raw(): the answer is complete, and these are its last bytes.
+  bool ends_here() const { return message_ended_; }
+  // In on_response_data() and on_response_raw(), for a sink that must withhold some of the raw bytes: see http::Parser.
+  const char* chunk_begin() const { return codec_.parser.chunk_begin(); }
+  std::string_view raw_until(const char* end) const { return codec_.parser.raw_until(end); }
+  // When the last bytes of the answer arrived, or reading was resumed; later than any time while it is paused.
+  Instant heard_at() const { return paused_ ? Instant::max() : heard_at_; }
 
  private:
   friend class Client;
@@ -132,6 +139,7 @@ class Connection final : public net::SocketEvents,
   ResponseSink* sink_ = nullptr;
   net::Timer deadline_;
   Instant due_{};            // when the wait is over; zero: no wait. The timer fires at this time or earlier
+  Instant heard_at_{};       // see heard_at()
   Instant head_deadline_{};  // when the head of the answer must be complete; zero: no limit
   Target target_;
   Request request_;

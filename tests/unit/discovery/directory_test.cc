@@ -78,8 +78,12 @@ struct ModelServer {
 struct Recorder final : DirectoryEvents {
   void on_caches_lost(const endpoints::EndpointState& endpoint) override { lost.push_back(endpoint.name); }
   void on_draining(const endpoints::EndpointState& endpoint) override { draining.push_back(endpoint.name); }
-  void on_silent(const endpoints::EndpointState& endpoint) override { silent.push_back(endpoint.name); }
+  void on_silent(const endpoints::EndpointState& endpoint, std::optional<Instant> unanswered_since) override {
+    silent.push_back(endpoint.name);
+    silent_since.push_back(unanswered_since);
+  }
   std::vector<std::string> lost, draining, silent;
+  std::vector<std::optional<Instant>> silent_since;
 };
 
 struct Bench {
@@ -280,6 +284,10 @@ TEST_CASE("an endpoint with requests is silent while no probe is answered, not w
   CHECK(b.view(0).readiness == Readiness::not_ready);
   const size_t said = b.events.silent.size();
   CHECK(said >= 2);  // again with each probe: who could not leave may by then
+  // Streams must have been silent since the probe before the one that has just failed.
+  REQUIRE((b.events.silent_since[0] && b.events.silent_since[1]));
+  CHECK(*b.events.silent_since[0] < *b.events.silent_since[1]);
+  CHECK(*b.events.silent_since[said - 1] < b.network.now() - seconds(1));
   requests = 0;
   b.run(seconds(4));
   CHECK(b.events.silent.size() == said);

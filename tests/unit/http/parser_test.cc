@@ -227,6 +227,26 @@ TEST_CASE("between_chunks is true behind the head and behind each whole chunk") 
   CHECK_FALSE(after("\r\n"));
 }
 
+TEST_CASE("what lies before the last chunk can be told from it, wherever the bytes are cut") {
+  const std::string head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+  const std::string before = "3\r\nabc\r\n1;x\r\na\r\n", last = "2\r\nxy\r\n", all = head + before + last;
+  for (size_t cut = 0; cut < all.size(); ++cut) {
+    CAPTURE(cut);
+    Recorder r(Parser::Kind::response);
+    r.parser.feed(std::string_view(all).substr(0, cut));
+    const std::string_view rest = std::string_view(all).substr(cut);
+    r.parser.feed(rest);
+    const bool begins_here = cut <= head.size() + before.size();
+    REQUIRE((r.parser.chunk_begin() != nullptr) == begins_here);
+    if (begins_here) CHECK(std::string(r.parser.chunk_begin(), last.size()) == last);
+    const std::string_view raw = r.parser.raw_until(begins_here ? r.parser.chunk_begin() : rest.data() + rest.size());
+    CHECK(raw == (begins_here ? before.substr(std::max(cut, head.size()) - head.size()) : rest));
+  }
+  Recorder r(Parser::Kind::response);
+  r.parser.feed("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nabc");
+  CHECK(r.parser.chunk_begin() == nullptr);
+}
+
 TEST_CASE("an error is sticky until reset") {
   Recorder r(Parser::Kind::request);
   CHECK(r.parser.feed("GET  / HTTP/1.1\r\n").error == ParseError::malformed);

@@ -150,3 +150,50 @@ TEST_CASE("reset forgets everything") {
   CHECK(events.last_data == "y");
   CHECK(scanner.events() == 1);
 }
+
+// Stops at the first event whose data is "stop".
+class Stopper final : public SseEvents {
+ public:
+  SseScanner scanner{*this};
+  int events = 0;
+  bool stopped = false;
+
+ private:
+  void on_sse_event(std::string_view, std::string_view data) override {
+    ++events;
+    if (data != "stop") return;
+    stopped = true;
+    scanner.stop();
+  }
+};
+
+TEST_CASE("a scanner that is stopped says where the event lies, wherever the bytes are cut") {
+  for (const std::string& nl : {std::string("\n"), std::string("\r\n"), std::string("\r")}) {
+    const std::string before = "data: a" + nl + nl + ": ping" + nl + nl,
+                      event = "event: e" + nl + "data: stop" + nl + nl;
+    const std::string bytes = before + event + "data: [DONE]" + nl + nl;
+    for (size_t cut = 0; cut <= bytes.size(); ++cut) {
+      CAPTURE(nl.size());
+      CAPTURE(cut);
+      Stopper stopper;
+      size_t offset = 0;
+      for (const std::string& piece : {bytes.substr(0, cut), bytes.substr(cut)}) {
+        stopper.scanner.feed(piece);
+        if (stopper.stopped) break;
+        offset += piece.size();
+      }
+      REQUIRE(stopper.stopped);
+      CHECK(stopper.events == 2);
+      const SseScanner::Place place = stopper.scanner.stopped_at();
+      CHECK(place.whole == (offset <= before.size()));
+      if (place.whole) CHECK(offset + place.begin == before.size());
+      else CHECK(place.begin == 0);
+      // A line feed that belongs to the last line end may still be to come.
+      const size_t end = offset + place.end, expected = before.size() + event.size();
+      CHECK((end == expected || (nl == "\r\n" && cut == expected - 1 && end == cut)));
+    }
+  }
+  Stopper plain;
+  plain.scanner.feed("data: stop\n\n");
+  CHECK((plain.scanner.stopped_at().whole && plain.scanner.stopped_at().end == 12));
+}

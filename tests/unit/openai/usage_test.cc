@@ -140,6 +140,43 @@ TEST_CASE("an error in a stream is the server's unless its code is a client's") 
   CHECK_FALSE(text.server_failed());
 }
 
+TEST_CASE("what ends a stream is counted, and an end for which an engine is to blame is known") {
+  AnswerObserver observer;
+  observer.on_event("", R"({"choices":[{"index":0,"finish_reason":""}]})");
+  CHECK(observer.finishes() == 0);
+  observer.on_event("", R"({"choices":[{"index":0,"finish_reason":"stop"},{"index":1,"finish_reason":"length"}]})");
+  CHECK(observer.finishes() == 2);
+  CHECK_FALSE(observer.bad());
+  for (const char* reason : {"abort", "error"}) {
+    observer.reset();
+    CHECK(observer.finishes() == 0);
+    observer.on_event("", R"({"choices":[{"index":0,"finish_reason":")" + std::string(reason) + "\"}]}");
+    CHECK((observer.gave_up() && observer.bad()));
+    observer.reset();
+    CHECK(observer.on_answer(R"({"choices":[{"index":0,"finish_reason":")" + std::string(reason) + "\"}]}"));
+    CHECK(observer.gave_up());
+  }
+  observer.reset();
+  observer.on_event("message_delta", R"({"type":"message_delta","delta":{"stop_reason":"end_turn"}})");
+  CHECK(observer.finishes() == 1);
+  observer.on_event("", R"({"error":{"message":"x","code":400}})");
+  CHECK((observer.refused() && observer.bad() && observer.error_object() && !observer.error_named()));
+  observer.on_event("error", R"({"type":"error","message":"x"})");
+  CHECK((observer.error_named() && !observer.error_object()));
+}
+
+TEST_CASE("an answer that is cut off is not whole") {
+  const std::string whole = R"({"id":"[{","choices":[{"index":0,"text":"}]","finish_reason":"stop"}],"usage":null} )";
+  for (size_t size = 1; size < whole.size() - 1; ++size) {
+    CAPTURE(size);
+    CHECK_FALSE(AnswerObserver().on_answer(whole.substr(0, size)));
+  }
+  CHECK(AnswerObserver().on_answer(whole));
+  CHECK(AnswerObserver().on_answer(R"({"id":1,"data":[1,2,{"x":[]}]})"));
+  CHECK(AnswerObserver().on_tail(R"("usage":{}}} )"));
+  CHECK_FALSE(AnswerObserver().on_tail(R"("usage":{}}, )"));
+}
+
 TEST_CASE("a 503 says in its body that the server is full by an error object with that number, or with such a type") {
   CHECK(says_full(R"({"error":{"message":"busy","type":"Service Unavailable","param":null,"code":503}})"));
   CHECK(says_full(R"({ "error" : { "code" : 503 } })"));
