@@ -1,7 +1,6 @@
 #include "penstock/openai/error_body.h"
 
 #include "penstock/base/text.h"
-#include "penstock/openai/request.h"
 
 namespace penstock::openai {
 namespace {
@@ -68,10 +67,11 @@ void append_responses_event(std::string& out, const ErrorText& error, uint32_t s
 }  // namespace
 
 ErrorShape error_shape_of(std::string_view path) {
-  constexpr std::string_view messages = "/v1/messages", below = "/v1/messages/";
   path = path.substr(0, path.find('?'));
-  if (path.ends_with(messages) || path.find(below) != std::string_view::npos) return ErrorShape::messages;
-  return api_of(path) == Api::responses ? ErrorShape::responses : ErrorShape::openai;
+  if (path.find("/v1/messages/") != std::string_view::npos) return ErrorShape::messages;
+  if (path.ends_with('/')) path.remove_suffix(1);
+  if (path.ends_with("/v1/messages")) return ErrorShape::messages;
+  return path.ends_with("/v1/responses") ? ErrorShape::responses : ErrorShape::openai;
 }
 
 void append_json_string_or_null(std::string& out, std::string_view text) {

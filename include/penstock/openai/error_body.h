@@ -13,7 +13,7 @@ namespace penstock::openai {
 // messages: {"type":"error","error":{"type","message"},"request_id"}, Anthropic's; in streams the event `error`.
 enum class ErrorShape : uint8_t { openai, responses, messages };
 
-// By the path of the request, as api_of(); for the messages API all paths below its own, too.
+// By the end of the request's path; for the messages API all paths below its own, too.
 ErrorShape error_shape_of(std::string_view path);
 
 struct ErrorText {
