@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <csignal>
 #include <cstring>
+#include <set>
 
 #include "engines.h"
 #include "penstock/base/log.h"
@@ -27,19 +28,10 @@ constexpr double kIndexRoom = 1.5;
 // How often the size of the prefix index is checked, and how often a warning about it may be repeated.
 constexpr Duration kIndexCheck = seconds(1), kIndexWarning = seconds(3600);
 constexpr Duration kWhyCheck = seconds(1);     // how old the reason may be that /readyz gives
+constexpr uint32_t kForgettingSweeps = 10;     // looks at a series during metrics.series_idle before it is forgotten
+constexpr Duration kModelsCheck = seconds(1);  // how often the models that endpoints serve are collected
 constexpr Duration kFileCheck = seconds(1);    // how often a watched file is looked at
 constexpr Duration kFirstProbes = seconds(1);  // how long the client listeners wait for the first probes
-
-// The admin pages. A client that scrapes once a minute keeps its connection.
-constexpr uint64_t kAdminConnections = 128, kAdminConnectionsLeast = 4;
-constexpr Duration kAdminIdle = seconds(90), kAdminHeader = seconds(10);
-
-downstream::ServerOptions admin_options() {
-  downstream::ServerOptions out;
-  out.idle_timeout = kAdminIdle;
-  out.header_timeout = kAdminHeader;
-  return out;
-}
 
 // Our listeners share their port (SO_REUSEPORT), so a second gateway of the same user would quietly take half of the
 // connections. A socket without that option tells whether the port is free.
@@ -108,6 +100,10 @@ observability::AccessLogOptions access_log_options(const config::Options& option
           .shards = options.shards};
 }
 
+observability::PageLimits page_limits(const config::Options& options) {
+  return {.epp_names = options.metrics.epp_names, .bytes = options.limits.metrics_page};
+}
+
 std::unique_ptr<routing::Profile> profile_of(const std::string& policy_name) {
   if (policy_name == "none") return nullptr;  // only for the shadow policy
   routing::Policy policy{};
@@ -131,6 +127,8 @@ Control::Control(const config::Command& command)
                                         : profile_of(options_.policy)),
       shadow_(options_.shadow_picker ? routing::make_profile(options_.shadow_picker->scheduling)
                                      : profile_of(options_.shadow_policy)),
+      names_(page_limits(options_)),
+      flow_stats_(names_.bytes_for_flow()),
       hold_(flow_options(options_), net::system_clock(), &flow_stats_, &index_),
       responses_(options_.responses.remembered, options_.responses.ttl),
       shared_{options_,
@@ -153,7 +151,8 @@ Control::Control(const config::Command& command)
       drain_notice_(net::Timer::of<&Control::announce_drain>(this)),
       drain_delay_(net::Timer::of<&Control::stop_accepting>(this)),
       drain_watch_(net::Timer::of<&Control::watch_drain>(this)),
-      sampling_(net::Timer::of<&Control::sample_times>(this)) {
+      sampling_(net::Timer::of<&Control::sample_times>(this)),
+      forgetting_(net::Timer::of<&Control::forget_unused_series>(this)) {
   for (const config::Problem& note : command.notes) log::warn("configuration: " + config::to_string(note));
 }
 
@@ -192,6 +191,7 @@ bool Control::start() {
   started_wall_us_ = net::system_clock().wall_time_us();
   recent_ = std::make_unique<observability::RecentTimes>(started_at_);
   loop_->arm(sampling_, observability::RecentTimes::period);
+  loop_->arm(forgetting_, options_.metrics.series_idle / kForgettingSweeps);
   client_ = std::make_unique<upstream::Client>(*loop_, client_options(options_));
 
   auto access_log = observability::AccessLog::open(access_log_options(options_));
@@ -264,38 +264,6 @@ bool Control::start_shards(const net::Address& listen) {
   return true;
 }
 
-bool Control::start_admin() {
-  const auto address = net::Address::parse(options_.admin);
-  PENSTOCK_ASSERT(address.ok());  // validated by config
-  observability::AdminContext context;
-  context.gather = [this] { return gather(); };
-  context.not_ready = [this] { return not_ready(); };
-  for (const auto& decisions : decisions_) context.decisions.push_back(decisions.get());
-  admin_ = std::make_unique<AdminService>(std::move(context));
-  admin_server_ = std::make_unique<downstream::Server>(*loop_, pool_, *admin_, admin_options());
-  admin_connections_max_ = std::clamp(config::raise_open_file_limit() / 8, kAdminConnectionsLeast, kAdminConnections);
-  admin_server_->set_placement([this](int fd) { return refuse_admin(fd); });
-  const auto bound = admin_server_->listen(*address, /*reuse_port=*/false);
-  if (!bound.ok()) {
-    log::error("cannot listen for the admin pages",
-               {{"error", bound.error().text}, {"hint", "choose another address with --admin"}});
-    return false;
-  }
-  log::info("admin pages", {{"listen", bound->to_string()}});
-  return true;
-}
-
-// Admin connections must not use up the descriptors that clients and endpoints need. True: the connection was one too
-// many, and has been closed.
-bool Control::refuse_admin(int fd) {
-  if (admin_server_->connections() < admin_connections_max_) return false;
-  ++admin_connections_refused_;
-  answer_and_close(fd, proxy::error_answer(proxy::ErrorCode::too_many_connections,
-                                           {.message = "The admin port has as many connections as it may have (" +
-                                                       std::to_string(admin_connections_max_) + ")."}));
-  return true;
-}
-
 // ---- what the directory learns ----
 
 void Control::on_caches_lost(const endpoints::EndpointState& endpoint) {
@@ -347,6 +315,22 @@ void Control::on_published(const endpoints::Snapshot& snapshot) {
   usable_ = any_usable(snapshot);
   hold_.room_made(snapshot, loop_->now());
   check_index_size(snapshot);
+  note_known_models(snapshot);
+}
+
+// Their names have room on the page of metrics in any case.
+void Control::note_known_models(const endpoints::Snapshot& snapshot) {
+  if (loop_->now() < next_models_check_) return;
+  next_models_check_ = loop_->now() + kModelsCheck;
+  std::set<std::string, std::less<>> models;
+  for (const endpoints::Pool& pool : snapshot.pools) {
+    const std::vector<std::string>* last = nullptr;  // replicas mostly serve the same
+    for (const endpoints::EndpointView& endpoint : pool.endpoints) {
+      if (last == nullptr || *last != endpoint.models) models.insert(endpoint.models.begin(), endpoint.models.end());
+      last = &endpoint.models;
+    }
+  }
+  names_.known.set(std::move(models));
 }
 
 // Lets the prefix index grow with the endpoints' caches. Warns if it must not grow far enough, because it then forgets
@@ -401,6 +385,7 @@ void Control::reload() {
   shared_.connections_max.store(next.limits.connections, std::memory_order_relaxed);
   log::configure(next.log_level, next.log_format);
   options_ = next;
+  loop_->arm(forgetting_, options_.metrics.series_idle / kForgettingSweeps);
   loaded_ = loaded.options;
   client_->set_options(client_options(next));
   // The reload is complete when every shard has applied it.
@@ -509,6 +494,13 @@ std::string Control::no_endpoint() const {
   return why_unusable_;
 }
 
+// Each shard forgets its own; FlowStats are everybody's.
+void Control::forget_unused_series() {
+  flow_stats_.forget_unused(kForgettingSweeps);
+  for (const auto& shard : shards_) shard->forget_unused_series(kForgettingSweeps);
+  loop_->arm(forgetting_, options_.metrics.series_idle / kForgettingSweeps);
+}
+
 void Control::sample_times() {
   std::vector<const observability::ShardStats*> shards;
   for (const auto& stats : stats_) shards.push_back(stats.get());
@@ -562,6 +554,9 @@ observability::ExportInput Control::gather() const {
   input.reloads_failed = reloads_failed_;
   input.access_log = access_log_.get();
   input.admin_connections_refused = admin_connections_refused_;
+  input.admin_connections_evicted = admin_connections_evicted_;
+  input.admin_pages_refused = admin_->pages_refused();
+  input.process = observability::process_usage();
   input.log_lines_lost = log::lines_lost();
   return input;
 }

@@ -30,12 +30,13 @@ class Control final : public discovery::DirectoryEvents {
 
  private:
   enum class Phase : uint8_t { starting, serving, draining, ending };
+  static constexpr size_t kAdminMemory = 64 * 1024 * 1024;
 
   bool start();
   void make_shards();
   bool start_shards(const net::Address& listen);
   bool start_admin();
-  bool refuse_admin(int fd);
+  bool place_admin(int fd);
   void on_signal(int signal);
   void reload();
   void refuse_reload();
@@ -50,6 +51,8 @@ class Control final : public discovery::DirectoryEvents {
   int64_t in_flight() const;
   observability::ExportInput gather() const;
   void sample_times();
+  void forget_unused_series();
+  void note_known_models(const endpoints::Snapshot& snapshot);
   void on_caches_lost(const endpoints::EndpointState& endpoint) override;
   void on_draining(const endpoints::EndpointState& endpoint) override;
   void on_silent(const endpoints::EndpointState& endpoint, std::optional<Instant> unanswered_since) override;
@@ -67,7 +70,7 @@ class Control final : public discovery::DirectoryEvents {
   Phase phase_ = Phase::starting;
   int exit_code_ = 0;
   uint64_t reloads_ = 0, reloads_failed_ = 0;
-  uint64_t admin_connections_max_ = 0, admin_connections_refused_ = 0;
+  uint64_t admin_connections_max_ = 0, admin_connections_refused_ = 0, admin_connections_evicted_ = 0;
 
   MemoryBudget budget_;
   endpoints::SnapshotPublisher snapshots_;
@@ -76,11 +79,11 @@ class Control final : public discovery::DirectoryEvents {
   std::unique_ptr<routing::ToldIndex> told_;  // null: KV events are off
   routing::TokenEstimator tokens_;
   std::unique_ptr<routing::Profile> profile_, shadow_;  // shadow_ is null without a shadow policy
+  observability::Names names_;
   observability::FlowStats flow_stats_;
   proxy::HoldQueue hold_;
   proxy::ResponseOwners responses_;
   std::unique_ptr<observability::AccessLog> access_log_;
-  observability::Names names_;
   std::unique_ptr<observability::RecentTimes> recent_;
   std::vector<std::unique_ptr<observability::DecisionLog>> decisions_;
   std::vector<std::unique_ptr<observability::ShardStats>> stats_;
@@ -96,14 +99,16 @@ class Control final : public discovery::DirectoryEvents {
   std::unique_ptr<ApiKeys> keys_;
   std::unique_ptr<discovery::Directory> directory_;
   std::unique_ptr<Sources> sources_;
+  MemoryBudget admin_budget_{kAdminMemory};  // of its own: probes are answered also when clients use up theirs
+  net::BlockPool admin_pool_{admin_budget_};
   std::unique_ptr<AdminService> admin_;
   std::unique_ptr<downstream::Server> admin_server_;
   WatchedFile endpoints_file_;  // of file-discovery with watchFile
   net::Timer endpoints_watch_;
   net::Timer drain_notice_, drain_delay_, drain_watch_;
-  net::Timer sampling_;
+  net::Timer sampling_, forgetting_;
   Instant drain_deadline_{}, started_at_{};
-  Instant next_index_check_{}, next_index_warning_{};
+  Instant next_index_check_{}, next_index_warning_{}, next_models_check_{};
   int64_t started_wall_us_ = 0;
   bool usable_ = false;               // some endpoint of the current snapshot
   mutable std::string why_unusable_;  // as of why_unusable_at_

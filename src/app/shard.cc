@@ -285,6 +285,12 @@ void Shard::drop_idle(uint32_t slot) {
   loop->post([this, slot] { parts_->client.drop_idle(slot); });
 }
 
+void Shard::forget_unused_series(uint32_t sweeps_max) {
+  net::EventLoop* loop = loop_.load(std::memory_order_acquire);
+  if (loop == nullptr) return;  // not started yet: it has counted nothing
+  loop->post([this, sweeps_max] { stats_.forget_unused_tenants(sweeps_max); });
+}
+
 void Shard::leave_silent(uint32_t slot, uint32_t incarnation, std::optional<Instant> unanswered_since) {
   net::EventLoop* loop = loop_.load(std::memory_order_acquire);
   if (loop == nullptr) return;  // not started yet: it has no request

@@ -58,6 +58,7 @@ class Shard {
   void drop_idle(uint32_t slot);  // closes idle connections to the endpoint with this slot
   // The endpoint does not answer health probes: requests that wait for its first byte move to another one.
   void leave_silent(uint32_t slot, uint32_t incarnation, std::optional<Instant> unanswered_since);
+  void forget_unused_series(uint32_t sweeps_max);  // see ShardStats
   void stop();  // cuts remaining connections and ends the thread
   void join();
   void take_connection(int fd);  // handed over by another shard

@@ -93,6 +93,8 @@ class Loader {
     if (name == "apiVersion") return read_fixed(name, value, api_version);
     if (name == "endpoints") return read_endpoints(value);
     if (const PickerKeys* const keys = find_embedded(name)) return read_embedded_picker(*keys, value);
+    if (name == "admin" && value.IsMap()) return read_section(name, value);  // else the address alone
+    if (name == "admin.listen") return read_key(*find_key("admin"), value);
     if (const Key* const key = find_key(name)) return read_key(*key, value);
     if (is_section(name)) return read_section(name, value);
     unknown_key(line(at), name, prefix);
@@ -154,6 +156,7 @@ class Loader {
     std::vector<std::string_view> known;
     const size_t skip = prefix.empty() ? 0 : prefix.size() + 1;
     if (prefix.empty()) known = {"apiVersion", "kind", "endpoints"};
+    if (prefix == "admin") known = {"listen"};
     for (const PickerKeys& keys : picker_keys) {
       if (keys.embedded.starts_with(prefix + '.')) known.push_back(keys.embedded.substr(skip));
     }

@@ -14,6 +14,7 @@ constexpr Words ring_words[] = {"auto", "io_uring", "epoll"};
 constexpr Words level_words[] = {"debug", "info", "warn", "error"};
 constexpr Words format_words[] = {"text", "json"};
 constexpr Words engine_words[] = {"auto", "vllm", "sglang", "trtllm-serve", "triton-tensorrt-llm"};
+constexpr Words epp_names_words[] = {"v1", "llm_d", "both"};
 constexpr Words policy_words[] = {"epp-default", "random", "round-robin", "least-load", "expected-cost"};
 constexpr Words shadow_words[] = {"none", "epp-default", "random", "round-robin", "least-load", "expected-cost"};
 
@@ -44,7 +45,7 @@ const Key keys_in_order[] = {
     {.name = "listen", .type = Type::address, .field = PENSTOCK_FIELD(listen), .needs_restart = true,
      .doc = "Where clients connect."},
     {.name = "admin", .type = Type::address, .field = PENSTOCK_FIELD(admin), .needs_restart = true,
-     .doc = "Where metrics, health, status and debug pages are served."},
+     .doc = "Where metrics, health, status and debug pages are served. Beside `debug`, the address is `admin.listen`."},
     {.name = "pool", .type = Type::text, .field = PENSTOCK_FIELD(pool_name), .least = 1, .most = 253, .needs_restart = true,
      .doc = "Name of the pool of endpoints: the label `name` of the `inference_pool_*` metrics."},
     {.name = "shards", .type = Type::integer, .field = PENSTOCK_FIELD(shards), .most = 1024, .zero = "one per CPU it may use",
@@ -53,6 +54,8 @@ const Key keys_in_order[] = {
      .doc = "Pin each shard to a CPU of its own. Without effect when there are more shards than CPUs."},
     {.name = "manifests", .type = Type::path, .field = PENSTOCK_FIELD(manifests), .most = 4096, .accepted = "a path", .needs_restart = true,
      .doc = "Folder (or file) of Kubernetes objects to obey instead of a cluster's (`--manifests`): pods, EndpointSlices, pools, rewrites, objectives, routes. What they say is read again on SIGHUP."},
+    {.name = "admin.debug", .type = Type::boolean, .field = PENSTOCK_FIELD(admin_debug),
+     .doc = "Show debug pages (`/debug/...`) and the full status to everybody who reaches the admin port. `false`: to requests from the same host (loopback) only; others get 403 and a status without addresses, errors and objects of the cluster."},
     {.name = "ring.engine", .type = Type::choice, .field = PENSTOCK_ENUM(ring.kind), .words = ring_words,
      .needs_restart = true, .doc = "How shards wait for the kernel. `auto` takes io_uring where a live probe succeeds, else epoll."},
     {.name = "ring.spin_us", .type = Type::microseconds, .field = PENSTOCK_FIELD(ring.spin), .most = 1e6, .zero = "off",
@@ -149,6 +152,8 @@ const Key keys_in_order[] = {
      .zero = "from the limit on open files", .doc = "Most client connections of the whole process (503)."},
     {.name = "limits.requests_per_shard", .type = Type::integer, .field = PENSTOCK_FIELD(limits.requests_per_shard), .least = 1, .most = 1e7,
      .doc = "Most requests in flight in one shard (503)."},
+    {.name = "limits.metrics_page", .type = Type::size, .field = PENSTOCK_FIELD(limits.metrics_page), .least = 128 * KiB, .most = GiB,
+     .needs_restart = true, .doc = "Most bytes of `/metrics` that names from clients may cause: fairness ids, and models that no endpoint lists. What finds no room is counted as `other` (`penstock_metrics_folded_total`)."},
     {.name = "limits.memory", .type = Type::size, .field = PENSTOCK_FIELD(limits.memory_bytes), .least = MiB, .most = 1024 * GiB,
      .zero = "60 % of the control group's limit, else of the machine's memory",
      .doc = "Most bytes of heads, bodies and queued output that the process may hold (503)."},
@@ -198,6 +203,10 @@ const Key keys_in_order[] = {
 
     {.name = "metrics.api_key_file", .type = Type::path, .field = PENSTOCK_FIELD(metrics.api_key_file), .most = 4096, .accepted = "a path",
      .doc = "File with the key that the gateway's own requests to endpoints carry as `Authorization: Bearer KEY`: health probes, metrics, lists of models. Read again when it changes. An entry of `endpoints` may name its own. Requests of clients carry what the client sent."},
+    {.name = "metrics.epp_names", .type = Type::choice, .field = PENSTOCK_ENUM(metrics.epp_names), .words = epp_names_words,
+     .needs_restart = true, .doc = "Names of the Endpoint Picker's metrics on our own page. `v1`: those of the Gateway API Inference Extension (`inference_*`), which llm-d had before 0.9. `llm_d`: those it has since (`llm_d_epp_*`), which also tell requests apart by fairness id and priority. `both`: each metric twice."},
+    {.name = "metrics.series_idle", .type = Type::duration, .field = PENSTOCK_FIELD(metrics.series_idle), .least = 1, .most = day,
+     .doc = "How long the series of a fairness id stay on our own page after its last request."},
 
     {.name = "kv_events.enabled", .type = Type::boolean, .field = PENSTOCK_FIELD(kv_events.enabled), .needs_restart = true,
      .doc = "Listen to what the endpoints publish of their KV caches (vLLM's `--kv-events-config`, over ZeroMQ), and match prompts given as token ids by that (docs/SCHEDULING.md). Implied by `precise-prefix-cache-scorer` of an EndpointPickerConfig."},

@@ -74,6 +74,17 @@ bool Server::waits_for_more() const {
   return !draining_ || options_.parting_silence > Duration::zero();
 }
 
+bool Server::cut_longest_silent() {
+  Connection* longest = nullptr;
+  connections_.for_each([&](Connection& connection) {
+    if (!connection.asks_nothing()) return;
+    if (longest == nullptr || connection.idle_since() < longest->idle_since()) longest = &connection;
+  });
+  if (longest == nullptr) return false;
+  longest->cut();
+  return true;
+}
+
 void Server::announce_end() {
   connections_.for_each([](Connection& connection) { connection.announce_end(); });
 }

@@ -107,6 +107,13 @@ void Families::repeat(std::string_view name, std::string_view again, const std::
   families_.push_back(std::move(copy));
 }
 
+void Families::remove(std::span<const std::string_view> prefixes) {
+  std::erase_if(families_, [&](const prometheus::MetricFamily& family) {
+    return std::any_of(prefixes.begin(), prefixes.end(),
+                       [&](std::string_view prefix) { return family.name.starts_with(prefix); });
+  });
+}
+
 void Families::write(std::string& out) {
   std::erase_if(families_, [](const prometheus::MetricFamily& family) { return family.metric.empty(); });
   std::ostringstream page;

@@ -66,6 +66,9 @@ class Families {
   // when there is none.
   void repeat(std::string_view name, std::string_view again, const std::function<void(Labels&)>& change);
 
+  // Removes the families whose names begin with one of these.
+  void remove(std::span<const std::string_view> prefixes);
+
   // Appends the text of all families that have series.
   void write(std::string& out);
 

@@ -1,5 +1,7 @@
 #include "penstock/observability/flow_stats.h"
 
+#include <utility>
+
 #include "penstock/base/text.h"
 
 namespace penstock::observability {
@@ -18,22 +20,51 @@ std::string_view label_of(std::string_view text) {
 
 void FlowStats::offered(const HeldLabels& labels, uint64_t bytes, bool in, Duration cost) {
   const std::lock_guard lock(mutex_);
-  Series& series = series_of(labels);
+  Series& series = series_of(labels, true);
   series.offered[in].record(to_seconds(cost));
   if (in) {
     series.requests.add(1);
     series.bytes.add(static_cast<int64_t>(bytes));
   } else {
-    series.waited[static_cast<size_t>(HoldOutcome::rejected_capacity)].record(0);
+    ended(series, HoldOutcome::rejected_capacity, {});
   }
 }
 
 void FlowStats::left(const HeldLabels& labels, uint64_t bytes, HoldOutcome outcome, Duration waited) {
   const std::lock_guard lock(mutex_);
-  Series& series = series_of(labels);
+  Series& series = series_of(labels, false);
   series.requests.add(-1);
   series.bytes.add(-static_cast<int64_t>(bytes));
-  series.waited[static_cast<size_t>(outcome)].record(to_seconds(waited));
+  ended(series, outcome, waited);
+}
+
+void FlowStats::ended(Series& series, HoldOutcome outcome, Duration waited) {
+  const auto place = static_cast<size_t>(outcome);
+  series.waited[place].record(to_seconds(waited));
+  ++outcomes_[{series.pool, series.priority}][place];
+}
+
+void FlowStats::forget_unused(uint32_t sweeps_max) {
+  const std::lock_guard lock(mutex_);
+  for (auto next = series_.begin(); next != series_.end();) {
+    const auto at = next++;
+    Series& series = at->second;
+    series.idle_sweeps = series.used || series.requests.get() > 0 ? 0 : series.idle_sweeps + 1;
+    series.used = false;
+    if (series.idle_sweeps < sweeps_max) continue;
+    bytes_left_ += series.page_bytes;
+    series_.erase(at);
+  }
+}
+
+FlowStats::Outcomes FlowStats::outcomes() const {
+  const std::lock_guard lock(mutex_);
+  return outcomes_;
+}
+
+uint64_t FlowStats::folded() const {
+  const std::lock_guard lock(mutex_);
+  return folded_;
 }
 
 void FlowStats::cycle(Duration cost) {
@@ -64,27 +95,51 @@ FlowStats::Held FlowStats::held_in(std::string_view pool) const {
   return held;
 }
 
-// Once a combination has its place it keeps it, so that what came in under it leaves under it.
-FlowStats::Series& FlowStats::series_of(const HeldLabels& labels) {
-  return series_named(label_of(labels.fairness_id), labels.priority, labels.pool, label_of(labels.model),
-                      label_of(labels.target_model));
+// What came in under a combination leaves under it: a series stays while something of it waits, and what was folded
+// into the crowd is not given a series of its own before the crowd is gone.
+FlowStats::Series& FlowStats::series_of(const HeldLabels& labels, bool may_be_new) {
+  const std::string_view fairness_id = label_of(labels.fairness_id), model = label_of(labels.model),
+                         target_model = label_of(labels.target_model);
+  make_key(fairness_id, labels.priority, labels.pool, model, target_model);
+  if (const auto found = series_.find(key_); found != series_.end()) return use(found->second);
+  const size_t bytes = lines * (line_bytes + key_.size());
+  std::string own = std::exchange(key_, {});
+  make_key("other", labels.priority, labels.pool, "other", "other");
+  const auto crowd = series_.find(key_);
+  const bool crowded = crowd != series_.end() && crowd->second.requests.get() > 0;
+  if (may_be_new && !crowded && bytes <= bytes_left_) {
+    bytes_left_ -= bytes;
+    return add(own, {.fairness_id = std::string(fairness_id),
+                     .pool = std::string(labels.pool),
+                     .model = std::string(model),
+                     .target_model = std::string(target_model),
+                     .priority = labels.priority,
+                     .page_bytes = bytes});
+  }
+  folded_ += may_be_new ? 1 : 0;
+  if (crowd != series_.end()) return use(crowd->second);
+  return add(key_, {.fairness_id = "other",
+                    .pool = std::string(labels.pool),
+                    .model = "other",
+                    .target_model = "other",
+                    .priority = labels.priority});
 }
 
-FlowStats::Series& FlowStats::series_named(std::string_view fairness_id, int priority, std::string_view pool,
-                                           std::string_view model, std::string_view target_model) {
+void FlowStats::make_key(std::string_view fairness_id, int priority, std::string_view pool, std::string_view model,
+                         std::string_view target_model) {
   key_ = std::to_string(priority);
   for (const std::string_view part : {pool, model, target_model, fairness_id}) key_.append(1, '\0').append(part);
-  const auto found = series_.find(key_);
-  if (found != series_.end()) return found->second;
-  if (series_.size() >= series_max && fairness_id != "other")
-    return series_named("other", priority, pool, "other", "other");
-  Series& series = series_[key_];
-  series.fairness_id = fairness_id;
-  series.priority = priority;
-  series.pool = pool;
-  series.model = model;
-  series.target_model = target_model;
+}
+
+FlowStats::Series& FlowStats::use(Series& series) {
+  series.used = true;
   return series;
+}
+
+FlowStats::Series& FlowStats::add(const std::string& key, Labels labels) {
+  Series& series = series_[key];
+  static_cast<Labels&>(series) = std::move(labels);
+  return use(series);
 }
 
 }  // namespace penstock::observability

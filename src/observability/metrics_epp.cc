@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <memory>
 #include <set>
 
 #include "metrics_parts.h"
@@ -22,45 +23,74 @@ struct RequestRow {
 };
 using RequestRows = std::vector<RequestRow>;
 
-// Which parts of a kind's name are labels, in the order of Names::kinds.
-struct KindParts {
-  bool model = true, target_model = true, fairness_id = true, priority = true;
-};
+Labels labels_of_model(const std::string& model, const std::string& target_model) {
+  return {{"model_name", model}, {"target_model_name", target_model}};
+}
 
-RequestRows rows_of(const ExportInput& input, const KindParts& parts) {
-  constexpr const char* label_names[] = {"model_name", "target_model_name", "fairness_id", "priority"};
-  const bool wanted[] = {parts.model, parts.target_model, parts.fairness_id, parts.priority};
+// As the older names tell requests apart: by model, and some by priority.
+RequestRows rows_by_model(const ExportInput& input, bool by_priority) {
   RequestRows rows;
   std::map<std::string, size_t> known;
   const NameTable& kinds = input.names->kinds;
   for (uint32_t i = 0, end = kinds.size(); i <= end; ++i) {
-    RequestRow kind;
-    std::string key;
-    for (size_t part = 0; part < NameTable::part_count; ++part) {
-      if (!wanted[part]) continue;
-      const std::string& value = kinds.name(i).parts[part];
-      kind.labels.push_back({label_names[part], value});
-      key.append(value).push_back('\0');
-    }
-    for (const ShardInput& shard : input.shards) {
-      if (const KindStats* const stats = shard.stats->kind(i)) kind.stats.push_back(stats);
-      kind.running += shard.stats->running(i);
-    }
+    const auto& [model, target_model, none, priority] = kinds.name(i).parts;
+    const std::string key = model + '\0' + target_model + '\0' + (by_priority ? priority : "");
     const auto [place, fresh] = known.try_emplace(key, rows.size());
     if (fresh) {
-      rows.push_back(std::move(kind));
-      continue;
+      rows.push_back({labels_of_model(model, target_model), {}, 0});
+      if (by_priority) rows.back().labels.push_back({"priority", priority});
     }
     RequestRow& row = rows[place->second];
-    row.stats.insert(row.stats.end(), kind.stats.begin(), kind.stats.end());
-    row.running += kind.running;
+    for (const ShardInput& shard : input.shards) {
+      if (const KindStats* const stats = shard.stats->kind(i)) row.stats.push_back(stats);
+      row.running += shard.stats->running(i);
+    }
   }
   return rows;
 }
 
+// As the newer names do: by model, fairness id and priority. Fairness ids without series of their own are "other".
+class RowsByTenant {
+ public:
+  explicit RowsByTenant(const ExportInput& input) {
+    for (const ShardInput& shard : input.shards) {
+      for (auto& tenant : shard.stats->tenants()) {
+        add(*tenant);
+        kept_.push_back(std::move(tenant));
+      }
+      for (uint32_t i = 0, end = input.names->kinds.size(); i <= end; ++i) {
+        if (const Tenant* const crowd = shard.stats->crowd(i)) add(*crowd);
+      }
+    }
+  }
+  const RequestRows& rows() const { return rows_; }
+
+ private:
+  void add(const Tenant& tenant) {
+    const auto& [model, target_model, fairness_id, priority] = tenant.names;
+    std::string key;
+    for (const std::string& part : tenant.names) key.append(part).append(1, '\0');
+    const auto [place, fresh] = known_.try_emplace(std::move(key), rows_.size());
+    if (fresh) {
+      rows_.push_back({labels_of_model(model, target_model), {}, 0});
+      rows_.back().labels.push_back({"fairness_id", fairness_id});
+      rows_.back().labels.push_back({"priority", priority});
+    }
+    RequestRow& row = rows_[place->second];
+    row.stats.push_back(&tenant.stats);
+    row.running += tenant.running.get();
+  }
+
+  RequestRows rows_;
+  std::map<std::string, size_t> known_;
+  std::vector<std::shared_ptr<const Tenant>> kept_;  // as long as rows_ is
+};
+
 // By what the older names tell requests apart, and by what the newer ones do.
 struct Requests {
-  RequestRows by_model, by_kind;
+  RequestRows by_model, by_priority;
+  RowsByTenant tenants;
+  const RequestRows& by_kind = tenants.rows();
 };
 
 // `bounds`: of the histogram's own, those that the page shows; none: all.
@@ -101,11 +131,10 @@ void add_errors(Families& families, const RequestRows& rows, std::string_view na
   }
 }
 
-void add_request_counters(Families& families, const ExportInput& input, const Requests& requests) {
+void add_request_counters(Families& families, const Requests& requests) {
   const auto count = [](const KindStats& stats) { return stats.requests.get(); };
   const std::string help = alpha("Requests that were given an endpoint, by model and priority.");
-  const RequestRows by_priority = rows_of(input, {.fairness_id = false});
-  add_row_counter(families, by_priority, "inference_objective_request_total", help, count);
+  add_row_counter(families, requests.by_priority, "inference_objective_request_total", help, count);
   add_row_counter(families, requests.by_kind, "llm_d_epp_request_total", help, count);
   add_errors(families, requests.by_model, "inference_objective_request_error_total");
   add_errors(families, requests.by_kind, "llm_d_epp_request_error_total");
@@ -162,7 +191,7 @@ void add_plugin_times(Families& families, const ExportInput& input) {
   }
 }
 
-void add_running_requests(Families& families, const ExportInput& input, const Requests& requests) {
+void add_running_requests(Families& families, const Requests& requests) {
   const auto add = [&](std::string_view name, const RequestRows& rows) {
     auto running = families.gauge(name, alpha("Requests that endpoints are working on, by model."));
     for (const RequestRow& row : rows) {
@@ -172,7 +201,14 @@ void add_running_requests(Families& families, const ExportInput& input, const Re
       running.add(static_cast<double>(row.running), row.labels);
     }
   };
-  const RequestRows by_name = rows_of(input, {.target_model = false, .fairness_id = false, .priority = false});
+  RequestRows by_name;  // a model's targets together
+  for (const RequestRow& row : requests.by_model) {
+    const std::string& model = row.labels.front().value;
+    const auto same = [&](const RequestRow& known) { return known.labels.front().value == model; };
+    const auto found = std::find_if(by_name.begin(), by_name.end(), same);
+    if (found != by_name.end()) found->running += row.running;
+    else by_name.push_back({{row.labels.front()}, {}, row.running});
+  }
   add("inference_objective_running_requests", by_name);
   add("llm_d_epp_request_running", requests.by_kind);
 }
@@ -312,7 +348,7 @@ void add_split_decisions(Families& families, const ExportInput& input) {
 }  // namespace
 
 void add_epp_objective_metrics(Families& families, const ExportInput& input) {
-  const Requests requests = {rows_of(input, {.fairness_id = false, .priority = false}), rows_of(input, {})};
+  const Requests requests = {rows_by_model(input, false), rows_by_model(input, true), RowsByTenant(input)};
   const auto by_model = [&](std::string_view name, std::string_view help, auto member) {
     add_row_histogram(families, requests.by_model, name, help,
                       [&](const KindStats& stats, HistogramSum& sum) { sum.add(stats.*member); });
@@ -322,7 +358,7 @@ void add_epp_objective_metrics(Families& families, const ExportInput& input) {
     add_row_histogram(families, requests.by_kind, newer, alpha(help),
                       [&](const KindStats& stats, HistogramSum& sum) { sum.add(stats.*member); });
   };
-  add_request_counters(families, input, requests);
+  add_request_counters(families, requests);
   add_first_token_times(families, requests);
   add_token_times(families, requests);
   by_model("inference_objective_request_predicted_ttft_seconds",
@@ -352,7 +388,7 @@ void add_epp_objective_metrics(Families& families, const ExportInput& input) {
   both("inference_objective_normalized_time_per_output_token_seconds", "llm_d_epp_request_ntpot_seconds",
        "Duration of a request divided by its output tokens, by model.", &KindStats::normalized_time_per_output_token);
   add_last_values(families, requests.by_model);
-  add_running_requests(families, input, requests);
+  add_running_requests(families, requests);
 }
 
 void add_epp_pool_metrics(Families& families, const ExportInput& input) {

@@ -106,15 +106,13 @@ void add_outcomes(Families& families, const ExportInput& input) {
     const auto& [pool, priority, outcome, none] = at_once.name(i).parts;
     if (count > 0) counts[{outcome, priority, pool}] += count;
   }
-  input.flow->each([&](const FlowStats::Series& series) {
+  for (const auto& [place, ended] : input.flow->outcomes()) {
+    const auto& [pool, priority] = place;
     for (size_t i = 0; i < proxy::hold_outcome_count; ++i) {
-      HistogramSum waited;
-      waited.add(series.waited[i]);
-      const uint64_t count = waited.to_metric().sample_count;
       const char* const outcome = proxy::to_string(static_cast<HoldOutcome>(i));
-      if (count > 0) counts[{outcome, std::to_string(series.priority), series.pool}] += static_cast<double>(count);
+      if (ended[i] > 0) counts[{outcome, std::to_string(priority), pool}] += static_cast<double>(ended[i]);
     }
-  });
+  }
   auto family = families.counter("llm_d_epp_flow_control_requests_total",
                                  "[ALPHA] Requests that flow control let go or turned away, also those that did not "
                                  "have to wait.");

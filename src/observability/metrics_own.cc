@@ -137,6 +137,7 @@ void add_limits(Families& families, const ExportInput& input) {
     }
   }
   hits["admin_connections"] = static_cast<double>(input.admin_connections_refused);
+  hits["admin_pages"] = static_cast<double>(input.admin_pages_refused);
   auto family = families.counter("penstock_limit_hits_total", "Refusals by a named limit.");
   for (const auto& [name, count] : hits) family.add(count, {{"limit", name}});
 }
@@ -202,6 +203,38 @@ void add_memory(Families& families, const ExportInput& input) {
       .add(static_cast<double>(input.memory->limit()));
   families.counter("penstock_memory_refusals_total", "Times the budget said no.")
       .add(static_cast<double>(input.memory->refusals()));
+}
+
+// As Prometheus' own client libraries name them.
+void add_process_usage(Families& families, const ExportInput& input) {
+  const ProcessUsage& usage = input.process;
+  const auto add = [](Families::Family family, double value) {
+    if (value >= 0) family.add(value);
+  };
+  add(families.counter("process_cpu_seconds_total", "User and system CPU time of the process, in seconds."),
+      usage.cpu_seconds);
+  add(families.gauge("process_resident_memory_bytes", "Resident memory of the process, in bytes."),
+      usage.resident_bytes);
+  add(families.gauge("process_virtual_memory_bytes", "Virtual memory of the process, in bytes."), usage.virtual_bytes);
+  add(families.gauge("process_open_fds", "Open file descriptors of the process."), usage.open_files);
+  add(families.gauge("process_max_fds", "Most file descriptors that the process may open."), usage.open_files_max);
+  add(families.gauge("process_threads", "Threads of the process."), usage.threads);
+  add(families.gauge("process_start_time_seconds", "When the process started, in seconds since 1970."),
+      static_cast<double>(input.started_wall_us) / 1e6);
+}
+
+// The admin port, and what its page of metrics has no room for.
+void add_admin(Families& families, const ExportInput& input) {
+  families
+      .counter("penstock_metrics_folded_total",
+               "Times something was counted as \"other\" because limits.metrics_page has no room for its name.")
+      .add(sum_over_shards(input, [](const ShardStats& stats) { return stats.folded(); }) +
+           static_cast<double>(input.flow == nullptr ? 0 : input.flow->folded()));
+  families
+      .counter("penstock_admin_connections_evicted_total",
+               "Connections to the admin port that were closed for a new one because they had asked nothing for the "
+               "longest time.")
+      .add(static_cast<double>(input.admin_connections_evicted));
 }
 
 void add_logs(Families& families, const ExportInput& input) {
@@ -396,6 +429,8 @@ void add_process_metrics(Families& families, const ExportInput& input) {
   add_rings(families, input);
   add_logs(families, input);
   add_names(families, input);
+  add_admin(families, input);
+  add_process_usage(families, input);
   auto reloads = families.counter("penstock_config_reloads_total", "Reloads of the configuration, by result.");
   reloads.add(static_cast<double>(input.reloads), {{"result", "ok"}});
   reloads.add(static_cast<double>(input.reloads_failed), {{"result", "refused"}});

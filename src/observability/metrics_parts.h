@@ -10,8 +10,8 @@ namespace penstock::observability {
 void add_epp_objective_metrics(Families& families, const ExportInput& input);
 void add_epp_pool_metrics(Families& families, const ExportInput& input);
 void add_epp_extension_metrics(Families& families, const ExportInput& input);
-// All of these, and those of flow control and KV events, once more under their newer names (newer_names.cc): last.
-void add_newer_names(Families& families);
+// Gives all of these, and those of flow control and KV events, the names that are wanted (newer_names.cc): last.
+void apply_epp_names(Families& families, EppNames wanted);
 // Those of flow control, and ours of it (metrics_flow.cc).
 void add_flow_metrics(Families& families, const ExportInput& input);
 

@@ -33,6 +33,11 @@ uint64_t hash_text(uint64_t seed, std::string_view text) {
   return mix(hash, last);
 }
 
+uint64_t process_seed() {
+  static const uint64_t seed = (uint64_t{std::random_device{}()} << 32) | std::random_device{}();
+  return seed;
+}
+
 const NameTable::Name& other_name() {
   static const NameTable::Name name{{"other", "other", "other", "other"}};
   return name;
@@ -40,10 +45,26 @@ const NameTable::Name& other_name() {
 
 }  // namespace
 
-NameTable::NameTable(uint32_t names_max)
+uint64_t hash_of_names(std::string_view a, std::string_view b, std::string_view c, std::string_view d) {
+  uint64_t hash = process_seed();
+  for (const std::string_view part : {a, b, c, d}) hash = hash_text(hash, part);
+  return hash;
+}
+
+void KnownModels::set(std::set<std::string, std::less<>> models) {
+  const std::lock_guard lock(mutex_);
+  models_ = std::move(models);
+}
+
+bool KnownModels::contains(std::string_view model) const {
+  const std::lock_guard lock(mutex_);
+  return models_.contains(model);
+}
+
+NameTable::NameTable(uint32_t names_max, const NameRoom& room)
     : names_max_(names_max),
+      room_(room),
       slot_count_(std::bit_ceil(size_t{names_max} * 4 + probes_max)),
-      seed_((uint64_t{std::random_device{}()} << 32) | std::random_device{}()),
       slots_(std::make_unique<std::atomic<const Entry*>[]>(slot_count_)) {
   entries_.reserve(names_max_);
 }
@@ -68,11 +89,10 @@ size_t NameTable::find(uint64_t hash, std::string_view a, std::string_view b, st
 
 uint32_t NameTable::look_up(Recent& recent, uint32_t places, std::string_view a, std::string_view b, std::string_view c,
                             std::string_view d) {
-  uint64_t hash = seed_;
   for (const std::string_view part : {a, b, c, d}) {
     if (part.size() > part_bytes_max) return other;
-    hash = hash_text(hash, part);
   }
+  const uint64_t hash = hash_of_names(a, b, c, d);
   const size_t at = find(hash, a, b, c, d);
   if (at == slot_count_) return other;
   const Entry* entry = slots_[at].load(std::memory_order_acquire);
@@ -80,6 +100,17 @@ uint32_t NameTable::look_up(Recent& recent, uint32_t places, std::string_view a,
   if (entry == nullptr) return other;
   recent.entry_ = entry;
   return entry->index;
+}
+
+bool NameTable::has_room(const Name& name) {
+  size_t cost = room_.line_bytes, known = 0;
+  for (const std::string& part : name.parts) cost += part.size();
+  cost *= room_.lines;
+  while (known < room_.models && room_.known->contains(name.parts[known])) ++known;
+  if (room_.models > 0 && known == room_.models) return true;
+  if (cost > room_.bytes - spent_) return false;
+  spent_ += cost;
+  return true;
 }
 
 // Null when the name cannot be a label or has no place.
@@ -95,6 +126,7 @@ const NameTable::Entry* NameTable::insert(uint64_t hash, uint32_t places, std::s
   const uint32_t index = size() + 1;
   if (index > std::min(places, names_max_)) return nullptr;
   Name name{{std::string(a), std::string(b), std::string(c), std::string(d)}};
+  if (!has_room(name)) return nullptr;
   entries_.push_back(std::make_unique<Entry>(Entry{hash, index, std::move(name)}));
   const Entry* const entry = entries_.back().get();
   slots_[at].store(entry, std::memory_order_release);

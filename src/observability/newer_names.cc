@@ -1,6 +1,6 @@
-// The names that the Endpoint Picker's metrics have since llm-d's 0.9, which exports them under both. What is new there
-// beside the name, and known here, is said by a label. Metrics of requests are not here: their newer ones are told
-// apart by more labels (metrics_epp.cc).
+// The names that the Endpoint Picker's metrics have since llm-d's 0.9. What is new there beside the name, and known
+// here, is said by a label. Metrics of requests are not here: their newer ones are told apart by more labels
+// (metrics_epp.cc).
 #include <algorithm>
 #include <string_view>
 
@@ -72,13 +72,19 @@ void change_labels(Labels& labels, const NewerName& names) {
   }
 }
 
+// Every metric of these has a newer name.
+constexpr std::string_view older_prefixes[] = {"inference_", "llm_d_inference_scheduler_", "kvcache_"};
+
 }  // namespace
 
-void add_newer_names(Families& families) {
+// Those that tell requests apart by fairness id are not made at all without newer names.
+void apply_epp_names(Families& families, EppNames wanted) {
+  if (wanted == EppNames::v1) return;
   for (const NewerName& names : newer_names) {
     const auto change = [&](Labels& labels) { change_labels(labels, names); };
     families.repeat(names.older, names.newer, change);
   }
+  if (wanted == EppNames::llm_d) families.remove(older_prefixes);
 }
 
 }  // namespace penstock::observability

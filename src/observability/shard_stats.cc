@@ -28,13 +28,9 @@ class PriorityText {
   const char* end_;
 };
 
-// Of one kind always the same, and of kinds that differ in the last letters of a name mostly not.
-size_t where_names_differ(const proxy::RequestKind& kind) {
-  const auto letter = [](std::string_view name, size_t from_end) -> size_t {
-    return name.size() < from_end ? 0 : static_cast<unsigned char>(name[name.size() - from_end]);
-  };
-  return 16 * letter(kind.fairness_id, 2) + letter(kind.fairness_id, 1) + 7 * letter(kind.model, 1) +
-         static_cast<size_t>(kind.priority);
+// Models often differ in the last letter.
+size_t last_letter(std::string_view name) {
+  return name.empty() ? 0 : static_cast<unsigned char>(name.back());
 }
 
 // This thread alone writes it.
@@ -113,7 +109,9 @@ ShardStats::ShardStats(Names& names, AccessLogWriter* access_log, DecisionLog* d
       splits_(std::make_unique<Counter[]>(names.splits.names_max() + 1)),
       at_once_(std::make_unique<Counter[]>(names.at_once.names_max() + 1)),
       kinds_(std::make_unique<std::atomic<KindStats*>[]>(names.kinds.names_max() + 1)),
-      plugin_times_(std::make_unique<std::atomic<PluginTime*>[]>(names.plugins.names_max() + 1)) {
+      crowds_(std::make_unique<std::atomic<Tenant*>[]>(names.kinds.names_max() + 1)),
+      plugin_times_(std::make_unique<std::atomic<PluginTime*>[]>(names.plugins.names_max() + 1)),
+      tenants_(names.tenants, inter_token_) {
   // A limit that was never reached says so: its series is there from the start.
   for (const char* name : {"header_bytes", "body_bytes", "field_bytes", "connections", "requests_per_shard", "memory",
                            "descriptors", "saturation", "flow_control", "flow_control_ttl"}) {
@@ -129,20 +127,25 @@ void KindStats::gap(Duration time) {
   all_gaps_.record(took);
 }
 
-uint32_t ShardStats::running_began(const proxy::RequestKind& kind) {
-  if (kind.model.empty()) return proxy::no_kind;
-  const uint32_t number = number_of(kind, true);
-  running_[number].add(+1);
-  return number;
+uint32_t ShardStats::running_began(const proxy::RequestKind& request) {
+  if (request.model.empty()) return proxy::no_kind;
+  const Kind kind = kind_of(request, true);
+  running_[kind.number].add(+1);
+  if (names_.by_tenant()) tenant_of(kind).running.add(+1);
+  return packed(kind);
 }
 
-void ShardStats::running_ended(uint32_t kind) {
-  if (kind != proxy::no_kind) running_[kind].add(-1);
+void ShardStats::running_ended(uint32_t number) {
+  if (number == proxy::no_kind) return;
+  const Kind kind = unpacked(number);
+  running_[kind.number].add(-1);
+  if (names_.by_tenant()) tenant_of(kind).running.add(-1);
 }
 
-proxy::GapObserver* ShardStats::stream_began(const proxy::RequestKind& kind) {
-  if (kind.model.empty()) return this;
-  return &stats_of(number_of(kind, true));
+// Only the newer names tell times between tokens apart.
+proxy::GapObserver* ShardStats::stream_began(const proxy::RequestKind& request) {
+  if (request.model.empty() || !names_.by_tenant()) return this;
+  return &tenant_of(kind_of(request, true)).stats;
 }
 
 routing::Explanation* ShardStats::explanation_slot(Instant now, bool asked) {
@@ -156,7 +159,7 @@ void ShardStats::decision_made(Duration cost, bool found, const endpoints::Endpo
   decision_time_.record(to_seconds(cost));
   if (found && endpoint != nullptr) {
     NameTable::Recent& recent = recent_scheduled_[endpoint->slot % recent_scheduled_.size()];
-    scheduled_[names_.scheduled.index_of(recent, target_model, endpoint->name, endpoint->place)].add();
+    scheduled_[folding(names_.scheduled.index_of(recent, target_model, endpoint->name, endpoint->place))].add();
   } else {
     decisions_failed_.add();
   }
@@ -193,16 +196,16 @@ void ShardStats::told_index_asked(uint32_t blocks) {
 void ShardStats::split_decided(routing::Split split, std::string_view target_model) {
   NameTable::Recent& recent = recent_splits_[static_cast<size_t>(split)];
   const std::string_view model = target_model.empty() ? "unknown" : target_model;
-  splits_[names_.splits.index_of(recent, model, to_string(split))].add();
+  splits_[folding(names_.splits.index_of(recent, model, to_string(split)))].add();
 }
 
 void ShardStats::did_not_wait(std::string_view pool, int priority, proxy::HoldOutcome outcome) {
   const PriorityText text(priority);
-  at_once_[names_.at_once.index_of(recent_at_once_, pool, text.view(), to_string(outcome))].add();
+  at_once_[folding(names_.at_once.index_of(recent_at_once_, pool, text.view(), to_string(outcome)))].add();
 }
 
 void ShardStats::model_rewritten(std::string_view rewrite, std::string_view model, std::string_view target_model) {
-  rewritten_[names_.rewrites.index_of(recent_rewrite_, rewrite, model, target_model)].add();
+  rewritten_[folding(names_.rewrites.index_of(recent_rewrite_, rewrite, model, target_model))].add();
 }
 
 void ShardStats::attempt_failed(proxy::AttemptFailure failure, bool retried) {
@@ -293,16 +296,37 @@ ShardStats::Totals& ShardStats::Totals::operator+=(const Totals& other) {
   return *this;
 }
 
-// The number of the same kind is always the same: what is full stays full.
-uint32_t ShardStats::number_of(const proxy::RequestKind& kind, bool may_be_new) {
+ShardStats::Kind ShardStats::kind_of(const proxy::RequestKind& kind, bool may_be_new) {
   const PriorityText priority(kind.priority);
   NameTable& kinds = names_.kinds;
-  NameTable::Recent& recent = recent_kinds_[where_names_differ(kind) % recent_kinds_.size()];
-  const uint32_t own = kinds.index_within(recent, may_be_new ? Names::kinds_max : 0, kind.model, kind.target_model,
-                                          kind.fairness_id, priority.view());
-  if (own != NameTable::other) return own;
-  return kinds.index_within(recent_crowd_, may_be_new ? kinds.names_max() : 0, kind.model, kind.target_model, "other",
-                            priority.view());
+  NameTable::Recent& recent = recent_kinds_[last_letter(kind.model) % recent_kinds_.size()];
+  Kind out{kinds.index_within(recent, may_be_new ? kinds.names_max() : 0, kind.model, kind.target_model, {},
+                              priority.view()),
+           0};
+  // A model without a number has no tenants of its own either.
+  if (names_.by_tenant() && out.number != NameTable::other) {
+    out.tenant = tenants_.place_of(kind.model, kind.target_model, kind.fairness_id, priority.view(), may_be_new);
+  }
+  return out;
+}
+
+uint32_t ShardStats::folding(uint32_t number) {
+  if (number == NameTable::other) folded_.add();
+  return number;
+}
+
+// The tenant's own, or those of all that have no place and are of the same kind.
+Tenant& ShardStats::tenant_of(Kind kind) {
+  if (kind.tenant != 0) return tenants_.at(kind.tenant);
+  std::atomic<Tenant*>& place = crowds_[kind.number];
+  Tenant* crowd = place.load(std::memory_order_relaxed);
+  if (crowd == nullptr) {
+    const auto& parts = names_.kinds.name(kind.number).parts;
+    owned_crowds_.push_back(std::make_unique<Tenant>(parts[0], parts[1], "other", parts[3], inter_token_));
+    crowd = owned_crowds_.back().get();
+    place.store(crowd, std::memory_order_release);
+  }
+  return *crowd;
 }
 
 KindStats& ShardStats::stats_of(uint32_t kind) {
@@ -350,8 +374,21 @@ void ShardStats::count_stages(const ExchangeRecord& record) {
 void ShardStats::count_inference(const ExchangeRecord& record) {
   // A name that a model server does not know (404) takes no place: otherwise anybody could fill the table, and the
   // metrics page, with invented models.
-  const bool known = record.kind_number != proxy::no_kind;
-  KindStats& stats = stats_of(known ? record.kind_number : number_of(record.kind, record.status != 404));
+  const bool counted = record.kind_number != proxy::no_kind, known = record.status != 404;
+  const Kind kind = counted ? unpacked(record.kind_number) : kind_of(record.kind, known);
+  const bool crowd = names_.by_tenant() && kind.tenant == 0;
+  if (known && (kind.number == NameTable::other || crowd)) folded_.add();
+  count_kind(record, stats_of(kind.number));
+  if (names_.by_tenant()) count_kind(record, tenant_of(kind).stats);
+  if (record.endpoint == nullptr) return;  // was never scheduled
+  if (record.prompt_blocks > 0) {
+    hit_ratio_.record(static_cast<double>(record.matched_blocks) / record.prompt_blocks);
+    hit_bytes_.record(static_cast<double>(uint64_t{record.matched_blocks} * record.block_bytes));
+  }
+  if (record.time_to_first_token.has_value()) count_first_bytes(record);
+}
+
+void ShardStats::count_kind(const ExchangeRecord& record, KindStats& stats) {
   if (const EppError error = epp_error_of(record.outcome); error != EppError::none) {
     stats.errors[static_cast<size_t>(error)].add();
   }
@@ -359,10 +396,6 @@ void ShardStats::count_inference(const ExchangeRecord& record) {
 
   stats.requests.add();
   stats.request_bytes.record(static_cast<double>(record.request_bytes));
-  if (record.prompt_blocks > 0) {
-    hit_ratio_.record(static_cast<double>(record.matched_blocks) / record.prompt_blocks);
-    hit_bytes_.record(static_cast<double>(uint64_t{record.matched_blocks} * record.block_bytes));
-  }
   if (!record.time_to_first_token.has_value()) return;  // no answer
 
   count_times(record, stats);
@@ -376,7 +409,8 @@ void ShardStats::count_inference(const ExchangeRecord& record) {
 }
 
 // Of answers that were one. A stream that its client left had its first token all the same.
-void ShardStats::count_first_bytes(const ExchangeRecord& record, double first) {
+void ShardStats::count_first_bytes(const ExchangeRecord& record) {
+  const double first = to_seconds(*record.time_to_first_token);
   if (record.streaming && (record.outcome == Outcome::ok || record.outcome == Outcome::client_gone)) {
     time_to_first_token_.record(first);
   } else if (record.outcome == Outcome::ok) {
@@ -402,7 +436,6 @@ void ShardStats::count_times(const ExchangeRecord& record, KindStats& stats) {
   };
   stats.duration.record(total);
   stats.time_to_first_token[record.streaming].record(first);
-  count_first_bytes(record, first);
   note(LastValue::ttft, first);
   if (record.streaming && record.predicted_first_token.has_value()) {
     const double predicted = to_seconds(*record.predicted_first_token);

@@ -119,7 +119,8 @@ void write_names(Json& json, const ExportInput& input) {
   json.close(']');
 }
 
-void write_endpoint(Json& json, const endpoints::EndpointView& endpoint, const ExportInput& input) {
+void write_endpoint(Json& json, const endpoints::EndpointView& endpoint, const ExportInput& input,
+                    StatusDetail detail) {
   const endpoints::EndpointState& state = *endpoint.state;
   const auto ms_until = [&](const std::atomic<int64_t>& until_ns) {
     const int64_t left = until_ns.load(std::memory_order_relaxed) - input.now.time_since_epoch().count();
@@ -128,8 +129,10 @@ void write_endpoint(Json& json, const endpoints::EndpointView& endpoint, const E
   json.element();
   json.open('{');
   json.key("name").text(state.name);
-  json.key("url").text(state.url);
-  json.key("address").text(state.address);
+  if (detail == StatusDetail::full) {
+    json.key("url").text(state.url);
+    json.key("address").text(state.address);
+  }
   json.key("state").text(readiness_name(endpoint.readiness));
   json.key("last_resort").boolean(endpoint.last_resort);
   json.key("ejected_for_ms").number(ms_until(state.health.ejected_until_ns));
@@ -150,16 +153,18 @@ void write_endpoint(Json& json, const endpoints::EndpointView& endpoint, const E
     if (poll.endpoint != state.name) continue;
     json.key("engine").text(poll.engine);
     json.key("state_for_s").number(seconds_since(poll.since, input.now));
-    write_troubles(json, poll, input.now);
+    if (detail == StatusDetail::full) write_troubles(json, poll, input.now);
     json.key("scrape_errors").count(poll.scrape_errors);
     json.key("probe_errors").count(poll.probe_errors);
     break;
   }
-  if (input.kv_events.has_value()) write_kv_events(json, state.name, *input.kv_events);
+  if (input.kv_events.has_value() && detail == StatusDetail::full) {
+    write_kv_events(json, state.name, *input.kv_events);
+  }
   json.close('}');
 }
 
-void write_pools(Json& json, const ExportInput& input) {
+void write_pools(Json& json, const ExportInput& input, StatusDetail detail) {
   json.key("snapshot_version").count(input.snapshot == nullptr ? 0 : input.snapshot->version);
   json.key("pools").open('[');
   const admission::SaturationDetector detector(input.flow_options.detector);
@@ -174,7 +179,7 @@ void write_pools(Json& json, const ExportInput& input) {
       json.key("held_bytes").number(static_cast<double>(held.bytes));
       json.key("saturation").number(detector.saturation(pool, input.now));
       json.key("endpoints").open('[');
-      for (const endpoints::EndpointView& endpoint : pool.endpoints) write_endpoint(json, endpoint, input);
+      for (const endpoints::EndpointView& endpoint : pool.endpoints) write_endpoint(json, endpoint, input, detail);
       json.close(']');
       json.close('}');
     }
@@ -262,7 +267,7 @@ void write_totals(Json& json, const ExportInput& input) {
 
 }  // namespace
 
-std::string status_json(const ExportInput& input, std::string_view not_ready) {
+std::string status_json(const ExportInput& input, std::string_view not_ready, StatusDetail detail) {
   std::string out;
   Json json(out);
   json.open('{');
@@ -273,7 +278,9 @@ std::string status_json(const ExportInput& input, std::string_view not_ready) {
   json.key("ready").boolean(not_ready.empty());
   json.key("not_ready_because").text(not_ready);
   json.key("ring").text(input.shards.empty() ? "" : input.shards[0].ring_name);
-  json.key("kernel").text(input.kernel);
+  const bool full = detail == StatusDetail::full;
+  json.key("reduced").boolean(!full);
+  if (full) json.key("kernel").text(input.kernel);
   if (input.memory != nullptr) {
     json.key("memory").open('{');
     json.key("used_bytes").count(input.memory->used());
@@ -288,10 +295,11 @@ std::string status_json(const ExportInput& input, std::string_view not_ready) {
   json.key("limit_bytes").count(input.prefix_index_bytes_most);
   json.close('}');
   write_totals(json, input);
-  write_pools(json, input);
-  write_names(json, input);
-  if (input.cluster.has_value()) write_cluster(json, *input.cluster);
-  write_problems(json, input.problems);
+  write_pools(json, input, detail);
+  if (full) write_names(json, input);
+  if (full && input.cluster.has_value()) write_cluster(json, *input.cluster);
+  if (full) write_problems(json, input.problems);
+  else json.key("problems_count").count(input.problems.size());
   write_shards(json, input);
   json.close('}');
   out += '\n';

@@ -137,6 +137,9 @@ function cluster(k) {
   const wrap = make('div', undefined, 'wrap'); wrap.append(table);
   return [head, wrap];
 }
+function reduced(count) {
+  return [make('p', (count ? count + ' problems of objects. ' : '') + 'Addresses, errors and problems are shown on this page when it is opened from the same host, or with admin.debug: true.', 'soft')];
+}
 function problems(list) {
   if (!list.length) return [];
   const table = make('table'), body = make('tbody'), top = make('tr');
@@ -164,7 +167,7 @@ function show(s) {
   $('pools').replaceChildren(...s.pools.flatMap(p => pool(p, last && last.pools.find(q => q.name === p.name), seconds)));
   $('names').replaceChildren(...names(s.names || []));
   $('cluster').replaceChildren(...cluster(s.kubernetes));
-  $('problems').replaceChildren(...problems(s.problems));
+  $('problems').replaceChildren(...(s.reduced ? reduced(s.problems_count) : problems(s.problems)));
   $('outcomes').replaceChildren(...Object.entries(t.outcomes).filter(([n, c]) => c > 0 || n === 'ok').map(([n, c]) =>
     row([n.replaceAll('_', ' '), short(c), short(rate(c, o && o.outcomes[n], seconds)) + ' /s'])));
   $('shards').replaceChildren(...s.shards.map((x, i) => {

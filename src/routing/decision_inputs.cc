@@ -1,12 +1,17 @@
 #include "penstock/routing/decision_inputs.h"
 
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
 #include <algorithm>
 #include <charconv>
 #include <cstring>
 #include <deque>
+#include <random>
 
 #include "decisions.h"
 #include "penstock/base/text.h"
+#include "penstock/routing/session_token.h"
 
 namespace penstock::routing {
 namespace {
@@ -264,6 +269,23 @@ void record_matches(std::span<const Candidate> candidates, double prefix_uses, c
   }
 }
 
+// Who sent a request is nobody's business on a debug page, but which requests came from the same one may explain a
+// decision. The key is this process's own, so that nobody can try names.
+std::string hidden(const std::string& id) {
+  static const uint64_t key = (uint64_t{std::random_device{}()} << 32) | std::random_device{}();
+  if (id.empty()) return id;
+  char digits[17];
+  const auto end = std::to_chars(digits, digits + 16, XXH3_64bits_withSeed(id.data(), id.size(), key), 16).ptr;
+  return "#" + std::string(digits, end);
+}
+
+// A session token is what an endpoint's answer gave, and what a decision is made by: it tells nothing but that
+// endpoint.
+bool names_endpoint(const std::string& session, const std::vector<EndpointInputs>& endpoints) {
+  return std::any_of(endpoints.begin(), endpoints.end(),
+                     [&](const EndpointInputs& endpoint) { return is_session_token(session, endpoint.name); });
+}
+
 void DecisionInputs::append_json(std::string& out) const {
   if (!whole) {
     out += "null";
@@ -281,8 +303,8 @@ void DecisionInputs::append_json(std::string& out) const {
   }
   out += ']';
   object.text("model", model);
-  object.text("session", session);
-  object.text("fairness_id", fairness_id);
+  object.text("session", names_endpoint(session, endpoints) ? session : hidden(session));
+  object.text("fairness_id", hidden(fairness_id));
   object.number("priority", priority);
   object.flag("streaming", streaming);
   object.number("prompt_tokens", prompt_tokens);

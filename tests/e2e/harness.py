@@ -182,17 +182,26 @@ class Sim(Process):
 
 class Gateway(Process):
     """A running penstock. `endpoints` are URLs; `config` is the text of a configuration without listen and admin;
-    `prefix` is a command that executes what follows it."""
+    `prefix` is a command that executes what follows it; `admin` is where its admin port is (None: the config says)."""
 
     def __init__(
-        self, endpoints=(), config=None, flags=(), directory=None, ready=True, access_log=False, shards=2, prefix=(),
-        any_path=False
-    ):  # fmt: skip
+        self,
+        endpoints=(),
+        config=None,
+        flags=(),
+        directory=None,
+        ready=True,
+        access_log=False,
+        shards=2,
+        prefix=(),
+        any_path=False,
+        admin=f"{LOOPBACK}:0",
+    ):
         self.directory = directory
         self.any_path = any_path
         self.config_path = None
-        command = [PENSTOCK, "serve", "--listen", f"{LOOPBACK}:0", "--admin", f"{LOOPBACK}:0", "--ring", RING]
-        command += ["--shards", str(shards)]
+        command = [PENSTOCK, "serve", "--listen", f"{LOOPBACK}:0", "--ring", RING, "--shards", str(shards)]
+        command += ["--admin", admin] if admin else []
         if config is None and (any_path or not access_log):
             config = ""
         if config is not None:
@@ -424,13 +433,13 @@ class ConnectionEnded(Exception):
 class Client:
     """One connection, used byte by byte."""
 
-    def __init__(self, port, timeout=None, receive_buffer=None):
+    def __init__(self, port, timeout=None, receive_buffer=None, address=LOOPBACK):
         self.sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         if receive_buffer:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.sock.settimeout(PATIENCE if timeout is None else timeout)
         try:
-            self.sock.connect((LOOPBACK, port))
+            self.sock.connect((address, port))
         except OSError:
             self.sock.close()
             raise

@@ -1,11 +1,26 @@
 """The admin port: its pages, and what its clients may do to each other."""
 
+import gzip
+import json
+import signal
+import socket
 import threading
+import time
 
 import harness
-from harness import E2E, answer_bytes, completion, request_bytes, wait_for
+from harness import E2E, Client, answer_bytes, completion, request_bytes, wait_for
 
 PROMPT = "All rivers run into the sea; yet the sea is not full. " * 8
+
+
+def own_address():
+    """An address of this machine other than loopback, or None. Nothing is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # where its packets would leave
+        except OSError:
+            return None
+        return None if probe.getsockname()[0].startswith("127.") else probe.getsockname()[0]
 
 
 class Pages(E2E):
@@ -86,28 +101,34 @@ class Pages(E2E):
             client.read_until_end()
         self.assertEqual(self.gw.admin("/healthz").status, 200)
 
-    def test_the_admin_port_has_a_limit_of_its_own(self):
-        few = ["sh", "-c", 'ulimit -n 512 && exec "$@"', "sh"]  # an eighth of it for the admin port
-        gateway = self.gateway([self.sim_], prefix=few, shards=1)
-        gateway.wait_pods(1)
-        begun = [self.client(gateway.admin_port) for _ in range(64)]
-        for client in begun:
-            client.send(b"GET /")
-        extra = [self.client(gateway.admin_port) for _ in range(8)]
-        for client in extra:
-            answer = client.read_response()
-            self.assertEqual((answer.status, answer.json()["error"]["code"]), (503, "too_many_connections"))
-            client.read_until_end()
-        self.assertEqual(harness.fetch(gateway.port, "/v1/completions", "POST", completion()).status, 200)
-        for client in begun:
-            client.close()
+    def test_pages_are_compressed_for_those_who_take_it(self):
+        client = self.client(self.gw.admin_port)
+        plain = client.request("GET", "/metrics")
+        self.assertIsNone(plain.header("content-encoding"))
+        packed = client.request("GET", "/metrics", headers=[("Accept-Encoding", "gzip")])
+        self.assertEqual((packed.header("content-encoding"), packed.header("vary")), ("gzip", "accept-encoding"))
+        names = set(harness.Metrics(gzip.decompress(packed.body).decode()).types)
+        self.assertEqual(names, set(harness.Metrics(plain.body.decode()).types))
+        self.assertLess(len(packed.body) * 4, len(plain.body))
+        self.assertIsNone(client.request("GET", "/metrics", headers=[("Accept-Encoding", "gzip;q=0")]).header("content-encoding"))
 
-        def admitted():
-            answer = gateway.admin("/metrics")
-            return answer.status == 200 and harness.Metrics(answer.body.decode())
+    def test_the_process(self):
+        metrics = self.gw.metrics()
+        for name in ("cpu_seconds_total", "resident_memory_bytes", "virtual_memory_bytes", "start_time_seconds", "threads"):
+            self.assertGreater(metrics.value("process_" + name), 0, name)
+        self.assertLess(metrics.value("process_open_fds"), metrics.value("process_max_fds"))
+        self.assertAlmostEqual(metrics.value("process_start_time_seconds"), time.time(), delta=24 * 3600)
 
-        metrics = wait_for("the admin port has room again", admitted)
-        self.assertGreaterEqual(metrics.sum("penstock_limit_hits_total", limit="admin_connections"), 8)
+    def test_by_default_each_metric_of_the_endpoint_picker_has_one_name(self):
+        types = self.gw.metrics().types
+        self.assertIn("inference_objective_request_total", types)
+        self.assertNotIn("llm_d_epp_request_total", types)
+        self.assertNotIn("llm_d_epp_ready_endpoints", types)
+        newer = self.gateway([self.sim_], "metrics: {epp_names: llm_d}\n")
+        newer.wait_ready()
+        types = newer.metrics().types
+        self.assertIn("llm_d_epp_ready_endpoints", types)
+        self.assertEqual([name for name in types if name.startswith("inference_")], [])
 
     def test_before_the_endpoints_were_probed_it_is_not_ready(self):
         endpoint = self.fake()
@@ -135,6 +156,175 @@ class Pages(E2E):
         gateway.wait_pods(1)
         self.assertEqual(gateway.value("penstock_endpoint_ready", endpoint=slow.address), 0)
         self.assertEqual(self.client(gateway).post("/v1/completions", completion()).status, 200)
+
+
+class AdminPort(E2E):
+    """What clients of the admin port may do to each other, and to those who probe the gateway."""
+
+    FEW = ["sh", "-c", 'ulimit -n 512 && exec "$@"', "sh"]  # an eighth of it for the admin port
+    LIMIT = 64
+
+    def start(self, config="", **options):
+        self.sim_ = self.sim("--instant")
+        gateway = self.gateway([self.sim_], config, prefix=self.FEW, shards=1, **options)
+        gateway.wait_pods(1)
+        return gateway
+
+    def test_idle_connections_give_way_oldest_first(self):
+        gateway = self.start()
+        silent = [self.client(gateway.admin_port) for _ in range(self.LIMIT)]
+        kept = silent.pop(0)
+        self.assertEqual(kept.request("GET", "/healthz").status, 200)  # the first one is idle for the shortest time now
+        for _ in range(20):
+            self.assertEqual(gateway.admin("/healthz").status, 200)
+        self.assertEqual(silent[0].read_until_end()[0], b"")
+        self.assertEqual(kept.request("GET", "/readyz").status, 200)
+        metrics = gateway.metrics()
+        self.assertGreater(metrics.value("penstock_admin_connections_evicted_total"), 0)
+        self.assertEqual(metrics.value("penstock_limit_hits_total", limit="admin_connections"), 0)
+
+    def test_unfinished_heads_and_bodies_give_way(self):
+        gateway = self.start()
+        begun = [self.client(gateway.admin_port) for _ in range(2 * self.LIMIT)]
+        for number, client in enumerate(begun):
+            try:
+                client.send(b"GET /" if number % 2 else b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\nx")
+            except OSError:
+                pass  # it has given way already
+        for _ in range(20):
+            self.assertEqual(gateway.admin("/healthz").status, 200)
+        self.assertEqual(harness.fetch(gateway.port, "/v1/completions", "POST", completion()).status, 200)
+
+    def test_while_all_connections_are_being_answered_probes_are(self):
+        """Clients that ask for pages and do not read them. The pages are larger than what a socket takes, and together
+        smaller than the memory of the admin port."""
+        config = "metrics: {epp_names: both}\nlimits: {metrics_page: 64MiB}\n"
+        sim, fewer = self.sim("--instant"), ["sh", "-c", 'ulimit -n 96 && exec "$@"', "sh"]
+        gateway = self.gateway([sim], config, prefix=fewer, shards=1)
+        gateway.wait_pods(1)
+        client = self.client(gateway)
+        number = 0
+        while len(gateway.admin("/metrics").body) < 4_500_000:
+            for number in range(number, number + 25):
+                headers = [("x-gateway-inference-fairness-id", f"tenant-{number}")]
+                client.post("/v1/completions", completion(stream=True), headers)
+            number += 1
+        stuck = [self.client(gateway.admin_port, receive_buffer=4096) for _ in range(12)]
+        for one in stuck:
+            one.send(request_bytes("GET", "/metrics"))
+
+        def refused():
+            answer = gateway.admin("/status")
+            return answer.status == 503 and answer
+
+        answer = wait_for("other pages are refused", refused)
+        self.assertIn(b"only probes", answer.body)
+        for _ in range(20):
+            self.assertEqual((gateway.admin("/healthz").status, gateway.admin("/readyz").status), (200, 200))
+        for one in stuck:
+            one.close()
+        wait_for("they are answered again", lambda: gateway.admin("/status").status == 200)
+        self.assertGreater(gateway.value("penstock_limit_hits_total", limit="admin_pages"), 0)
+
+    def test_pages_that_nobody_reads_are_bounded(self):
+        gateway = self.start("metrics: {epp_names: both}\nlimits: {metrics_page: 64MiB}\n")
+        client = self.client(gateway)
+        for number in range(200):  # nine megabytes
+            client.post("/v1/completions", completion(), [("x-gateway-inference-fairness-id", f"tenant-{number}")])
+        stuck = [self.client(gateway.admin_port, receive_buffer=4096) for _ in range(self.LIMIT)]
+        for one in stuck:
+            one.send(request_bytes("GET", "/metrics"))
+        wait_for("pages are refused", lambda: gateway.admin("/metrics").status == 503)
+        for _ in range(20):
+            self.assertEqual((gateway.admin("/healthz").status, gateway.admin("/readyz").status), (200, 200))
+        for one in stuck:
+            one.close()
+        wait_for("they are answered again", lambda: gateway.admin("/metrics").status == 200)
+
+    def test_invented_fairness_ids_neither_fill_the_page_nor_stay(self):
+        config = "metrics: {epp_names: both, series_idle: %s}\n"
+        gateway = self.start(config % "10m")
+        client = self.client(gateway)
+        for number in range(600):
+            headers = [("x-gateway-inference-fairness-id", f"invented-{number}")]
+            self.assertEqual(client.post("/v1/completions", completion(), headers).status, 200)
+        page = gateway.admin("/metrics").body
+        self.assertLess(len(page), 2_000_000)
+        metrics = harness.Metrics(page.decode())
+        self.assertEqual(metrics.sum("llm_d_epp_request_total"), metrics.sum("inference_objective_request_total"))
+        self.assertGreater(metrics.sum("llm_d_epp_request_total", fairness_id="other"), 0)
+        self.assertGreater(metrics.value("penstock_metrics_folded_total"), 500)
+
+        gateway.write_config(config % "1s" + "pin: false\naccess_log: {enabled: false}\n")
+        gateway.signal(signal.SIGHUP)
+
+        def gone():
+            return b"invented-" not in gateway.admin("/metrics").body
+
+        wait_for("their series are gone", gone)
+        self.assertEqual(gateway.metrics().sum("inference_objective_request_total"), 600)  # and their model's are not
+        client.post("/v1/completions", completion(), [("x-gateway-inference-fairness-id", "later")])
+        wait_for("there is room again", lambda: gateway.metrics().sum("llm_d_epp_request_total", fairness_id="later") == 1)
+
+    def test_probes_do_not_wait_for_pages(self):
+        gateway = self.start("metrics: {epp_names: both}\n")
+        client = self.client(gateway)
+        for number in range(60):
+            client.post("/v1/completions", completion(), [("x-gateway-inference-fairness-id", f"tenant-{number}")])
+        stop, sizes = threading.Event(), []
+
+        def scrape():
+            scraper = Client(gateway.admin_port)
+            while not stop.is_set():
+                sizes.append(len(scraper.request("GET", "/metrics").body))
+            scraper.close()
+
+        scrapers = [threading.Thread(target=scrape, daemon=True) for _ in range(20)]
+        for thread in scrapers:
+            thread.start()
+        try:
+            wait_for("all have had a page", lambda: len(sizes) >= 20)
+            before = len(sizes)
+            prober = self.client(gateway.admin_port)
+            for _ in range(100):
+                self.assertEqual(prober.request("GET", "/healthz").status, 200)
+            wait_for("they go on", lambda: len(sizes) > before)
+        finally:
+            stop.set()
+            for thread in scrapers:
+                thread.join(harness.PATIENCE)
+        self.assertGreater(min(sizes), 300_000)
+
+    def test_debug_pages_show_no_ids(self):
+        gateway = self.start()
+        secret = "alice@example.com"
+        headers = [("x-gateway-inference-fairness-id", secret), ("x-session-token", secret)]
+        client = self.client(gateway)
+
+        def kept():
+            client.post("/v1/completions", {**completion(), "user": secret}, headers)
+            return gateway.admin("/debug/decisions").json()["decisions"]
+
+        decisions = wait_for("a decision is kept", kept)
+        self.assertNotIn(secret, json.dumps(decisions))
+        self.assertRegex(decisions[0]["inputs"]["fairness_id"], "^#[0-9a-f]+$")
+
+    def test_from_elsewhere_details_are_hidden_until_admin_debug(self):
+        address = own_address()
+        if address is None:
+            self.skipTest("this machine has no address but loopback")
+        for debug in (False, True):
+            gateway = self.start(f"admin: {{listen: '0.0.0.0:0', debug: {str(debug).lower()}}}\n", admin=None)
+
+            def ask(path, to=address, gateway=gateway):
+                client = self.client(gateway.admin_port, address=to)
+                return client.request("GET", path)
+
+            self.assertEqual(ask("/debug/decisions").status, 200 if debug else 403)
+            self.assertEqual(ask("/debug/decisions", harness.LOOPBACK).status, 200)
+            self.assertEqual(self.sim_.url.encode() in ask("/status").body, debug)
+            for path in ("/healthz", "/readyz", "/metrics", "/"):
+                self.assertEqual(ask(path).status, 200)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@
 #include "penstock/base/log.h"
 #include "penstock/base/time.h"
 #include "penstock/net/ring.h"
+#include "penstock/observability/options.h"
 #include "penstock/proxy/path_policy.h"
 
 namespace penstock::config {
@@ -38,6 +39,7 @@ struct Limits {
   size_t body_bytes = 64 * 1024 * 1024;  // 413
   size_t connections = 0;                // clients, whole process; 0: from RLIMIT_NOFILE
   size_t requests_per_shard = 20000;     // in flight; 503
+  size_t metrics_page = 1536 * 1024;     // bytes of our page of metrics that names from clients may cause
   size_t memory_bytes = 0;               // budget; 0: 60 % of the cgroup limit, else of the machine's memory
 };
 
@@ -67,6 +69,9 @@ struct Metrics {
   Duration health_interval = seconds(1);
   std::string engine = "auto";  // or vllm, sglang, trtllm-serve, triton-tensorrt-llm
   std::string api_key_file;     // of endpoints that name none themselves; "": they want none
+  // Of our own page of metrics.
+  observability::EppNames epp_names = observability::EppNames::v1;
+  Duration series_idle = seconds(600);  // series named by clients go when they were not used for so long
 };
 
 struct EndpointEntry {
@@ -132,6 +137,7 @@ enum class FlowControl : uint8_t { automatic, on, off };
 struct Options {
   std::string listen = "0.0.0.0:8080";
   std::string admin = "0.0.0.0:9090";
+  bool admin_debug = false;  // admin.debug: debug pages and the full status for everybody who reaches the admin port
   std::string pool_name = "default";
   std::vector<EndpointEntry> endpoints;
   Kubernetes kubernetes;

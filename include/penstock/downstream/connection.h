@@ -98,6 +98,9 @@ class Connection final : public net::Connection, public net::Disposable, public 
   bool busy() const { return phase_ == Phase::exchange; }
 
   // ---- for the Server ----
+  Instant idle_since() const { return idle_since_; }  // when it was accepted, or its last answer was written
+  // No complete request has come since then: it is idle, or its head or body is unfinished.
+  bool asks_nothing() const { return phase_ == Phase::exchange ? !request_complete_ : queued() == 0; }
   void close_when_idle();  // drain: ends after its next answer, or after parting_silence without a request
   void announce_end();     // end of the drain: calls on_ending()
   void cut();              // a turn later: calls on_gone(cut) and closes
@@ -204,6 +207,9 @@ class Server final : public net::AcceptEvents {
   void announce_end();
   void cut_all();
   size_t connections() const { return count_; }
+  // Cuts the connection that has gone longest without a complete request, also in the middle of its head or body.
+  // False: each is being answered. Looks at every connection: for few of them, such as those of the admin port.
+  bool cut_longest_silent();
 
   net::EventLoop& loop() { return loop_; }
   net::BlockPool& pool() { return pool_; }

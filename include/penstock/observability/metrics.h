@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -31,6 +32,12 @@ struct BuildInfo {
   std::string build_ref;  // branch or tag; "" when unknown
   std::string compiler;
 };
+
+// What the kernel says about this process; a value that it does not say is negative.
+struct ProcessUsage {
+  double cpu_seconds = -1, resident_bytes = -1, virtual_bytes = -1, open_files = -1, open_files_max = -1, threads = -1;
+};
+ProcessUsage process_usage();
 
 struct ShardInput {
   const ShardStats* stats = nullptr;     // never null
@@ -75,10 +82,16 @@ struct ExportInput {
   uint64_t reloads = 0, reloads_failed = 0;
   const AccessLog* access_log = nullptr;
   uint64_t log_lines_lost = 0;
-  uint64_t admin_connections_refused = 0;
+  uint64_t admin_connections_refused = 0, admin_connections_evicted = 0;
+  uint64_t admin_pages_refused = 0;
+  ProcessUsage process;
 };
 
-// Appends the whole page.
+// Collects the numbers of the page. What it returns appends the page, once, on any thread: it needs nothing of `input`
+// any more.
+using PageText = std::function<void(std::string& out)>;
+PageText collect_metrics(const ExportInput& input);
+// Both at once.
 void export_metrics(std::string& out, const ExportInput& input);
 // What the caches of all endpoints hold, in blocks of the prefix index, as far as they say: with less room than that it
 // forgets before they do.

@@ -1,6 +1,7 @@
 // Names that clients choose (models) as small numbers, so that statistics can be arrays. Bounded: after `names_max`
-// distinct names, and for names that cannot be a label, everything is `other`. A name never changes its number.
-// Any thread; looking up takes no lock, and neither does being full. Only a name's first appearance takes one.
+// distinct names, beyond its room on the page, and for names that cannot be a label, everything is `other`. A name
+// never changes its number. Any thread; looking up takes no lock, and neither does being full. Only a name's first
+// appearance takes one.
 #pragma once
 
 #include <atomic>
@@ -8,11 +9,35 @@
 #include <cstring>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
 
 namespace penstock::observability {
+
+// A hash of up to four strings, with a seed of this process: clients cannot choose names that collide.
+uint64_t hash_of_names(std::string_view a, std::string_view b, std::string_view c, std::string_view d);
+
+// The models that endpoints serve. Any thread; has a lock: it is asked when a name is new.
+class KnownModels {
+ public:
+  void set(std::set<std::string, std::less<>> models);
+  bool contains(std::string_view model) const;
+
+ private:
+  mutable std::mutex mutex_;
+  std::set<std::string, std::less<>> models_;
+};
+
+// What the names of a table may cost on the page of metrics: each takes `lines`, of `line_bytes` and the name's own
+// bytes. A name whose first `models` parts are all known models costs nothing: clients cannot invent it.
+struct NameRoom {
+  size_t bytes = SIZE_MAX;
+  size_t lines = 0, line_bytes = 0;
+  size_t models = 0;
+  const KnownModels* known = nullptr;
+};
 
 class NameTable {
   struct Entry;
@@ -42,7 +67,7 @@ class NameTable {
     const Entry* entry_ = nullptr;  // entries live as long as the table
   };
 
-  explicit NameTable(uint32_t names_max);
+  explicit NameTable(uint32_t names_max, const NameRoom& room = {});
   ~NameTable();
   NameTable(const NameTable&) = delete;
 
@@ -78,13 +103,16 @@ class NameTable {
   // The slot that holds this name, or the first empty one to try; slot_count_ when neither is near.
   size_t find(uint64_t hash, std::string_view a, std::string_view b, std::string_view c, std::string_view d) const;
 
+  bool has_room(const Name& name);
+
   const uint32_t names_max_;
+  const NameRoom room_;
   const size_t slot_count_;  // power of two, at least four times names_max_
-  const uint64_t seed_;
   std::unique_ptr<std::atomic<const Entry*>[]> slots_;
   std::vector<std::unique_ptr<const Entry>> entries_;  // by index - 1; never grows beyond what was reserved
   std::atomic<uint32_t> size_{0};
   std::mutex inserting_;
+  size_t spent_ = 0;  // of room_.bytes
 };
 
 }  // namespace penstock::observability

@@ -12,7 +12,10 @@
 
 #include "penstock/base/stats.h"
 #include "penstock/observability/buckets.h"
+#include "penstock/observability/kind_stats.h"
 #include "penstock/observability/name_table.h"
+#include "penstock/observability/options.h"
+#include "penstock/observability/tenants.h"
 #include "penstock/proxy/observer.h"
 #include "penstock/routing/router.h"
 
@@ -21,76 +24,28 @@ namespace penstock::observability {
 class AccessLogWriter;
 class DecisionLog;
 
-// Names seen by any shard: one per process.
+// Names seen by any shard: one per process. Names of models that the endpoints serve need no room.
 struct Names {
-  // Fairness ids are the clients': so many kinds of requests have numbers of their own. Later ones are counted together
-  // with all later ones of their model and priority.
-  static constexpr uint32_t kinds_max = 500;
-  NameTable kinds{2 * kinds_max};  // model, target model, fairness id, priority
-  NameTable scheduled{4000};       // target model, endpoint, its `place`
-  NameTable rewrites{1000};        // InferenceModelRewrite, model, target model
-  NameTable splits{4000};          // target model, decision type
-  NameTable plugins{200};          // extension point, type, name
-  NameTable at_once{1000};         // pool, priority, outcome: of requests that flow control did not let wait
-};
+  explicit Names(const PageLimits& page = {});
 
-// The error codes of the Endpoint Picker: values of the label error_code.
-enum class EppError : uint8_t { none, bad_request, resource_exhausted, service_unavailable, internal, model_server };
-constexpr size_t epp_error_count = 6;
-const char* to_string(EppError error);
-EppError epp_error_of(proxy::Outcome outcome);
-
-// Values of the label type of inference_objective_inference_request_metric.
-enum class LastValue : uint8_t {
-  ttft,
-  ttft_slo_threshold,
-  ttft_slo_violation,
-  tpot,
-  tpot_slo_threshold,
-  tpot_slo_violation,
-  predicted_ttft,
-  predicted_tpot
+  PageLimits page;
+  KnownModels known;
+  NameTable kinds;         // model, target model, "", priority
+  NameTable scheduled;     // target model, endpoint, its `place`
+  NameTable rewrites;      // InferenceModelRewrite, model, target model
+  NameTable splits;        // target model, decision type
+  NameTable plugins{200};  // extension point, type, name
+  NameTable at_once;       // pool, priority, outcome: of requests that flow control did not let wait
+  TenantRoom tenants;      // model, target model, fairness id, priority
+  bool by_tenant() const { return page.epp_names != EppNames::v1; }
+  size_t bytes_for_flow() const;  // the part of FlowStats
 };
-constexpr size_t last_value_count = 8;
-const char* to_string(LastValue value);
 
 // Status codes of answers that metrics tell apart: these, and each class for the others.
 inline constexpr uint16_t answer_codes[] = {200, 400, 401, 403, 404, 408, 413, 422, 429, 500, 502, 503, 504};
 constexpr size_t answer_code_count = std::size(answer_codes) + 4;
 size_t answer_code(uint16_t status);         // its place
 const char* answer_code_name(size_t place);  // "404"; "4xx" for others of the class
-
-// Requests of one kind.
-struct KindStats final : proxy::GapObserver {
-  void gap(Duration time) override;
-  // Of all kinds together, of the same shard.
-  explicit KindStats(Histogram<inter_token_seconds>& all_gaps) : all_gaps_(all_gaps) {}
-
-  Counter requests;  // that were given an endpoint
-  // What the last request had, and when it ended (wall clock); 0: none did.
-  struct Last {
-    std::atomic<double> value{0};
-    std::atomic<int64_t> at_us{0};
-  };
-  std::array<Last, last_value_count> last;
-  Counter ttft_violations, tpot_violations;  // of what clients asked for
-  std::array<Counter, epp_error_count> errors;
-  Histogram<epp_general_seconds> duration;
-  std::array<Histogram<epp_general_seconds>, 2> time_to_first_token;  // [1]: of streams
-  Histogram<epp_inter_token_seconds> inter_token;
-  Histogram<epp_time_per_token_seconds> time_per_output_token;
-  // Of the streams whose latencies were predicted, and by how much predictions were off.
-  Histogram<epp_general_seconds> predicted_ttft, predicted_ttft_error;
-  Histogram<epp_time_per_token_seconds> predicted_tpot, predicted_tpot_error;
-  Histogram<epp_normalized_seconds> normalized_time_per_output_token;
-  Histogram<epp_request_bytes> request_bytes;
-  Histogram<epp_response_bytes> response_bytes;
-  Histogram<epp_input_tokens> input_tokens, cached_tokens;
-  Histogram<epp_output_tokens> output_tokens;
-
- private:
-  Histogram<inter_token_seconds>& all_gaps_;
-};
 
 class ShardStats final : public proxy::ExchangeObserver, private proxy::GapObserver {
  public:
@@ -181,8 +136,18 @@ class ShardStats final : public proxy::ExchangeObserver, private proxy::GapObser
   const Histogram<epp_decision_seconds>* plugin_time(uint32_t name) const {
     return plugin_times_[name].load(std::memory_order_acquire);
   }
-  // Null: there were none of this kind.
+  // By the numbers of Names::kinds; null: there were none of this kind.
   const KindStats* kind(uint32_t kind) const { return kinds_[kind].load(std::memory_order_acquire); }
+  // Of fairness ids without series of their own, by the same numbers; null: there were none.
+  const Tenant* crowd(uint32_t kind) const { return crowds_[kind].load(std::memory_order_acquire); }
+  // Requests by fairness id; none unless Names::by_tenant().
+  std::vector<std::shared_ptr<const Tenant>> tenants() const { return tenants_.list(); }
+  // Times something was counted as "other" because the page of metrics has no room for its name.
+  uint64_t folded() const { return folded_.get(); }
+
+  // ---- the shard's thread ----
+  // To be called regularly: series by fairness id that were not used between so many calls go.
+  void forget_unused_tenants(uint32_t sweeps_max) { tenants_.sweep(sweeps_max); }
 
  private:
   // Of the endpoint that holds a slot; counted anew when another endpoint takes the slot.
@@ -198,12 +163,22 @@ class ShardStats final : public proxy::ExchangeObserver, private proxy::GapObser
   const EndpointSlot* find_slot(const endpoints::EndpointState& endpoint) const;
   Limit& limit_named(std::string_view limit_name);
   void gap(Duration time) override { inter_token_.record(to_seconds(time)); }  // of streams without a model
-  uint32_t number_of(const proxy::RequestKind& kind, bool may_be_new);
+  // What an exchange is counted under: a number of Names::kinds, and the place of its tenant (0: the crowd).
+  struct Kind {
+    uint32_t number, tenant;
+  };
+  Kind kind_of(const proxy::RequestKind& kind, bool may_be_new);
+  static uint32_t packed(Kind kind) { return kind.number | kind.tenant << tenant_shift; }
+  static Kind unpacked(uint32_t kind) { return {kind & ((1u << tenant_shift) - 1), kind >> tenant_shift}; }
+  static constexpr uint32_t tenant_shift = 16;
   KindStats& stats_of(uint32_t kind);
+  Tenant& tenant_of(Kind kind);
+  uint32_t folding(uint32_t number);
   void count_stages(const proxy::ExchangeRecord& record);
   void count_inference(const proxy::ExchangeRecord& record);
+  void count_kind(const proxy::ExchangeRecord& record, KindStats& stats);
   void count_times(const proxy::ExchangeRecord& record, KindStats& stats);
-  void count_first_bytes(const proxy::ExchangeRecord& record, double first);
+  void count_first_bytes(const proxy::ExchangeRecord& record);
   void count_plugins(const routing::Explanation& explained);
 
   Names& names_;
@@ -235,13 +210,17 @@ class ShardStats final : public proxy::ExchangeObserver, private proxy::GapObser
   using PluginTime = Histogram<epp_decision_seconds>;
   // Each made when first needed.
   std::unique_ptr<std::atomic<KindStats*>[]> kinds_;
+  std::unique_ptr<std::atomic<Tenant*>[]> crowds_;  // of fairness ids without a place, by kind
   std::unique_ptr<std::atomic<PluginTime*>[]> plugin_times_;
   std::vector<std::unique_ptr<KindStats>> owned_kinds_;
+  std::vector<std::unique_ptr<Tenant>> owned_crowds_;
+  Tenants tenants_;
+  Counter folded_;
   std::vector<std::unique_ptr<PluginTime>> owned_plugin_times_;
   // The shard's own. Those of `scheduled` by slot of the endpoint: a model's requests go to all of them in turn. Those
-  // of `kinds` by the end of the fairness id: tenants take turns, too.
-  NameTable::Recent recent_crowd_, recent_rewrite_, recent_at_once_;
-  std::array<NameTable::Recent, 64> recent_kinds_;
+  // of `kinds` by the end of the model's name.
+  NameTable::Recent recent_rewrite_, recent_at_once_;
+  std::array<NameTable::Recent, 16> recent_kinds_;
   std::array<NameTable::Recent, 64> recent_scheduled_;
   std::array<NameTable::Recent, routing::split_count> recent_splits_;
   std::array<std::atomic<EndpointBlock*>, block_count> endpoints_{};

@@ -82,6 +82,9 @@ TEST_CASE("every key of the file reaches its option") {
   CHECK(o.metrics.health_path == "/h");
   CHECK(o.metrics.health_interval == seconds(3));
   CHECK(o.metrics.engine == "trtllm-serve");
+  CHECK(o.metrics.epp_names == observability::EppNames::both);
+  CHECK(o.metrics.series_idle == seconds(180));
+  CHECK(o.limits.metrics_page == 1024 * 1024);
   CHECK(o.policy == "least-load");
   CHECK(o.prefix_index_entries == 65536);
   CHECK(o.drain_delay == Duration{0});
@@ -172,6 +175,19 @@ TEST_CASE("problems that only the whole shows point at a line of the file or at 
   const LoadResult twice =
       load(Source{.flags = {{"--endpoint", "endpoints", "http://h:1"}, {"--endpoint", "endpoints", "http://h:1/"}}});
   CHECK(problems_of(twice) == "command line: --endpoint: \"http://h:1\" is listed twice\n");
+}
+
+TEST_CASE("the admin port is an address, or a map of its address and debug") {
+  const auto loaded = [](const std::string& text) { return load_text("kind: GatewayConfig\n" + text, "f.yaml"); };
+  CHECK(loaded("admin: 127.0.0.1:1\n").options.admin == "127.0.0.1:1");
+  CHECK_FALSE(loaded("admin: 127.0.0.1:1\n").options.admin_debug);
+  const LoadResult both = loaded("admin: {listen: '127.0.0.1:1', debug: true}\n");
+  CHECK(both.options.admin == "127.0.0.1:1");
+  CHECK(both.options.admin_debug);
+  CHECK(loaded("admin: {debug: true}\n").options.admin == Options().admin);
+  CHECK(problems_of(loaded("admin: {debgu: true}\n")).find("did you mean debug? (known here: listen debug)") !=
+        std::string::npos);
+  CHECK(problems_of(loaded("admin: {listen: 7}\n")).find("admin") != std::string::npos);
 }
 
 TEST_CASE("clients and admin pages cannot share a port where one address covers the other") {

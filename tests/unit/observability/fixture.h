@@ -53,6 +53,9 @@ inline proxy::ExchangeRecord streamed_answer(const endpoints::EndpointState& end
 }
 
 struct Gateway {
+  explicit Gateway(const PageLimits& page) : names(page), flow(names.bytes_for_flow()) { fill(); }
+  Gateway() : Gateway(PageLimits{}) {}
+
   Names names;
   DecisionLog log{net::system_clock()};
   ShardStats shards[2] = {ShardStats(names, nullptr, &log), ShardStats(names)};
@@ -64,7 +67,7 @@ struct Gateway {
   FlowStats flow;
   ExportInput input;
 
-  Gateway() {
+  void fill() {
     const char* const names_of[] = {"pod-a", "pod-b", "pod-c"};
     snapshot.version = 7;
     endpoints::Pool& pool = snapshot.pools.emplace_back();
@@ -94,6 +97,12 @@ struct Gateway {
     input.snapshot_at = Instant(seconds(99));
     input.memory = &memory;
     input.shadow_policy = "expected-cost";
+    input.process = {.cpu_seconds = 12.5,
+                     .resident_bytes = 4096,
+                     .virtual_bytes = 8192,
+                     .open_files = 40,
+                     .open_files_max = 1024,
+                     .threads = 7};
     input.flow = &flow;
   }
 

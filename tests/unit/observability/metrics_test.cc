@@ -1,5 +1,6 @@
 #include "penstock/observability/metrics.h"
 
+#include <algorithm>
 #include <cmath>
 #include <map>
 #include <set>
@@ -127,7 +128,7 @@ TEST_CASE("each metric of the Endpoint Picker has its name, type, labels and buc
     const Seen& seen = family.second;
     if (name.starts_with("llm_d_epp_")) continue;  // see below
     INFO(name);
-    CHECK((listed.contains(name) || name.starts_with("penstock_")));
+    CHECK((listed.contains(name) || name.starts_with("penstock_") || name.starts_with("process_")));
     CHECK(seen.help.starts_with("[ALPHA] ") == listed.contains(name));
   }
 }
@@ -327,6 +328,128 @@ TEST_CASE("what is known is as old as the oldest of what was ever listed") {
   CHECK(line_of(page_of(gateway), "penstock_kube_writes_total").empty());
   gateway.input.cluster.reset();
   CHECK(line_of(page_of(gateway), "penstock_kube").empty());
+}
+
+TEST_CASE("the Endpoint Picker's metrics have the names that are wanted, each metric once") {
+  const auto prefixes = [](EppNames wanted) {
+    Gateway gateway(PageLimits{.epp_names = wanted});
+    gateway.live();
+    std::set<std::string> names;
+    for (const auto& [name, seen] : parse(page_of(gateway))) names.insert(name);
+    return names;
+  };
+  const auto any = [](const std::set<std::string>& names, std::string_view prefix) {
+    return std::any_of(names.begin(), names.end(), [&](const std::string& name) { return name.starts_with(prefix); });
+  };
+  const std::set<std::string> v1 = prefixes(EppNames::v1), llm_d = prefixes(EppNames::llm_d),
+                              both = prefixes(EppNames::both);
+  CHECK(v1.contains("inference_objective_request_total"));
+  CHECK_FALSE(any(v1, "llm_d_epp_request_t"));
+  CHECK(v1.contains("llm_d_epp_flow_control_requests_total"));  // it has no older name
+  CHECK_FALSE(any(llm_d, "inference_"));
+  CHECK(llm_d.contains("llm_d_epp_request_total"));
+  CHECK(llm_d.contains("llm_d_epp_ready_endpoints"));
+  for (const std::set<std::string>* one : {&v1, &llm_d}) {
+    for (const std::string& name : *one) CHECK(both.contains(name));
+  }
+  std::istringstream list(read_whole(source_file("tests/golden/metrics/epp_newer_names.txt")));
+  for (std::string line; std::getline(list, line);) {
+    if (line.starts_with('#')) continue;
+    const std::vector<std::string> columns = split(line, '|');
+    INFO(columns[1]);
+    CHECK(v1.contains(columns[0]));
+    CHECK_FALSE(v1.contains(columns[1]));
+    CHECK(llm_d.contains(columns[1]));
+  }
+}
+
+TEST_CASE("whatever clients invent, the page stays below two megabytes") {
+  for (const EppNames names : {EppNames::v1, EppNames::llm_d, EppNames::both}) {
+    Gateway gateway(PageLimits{.epp_names = names, .bytes = 1536 * 1024});
+    gateway.live();
+    for (int i = 0; i < 100'000; ++i) {
+      const std::string id = "invented-" + std::to_string(i), model = "model-" + std::to_string(i % 5000);
+      proxy::ExchangeRecord record = streamed_answer(gateway.states[0]);
+      record.streaming = i % 3 != 0;
+      record.kind = {.model = model, .target_model = model, .fairness_id = id, .priority = i % 7};
+      ShardStats& shard = gateway.shards[i % 2];
+      shard.exchange_started();
+      if (proxy::GapObserver* const gaps = shard.stream_began(record.kind)) gaps->gap(milliseconds(3));
+      shard.decision_made(microseconds(20), true, &gateway.states[i % 3], model);
+      shard.model_rewritten("any", id, model);
+      shard.split_decided(routing::Split::decode_only, model);
+      shard.finished(record);
+      const proxy::HeldLabels held = {
+          .fairness_id = id, .pool = "default", .model = model, .target_model = model, .priority = i % 7};
+      gateway.flow.offered(held, 100, i % 5 != 0, microseconds(3));
+      if (i % 5 == 0) continue;
+      gateway.flow.left(held, 100, i % 2 ? proxy::HoldOutcome::dispatched : proxy::HoldOutcome::evicted_cancelled,
+                        milliseconds(5));
+    }
+    const std::string page = page_of(gateway);
+    INFO(static_cast<int>(names) << ": " << page.size());
+    CHECK(page.size() < 2'000'000);
+    CHECK(page.find("penstock_metrics_folded_total 0\n") == std::string::npos);
+    CHECK(page.find("model_name=\"other\"") != std::string::npos);
+  }
+}
+
+TEST_CASE("a model that an endpoint lists has its series also when clients have used up the room for names") {
+  Gateway gateway(PageLimits{.epp_names = EppNames::v1, .bytes = 256 * 1024});
+  gateway.names.known.set({"served"});
+  const auto finish = [&](const std::string& model) {
+    proxy::ExchangeRecord record = streamed_answer(gateway.states[0]);
+    record.kind.model = record.kind.target_model = model;
+    gateway.shards[0].finished(record);
+  };
+  for (int i = 0; i < 100; ++i) finish("invented-" + std::to_string(i));
+  finish("served");
+  const std::string page = page_of(gateway);
+  CHECK(page.find("request_total{model_name=\"served\"") != std::string::npos);
+  CHECK(page.find("invented-99") == std::string::npos);
+}
+
+TEST_CASE("what waits leaves under the labels under which it came, also when series come and go") {
+  Gateway gateway(PageLimits{.bytes = 400'000});
+  FlowStats& flow = gateway.flow;
+  const auto held = [](const std::string& id) {
+    return proxy::HeldLabels{.fairness_id = id, .pool = "default", .model = "m", .target_model = "m", .priority = 0};
+  };
+  std::vector<std::string> ids;
+  for (int i = 0; i < 100; ++i) ids.push_back("id-" + std::to_string(i));
+  for (const std::string& id : ids) flow.offered(held(id), 10, true, microseconds(1));
+  CHECK(flow.folded() > 0);
+  for (int i = 0; i < 50; ++i)
+    flow.left(held(ids[static_cast<size_t>(i)]), 10, proxy::HoldOutcome::dispatched, seconds(1));
+  flow.forget_unused(1);  // all were used
+  flow.forget_unused(1);  // those of which nothing waits go
+  for (const std::string& id : ids)
+    flow.offered(held(id), 10, true, microseconds(1));  // the crowd still waits: no new series
+  for (const std::string& id : ids) flow.left(held(id), 10, proxy::HoldOutcome::dispatched, seconds(1));
+  for (size_t i = 50; i < 100; ++i) flow.left(held(ids[i]), 10, proxy::HoldOutcome::dispatched, seconds(1));
+  flow.each([](const FlowStats::Series& series) {
+    INFO(series.fairness_id);
+    CHECK(series.requests.get() == 0);
+    CHECK(series.bytes.get() == 0);
+  });
+  for (int i = 0; i < 2; ++i) flow.forget_unused(1);
+  CHECK(flow.held_in("default").requests == 0);
+  size_t left = 0;
+  flow.each([&](const FlowStats::Series&) { ++left; });
+  CHECK(left == 0);
+  CHECK(flow.outcomes().at({"default", 0})[static_cast<size_t>(proxy::HoldOutcome::dispatched)] == 200);
+  flow.offered(held("id-99"), 10, false, microseconds(1));  // there is room again
+  flow.each([](const FlowStats::Series& series) { CHECK(series.fairness_id == "id-99"); });
+}
+
+TEST_CASE("what the kernel says about this process is plausible") {
+  const ProcessUsage usage = process_usage();
+  CHECK(usage.cpu_seconds > 0);
+  CHECK(usage.resident_bytes > 1e6);
+  CHECK(usage.virtual_bytes >= usage.resident_bytes);
+  CHECK(usage.open_files >= 3);
+  CHECK(usage.open_files_max >= usage.open_files);
+  CHECK(usage.threads == 1);
 }
 
 TEST_CASE("a page without snapshot, polls or traffic has no series that would mislead") {

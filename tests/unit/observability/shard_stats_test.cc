@@ -11,7 +11,7 @@ namespace {
 
 // Of the requests that the fixture makes, on the first shard.
 const KindStats* stats_of(Gateway& gateway) {
-  return gateway.shards[0].kind(gateway.names.kinds.index_of("llama", "llama-8b", "tenant-a", "0"));
+  return gateway.shards[0].kind(gateway.names.kinds.index_of("llama", "llama-8b", "", "0"));
 }
 
 }  // namespace
@@ -148,41 +148,94 @@ TEST_CASE("stages that were not reached are not counted") {
   CHECK(count(proxy::Stage::relay) == 1);
 }
 
+namespace {
+
+// Requests of one tenant as the first shard has counted them; "other" are those without series of their own.
+uint64_t requests_of(const Gateway& gateway, std::string_view fairness_id, std::string_view priority = "0") {
+  uint64_t sum = 0;
+  for (const auto& tenant : gateway.shards[0].tenants()) {
+    if (tenant->is("llama", "llama-8b", fairness_id, priority)) sum += tenant->stats.requests.get();
+  }
+  for (uint32_t i = 0; i <= gateway.names.kinds.size(); ++i) {
+    const Tenant* const crowd = gateway.shards[0].crowd(i);
+    if (crowd != nullptr && crowd->is("llama", "llama-8b", fairness_id, priority)) sum += crowd->stats.requests.get();
+  }
+  return sum;
+}
+
+void finish_as(Gateway& gateway, std::string_view fairness_id, int priority = 0, size_t shard = 0) {
+  proxy::ExchangeRecord record = streamed_answer(gateway.states[0]);
+  record.kind.fairness_id = fairness_id;
+  record.kind.priority = priority;
+  gateway.shards[shard].finished(record);
+}
+
+}  // namespace
+
 TEST_CASE("after the last place, the tenants of a model and priority are counted together") {
   Gateway gateway;
-  proxy::ExchangeRecord record = streamed_answer(gateway.states[0]);
-  const auto count = [&](std::string_view fairness_id) {
-    record.kind.fairness_id = fairness_id;
-    gateway.shards[0].finished(record);
-  };
-  for (uint32_t i = 0; i < Names::kinds_max + 50; ++i) count("tenant-" + std::to_string(i));
-  record.kind.priority = 7;
-  count("tenant-0");
-  record.kind.model = record.kind.target_model = "later";
-  count("tenant-0");
-  const auto requests = [&](std::string_view model, std::string_view target, std::string_view id,
-                            std::string_view priority) -> uint64_t {
-    const uint32_t known = gateway.names.kinds.size();
-    const KindStats* const stats = gateway.shards[0].kind(gateway.names.kinds.index_of(model, target, id, priority));
-    CHECK(gateway.names.kinds.size() == known);
-    return stats == nullptr ? 0 : stats->requests.get();
-  };
-  CHECK(requests("llama", "llama-8b", "tenant-0", "0") == 1);
-  CHECK(requests("llama", "llama-8b", "other", "0") == 50);
-  CHECK(requests("llama", "llama-8b", "other", "7") == 1);
-  CHECK(requests("later", "later", "other", "7") == 1);
-  CHECK(gateway.names.kinds.size() == Names::kinds_max + 3);
+  for (uint32_t i = 0; i < TenantRoom::places + 50; ++i) finish_as(gateway, "tenant-" + std::to_string(i));
+  finish_as(gateway, "tenant-0", 7);
+  CHECK(requests_of(gateway, "tenant-0") == 1);
+  CHECK(requests_of(gateway, "other") == 50);
+  CHECK(requests_of(gateway, "other", "7") == 1);
+  CHECK(gateway.shards[0].folded() == 51);
   // The older names know nothing of tenants.
   std::string page;
   export_metrics(page, gateway.input);
   CHECK(page.find("\ninference_objective_request_duration_seconds_count{model_name=\"llama\","
-                  "target_model_name=\"llama-8b\"} 551\n") != std::string::npos);
+                  "target_model_name=\"llama-8b\"} 306\n") != std::string::npos);
   CHECK(page.find("\ninference_objective_request_total{model_name=\"llama\",target_model_name=\"llama-8b\","
                   "priority=\"7\"} 1\n") != std::string::npos);
   // Nor does a tenant whose name cannot be a label take the model's away.
-  record = streamed_answer(gateway.states[0]);
-  count("\xff");
-  CHECK(requests("llama", "llama-8b", "other", "0") == 51);
+  finish_as(gateway, "\xff");
+  CHECK(requests_of(gateway, "other") == 51);
+}
+
+TEST_CASE(
+    "what one shard counts of a tenant has its place in the others too, and a place is free after the last of them") {
+  Gateway gateway;
+  for (uint32_t i = 0; i < TenantRoom::places; ++i) finish_as(gateway, "tenant-" + std::to_string(i), 0, 1);
+  finish_as(gateway, "tenant-3");  // known to the other shard
+  finish_as(gateway, "late");
+  CHECK(requests_of(gateway, "tenant-3") == 1);
+  CHECK(requests_of(gateway, "late") == 0);
+  gateway.shards[1].forget_unused_tenants(2);
+  finish_as(gateway, "tenant-0", 0, 1);
+  gateway.shards[1].forget_unused_tenants(2);  // used between the two
+  CHECK(gateway.shards[1].tenants().size() == TenantRoom::places);
+  gateway.shards[1].forget_unused_tenants(2);
+  CHECK(gateway.shards[1].tenants().size() == 1);
+  finish_as(gateway, "late");
+  CHECK(requests_of(gateway, "late") == 1);
+}
+
+TEST_CASE("a tenant whose requests run keeps its series, and the models' counters lose nothing when series go") {
+  Gateway gateway;
+  ShardStats& shard = gateway.shards[0];
+  const proxy::RequestKind kind = streamed_answer(gateway.states[0]).kind;
+  const uint32_t number = shard.running_began(kind);
+  proxy::GapObserver* const gaps = shard.stream_began(kind);
+  for (int i = 0; i < 20; ++i) shard.forget_unused_tenants(1);
+  REQUIRE(shard.tenants().size() == 1);
+  gaps->gap(milliseconds(5));
+  proxy::ExchangeRecord record = streamed_answer(gateway.states[0]);
+  record.kind_number = number;
+  shard.running_ended(number);
+  shard.finished(record);
+  CHECK(shard.tenants()[0]->running.get() == 0);
+  CHECK(shard.tenants()[0]->stats.requests.get() == 1);
+  for (int i = 0; i < 2; ++i) shard.forget_unused_tenants(1);
+  CHECK(shard.tenants().empty());
+  CHECK(stats_of(gateway)->requests.get() == 1);
+}
+
+TEST_CASE("with the older names alone nothing is counted by tenant") {
+  Gateway gateway(PageLimits{.epp_names = EppNames::v1});
+  for (int i = 0; i < 1000; ++i) finish_as(gateway, "tenant-" + std::to_string(i));
+  CHECK(gateway.shards[0].tenants().empty());
+  CHECK(gateway.shards[0].folded() == 0);
+  CHECK(stats_of(gateway)->requests.get() == 1000);
 }
 
 TEST_CASE("times to the first token are those of streams that were answers, whole answers have their own") {
@@ -269,7 +322,7 @@ TEST_CASE("running requests return to zero, also when there are more of a kind t
     const std::string model = "m" + std::to_string(i / 2), tenant = "t" + std::to_string(i);
     numbers.push_back(gateway.shards[i % 2].running_began({model, model, tenant, i}));
   }
-  CHECK(gateway.shards[0].running(numbers[0]) == 1);
+  CHECK(gateway.shards[0].running(gateway.names.kinds.index_of("m0", "m0", "", "0")) == 1);
   CHECK(gateway.shards[0].running_began({}) == proxy::no_kind);
   for (int i = 0; i < 3000; ++i) gateway.shards[i % 2].running_ended(numbers[static_cast<size_t>(i)]);
   gateway.shards[0].running_ended(proxy::no_kind);
