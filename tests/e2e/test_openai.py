@@ -433,7 +433,8 @@ class Acknowledgements(E2E):
                 if unacknowledged(sock):
                     late.append(True)
                 harness.wait_for("the acknowledgement", lambda: not unacknowledged(sock))
-            sock.sendall(b"0\r\n\r\n")
+            done = b"data: [DONE]\n\n"
+            sock.sendall(b"%x\r\n%s\r\n0\r\n\r\n" % (len(done), done))
             return True
 
         endpoint = self.fake(script)
@@ -441,7 +442,9 @@ class Acknowledgements(E2E):
         client.send(harness.request_bytes("POST", "/v1/completions", completion()))
         seen, got = 0, b""
         while not got.endswith(b"0\r\n\r\n"):
-            got += client.sock.recv(65536)
+            received = client.sock.recv(65536)
+            self.assertTrue(received, "the answer broke")
+            got += received
             for _ in range(seen, got.count(piece)):
                 passed_on.put(True)
             seen = got.count(piece)
