@@ -120,7 +120,8 @@ void write(Level level, std::string_view message, std::initializer_list<Field> f
     if (json) append_json_string(line, field.key);
     else line += field.key;
     line += json ? ':' : '=';
-    if (json) append_json_string(line, field.value);
+    if (json && field.bare) line += field.value;
+    else if (json) append_json_string(line, field.value);
     else append_text_value(line, field.value);
   }
   logger().log(to_spdlog(level), "{}", line);

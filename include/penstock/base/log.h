@@ -3,6 +3,7 @@
 // Any thread; each line is written whole. Cheap enough for control work, not for the hot path.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <initializer_list>
 #include <string>
@@ -13,15 +14,21 @@ namespace penstock::log {
 enum class Level { debug, info, warn, error };
 enum class Format { text, json };
 
-// One key and its value, printed as key=value or as a JSON member.
+// One key and its value, printed as key=value or as a JSON member: numbers and booleans as such.
 struct Field {
   std::string_view key;
   std::string value;
+  bool bare = false;  // in JSON without quotes
   Field(std::string_view k, std::string v) : key(k), value(std::move(v)) {}
   Field(std::string_view k, std::string_view v) : key(k), value(v) {}
   Field(std::string_view k, const char* v) : key(k), value(v) {}
+  Field(std::string_view k, bool v) : key(k), value(v ? "true" : "false"), bare(true) {}
   template <typename N>
-  requires std::is_arithmetic_v<N> Field(std::string_view k, N v) : key(k), value(std::to_string(v)) {}
+  requires std::is_integral_v<N> Field(std::string_view k, N v) : key(k), value(std::to_string(v)), bare(true) {}
+  // JSON has no word for infinity and NaN: they stay text.
+  template <typename N>
+  requires std::is_floating_point_v<N> Field(std::string_view k, N v)
+      : key(k), value(std::to_string(v)), bare(std::isfinite(v)) {}
 };
 
 // Called once by main before threads start. Default: info, text.

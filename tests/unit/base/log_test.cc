@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <functional>
 #include <string>
@@ -66,6 +67,16 @@ TEST_CASE("a JSON line escapes what JSON must escape, and stays one line") {
         R"({"time":"9999-99-99T99:99:99.999+99:99","level":"warning","message":"say \"hi\"","path":"C:\\x",)"
         R"("lines":"a\u000ab\u0009c\u0001","utf8":")"
         "\xc3\xa9\"}\n");
+}
+
+TEST_CASE("in JSON, numbers and booleans are such") {
+  const RestoreDefaults restore;
+  configure(Level::info, Format::json);
+  const std::string text = stderr_of([] {
+    info("m",
+         {{"count", size_t{3}}, {"less", -7}, {"share", 0.5}, {"on", true}, {"text", "3"}, {"none", std::nan("")}});
+  });
+  CHECK(text.find(R"("count":3,"less":-7,"share":0.500000,"on":true,"text":"3","none":"nan"})") != std::string::npos);
 }
 
 TEST_CASE("a value cannot forge a line or a field in text either") {
