@@ -97,6 +97,7 @@ observability::AccessLogOptions access_log_options(const config::Options& option
   return {.enabled = options.access_log.enabled,
           .format = options.access_log.format,
           .path = options.access_log.path,
+          .query = options.access_log.query,
           .shards = options.shards};
 }
 
@@ -144,6 +145,7 @@ Control::Control(const config::Command& command)
               responses_,
               shards_,
               options_.limits.connections,
+              clients_by_address_,
               config::descriptors_for_traffic(config::raise_open_file_limit(), options_.shards),
               [this](const std::string& address) { loop_->post([this, address] { sources_->unreachable(address); }); }},
       pool_(budget_),

@@ -88,6 +88,7 @@ class Control final : public discovery::DirectoryEvents {
   std::vector<std::unique_ptr<observability::DecisionLog>> decisions_;
   std::vector<std::unique_ptr<observability::ShardStats>> stats_;
   std::vector<std::unique_ptr<Shard>> shards_;
+  downstream::ClientTable clients_by_address_;
   Shared shared_;
 
   net::Address listening_;

@@ -7,6 +7,7 @@
 
 #include <random>
 
+#include "memory_return.h"
 #include "penstock/base/log.h"
 #include "penstock/config/endpoint_picker.h"
 #include "short_slices.h"
@@ -41,6 +42,11 @@ proxy::Options proxy_options(const config::Options& options) {
   out.paths = options.paths;
   out.attempts_max = options.retry.attempts;
   out.second_opinions = options.retry.second_opinions;
+  out.clients.proxies = net::IpRanges(options.trusted_proxies);
+  out.clients.trusted = net::IpRanges(options.identity.trusted);
+  out.clients.endpoint_header = options.identity.endpoint_header;
+  out.clients.explain = options.identity.explain;
+  out.connections_per_client = options.limits.connections_per_client;
   out.ejection.consecutive_failures = options.ejection.consecutive_failures;
   out.ejection.base_penalty = options.ejection.base_penalty;
   out.ejection.max_penalty = options.ejection.max_penalty;
@@ -85,12 +91,19 @@ routing::RouterOptions router_options(const config::Options& options, const rout
 }
 
 downstream::ServerOptions server_options(const config::Options& options) {
+  const auto limit = [](Duration timeout) { return timeout == Duration{0} ? Duration::max() : timeout; };
   downstream::ServerOptions out;
   out.parser.head_bytes_max = options.limits.header_bytes;
-  out.header_timeout = options.timeouts.client_header;
-  out.body_timeout = options.timeouts.client_body;
-  out.idle_timeout = options.timeouts.client_idle;
-  out.write_timeout = options.timeouts.client_write;
+  out.header_timeout = limit(options.timeouts.client_header);
+  out.body_timeout = limit(options.timeouts.client_body);
+  out.idle_timeout = limit(options.timeouts.client_idle);
+  out.write_timeout = limit(options.timeouts.client_write);
+  out.min_rate = options.limits.client_min_rate;
+  out.rate_grace = options.timeouts.client_rate_grace;
+  // At least one head of the greatest size, in the buffer that has grown for it.
+  const double share = static_cast<double>(options.limits.memory_bytes) * options.limits.incomplete_heads_percent / 100;
+  out.unfinished_heads =
+      std::max(static_cast<size_t>(share / options.shards), options.limits.header_bytes * downstream::head_growth);
   return out;
 }
 
@@ -130,10 +143,12 @@ struct Shard::Parts {
                 .endpoint_unreachable =
                     [&shard](const auto& endpoint) { shard.shared_.endpoint_unreachable(endpoint.address); },
                 .hash_told = shard.shared_.told != nullptr,
+                .clients = &shard.shared_.clients_by_address,
                 .hold = &shard.shared_.hold,
                 .responses = &shard.shared_.responses},
         gateway(context),
-        server(loop, pool, gateway, server_options(shard.shared_.options)) {}
+        server(loop, pool, gateway, server_options(shard.shared_.options)),
+        memory_return(loop) {}
 
   MemoryBudget budget;
   net::BlockPool pool;
@@ -145,6 +160,13 @@ struct Shard::Parts {
   proxy::Context context;
   proxy::Gateway gateway;
   downstream::Server server;
+  MemoryReturn memory_return;
+
+  // What peers keep in use: their bytes in the budget, and about what a connection needs beside them.
+  size_t in_use() const {
+    constexpr size_t connection_bytes = 4096;
+    return budget.taken() + server.connections() * connection_bytes;
+  }
 };
 
 Shard::Shard(Shared& shared, size_t index, int cpu, observability::ShardStats& stats)
@@ -187,6 +209,7 @@ void Shard::run(net::Address listen, std::promise<Result<net::Address>> started)
   accepting_.store(true, std::memory_order_relaxed);
   parts.loop.set_turn_hook([this, &parts] {
     parts.snapshots.end_turn();
+    parts.memory_return.end_turn(parts.in_use());
     const auto in_flight = static_cast<int64_t>(parts.gateway.in_flight());
     in_flight_.store(in_flight, std::memory_order_relaxed);
     load_.store(in_flight + static_cast<int64_t>(parts.server.connections()), std::memory_order_relaxed);
@@ -202,25 +225,56 @@ void Shard::run(net::Address listen, std::promise<Result<net::Address>> started)
 // of their addresses, which is uneven if few clients send many requests. So two random shards are compared, and the
 // connection moves if one of them has clearly less to do.
 bool Shard::place(int fd) {
-  if (!admit(fd)) return true;
+  downstream::ClientTable* counted = nullptr;
+  if (!admit(fd, &counted)) return true;
   Shard* other = less_loaded();
-  if (other == nullptr) return false;
-  other->take_connection(fd);
+  if (other == nullptr) parts_->server.adopt(fd, counted);
+  else other->take_connection(fd, counted);
   return true;
 }
 
 // Counts the connection, or refuses it. Descriptors may run out before limits.connections is reached, because other
 // parts of the process use them too.
-bool Shard::admit(int fd) {
-  if (fd >= shared_.descriptors_max) {
+bool Shard::admit(int fd, downstream::ClientTable** counted) {
+  if (fd >= shared_.descriptors_max && !parts_->server.evict_idle()) {
     refuse_connection(fd, "descriptors", proxy::ErrorCode::no_descriptor);
     return false;
   }
+  if (!count_client(fd, counted)) return false;
   const size_t before = shared_.clients.fetch_add(1, std::memory_order_relaxed);
-  if (before < shared_.connections_max.load(std::memory_order_relaxed)) return true;
-  shared_.clients.fetch_sub(1, std::memory_order_relaxed);
-  refuse_connection(fd, "connections", proxy::ErrorCode::too_many_connections);
+  if (before < shared_.connections_max.load(std::memory_order_relaxed) || parts_->server.evict_idle()) return true;
+  make_room(fd, *counted, shared_.shards.size() - 1);
   return false;
+}
+
+// limits.connections_per_client. The clients of trusted proxies are counted by their requests.
+bool Shard::count_client(int fd, downstream::ClientTable** counted) {
+  const proxy::Options& options = parts_->context.options;
+  if (options.connections_per_client == 0) return true;
+  const auto peer = net::IpAddress::of(net::Address::peer_of(fd));
+  if (!peer || options.clients.proxies.contains(*peer)) return true;
+  if (shared_.clients_by_address.try_enter(peer->client(), options.connections_per_client)) {
+    *counted = &shared_.clients_by_address;
+    return true;
+  }
+  refuse_connection(fd, "connections_per_client", proxy::ErrorCode::too_many_client_connections);
+  return false;
+}
+
+// limits.connections is reached, and no connection of this shard is idle. The new one goes from shard to shard until an
+// idle one is found, whose place it takes, or no shard is left.
+void Shard::make_room(int fd, downstream::ClientTable* counted, size_t shards_left) {
+  Shard* const next = shared_.shards[(index_ + 1) % shared_.shards.size()].get();
+  net::EventLoop* const loop = next->loop_.load(std::memory_order_acquire);  // null: it has not started yet
+  if (shards_left > 0 && loop != nullptr) {
+    return loop->post([next, fd, counted, shards_left] {
+      if (next->parts_->server.evict_idle()) return next->parts_->server.adopt(fd, counted);
+      next->make_room(fd, counted, shards_left - 1);
+    });
+  }
+  shared_.clients.fetch_sub(1, std::memory_order_relaxed);
+  if (counted != nullptr) counted->leave(net::IpAddress::of(net::Address::peer_of(fd))->client());
+  refuse_connection(fd, "connections", proxy::ErrorCode::too_many_connections);
 }
 
 Shard* Shard::less_loaded() {
@@ -238,9 +292,9 @@ Shard* Shard::less_loaded() {
   return best;
 }
 
-void Shard::take_connection(int fd) {
+void Shard::take_connection(int fd, downstream::ClientTable* counted) {
   load_.fetch_add(1, std::memory_order_relaxed);  // visible to other shards before the next turn publishes load_
-  loop_.load(std::memory_order_acquire)->post([this, fd] { parts_->server.adopt(fd); });
+  loop_.load(std::memory_order_acquire)->post([this, fd, counted] { parts_->server.adopt(fd, counted); });
 }
 
 void Shard::refuse_connection(int fd, std::string_view limit, proxy::ErrorCode why) {

@@ -36,7 +36,8 @@ struct Shared {
   proxy::ResponseOwners& responses;
   std::vector<std::unique_ptr<Shard>>& shards;
   std::atomic<size_t> connections_max;  // limits.connections; changes with a reload
-  const int descriptors_max;            // connections of clients and endpoints use only descriptors below this number
+  downstream::ClientTable& clients_by_address;
+  const int descriptors_max;  // connections of clients and endpoints use only descriptors below this number
   // Called by any shard when no connection can be made to this address. Rare.
   std::function<void(const std::string&)> endpoint_unreachable;
   // Client connections of all shards, including those being handed from one shard to another.
@@ -59,9 +60,10 @@ class Shard {
   // The endpoint does not answer health probes: requests that wait for its first byte move to another one.
   void leave_silent(uint32_t slot, uint32_t incarnation, std::optional<Instant> unanswered_since);
   void forget_unused_series(uint32_t sweeps_max);  // see ShardStats
-  void stop();  // cuts remaining connections and ends the thread
+  void stop();                                     // cuts remaining connections and ends the thread
   void join();
-  void take_connection(int fd);  // handed over by another shard
+  // Handed over by another shard; `counted`: the table in which its client was counted.
+  void take_connection(int fd, downstream::ClientTable* counted);
 
   // Any thread; as of the shard's last turn.
   int64_t load() const { return load_.load(std::memory_order_relaxed); }
@@ -77,7 +79,9 @@ class Shard {
 
   void run(net::Address listen, std::promise<Result<net::Address>> started);
   bool place(int fd);
-  bool admit(int fd);
+  bool admit(int fd, downstream::ClientTable** counted);
+  bool count_client(int fd, downstream::ClientTable** counted);
+  void make_room(int fd, downstream::ClientTable* counted, size_t shards_left);
   Shard* less_loaded();
   void refuse_connection(int fd, std::string_view limit, proxy::ErrorCode why);
 

@@ -99,7 +99,8 @@ void resolve_prefix_index(Options& options, const Machine& machine) {
     return;
   }
   options.prefix_index_entries = least;
-  options.prefix_index_most = std::clamp(std::bit_floor(usable_memory(machine) / 8 / entry_bytes), least, most);
+  const uint64_t usable = std::min<uint64_t>(usable_memory(machine) / 8, options.limits.memory_bytes / 4);
+  options.prefix_index_most = std::clamp(std::bit_floor(usable / entry_bytes), least, most);
 }
 
 // The process's own: rings, listeners, logs, scrapes, watches. About half are open from the start.

@@ -128,7 +128,9 @@ class Loader {
     if (!message.empty()) problem(line(value), std::string(key.name), std::move(message));
   }
 
+  // A list that is given replaces the default, also when it is empty.
   void read_list(const Key& key, const YAML::Node& list) {
+    static_cast<void>(set_from_text(key, out_.options, "[]"));
     size_t index = 0;
     for (const YAML::Node& item : list) {
       const std::string name = std::string(key.name) + '[' + std::to_string(index++) + ']';

@@ -20,6 +20,7 @@ constexpr Words shadow_words[] = {"none", "epp-default", "random", "round-robin"
 
 constexpr Words addresses_words[] = {"first", "all"};
 constexpr Words no_endpoint_words[] = {"unready", "ready"};
+constexpr Words shown_words[] = {"always", "trusted", "never"};
 constexpr Words flow_control_words[] = {"auto", "true", "false"};
 constexpr Words detector_words[] = {"late-binding", "utilization", "concurrency"};
 constexpr Words ordering_words[] = {"least-work", "fcfs", "edf", "slo-deadline"};
@@ -54,6 +55,9 @@ const Key keys_in_order[] = {
      .doc = "Pin each shard to a CPU of its own. Without effect when there are more shards than CPUs."},
     {.name = "manifests", .type = Type::path, .field = PENSTOCK_FIELD(manifests), .most = 4096, .accepted = "a path", .needs_restart = true,
      .doc = "Folder (or file) of Kubernetes objects to obey instead of a cluster's (`--manifests`): pods, EndpointSlices, pools, rewrites, objectives, routes. What they say is read again on SIGHUP."},
+    {.name = "trusted_proxies", .type = Type::list, .field = PENSTOCK_FIELD(trusted_proxies), .most = 256, .check = check_ip_range,
+     .accepted = "IP addresses and ranges, such as 10.0.0.0/8 or 2001:db8::/32",
+     .doc = "Proxies and load balancers in front of the gateway. From their addresses `X-Forwarded-For` is believed: its rightmost address that is not in this list is the client, for the access log, `limits.connections_per_client` and `identity`. From all others it is forwarded, and not believed."},
     {.name = "admin.debug", .type = Type::boolean, .field = PENSTOCK_FIELD(admin_debug),
      .doc = "Show debug pages (`/debug/...`) and the full status to everybody who reaches the admin port. `false`: to requests from the same host (loopback) only; others get 403 and a status without addresses, errors and objects of the cluster."},
     {.name = "ring.engine", .type = Type::choice, .field = PENSTOCK_ENUM(ring.kind), .words = ring_words,
@@ -70,6 +74,16 @@ const Key keys_in_order[] = {
      .doc = "Form of the access log."},
     {.name = "access_log.path", .type = Type::path, .field = PENSTOCK_FIELD(access_log.path),
      .doc = "File to append to; `-` is standard output (in YAML with quotes, `\"-\"`: a bare one begins a list). Opened again on SIGHUP, so that it can be rotated."},
+    {.name = "access_log.query", .type = Type::boolean, .field = PENSTOCK_FIELD(access_log.query),
+     .doc = "Write paths with their query. `false`: a path ends before its `?`, because queries may contain secrets."},
+
+    {.name = "identity.endpoint_header", .type = Type::choice, .field = PENSTOCK_ENUM(identity.endpoint_header), .words = shown_words,
+     .doc = "Which clients get `x-penstock-endpoint`, the name of the endpoint that answered. `trusted`: those in `identity.trusted`."},
+    {.name = "identity.explain", .type = Type::choice, .field = PENSTOCK_ENUM(identity.explain), .words = shown_words,
+     .doc = "Which clients may ask why an endpoint was chosen (`x-penstock-explain: 1`). The field is ignored in the requests of others."},
+    {.name = "identity.trusted", .type = Type::list, .field = PENSTOCK_FIELD(identity.trusted), .most = 256, .check = check_ip_range,
+     .accepted = "IP addresses and ranges, such as 10.0.0.0/8 or 2001:db8::/32",
+     .doc = "Clients that are told about the inside. A client behind a proxy that is not in `trusted_proxies` is not known, and so not one of them."},
 
     {.name = "kubernetes.enabled", .type = Type::boolean, .field = PENSTOCK_FIELD(kubernetes.enabled), .needs_restart = true,
      .doc = "Take endpoints, rewrites, objectives and routes from a cluster (`--kubernetes`). `kubernetes.api` implies it; `false` turns the whole section off."},
@@ -131,6 +145,8 @@ const Key keys_in_order[] = {
      .zero = "none", .doc = "How long a client's connection may wait for its next request once its last answer has been sent. Then it closes."},
     {.name = "timeouts.client_write", .type = Type::duration, .field = PENSTOCK_FIELD(timeouts.client_write), .least = 1e-3, .most = day,
      .zero = "none", .doc = "How long a client may go without taking a byte of the answer that waits for it. Then its connection closes and the endpoint's work is cancelled."},
+    {.name = "timeouts.client_rate_grace", .type = Type::duration, .field = PENSTOCK_FIELD(timeouts.client_rate_grace), .least = 1e-3, .most = day,
+     .doc = "How long a client may fall short of `limits.client_min_rate`: a pause of this length is always allowed, and each byte buys back the time that it takes at that rate."},
     {.name = "timeouts.connect", .type = Type::duration, .field = PENSTOCK_FIELD(timeouts.connect), .least = 1e-3, .most = hour,
      .zero = "none", .doc = "Longest time to connect to an endpoint. Then the next one is tried."},
     {.name = "timeouts.first_byte", .type = Type::duration, .field = PENSTOCK_FIELD(timeouts.first_byte), .least = 1e-3, .most = day,
@@ -149,7 +165,7 @@ const Key keys_in_order[] = {
     {.name = "limits.body_bytes", .type = Type::size, .field = PENSTOCK_FIELD(limits.body_bytes), .least = KiB, .most = 16 * GiB,
      .doc = "Largest request body (413)."},
     {.name = "limits.connections", .type = Type::integer, .field = PENSTOCK_FIELD(limits.connections), .most = 1e8,
-     .zero = "from the limit on open files", .doc = "Most client connections of the whole process (503)."},
+     .zero = "from the limit on open files", .doc = "Most client connections of the whole process. Beyond it, those that have been idle longest are closed; if none is idle, a new one is refused (503)."},
     {.name = "limits.requests_per_shard", .type = Type::integer, .field = PENSTOCK_FIELD(limits.requests_per_shard), .least = 1, .most = 1e7,
      .doc = "Most requests in flight in one shard (503)."},
     {.name = "limits.metrics_page", .type = Type::size, .field = PENSTOCK_FIELD(limits.metrics_page), .least = 128 * KiB, .most = GiB,
@@ -157,6 +173,12 @@ const Key keys_in_order[] = {
     {.name = "limits.memory", .type = Type::size, .field = PENSTOCK_FIELD(limits.memory_bytes), .least = MiB, .most = 1024 * GiB,
      .zero = "60 % of the control group's limit, else of the machine's memory",
      .doc = "Most bytes of heads, bodies and queued output that the process may hold (503)."},
+    {.name = "limits.client_min_rate", .type = Type::size, .field = PENSTOCK_FIELD(limits.client_min_rate), .least = 1, .most = GiB, .zero = "any rate will do",
+     .doc = "Bytes per second that a client must send of a body (408), and take of an answer that waits for it (its connection closes and the endpoint's work is cancelled). Time in which nothing waits for the client does not count, so a slow answer never counts against its reader."},
+    {.name = "limits.incomplete_heads_percent", .type = Type::number, .field = PENSTOCK_FIELD(limits.incomplete_heads_percent), .least = 0.1, .most = 100,
+     .doc = "Most of `limits.memory`, in percent, for request heads that have not arrived completely; each shard has its part. If more is needed, the oldest of them gives way (503)."},
+    {.name = "limits.connections_per_client", .type = Type::integer, .field = PENSTOCK_FIELD(limits.connections_per_client), .most = 1e6, .zero = "no limit",
+     .doc = "Most connections of one client, of the whole process (429): an IPv4 address, or an IPv6 network of 64 bits. Of `trusted_proxies`, whose connections are not counted, so many requests at a time for each client that they name."},
 
     {.name = "paths.defaults", .type = Type::boolean, .field = PENSTOCK_FIELD(paths.defaults),
      .doc = "Let clients reach the inference, tokenizer, health and version paths of vLLM, SGLang, TensorRT-LLM, llama.cpp and TGI (docs/PATHS.md lists them). Everything else is refused (404), unless `paths.allow` or a rule of an HTTPRoute names it."},
@@ -229,7 +251,7 @@ const Key keys_in_order[] = {
      .doc = "File with an EndpointPickerConfig whose first profile decides as `routing.shadow_policy` would, instead of it (`--shadow-epp-config`; `--shadow-epp-config-text` takes the text itself; below)."},
     {.name = "routing.prefix_index_entries", .type = Type::integer, .field = PENSTOCK_FIELD(prefix_index_entries), .least = 1024, .most = 4294967296.0,
      .zero = "by the endpoints' caches", .needs_restart = true,
-     .doc = "Size of the table of prompt blocks believed to be cached, 8 bytes each; rounded up to a power of two. 0: it begins with 4,194,304 (32 MiB) and doubles while the endpoints' caches hold more, to at most an eighth of the control group's limit or of the machine's memory, and 1 GiB; below 256 MiB of memory it stays at 32 MiB. With `kv_events` there is a second one of the same size."},
+     .doc = "Size of the table of prompt blocks believed to be cached, 8 bytes each; rounded up to a power of two. 0: it begins with 4,194,304 (32 MiB) and doubles while the endpoints' caches hold more, to at most an eighth of the control group's limit or of the machine's memory, a quarter of `limits.memory`, and 1 GiB; below 256 MiB of memory it stays at 32 MiB. With `kv_events` there is a second one of the same size."},
 
     {.name = "flow_control.enabled", .type = Type::choice, .field = PENSTOCK_ENUM(flow_control), .words = flow_control_words,
      .doc = "Hold requests while their pool is saturated, and give them an endpoint when room appears (late binding). `auto`: with the policy `expected-cost`, and else as an EndpointPickerConfig says. `false`: nobody waits here. Requests of negative priority are refused while the pool is saturated (429), unless an EndpointPickerConfig has a band for them."},

@@ -1,5 +1,7 @@
 #include "values.h"
 
+#include "penstock/net/ip.h"
+
 #include <arpa/inet.h>
 
 #include <algorithm>
@@ -155,6 +157,14 @@ std::string check_address(std::string_view text) {
   }
   if (!host.empty() && !is_ip(host)) return in_quotes(host) + " is not a numeric address";
   return "";
+}
+
+std::string check_ip_range(std::string_view text) {
+  if (net::IpRange::parse(text)) return "";
+  const size_t slash = text.find('/');
+  const bool address = slash != std::string_view::npos && net::IpAddress::parse(text.substr(0, slash)).has_value();
+  return in_quotes(text) + (address ? " is not a range: its length is wrong, or bits behind it are not zero"
+                                    : " is not an IP address or range");
 }
 
 bool parse_port(std::string_view text, uint16_t* out) {

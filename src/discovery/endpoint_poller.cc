@@ -366,6 +366,7 @@ void EndpointPoller::metrics_done() {
   }
   probed_ = true;
   if (guessed) tell_engine();
+  if (found.implausible) not_believed();
   if (!found) return no_metrics();
   const Instant now = directory_.loop_.now();
   view_.metrics.known = true;
@@ -379,6 +380,14 @@ void EndpointPoller::metrics_done() {
   status_.ever = true;
   failures_in_a_row_ = 0;
   directory_.changed(/*at_once=*/false);
+}
+
+// Counted each time, said once.
+void EndpointPoller::not_believed() {
+  ++status_.implausible;
+  if (std::exchange(told_of_implausible_, true)) return;
+  log::warn("endpoint reports a KV cache that no engine has: its size is ignored",
+            {{"endpoint", view_.state->name}, {"url", view_.state->url}, {"engine", engine_.text()}});
 }
 
 // Said once: then it is the wrong engine, or its metrics are turned off, and nothing but our own counts tells its load.

@@ -52,6 +52,7 @@ class EndpointPoller final : public upstream::ResponseSink {
 
   void health_done();
   void metrics_done();
+  void not_believed();
   void no_metrics();
   void engine_changed();
   void tell_engine();
@@ -99,7 +100,7 @@ class EndpointPoller final : public upstream::ResponseSink {
   std::optional<Instant> unanswered_since_;  // when the last task began, if it got no answer
   uint32_t failures_in_a_row_ = 0;
   bool probed_ = false;
-  bool told_of_no_metrics_ = false, told_of_no_models_ = false;  // in the log
+  bool told_of_no_metrics_ = false, told_of_no_models_ = false, told_of_implausible_ = false;  // in the log
   PollStatus status_;
 };
 

@@ -12,6 +12,10 @@ namespace {
 // No gauge, count or time in seconds of an engine is larger; sums of such numbers stay finite.
 constexpr double believable_max = 1e15;
 
+// The largest block, and the most tokens that the KV cache of one rank may hold. The largest machines have 14 TB of
+// memory for it, and small models take 50 KB for a token.
+constexpr double block_size_max = 65536, rank_tokens_max = 1 << 28;
+
 bool is_blank(char c) {
   return c == ' ' || c == '\t';
 }
@@ -284,6 +288,25 @@ void MetricsScanner::cache_config_sample(std::string_view labels) {
   }
 }
 
+// Ranks have the same block size, and each its own blocks. What no engine has is not believed: the size of the prefix
+// index follows from it. The size of the cache is then unknown, whatever was read before.
+void MetricsScanner::cache_size(endpoints::EngineMetrics& out, Signals& found) const {
+  const Sum block_size = sums_[static_cast<size_t>(Signal::block_size)];
+  const Sum kv_blocks = sums_[static_cast<size_t>(Signal::kv_blocks)];
+  const double tokens = block_size.series > 0 ? std::max(1.0, block_size.total / block_size.series) : 1.0;
+  const double ranks = std::max(kv_blocks.series, 1u);
+  found.implausible = tokens > block_size_max || kv_blocks.total * tokens > rank_tokens_max * ranks;
+  if (found.implausible) {
+    out.block_size = endpoints::EngineMetrics{}.block_size;
+    out.kv_blocks = 0;
+    return;
+  }
+  found.block_size = block_size.series > 0 && block_size.total >= block_size.series;
+  if (found.block_size) out.block_size = static_cast<uint32_t>(tokens);
+  found.kv_blocks = kv_blocks.total >= 1;
+  if (found.kv_blocks) out.kv_blocks = static_cast<uint64_t>(kv_blocks.total);
+}
+
 Signals MetricsScanner::finish(endpoints::EngineMetrics& out) {
   if (!carry_.empty()) line(carry_);  // a last line without its newline
   carry_.clear();
@@ -300,12 +323,7 @@ Signals MetricsScanner::finish(endpoints::EngineMetrics& out) {
   if ((found.running = sum(Signal::running).series > 0)) out.running = sum(Signal::running).total;
   const Sum kv_usage = sum(sum(Signal::kv_usage).series > 0 ? Signal::kv_usage : Signal::kv_usage_old);
   if ((found.kv_usage = kv_usage.series > 0)) out.kv_usage = std::min(mean(kv_usage), 1.0);
-  // Ranks have the same block size, and each its own blocks. What no engine has is not believed.
-  const Sum block_size = sum(Signal::block_size), kv_blocks = sum(Signal::kv_blocks);
-  found.block_size = block_size.series > 0 && mean(block_size) >= 1 && mean(block_size) <= 65536;
-  if (found.block_size) out.block_size = static_cast<uint32_t>(mean(block_size));
-  found.kv_blocks = kv_blocks.total >= 1 && kv_blocks.total <= 1e12;
-  if (found.kv_blocks) out.kv_blocks = static_cast<uint64_t>(kv_blocks.total);
+  cache_size(out, found);
   if ((found.loras = loras_found_)) {
     out.running_loras.swap(running_loras_);
     out.waiting_loras.swap(waiting_loras_);

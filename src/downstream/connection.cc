@@ -1,5 +1,7 @@
 #include "penstock/downstream/connection.h"
 
+#include <algorithm>
+
 #include "penstock/base/assert.h"
 
 namespace penstock::downstream {
@@ -14,22 +16,23 @@ constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
 
 // How heads count in the memory budget. A complete head of up to kHeadFree bytes does not count, because the number of
 // requests is limited. A larger one counts kHeadCopies times: as received, as forwarded, and as sent. An incomplete
-// head counts kHeadGrowth times, because its buffer grows by doubling. A request whose body is incomplete also counts
-// its exchange.
-constexpr size_t kHeadFree = 2 * 1024, kHeadCopies = 3, kHeadGrowth = 2, kExchange = 4 * 1024;
+// head counts head_growth times. A request whose body is incomplete also counts its exchange.
+constexpr size_t kHeadFree = 2 * 1024, kHeadCopies = 3, kExchange = 4 * 1024;
 }  // namespace
 
 Connection::Codec::Codec(Connection& connection, const http::ParserLimits& limits)
     : owner(connection), parser(http::Parser::Kind::request, *this, limits) {}
 
-Connection::Connection(Server& server, int fd)
+Connection::Connection(Server& server, int fd, ClientTable* counted_in)
     : net::Connection(server.loop(), server.pool()),
       server_(server),
       codec_(*this, server.options().parser),
       deadline_(net::Timer::of<&Connection::on_deadline>(this)),
       stash_(server.pool()),
-      client_ip_(net::Address::peer_of(fd).ip_string()),
+      peer_(net::IpAddress::of(net::Address::peer_of(fd))),
+      counted_in_(counted_in),
       idle_since_(server.loop().now()) {
+  if (peer_.has_value()) client_ip_ = peer_->to_string();
   net::Connection::adopt(fd);
   loop().arm(deadline_, server_.options().idle_timeout);
 }
@@ -89,11 +92,30 @@ size_t Connection::consume(std::string_view bytes) {
   } else if (error != ParseError::none) {
     request_failed({.error = error});
   } else if (reads_on() && !hold_input()) {
-    request_failed({.no_memory = true});
+    if (phase_ != Phase::closed && phase_ != Phase::lingering) request_failed({.no_memory = true});
   } else if (phase_ == Phase::exchange && !request_complete_) {
-    loop().arm(deadline_, server_.options().body_timeout);
+    watch_body(used);
   }
   return used;
+}
+
+// Neither a pause nor a low rate is tolerated for ever while a body arrives.
+void Connection::watch_body(size_t arrived) {
+  const ServerOptions& options = server_.options();
+  rate_deadline_ = credited(arrived);
+  const Instant now = loop().now();
+  const Instant pause = options.body_timeout < Instant::max() - now ? now + options.body_timeout : Instant::max();
+  loop().arm_at(deadline_, std::min(pause, rate_deadline_));
+}
+
+// The deadline for the least rate, after so many more bytes.
+Instant Connection::credited(uint64_t bytes) {
+  const ServerOptions& options = server_.options();
+  if (options.min_rate == 0) return Instant::max();
+  const Instant most = loop().now() + options.rate_grace;
+  if (rate_deadline_ == Instant{} || rate_deadline_ > most) return most;
+  const double bought = static_cast<double>(bytes) / static_cast<double>(options.min_rate);
+  return bought >= to_seconds(options.rate_grace) ? most : std::min(most, rate_deadline_ + from_seconds(bought));
 }
 
 // Keeps bytes that follow a complete request until its answer is finished. Reading pauses meanwhile.
@@ -129,7 +151,31 @@ bool Connection::hold_head() {
 // An incomplete request counts from its first byte, because beginning one costs a peer nothing.
 bool Connection::hold_input() {
   const size_t bytes = codec_.parser.held_bytes();
-  return hold(phase_ == Phase::exchange ? bytes * kHeadCopies + kExchange : bytes * kHeadGrowth);
+  if (phase_ == Phase::exchange) return hold(bytes * kHeadCopies + kExchange);
+  return (phase_ == Phase::idle || hold_unfinished(bytes * head_growth)) && hold(bytes * head_growth);
+}
+
+bool Connection::hold_unfinished(size_t wanted) {
+  if (!ListNode<UnfinishedTag>::linked()) server_.unfinished_.push_back(*this);
+  if (wanted <= unfinished_) return true;
+  if (!server_.make_room_for_head(*this, wanted - unfinished_)) return false;
+  server_.unfinished_bytes_ += wanted - unfinished_;
+  unfinished_ = wanted;
+  return true;
+}
+
+void Connection::finish_head() {
+  if (!ListNode<UnfinishedTag>::linked()) return;
+  ListNode<UnfinishedTag>::unlink();
+  server_.unfinished_bytes_ -= unfinished_;
+  unfinished_ = 0;
+}
+
+// Also the one that asks for room may be the oldest.
+void Connection::crowded_out() {
+  PENSTOCK_ASSERT(phase_ == Phase::head);
+  server_.service().on_limit("incomplete_heads");
+  request_failed({.crowded_out = true});
 }
 
 bool Connection::hold(size_t wanted) {
@@ -148,6 +194,7 @@ void Connection::forget_input() {
 }
 
 void Connection::let_go() {
+  finish_head();
   if (held_ > 0) server_.pool().budget().give_back(held_);
   held_ = 0;
 }
@@ -159,6 +206,8 @@ void Connection::Codec::on_head(http::Head& head) {
   owner.minor_version_ = head.minor_version;
   owner.request_keep_alive_ = head.keep_alive;
   owner.deadline_.cancel();
+  owner.rate_deadline_ = {};
+  owner.finish_head();
   ++owner.requests_;
   if (!owner.hold_head()) return owner.request_failed({.no_memory = true});
   const bool wants_continue = head.expects_continue && head.minor_version >= 1;
@@ -177,6 +226,7 @@ void Connection::Codec::on_message_end(bool keep_alive) {
   owner.request_complete_ = true;
   owner.request_keep_alive_ = owner.request_keep_alive_ && keep_alive;
   owner.deadline_.cancel();
+  owner.rate_deadline_ = {};
   owner.handler_->on_request_end();
 }
 
@@ -195,9 +245,13 @@ void Connection::request_failed(const RequestFailure& failure) {
 // ---- the answer ----
 
 bool Connection::send(std::span<const iovec> pieces) {
+  const uint64_t before = sent_or_queued_, waiting = queued();
   for (const iovec& piece : pieces) sent_or_queued_ += piece.iov_len;
   response_begun_ = true;
-  if (!write(pieces)) return false;
+  if (!write(pieces)) {
+    lost_ = waiting + (sent_or_queued_ - before);
+    return false;
+  }
   if (blocked()) watch_writing();
   return true;
 }
@@ -207,15 +261,45 @@ bool Connection::send(std::string_view bytes) {
   return send({&piece, 1});
 }
 
+uint64_t Connection::delivered() {
+  return sent_or_queued_ - queued() - std::min<uint64_t>(sent_or_queued_ - queued(), loop().ring().unsent(socket()));
+}
+
 void Connection::watch_writing() {
   if (deadline_.armed()) return;
-  flushed_at_check_ = flushed();
-  loop().arm(deadline_, server_.options().write_timeout);
+  delivered_at_check_ = delivered();
+  checked_at_ = loop().now();
+  rate_deadline_ = {};
+  rate_deadline_ = credited(0);
+  arm_reading();
+}
+
+// Bytes wait for a client: looks now and then whether it takes them, and fast enough.
+void Connection::arm_reading() {
+  constexpr int checks = 4;  // so often within the write timeout: it is as exact as that
+  const Duration pause = server_.options().write_timeout;
+  const Instant next = pause == Duration::max() ? Instant::max() : loop().now() + pause / checks;
+  loop().arm_at(deadline_, std::min(next, rate_deadline_));
+}
+
+void Connection::check_reading() {
+  const Instant now = loop().now();
+  const uint64_t progress = delivered() - delivered_at_check_;
+  if (progress == 0 && now - checked_at_ >= server_.options().write_timeout) return gone(Gone::write_timeout);
+  rate_deadline_ = credited(progress);
+  if (now >= rate_deadline_) {
+    server_.service().on_limit("client_min_rate");
+    return gone(Gone::too_slow);
+  }
+  delivered_at_check_ += progress;
+  if (progress > 0) checked_at_ = now;
+  arm_reading();
 }
 
 void Connection::finish_response(After after) {
   PENSTOCK_ASSERT(phase_ == Phase::exchange);
   handler_ = nullptr;
+  forwarded_client_.release();
   if (after == After::reset) return reset_when_sent();
   // An answer sent before a drain may have promised keep-alive: that promise is kept.
   if (after == After::close || !can_take_another() || !server_.waits_for_more()) return linger();
@@ -254,7 +338,7 @@ void Connection::linger() {
 
 void Connection::abandon() {
   handler_ = nullptr;
-  close(/*reset=*/true);
+  reset();
   end();
 }
 
@@ -265,6 +349,11 @@ void Connection::reset_when_sent() {
   forget_input();
   deadline_.cancel();
   watch_writing();
+}
+
+void Connection::reset() {
+  lost_ = std::max<uint64_t>(lost_, queued());
+  close(/*reset=*/true);
 }
 
 void Connection::on_blocked() {
@@ -287,10 +376,7 @@ void Connection::on_drained() {
 
 void Connection::on_deadline() {
   if (phase_ == Phase::idle && server_.draining_) return was_silent();
-  if (queued() > 0 && (phase_ != Phase::exchange || request_complete_)) {
-    if (flushed() == flushed_at_check_) return gone(Gone::write_timeout);
-    return watch_writing();
-  }
+  if (queued() > 0 && (phase_ != Phase::exchange || request_complete_)) return check_reading();
   switch (phase_) {
     case Phase::idle:
     case Phase::lingering:
@@ -302,7 +388,10 @@ void Connection::on_deadline() {
     case Phase::closed:
       return;
   }
-  if (!request_complete_) return request_failed({.timed_out = true});
+  if (!request_complete_) {
+    if (loop().now() >= rate_deadline_) server_.service().on_limit("client_min_rate");
+    return request_failed({.timed_out = true});
+  }
   if ((half_closed_ || hung_up_) && !response_begun_ && minor_version_ >= 1 && !write(kContinue)) gone(Gone::closed);
 }
 
@@ -348,7 +437,7 @@ void Connection::cut() {
 void Connection::gone(Gone why) {
   RequestHandler* handler = handler_;
   handler_ = nullptr;
-  if (handler != nullptr && response_begun_) close(/*reset=*/true);
+  if (handler != nullptr && response_begun_) reset();
   end();
   if (handler != nullptr) handler->on_gone(why);
 }
@@ -364,16 +453,25 @@ void Connection::close_when_idle() {
   left > Duration::zero() ? loop().arm(deadline_, left) : was_silent();
 }
 
+void Connection::evict() {
+  PENSTOCK_ASSERT(idle());
+  end();
+}
+
 void Connection::was_silent() {
   queued() > 0 ? linger() : end();
 }
 
 void Connection::end() {
   if (phase_ == Phase::closed) return;
+  lost_ = std::max<uint64_t>(lost_, queued());
   phase_ = Phase::closed;
   forget_input();
+  finish_head();
   deadline_.cancel();
   close(/*reset=*/queued() > 0);
+  if (counted_in_ != nullptr) counted_in_->leave(peer_->client());
+  forwarded_client_.release();
   server_.remove(*this);
 }
 

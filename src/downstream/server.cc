@@ -35,8 +35,8 @@ void Server::on_accept_error(int error) {
   log::warn("cannot accept a connection", {{"error", std::strerror(error)}, {"connections", count_}});
 }
 
-void Server::adopt(int fd) {
-  auto* connection = new Connection(*this, fd);
+void Server::adopt(int fd, ClientTable* counted_in) {
+  auto* connection = new Connection(*this, fd, counted_in);
   connections_.push_back(*connection);
   ++count_;
   service_.on_connections_changed(+1);
@@ -49,6 +49,40 @@ void Server::remove(Connection& connection) {
   service_.on_connections_changed(-1);
   if (departure_) departure_();
   loop_.dispose(std::unique_ptr<net::Disposable>(&connection));
+}
+
+// Looking at all connections costs less than keeping them in order would, since it happens at a limit only, and then
+// makes room for several.
+bool Server::evict_idle() {
+  constexpr size_t share = 64;
+  const Instant now = loop_.now();
+  if (now < nothing_idle_until_) return false;
+  idle_.clear();
+  connections_.for_each([this](Connection& connection) {
+    if (connection.idle()) idle_.push_back(&connection);
+  });
+  if (idle_.empty()) {
+    nothing_idle_until_ = now + std::max<Duration>(milliseconds(1), microseconds(static_cast<int64_t>(count_)));
+    return false;
+  }
+  const size_t victims = std::min(idle_.size(), std::max<size_t>(1, count_ / share));
+  std::ranges::partial_sort(idle_, idle_.begin() + static_cast<ptrdiff_t>(victims), {}, &Connection::idle_since);
+  for (size_t i = 0; i < victims; ++i) {
+    service_.on_idle_evicted();
+    idle_[i]->evict();
+  }
+  return true;
+}
+
+// Oldest first: an honest head is complete soon, so that those which have been there longest are the likeliest never to
+// be. False: `wanting` itself is the oldest, and gone.
+bool Server::make_room_for_head(Connection& wanting, size_t bytes) {
+  while (unfinished_bytes_ + bytes > options_.unfinished_heads) {
+    Connection& oldest = unfinished_.front();
+    oldest.crowded_out();
+    if (&oldest == &wanting) return false;
+  }
+  return true;
 }
 
 void Server::stop_listening() {

@@ -1,7 +1,9 @@
 #include "ring_common.h"
 
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -143,6 +145,12 @@ SendResult send_pieces(int fd, std::span<const iovec> pieces, RingStats& stats) 
     if (!result.complete) break;
   }
   return result;
+}
+
+size_t unsent_bytes(int fd, Counter& syscalls) {
+  int bytes = 0;
+  syscalls.add();
+  return ioctl(fd, SIOCOUTQ, &bytes) == 0 && bytes > 0 ? static_cast<size_t>(bytes) : 0;
 }
 
 int take_socket_error(int fd, Counter& syscalls) {

@@ -121,6 +121,9 @@ struct SendResult {
 };
 SendResult send_pieces(int fd, std::span<const iovec> pieces, RingStats& stats);
 
+// Ring::unsent().
+size_t unsent_bytes(int fd, Counter& syscalls);
+
 // The pending error of a socket, cleared by asking.
 int take_socket_error(int fd, Counter& syscalls);
 // close() will then send RST.

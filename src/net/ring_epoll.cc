@@ -63,6 +63,7 @@ class EpollRing final : public Ring {
   SocketId adopt(int fd, SocketEvents& events) override;
   Result<SocketId, int> connect(const Address& to, SocketEvents& events) override;
   ssize_t send(SocketId id, std::span<const iovec> pieces) override;
+  size_t unsent(SocketId id) override;
   void pause_recv(SocketId id) override;
   void resume_recv(SocketId id) override;
   void delay_acks(SocketId id, bool on) override;
@@ -218,6 +219,11 @@ ssize_t EpollRing::send(SocketId id, std::span<const iovec> pieces) {
   if (result.taken < 0) socket->state = State::dead;
   if (!result.complete) socket->send_blocked = true;
   return result.taken;
+}
+
+size_t EpollRing::unsent(SocketId id) {
+  const Socket* const socket = find_live(id);
+  return socket == nullptr ? 0 : unsent_bytes(socket->fd, stats_.syscalls);
 }
 
 void EpollRing::pause_recv(SocketId id) {

@@ -36,6 +36,7 @@ class UringRing final : public Ring {
   SocketId adopt(int fd, SocketEvents& events) override;
   Result<SocketId, int> connect(const Address& to, SocketEvents& events) override;
   ssize_t send(SocketId id, std::span<const iovec> pieces) override;
+  size_t unsent(SocketId id) override;
   void pause_recv(SocketId id) override;
   void resume_recv(SocketId id) override;
   void delay_acks(SocketId id, bool on) override;
@@ -249,6 +250,11 @@ ssize_t UringRing::send(SocketId id, std::span<const iovec> pieces) {
     watch(id, *socket);
   }
   return result.taken;
+}
+
+size_t UringRing::unsent(SocketId id) {
+  const Socket* const socket = find_live(id);
+  return socket == nullptr ? 0 : unsent_bytes(socket->fd, stats_.syscalls);
 }
 
 void UringRing::pause_recv(SocketId id) {

@@ -100,6 +100,17 @@ class LineWriter {
     if (!known) return absent();
     at_ = write_number(at_, value);
   }
+  template <Name name>
+  void signed_number(int64_t value) {
+    key(json_ ? json_key<name, Value::number> : text_key<name, Value::number>);
+    if (value < 0) *at_++ = '-';
+    at_ = write_number(at_, value < 0 ? uint64_t{0} - static_cast<uint64_t>(value) : static_cast<uint64_t>(value));
+  }
+  template <Name name>
+  void boolean(bool value) {
+    key(json_ ? json_key<name, Value::number> : text_key<name, Value::number>);
+    put(value ? std::string_view("true") : std::string_view("false"));
+  }
   // Milliseconds with three decimals.
   template <Name name>
   void milliseconds(std::optional<Duration> value) {
@@ -259,19 +270,20 @@ class LineWriter {
 };
 
 // The sum of all fields of format_access_line().
-constexpr size_t line_max = sizeof "{\"time\":\"\"}\n" + timestamp_size + 4 * text_field_max(short_text) +
-                            text_field_max(target_text) + 4 * text_field_max(name_text) + 12 * number_field_max;
+constexpr size_t line_max = sizeof "{\"time\":\"\"}\n" + timestamp_size + 6 * text_field_max(short_text) +
+                            text_field_max(target_text) + 5 * text_field_max(name_text) + 15 * number_field_max;
 static_assert(line_max <= access_line_max);
 
 }  // namespace
 
-std::string_view format_access_line(std::span<char> space, log::Format format, const proxy::ExchangeRecord& r) {
+std::string_view format_access_line(std::span<char> space, log::Format format, const proxy::ExchangeRecord& r,
+                                    bool with_query) {
   PENSTOCK_ASSERT(space.size() >= access_line_max);
   LineWriter line(space, format);
   line.timestamp(r.started_wall_us);
   line.text<"client">(r.client, short_text);
   line.text<"method">(r.method, short_text);
-  line.text<"path">(r.target, target_text);
+  line.text<"path">(with_query ? r.target : r.target.substr(0, r.target.find('?')), target_text);
   line.number<"status">(r.status != 0, r.status);
   line.text<"outcome">(proxy::to_string(r.outcome), short_text);
   line.text<"reason">(r.reason, short_text);
@@ -281,15 +293,21 @@ std::string_view format_access_line(std::span<char> space, log::Format format, c
   line.number<"attempts">(true, r.attempts);
   line.milliseconds<"ttft_ms">(r.time_to_first_token);
   line.milliseconds<"duration_ms">(r.total);
+  line.milliseconds<"hold_ms">(r.stage[static_cast<size_t>(proxy::Stage::hold)]);
   line.number<"request_bytes">(true, r.request_bytes);
   line.number<"response_bytes">(true, r.response_bytes);
+  line.boolean<"stream">(r.streaming);
+  line.text<"finish_reason">(r.finish_reason, short_text);
   line.number<"prompt_tokens">(r.has_usage, r.prompt_tokens);
   line.number<"completion_tokens">(r.has_usage, r.completion_tokens);
   line.number<"cached_tokens">(r.cached_tokens.has_value(), r.cached_tokens.value_or(0));
   line.number<"chunks">(r.streaming, r.chunks);
   line.number<"matched_blocks">(r.prompt_blocks > 0, r.matched_blocks);
   line.number<"prompt_blocks">(r.prompt_blocks > 0, r.prompt_blocks);
+  line.text<"fairness_id">(r.kind.fairness_id, name_text);
+  line.signed_number<"priority">(r.kind.priority);
   line.text<"request_id">(r.request_id, name_text);
+  line.text<"trace_id">(r.trace_id, short_text);
   return line.finish();
 }
 

@@ -47,7 +47,8 @@ AccessLogWriter::AccessLogWriter(AccessLog& log, size_t ring_bytes)
 
 void AccessLogWriter::write(const proxy::ExchangeRecord& record) {
   if (!log_.enabled_.load(std::memory_order_relaxed)) return;
-  if (!push(format_access_line(line_, log_.format_.load(std::memory_order_relaxed), record))) {
+  if (!push(format_access_line(line_, log_.format_.load(std::memory_order_relaxed), record,
+                               log_.query_.load(std::memory_order_relaxed)))) {
     dropped_.add();
     return;
   }
@@ -97,6 +98,7 @@ AccessLog::AccessLog(const AccessLogOptions& options, int fd)
     : options_(options),
       enabled_(options.enabled),
       format_(options.format),
+      query_(options.query),
       wake_fd_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
   PENSTOCK_ASSERT(wake_fd_ >= 0);
   use_file(fd);
@@ -129,6 +131,7 @@ Result<bool> AccessLog::configure(const AccessLogOptions& options) {
   options_.format = options.format;
   options_.path = options.path;
   format_.store(options.format, std::memory_order_relaxed);
+  query_.store(options.query, std::memory_order_relaxed);
   enabled_.store(options.enabled, std::memory_order_relaxed);
   wake();
   return true;

@@ -316,6 +316,8 @@ void add_polls(Families& families, const ExportInput& input) {
   };
   counter("penstock_scrapes_total", "Scrapes of an endpoint's metrics.", &discovery::PollStatus::scrapes);
   counter("penstock_scrape_errors_total", "Scrapes that failed.", &discovery::PollStatus::scrape_errors);
+  counter("penstock_scrapes_implausible_total", "Scrapes with a KV cache that no engine has; its size was ignored.",
+          &discovery::PollStatus::implausible);
   counter("penstock_probe_errors_total", "Health probes that failed.", &discovery::PollStatus::probe_errors);
 }
 
@@ -323,11 +325,14 @@ void add_polls(Families& families, const ExportInput& input) {
 
 double prefix_blocks_cached(const endpoints::Snapshot& snapshot) {
   constexpr double block_tokens = routing::PrefixHashOptions{}.block_tokens;
+  constexpr double followed_max =
+      block_tokens * routing::PrefixIndex::capacity_max;     // more than that is not remembered
   std::map<const endpoints::EndpointState*, double> tokens;  // an endpoint may be in several pools
   for (const endpoints::Pool& pool : snapshot.pools) {
     for (const endpoints::EndpointView& endpoint : pool.endpoints) {
-      tokens[endpoint.state] =
+      const double cached =
           static_cast<double>(endpoint.metrics.kv_blocks) * static_cast<double>(endpoint.metrics.block_size);
+      tokens[endpoint.state] = std::min(cached, followed_max);
     }
   }
   double sum = 0;
@@ -368,6 +373,10 @@ void add_exchange_metrics(Families& families, const ExportInput& input) {
       .add(sum_over_shards(input, [](const ShardStats& s) { return s.chunks(); }));
   families.gauge("penstock_client_connections", "Open connections of clients.")
       .add(sum_over_shards(input, [](const ShardStats& s) { return s.client_connections(); }));
+  families
+      .counter("penstock_client_idle_evictions_total",
+               "Idle client connections that were closed to make room for new ones at limits.connections.")
+      .add(sum_over_shards(input, [](const ShardStats& s) { return s.idle_evicted(); }));
   add_limits(families, input);
   add_prefix_index(families, input);
   add_responses(families, input);

@@ -114,7 +114,8 @@ ShardStats::ShardStats(Names& names, AccessLogWriter* access_log, DecisionLog* d
       tenants_(names.tenants, inter_token_) {
   // A limit that was never reached says so: its series is there from the start.
   for (const char* name : {"header_bytes", "body_bytes", "field_bytes", "connections", "requests_per_shard", "memory",
-                           "descriptors", "saturation", "flow_control", "flow_control_ttl"}) {
+                           "descriptors", "saturation", "flow_control", "flow_control_ttl", "client_min_rate",
+                           "incomplete_heads", "connections_per_client"}) {
     static_cast<void>(limit_named(name));
   }
 }

@@ -82,6 +82,8 @@ constexpr ErrorInfo table[error_code_count] = {
      "The request's header names a scheduling profile that is not configured."},
     {evicted, "evicted", 429, kRate, Outcome::evicted, 1,
      "The request was cut off: it is of negative priority, and one of higher priority needs its room.", "evicted"},
+    {too_many_client_connections, "too_many_client_connections", 429, kRate, Outcome::overloaded, 1,
+     "This client has as many connections as limits.connections_per_client allows."},
 };
 
 constexpr bool table_is_in_order() {
@@ -102,7 +104,7 @@ const ErrorInfo& info_of(ErrorCode code) {
 
 ErrorCode error_of(const downstream::RequestFailure& failure) {
   if (failure.timed_out) return request_timeout;
-  if (failure.no_memory) return memory_budget_exhausted;
+  if (failure.no_memory || failure.crowded_out) return memory_budget_exhausted;
   switch (failure.error) {
     case http::ParseError::smuggling:
       return ambiguous_request;

@@ -104,18 +104,34 @@ bool Exchange::begin(downstream::Connection& client, const http::Head& head) {
   began_wall_us_ = context_.loop.wall_time_us();
   context_.observer.exchange_started();
   attempts_max_ = context_.options.attempts_max;
-  client_ip_ = client.client_ip();
   request_head_ = &head;  // valid until the request has been read
-  head_.assign(head, client_ip_, context_.random, context_.options.identity_headers);
+  ErrorCode refusal = identify_client(head);
   head_request_ = head.method == http::Method::head;
   announced_body_ = head.content_length;
-  ErrorCode refusal;
-  if (!head_acceptable(head, &refusal)) {
+  if (refusal != ErrorCode::none || !head_acceptable(head, &refusal)) {
     refuse(refusal, refusal == ErrorCode::body_too_large ? body_limit_message() : std::string());
     return false;
   }
   if (context_.options.total_timeout > Duration{0}) context_.loop.arm(total_deadline_, context_.options.total_timeout);
   return true;
+}
+
+// Who the client is: for the access log, for limits.connections_per_client (peers themselves are counted when they
+// connect), and for what it may be told.
+ErrorCode Exchange::identify_client(const http::Head& head) {
+  const Options& options = context_.options;
+  const ClientIdentity who = identify(client_->peer(), head, options.clients);
+  if (who.forwarded) client_ip_ = who.address->to_string();
+  else client_ip_ = client_->client_ip();
+  head_.assign(head, client_->client_ip(), context_.random, options.identity_headers, who.from_proxy);
+  head_.explain = head_.explain && who.may_see(options.clients.explain);
+  shows_endpoint_ = who.may_see(options.clients.endpoint_header);
+  if (!who.forwarded || options.connections_per_client == 0 || context_.clients == nullptr) return ErrorCode::none;
+  if (client_->client_ticket().take(*context_.clients, who.address->client(), options.connections_per_client)) {
+    return ErrorCode::none;
+  }
+  context_.observer.limit_hit("connections_per_client");
+  return ErrorCode::too_many_client_connections;
 }
 
 bool Exchange::head_acceptable(const http::Head& head, ErrorCode* refusal) const {
@@ -362,7 +378,7 @@ void Exchange::on_response_head(http::Head& head) {
                      {.framing = framing_,
                       .keep_alive = answer_keep_alive_,
                       .client_minor_version = client_->client_minor_version(),
-                      .endpoint = endpoint_->name,
+                      .endpoint = shown_endpoint(),
                       .request_id = head_.request_id,
                       .explanation = explanation_ != nullptr ? std::string_view(*explanation_) : "",
                       .session_token = session_token});

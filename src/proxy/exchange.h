@@ -124,6 +124,7 @@ class Exchange final : public net::Disposable,
 
   // ---- exchange.cc: the journey ----
   void advance();
+  ErrorCode identify_client(const http::Head& head);
   bool head_acceptable(const http::Head& head, ErrorCode* refusal) const;
   std::string body_limit_message() const;
   Progress read_body();
@@ -239,6 +240,8 @@ class Exchange final : public net::Disposable,
   void break_off(ErrorCode why, bool whole_chunks);
   void cut_off(ErrorCode why);
   void lose_client();
+  std::string_view shown_endpoint() const;
+  void count_unsent(uint64_t unsent);
   void on_total_deadline();
   void on_attempt_deadline();
   void finish(Outcome outcome);
@@ -279,6 +282,7 @@ class Exchange final : public net::Disposable,
   bool path_allowed_ = false;    // for clients, by the options
   bool model_read_ = false;      // the body's model was read; it may be renamed
   bool model_listed_ = false;    // some endpoint lists the target model, or does not say what it serves
+  bool shows_endpoint_ = true;   // the client may know which endpoint answers
   bool starved_ = false;         // the memory budget did not allow the body to be scanned
   uint64_t announced_body_ = 0;  // Content-Length of the request
   net::BodyBuffer body_;

@@ -1,4 +1,6 @@
 // The ways in which an exchange ends. A caller of one of these functions must not touch the exchange afterwards.
+#include <algorithm>
+
 #include "exchange.h"
 #include "failures.h"
 #include "penstock/base/assert.h"
@@ -100,28 +102,40 @@ std::string Exchange::error_event(ErrorCode why) const {
 }
 
 void Exchange::on_gone(downstream::Gone why) {
+  using downstream::Gone;
+  count_unsent(client_->unsent());
   client_ = nullptr;
   // Counts as a success of the endpoint: if clients stop most streams early, few streams come to their end.
   const bool left = why == downstream::Gone::closed || why == downstream::Gone::reset;
   if (left && answer_started_ && status_ < 400) {
     routing::report_success(*endpoint_, context_.loop.now(), context_.options.ejection);
   }
-  reason_ = why == downstream::Gone::write_timeout ? "write_timeout"
-            : why == downstream::Gone::cut         ? "cut"
-                                                   : "client_gone";
-  finish(why == downstream::Gone::write_timeout ? Outcome::timed_out_client
-         : why == downstream::Gone::cut         ? Outcome::draining
-                                                : Outcome::client_gone);
+  const bool slow = why == Gone::write_timeout || why == Gone::too_slow;
+  reason_ = why == Gone::write_timeout ? "write_timeout"
+            : why == Gone::too_slow    ? "read_too_slow"
+            : why == Gone::cut         ? "cut"
+                                       : "client_gone";
+  finish(slow ? Outcome::timed_out_client : why == Gone::cut ? Outcome::draining : Outcome::client_gone);
 }
 
 // Bytes could neither be sent nor queued: the client is gone, or the memory budget is full.
 void Exchange::lose_client() {
   const bool starved = client_->starved();
   client_->abandon();
+  count_unsent(client_->unsent());
   client_ = nullptr;
   if (starved) context_.observer.limit_hit("memory");
   reason_ = starved ? info_of(ErrorCode::memory_budget_exhausted).name : "client_gone";
   finish(starved ? Outcome::overloaded : Outcome::client_gone);
+}
+
+// What was still queued for a client when it left has not been sent. (The queue may hold other bytes than the body's.)
+void Exchange::count_unsent(uint64_t unsent) {
+  response_bytes_ -= std::min(response_bytes_, unsent);
+}
+
+std::string_view Exchange::shown_endpoint() const {
+  return shows_endpoint_ && endpoint_ != nullptr ? std::string_view(endpoint_->name) : "";
 }
 
 void Exchange::on_total_deadline() {
@@ -146,7 +160,7 @@ void Exchange::refuse(ErrorCode code, std::string_view message, std::string_view
   const bool sent = client_->send(error_answer(code, {.message = message,
                                                       .param = param,
                                                       .request_id = head_.request_id,
-                                                      .endpoint = endpoint_ != nullptr ? endpoint_->name : "",
+                                                      .endpoint = shown_endpoint(),
                                                       .shape = openai::error_shape_of(head_.target()),
                                                       .keep_alive = keep_alive,
                                                       .head_only = head_request_}));
@@ -200,6 +214,7 @@ void Exchange::report(Outcome outcome, Instant now) {
   record.client = client_ip_;
   record.request_id = head_.request_id;
   record.reason = reason_;
+  record.trace_id = head_.trace_id();
   record.inference = inference_;
   record.streaming = watch_.event_stream();
   record.kind = kind();
@@ -251,6 +266,7 @@ void Exchange::reset() {
   watch_.reset();
   recycle_all(spliced_model_, answer_head_, attempt_head_, client_ip_, stage_fields_);
   explanation_.reset();
+  shows_endpoint_ = true;
   request_head_ = nullptr;
   rule_ = nullptr;
   pool_id_.reset();

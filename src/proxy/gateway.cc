@@ -52,6 +52,14 @@ void Gateway::on_pipeline_dropped() {
   context_.observer.limit_hit("memory");
 }
 
+void Gateway::on_limit(std::string_view limit) {
+  context_.observer.limit_hit(limit);
+}
+
+void Gateway::on_idle_evicted() {
+  context_.observer.idle_connection_evicted();
+}
+
 void Gateway::on_connections_changed(int delta) {
   context_.observer.client_connections_changed(delta);
 }

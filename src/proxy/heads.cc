@@ -175,12 +175,12 @@ void change_line(std::string& text, size_t first, size_t behind, const objects::
 void ForwardedHead::clear() {
   recycle_all(fields, method, path, rewritten, request_id, host, session, fairness_id, objective, model_rewrite,
               test_endpoints);
-  json = explain = false;
+  json = traced = explain = false;
   slo_ttft_ms = slo_tpot_ms = 0;
 }
 
-void ForwardedHead::assign(const http::Head& head, std::string_view client_ip, Random& random,
-                           std::span<const std::string> identities) {
+void ForwardedHead::assign(const http::Head& head, std::string_view peer_ip, Random& random,
+                           std::span<const std::string> identities, bool from_proxy) {
   copy_text(method, head.method_text);
   assign_target(head.target, path, host);
   json = says_json(head.get(Field::content_type));
@@ -196,6 +196,7 @@ void ForwardedHead::assign(const http::Head& head, std::string_view client_ip, R
     } else if (is_for_gateway(header.field)) {
       take_gateway_field(header);
     } else if (!is_hop_by_hop(head, header) && !imitates_gateway_field(head, header)) {
+      traced |= header.field == Field::traceparent;
       copier.take(i);
     }
   }
@@ -204,10 +205,29 @@ void ForwardedHead::assign(const http::Head& head, std::string_view client_ip, R
   if (request_id.empty()) assign_request_id(request_id, random);
   fields += "x-forwarded-for: ";
   if (was_forwarded) append_list(fields, head, Field::x_forwarded_for);
-  append_all(fields, client_ip.empty() ? std::string_view("unknown") : client_ip,
-             "\r\nx-forwarded-proto: http\r\nvia: ");
+  const bool https = from_proxy && same_ignoring_case(head.get(Field::x_forwarded_proto), "https");
+  append_all(fields, peer_ip.empty() ? std::string_view("unknown") : peer_ip,
+             "\r\nx-forwarded-proto: ", https ? std::string_view("https") : std::string_view("http"), "\r\nvia: ");
   if (has_via) append_list(fields, head, Field::via);
   append_all(fields, kVia, "\r\nx-request-id: ", request_id, "\r\n");
+}
+
+// "00-" 32 hexadecimal digits "-" ... (W3C Trace Context). All zeros mean none. Later versions begin in the same way.
+std::string_view ForwardedHead::trace_id() const {
+  constexpr std::string_view name = "traceparent:";
+  constexpr size_t first = 3, size = 32;
+  if (!traced) return {};
+  for (size_t at = 0; at < fields.size(); at = fields.find('\n', at) + 1) {
+    std::string_view value = std::string_view(fields).substr(at);
+    if (!same_ignoring_case(value.substr(0, name.size()), name)) continue;
+    value.remove_prefix(name.size());
+    value.remove_prefix(std::min(value.find_first_not_of(" \t"), value.size()));
+    if (value.size() <= first + size || value[first - 1] != '-' || value[first + size] != '-') return {};
+    const std::string_view id = value.substr(first, size);
+    const bool valid = id.find_first_not_of("0123456789abcdef") == std::string_view::npos;
+    return valid && id.find_first_not_of('0') != std::string_view::npos ? id : std::string_view();
+  }
+  return {};
 }
 
 void ForwardedHead::identify(const http::Head& head, std::span<const std::string> names) {
@@ -310,8 +330,8 @@ void append_answer_head(std::string& out, const http::Head& answer, const Answer
   copier.finish();
   out += "via: ";
   if (has_via) append_list(out, answer, Field::via);
-  append_all(out, kVia, "\r\nx-request-id: ", context.request_id, "\r\nx-penstock-endpoint: ", context.endpoint,
-             "\r\n");
+  append_all(out, kVia, "\r\nx-request-id: ", context.request_id, "\r\n");
+  if (!context.endpoint.empty()) append_field(out, "x-penstock-endpoint", context.endpoint);
   if (!context.session_token.empty()) append_field(out, "x-session-token", context.session_token);
   if (!context.explanation.empty()) append_field(out, "x-penstock-explain", context.explanation);
   const bool chunked = context.framing == Framing::chunked || (context.framing == Framing::same && answer.chunked);

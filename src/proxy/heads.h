@@ -35,18 +35,23 @@ struct ForwardedHead {
   std::string request_id;
   std::string host;      // "" when the client sent none (HTTP/1.0)
   bool json = false;     // content-type is JSON, or missing
+  bool traced = false;   // there is a traceparent among `fields`
   bool explain = false;  // x-penstock-explain: 1
   std::string session, fairness_id, objective, model_rewrite, test_endpoints;
   double slo_ttft_ms = 0, slo_tpot_ms = 0;
 
-  // Must be new or cleared. A request without a fairness id takes it from the first non-empty field among `identities`.
-  void assign(const http::Head& head, std::string_view client_ip, Random& random,
-              std::span<const std::string> identities = {});
+  // Must be new or cleared. `peer_ip` is appended to X-Forwarded-For, whoever wrote what is there; X-Forwarded-Proto is
+  // kept if the peer is a trusted proxy (`from_proxy`). A request without a fairness id takes it from the first
+  // non-empty field among `identities`.
+  void assign(const http::Head& head, std::string_view peer_ip, Random& random,
+              std::span<const std::string> identities = {}, bool from_proxy = false);
   void clear();
   // The path for the endpoint, with the query.
   std::string_view target() const { return rewritten.empty() ? path : rewritten; }
   // Whether a field of this name is forwarded.
   bool has(std::string_view name) const;
+  // Of the traceparent among the fields; "": there is none. Looks for it.
+  std::string_view trace_id() const;
   // Applies a route's changes to the forwarded fields.
   void change(std::span<const objects::HeaderChange> changes);
 
@@ -72,8 +77,8 @@ struct AnswerContext {
   Framing framing;
   bool keep_alive;
   uint8_t client_minor_version;
-  std::string_view endpoint, request_id, explanation;
-  std::string_view session_token = {};  // "": none is given
+  std::string_view endpoint, request_id, explanation;  // endpoint: "" if it is not shown
+  std::string_view session_token = {};                 // "": none is given
 };
 Framing framing_for(const http::Head& answer, bool head_request, uint8_t client_minor_version);
 // With Framing::whole the Content-Length is left out: see append_length().

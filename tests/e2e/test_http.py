@@ -670,12 +670,12 @@ class Limits(E2E):
         begun = b"GET / HTTP/1.1\r\nhost: a\r\nx: " + b"v" * 60_000
         in_trailers = request_bytes("POST", "/", b"", [("Transfer-Encoding", "chunked")])
         in_trailers += b"1\r\nx\r\n0\r\nx: " + b"v" * 60_000
-        for wire in (begun, in_trailers):
-            refused = self.hits(gateway, "memory")
+        for wire, limit in ((begun, "incomplete_heads"), (in_trailers, "memory")):
+            refused = self.hits(gateway, limit)
             clients = [self.client(gateway) for _ in range(20)]
             for client in clients:
                 client.send(wire)
-            wait_for("some are refused", lambda: self.hits(gateway, "memory") > refused)
+            wait_for("some are refused", lambda: self.hits(gateway, limit) > refused)
             self.assertLessEqual(gateway.memory(), 1 << 20)
             answered = select.select([client.sock for client in clients], [], [], harness.PATIENCE)[0]
             self.assertTrue(answered)
@@ -728,13 +728,18 @@ class Limits(E2E):
 
     def test_many_connections(self):
         gateway = self.start("limits: {connections: 3}\n")
+        release, self.endpoint.script = self.held(echo_path)
         clients = [self.client(gateway) for _ in range(3)]
         for client in clients:
-            self.assertEqual(client.request("GET", "/").status, 200)
+            client.send(request_bytes("GET", "/"))
+        wait_for("nobody is idle", lambda: gateway.value("penstock_requests_in_flight") == 3)
         extra = self.client(gateway)
         self.assert_refused(extra, 503, "too_many_connections")
         extra.read_until_end()
         self.assertEqual(self.hits(gateway, "connections"), 1)
+        release.set()
+        for client in clients:
+            self.assertEqual(client.read_response().status, 200)
         clients.pop().close()
         wait_for("the connection has ended", lambda: gateway.value("penstock_client_connections") == 2)
         self.assertEqual(self.client(gateway).request("GET", "/").status, 200)

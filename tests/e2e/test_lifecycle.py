@@ -594,8 +594,8 @@ class AccessLog(E2E):
 
     KEYS = (
         "time client method path status outcome reason model target_model endpoint attempts ttft_ms duration_ms "
-        "request_bytes response_bytes prompt_tokens completion_tokens cached_tokens chunks "
-        "matched_blocks prompt_blocks request_id"
+        "hold_ms request_bytes response_bytes stream finish_reason prompt_tokens completion_tokens cached_tokens chunks "
+        "matched_blocks prompt_blocks fairness_id priority request_id trace_id"
     ).split()
 
     def start(self, form, **options):
@@ -646,7 +646,7 @@ class AccessLog(E2E):
         expected[-1].update(completion_tokens=7, chunks=None)
         body = completion(max_tokens=7, stream=True, stream_options={"include_usage": True})
         done(client.post("/v1/completions", body), outcome="ok", completion_tokens=7, chunks=8)
-        done(client.request("GET", "/not/there?x=1"), outcome="endpoint_4xx", path="/not/there?x=1", method="GET", model=None)
+        done(client.request("GET", "/not/there?x=1"), outcome="endpoint_4xx", path="/not/there", method="GET", model=None)
         answer = client.post("/v1/completions", {"model": "sim-model", "prompt": 7})
         done(answer, outcome="client_error", reason="invalid_body", endpoint=None, status=400)
         done(client.request("GET", '/quote"'), outcome="endpoint_4xx", path="/quote%22")
@@ -690,6 +690,9 @@ class AccessLog(E2E):
         self.assertIsInstance(lines[0]["status"], int)
         self.assertIsInstance(lines[0]["duration_ms"], float)
         self.assertIsNone(lines[2]["completion_tokens"])
+        self.assertEqual([line["stream"] for line in lines[:2]], [False, True])
+        self.assertEqual([line["finish_reason"] for line in lines[:2]], ["length", "length"])
+        self.assertEqual((lines[0]["hold_ms"], lines[0]["priority"]), (0, 0))
 
     def test_on_standard_output(self):
         sim = self.sim("--instant")

@@ -109,6 +109,11 @@ ssize_t SimRing::send(SocketId id, std::span<const iovec> pieces) {
   return static_cast<ssize_t>(taken);
 }
 
+size_t SimRing::unsent(SocketId id) {
+  const SocketPtr socket = find_socket(id);
+  return socket == nullptr ? 0 : socket->unread;
+}
+
 void SimRing::pause_recv(SocketId id) {
   const SocketPtr socket = find_socket(id);
   if (socket == nullptr || socket->paused) return;

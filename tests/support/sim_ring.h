@@ -25,6 +25,7 @@ class SimRing final : public net::Ring {
   net::SocketId adopt(int fd, net::SocketEvents& events) override;
   Result<net::SocketId, int> connect(const net::Address& to, net::SocketEvents& events) override;
   ssize_t send(net::SocketId id, std::span<const iovec> pieces) override;
+  size_t unsent(net::SocketId id) override;
   void pause_recv(net::SocketId id) override;
   void resume_recv(net::SocketId id) override;
   void shutdown_send(net::SocketId id) override;

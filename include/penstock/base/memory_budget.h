@@ -42,6 +42,7 @@ class MemoryBudget {
   size_t limit() const { return (whole_ != nullptr ? whole_->limit_ : limit_).load(std::memory_order_relaxed); }
   // By everybody. The whole counts what parts keep for later.
   size_t used() const { return whole_ != nullptr ? whole_->used() - spare_ : used_.load(std::memory_order_relaxed); }
+  size_t taken() const { return taken_; }  // of a part: what its own thread has in use
   uint64_t refusals() const { return refusals_.load(std::memory_order_relaxed); }  // of the whole
 
   static constexpr size_t piece_max = 256 * 1024;

@@ -15,23 +15,25 @@
 #include "penstock/base/time.h"
 #include "penstock/net/ring.h"
 #include "penstock/observability/options.h"
+#include "penstock/proxy/client_identity.h"
 #include "penstock/proxy/path_policy.h"
 
 namespace penstock::config {
 
 struct EndpointPicker;  // endpoint_picker.h
 
-struct Timeouts {                        // 0 = none
-  Duration client_header = seconds(30);  // timeouts.client_header: first byte of a head to its end
-  Duration client_body = seconds(60);    // timeouts.client_body: between two reads of a body
-  Duration client_idle = seconds(600);   // timeouts.client_idle: keep-alive without a request
-  Duration client_write = seconds(60);   // timeouts.client_write: a client that takes no byte of what waits for it
-  Duration connect = seconds(1);         // timeouts.connect
-  Duration first_byte = seconds(600);    // timeouts.first_byte: request sent to head of the answer
-  Duration chunk_idle = seconds(300);    // timeouts.chunk_idle: between two reads of an answer
-  Duration unresponsive = seconds(5);    // timeouts.unresponsive: a silent answer whose endpoint answers no probe
-  Duration total{0};                     // timeouts.total
-  Duration upstream_idle = seconds(4);   // timeouts.upstream_idle: below uvicorn's 5 s
+struct Timeouts {                            // 0 = none
+  Duration client_header = seconds(30);      // timeouts.client_header: first byte of a head to its end
+  Duration client_body = seconds(60);        // timeouts.client_body: between two reads of a body
+  Duration client_idle = seconds(600);       // timeouts.client_idle: keep-alive without a request
+  Duration client_write = seconds(60);       // timeouts.client_write: a client that takes no byte of what waits for it
+  Duration client_rate_grace = seconds(60);  // timeouts.client_rate_grace: below limits.client_min_rate
+  Duration connect = seconds(1);             // timeouts.connect
+  Duration first_byte = seconds(600);        // timeouts.first_byte: request sent to head of the answer
+  Duration chunk_idle = seconds(300);        // timeouts.chunk_idle: between two reads of an answer
+  Duration unresponsive = seconds(5);        // timeouts.unresponsive: a silent answer whose endpoint answers no probe
+  Duration total{0};                         // timeouts.total
+  Duration upstream_idle = seconds(4);       // timeouts.upstream_idle: below uvicorn's 5 s
 };
 
 struct Limits {
@@ -41,6 +43,18 @@ struct Limits {
   size_t requests_per_shard = 20000;     // in flight; 503
   size_t metrics_page = 1536 * 1024;     // bytes of our page of metrics that names from clients may cause
   size_t memory_bytes = 0;               // budget; 0: 60 % of the cgroup limit, else of the machine's memory
+  size_t client_min_rate = 256;          // bytes/s of bodies and of answers that wait for the client; 0: any
+  double incomplete_heads_percent = 10;  // of memory_bytes, for heads that have not arrived completely; 503
+  uint32_t connections_per_client = 0;   // 429; 0: no limit
+};
+
+// What answers tell about the inside, and to whom.
+struct Identity {
+  proxy::ShownTo endpoint_header = proxy::ShownTo::trusted;  // x-penstock-endpoint
+  proxy::ShownTo explain = proxy::ShownTo::trusted;          // x-penstock-explain
+  // Loopback, private and link-local addresses, and those of carriers' inner networks.
+  std::vector<std::string> trusted = {"127.0.0.0/8",    "::1",           "10.0.0.0/8", "172.16.0.0/12",
+                                      "192.168.0.0/16", "100.64.0.0/10", "fc00::/7",   "fe80::/10"};
 };
 
 struct Responses {
@@ -112,6 +126,7 @@ struct AccessLog {
   bool enabled = true;
   log::Format format = log::Format::text;
   std::string path = "-";  // "-": stdout
+  bool query = false;      // paths with their query
 };
 
 // Where endpoints come from on a cluster. What says which objects count is also obeyed with `manifests`.
@@ -154,6 +169,8 @@ struct Options {
   Limits limits;
   proxy::PathOptions paths;
   Responses responses;
+  std::vector<std::string> trusted_proxies;  // ranges of addresses whose X-Forwarded-For is believed
+  Identity identity;
   Retry retry;
   Ejection ejection;
   Metrics metrics;

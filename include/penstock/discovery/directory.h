@@ -93,6 +93,7 @@ struct PollStatus {
   Instant last_success{};
   bool ever = false;
   uint64_t scrapes = 0, scrape_errors = 0, probe_errors = 0;
+  uint64_t implausible = 0;  // scrapes with a KV cache that no engine has
 };
 
 // What others must hear of at once. Called on the control thread.

@@ -28,6 +28,7 @@ using CustomGauges = std::shared_ptr<const std::vector<CustomGauge>>;  // null: 
 // Which signals of the preset a scrape contained.
 struct Signals {
   bool waiting = false, running = false, kv_usage = false, loras = false, block_size = false, kv_blocks = false;
+  bool implausible = false;  // it reports a KV cache that no engine has: block_size and kv_blocks were not believed
   explicit operator bool() const { return waiting || running || kv_usage || loras || block_size || kv_blocks; }
 };
 
@@ -64,6 +65,7 @@ class MetricsScanner {
   void sample(const EnginePreset::Rule& rule, std::string_view labels, double value);
   void lora_sample(std::string_view labels, double value);
   void cache_config_sample(std::string_view labels);
+  void cache_size(endpoints::EngineMetrics& out, Signals& found) const;
 
   const EnginePreset* preset_;
   CustomGauges custom_;           // not null

@@ -7,12 +7,16 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "penstock/base/intrusive_list.h"
+#include "penstock/downstream/client_table.h"
 #include "penstock/http/parser.h"
 #include "penstock/net/connection.h"
+#include "penstock/net/ip.h"
 
 namespace penstock::downstream {
 
@@ -20,11 +24,13 @@ class Connection;
 class Server;
 
 // Why a request cannot be read. `timed_out`: the client was too slow (408). `no_memory`: the memory budget has no room
-// for its head (503). Otherwise `error` says what is wrong with it.
+// for its head (503). `crowded_out`: unfinished heads hold as much as they may, and this one was the oldest (503).
+// Otherwise `error` says what is wrong with it.
 struct RequestFailure {
   http::ParseError error = http::ParseError::none;
   bool timed_out = false;
   bool no_memory = false;
+  bool crowded_out = false;
   bool head_request = false;  // of a bad head: the answer has no body
 };
 
@@ -33,6 +39,7 @@ enum class Gone : uint8_t {
   closed,         // FIN in the middle of its request, or FIN followed by RST
   reset,          // RST or another socket error
   write_timeout,  // accepted no byte for timeouts.client_write
+  too_slow,       // read more slowly than limits.client_min_rate
   cut,            // the gateway ended it: drain limit or shutdown
 };
 
@@ -64,6 +71,10 @@ class Service {
   // The memory budget has no room for pipelined bytes: they are dropped, and the connection ends after the current
   // answer.
   virtual void on_pipeline_dropped() {}
+  // This limit (its metric label) has ended a request or a connection: "client_min_rate", "incomplete_heads".
+  virtual void on_limit(std::string_view limit) { (void)limit; }
+  // An idle connection was closed to make room for a new one.
+  virtual void on_idle_evicted() {}
 
  protected:
   ~Service() = default;
@@ -73,10 +84,15 @@ class Service {
 enum class After : uint8_t { keep_alive, close, reset };
 
 struct ConnectionTag {};
+struct UnfinishedTag {};
 
-class Connection final : public net::Connection, public net::Disposable, public ListNode<ConnectionTag> {
+class Connection final : public net::Connection,
+                         public net::Disposable,
+                         public ListNode<ConnectionTag>,
+                         public ListNode<UnfinishedTag> {
  public:
-  Connection(Server& server, int fd);
+  // `counted_in`: the table that counts it as a connection of its peer; null: none does.
+  Connection(Server& server, int fd, ClientTable* counted_in);
   ~Connection() override;
 
   // ---- for the handler of the current request ----
@@ -93,8 +109,13 @@ class Connection final : public net::Connection, public net::Disposable, public 
   void finish_response(After after);
   // Ends the connection at once with a reset: the answer cannot be completed, and the client must notice that.
   void abandon();
-  const std::string& client_ip() const { return client_ip_; }  // numeric; "" if unknown
-  uint64_t requests() const { return requests_; }              // begun on this connection
+  const std::string& client_ip() const { return client_ip_; }  // of the peer, numeric; "" if unknown
+  const std::optional<net::IpAddress>& peer() const { return peer_; }
+  // Counts the client of the current request, whom its peer names, until the request has been answered.
+  ClientTicket& client_ticket() { return forwarded_client_; }
+  // Bytes given to send() that the socket has not accepted. After the end: those that were lost with the connection.
+  uint64_t unsent() const { return phase_ == Phase::closed ? lost_ : queued(); }
+  uint64_t requests() const { return requests_; }  // begun on this connection
   bool busy() const { return phase_ == Phase::exchange; }
 
   // ---- for the Server ----
@@ -104,6 +125,9 @@ class Connection final : public net::Connection, public net::Disposable, public 
   void close_when_idle();  // drain: ends after its next answer, or after parting_silence without a request
   void announce_end();     // end of the drain: calls on_ending()
   void cut();              // a turn later: calls on_gone(cut) and closes
+  bool idle() const { return phase_ == Phase::idle && queued() == 0 && stash_.empty(); }
+  void evict();        // only while idle()
+  void crowded_out();  // its unfinished head must make room for others
 
  private:
   // idle: between requests. head: a head is incomplete. exchange: the head is complete, the answer is not.
@@ -135,6 +159,8 @@ class Connection final : public net::Connection, public net::Disposable, public 
   void consume_stash();
   bool hold_head();
   bool hold_input();
+  bool hold_unfinished(size_t wanted);
+  void finish_head();
   bool hold(size_t wanted);
   void forget_input();
   void let_go();
@@ -147,23 +173,39 @@ class Connection final : public net::Connection, public net::Disposable, public 
   void was_silent();              // no request came for as long as a drain allows
   bool can_take_another() const;  // another request is possible, as far as this connection is concerned
   void gone(Gone why);
+  void reset();
   void end();  // closes the socket; the Server then destroys this
+  void watch_body(size_t arrived);
   void watch_writing();
+  void arm_reading();
+  void check_reading();
+  Instant credited(uint64_t bytes);
   void probe();  // finds out whether a client that has sent FIN still listens
-  uint64_t flushed() const { return sent_or_queued_ - queued(); }
+  // Bytes that have reached the client's host, as far as the kernel tells.
+  uint64_t delivered();
 
   Server& server_;
   Codec codec_;
   RequestHandler* handler_ = nullptr;
   // One timer for all timeouts; its meaning depends on the phase: see on_deadline().
   net::Timer deadline_;
-  net::OutQueue stash_;  // pipelined bytes that wait for the current answer
-  size_t held_ = 0;      // taken from the budget for the head of the current request
+  net::OutQueue stash_;    // pipelined bytes that wait for the current answer
+  size_t held_ = 0;        // taken from the budget for the head of the current request
+  size_t unfinished_ = 0;  // of which counts against ServerOptions::unfinished_heads
   std::string client_ip_;
+  std::optional<net::IpAddress> peer_;
+  ClientTable* counted_in_;
+  ClientTicket forwarded_client_;
   uint64_t requests_ = 0;
-  uint64_t sent_or_queued_ = 0, flushed_at_check_ = 0;  // for the write timeout: progress since the last check
-  size_t discarded_ = 0;                                // bytes discarded while lingering
-  Instant idle_since_;                                  // when it was accepted, or its last answer was written
+  uint64_t sent_or_queued_ = 0, lost_ = 0;
+  // Of a client that reads: what it had got when progress was last seen, and when that was.
+  uint64_t delivered_at_check_ = 0;
+  Instant checked_at_{};
+  // When the client will have fallen short of the least rate for too long. While a body arrives, and while an answer
+  // waits for the client; zero: not watched.
+  Instant rate_deadline_{};
+  size_t discarded_ = 0;  // bytes discarded while lingering
+  Instant idle_since_;    // when it was accepted, or its last answer was written
   Phase phase_ = Phase::idle;
   uint8_t minor_version_ = 1;
   bool request_complete_ = false;  // of the current exchange
@@ -175,10 +217,22 @@ class Connection final : public net::Connection, public net::Disposable, public 
   bool consuming_ = false;    // true exactly while consume() is on the stack
 };
 
+// A head that is incomplete counts so many times, because its buffer grows by doubling.
+constexpr size_t head_growth = 2;
+
 struct ServerOptions {
   http::ParserLimits parser;
+  // Duration::max(): none. header_timeout is for the whole head; the others are for pauses.
   Duration header_timeout = seconds(30), body_timeout = seconds(60), idle_timeout = seconds(600),
            write_timeout = seconds(60);
+  // Bytes per second that a client must send of a body, and take of an answer that waits for it; 0: any rate will do.
+  // A client may fall short for `rate_grace`: each byte buys the time that it takes at this rate, up to the grace. Time
+  // during which no byte waits for the client does not count, so an answer that is slow itself hurts nobody.
+  uint64_t min_rate = 0;
+  Duration rate_grace = seconds(60);
+  // Most bytes of the memory budget for heads that have not arrived completely, of this server. If more is needed, the
+  // oldest of them gives way.
+  size_t unfinished_heads = SIZE_MAX;
   Duration linger_timeout = seconds(5);  // how long input is discarded after a refused request
   // Drain: a client whose last answer promised keep-alive has this long to send another request.
   Duration parting_silence = seconds(1);
@@ -199,7 +253,11 @@ class Server final : public net::AcceptEvents {
   void set_placement(Placement placement) { placement_ = std::move(placement); }
   // Called for every adopted connection when it has closed.
   void set_departure(std::function<void()> departure) { departure_ = std::move(departure); }
-  void adopt(int fd);  // a connection that was accepted here or elsewhere
+  // A connection that was accepted here or elsewhere.
+  void adopt(int fd, ClientTable* counted_in = nullptr);
+  // Closes the connections that have waited longest for a request: one in 64 of all, at least one. False: none waits.
+  // Looks at every connection, so it refuses to look again for a moment after it has found nothing.
+  bool evict_idle();
   void stop_listening();
   void announce_drain();  // answers begun from now on say `Connection: close`; nothing else changes
   void drain();           // connections end after their next answer, or after parting_silence without a request
@@ -222,6 +280,7 @@ class Server final : public net::AcceptEvents {
   void on_accept(int fd) override;
   void on_accept_error(int error) override;
   void remove(Connection& connection);
+  bool make_room_for_head(Connection& wanting, size_t bytes);
   bool waits_for_more() const;  // whether connections may still bring requests
   Duration linger_time() const;
 
@@ -233,6 +292,10 @@ class Server final : public net::AcceptEvents {
   std::function<void()> departure_;
   net::SocketId listener_;
   IntrusiveList<Connection, ConnectionTag> connections_;
+  IntrusiveList<Connection, UnfinishedTag> unfinished_;  // heads that did not arrive at once, oldest first
+  size_t unfinished_bytes_ = 0;
+  std::vector<Connection*> idle_;  // scratch memory of evict_idle()
+  Instant nothing_idle_until_{};
   size_t count_ = 0;
   bool parting_ = false, draining_ = false;  // after announce_drain(), drain()
   Instant warned_at_{};                      // of accept errors: once a second is enough

@@ -102,6 +102,8 @@ class Ring {
   // socket is dead (on_error is then NOT delivered: the caller already knows). When it takes less
   // than everything, on_writable follows.
   virtual ssize_t send(SocketId id, std::span<const iovec> pieces) = 0;
+  // Bytes taken by send() that the peer's host has not acknowledged. For rare questions: a system call. 0: not known.
+  virtual size_t unsent(SocketId) { return 0; }
   virtual void pause_recv(SocketId id) = 0;
   virtual void resume_recv(SocketId id) = 0;
   // For a socket that brings a little at a time, its peer waiting for nothing (an event stream). The kernel sends an

@@ -24,6 +24,7 @@ struct AccessLogOptions {
   bool enabled = true;
   log::Format format = log::Format::text;
   std::string path = "-";       // "-": standard output
+  bool query = false;           // paths with their query
   size_t shards = 1;            // fixed when opened
   size_t ring_bytes = 1 << 20;  // per shard; power of two; fixed when opened
 };
@@ -100,6 +101,7 @@ class AccessLog {
   AccessLogOptions options_;
   std::atomic<bool> enabled_;
   std::atomic<log::Format> format_;
+  std::atomic<bool> query_;
   std::vector<std::unique_ptr<AccessLogWriter>> shards_;
   int fd_ = -1;  // these: writer thread's
   bool may_block_ = false, stalled_ = false;

@@ -73,6 +73,7 @@ class ShardStats final : public proxy::ExchangeObserver, private proxy::GapObser
   void finished(const proxy::ExchangeRecord& record) override;
   void client_connections_changed(int delta) override { client_connections_.add(delta); }
   void limit_hit(std::string_view limit_name) override;
+  void idle_connection_evicted() override { idle_evicted_.add(); }
 
   // Before a decision: where the router should explain it, when this one is to be kept for /debug/decisions; else null.
   routing::Explanation* explanation_slot(Instant now, bool asked) override;
@@ -83,7 +84,7 @@ class ShardStats final : public proxy::ExchangeObserver, private proxy::GapObser
     std::string name;  // never changes once `used` is seen
     Counter hits;
   };
-  static constexpr size_t limits_max = 16;  // the last one takes what has no place
+  static constexpr size_t limits_max = 32;  // the last one takes what has no place
 
   // Read together: started is never less than what ended, so that in_flight() is what is between them.
   struct Totals {
@@ -105,6 +106,7 @@ class ShardStats final : public proxy::ExchangeObserver, private proxy::GapObser
   uint64_t response_bytes() const { return response_bytes_.get(); }
   uint64_t chunks() const { return chunks_.get(); }
   int64_t client_connections() const { return client_connections_.get(); }
+  uint64_t idle_evicted() const { return idle_evicted_.get(); }
   const std::array<Limit, limits_max>& limits() const { return limits_; }
   // Of inference requests whose answer was one: streams, and answers that came as a whole.
   const Histogram<epp_general_seconds>& time_to_first_token() const { return time_to_first_token_; }
@@ -186,7 +188,8 @@ class ShardStats final : public proxy::ExchangeObserver, private proxy::GapObser
   DecisionLog* const decisions_;
   const routing::Explanation* explained_ = nullptr;  // of the decision being made
 
-  Counter started_, attempts_, request_bytes_, response_bytes_, chunks_, decisions_failed_, not_restored_;
+  Counter started_, attempts_, request_bytes_, response_bytes_, chunks_, decisions_failed_, not_restored_,
+      idle_evicted_;
   std::array<Counter, proxy::outcome_count> outcomes_;
   std::array<Counter, proxy::attempt_failure_count> failures_, retries_, breaks_;
   std::array<Counter, proxy::ejection_count> ejections_;

@@ -49,8 +49,9 @@ enum class ErrorCode : uint8_t {
   too_slow,
   no_profile,
   evicted,
+  too_many_client_connections,
 };
-constexpr size_t error_code_count = 35;
+constexpr size_t error_code_count = 36;
 
 struct ErrorInfo {
   ErrorCode code;

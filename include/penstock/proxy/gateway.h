@@ -18,6 +18,7 @@
 #include "penstock/downstream/connection.h"
 #include "penstock/endpoints/snapshot_reader.h"
 #include "penstock/openai/request.h"
+#include "penstock/proxy/client_identity.h"
 #include "penstock/proxy/hold_queue.h"
 #include "penstock/proxy/observer.h"
 #include "penstock/proxy/path_policy.h"
@@ -45,6 +46,8 @@ struct Options {
   uint32_t output_tokens_guess = 256;  // reserved for a request without a token limit
   admission::FlowOptions flow;
   PathOptions paths;
+  ClientTrust clients;
+  uint32_t connections_per_client = 0;        // also of requests that a trusted proxy brings; 0: no limit
   std::vector<std::string> identity_headers;  // their value is the fairness id of requests that name none
 };
 constexpr uint32_t attempts_limit = 8;  // upper bound of retry.attempts
@@ -71,8 +74,9 @@ struct Context {
   std::function<void(const endpoints::EndpointState&)> endpoint_unreachable{};
   // Model servers report their caches (RouterOptions::told): prompts of token ids are also hashed to match the reports.
   bool hash_told = false;
-  HoldQueue* hold = nullptr;            // the process's; null: no request ever waits or is shed
-  ResponseOwners* responses = nullptr;  // the process's; null: nothing is remembered of responses
+  downstream::ClientTable* clients = nullptr;  // the process's; null: nobody is counted
+  HoldQueue* hold = nullptr;                   // the process's; null: no request ever waits or is shed
+  ResponseOwners* responses = nullptr;         // the process's; null: nothing is remembered of responses
   openai::RequestScanner scanner{&budget, hash_media};
   routing::LeastWork least_work{index};
   // Scratch memory, kept to avoid allocations; its contents mean nothing between calls.
@@ -104,6 +108,8 @@ class Gateway final : public downstream::Service, private HoldShard {
   void on_bad_head(downstream::Connection& connection, const downstream::RequestFailure& failure) override;
   void on_connections_changed(int delta) override;
   void on_pipeline_dropped() override;
+  void on_limit(std::string_view limit) override;
+  void on_idle_evicted() override;
   void release(Exchange& exchange);
   // HoldShard
   void wake() override;

@@ -114,6 +114,7 @@ struct ExchangeRecord {
   Outcome outcome = Outcome::internal_error;
   uint16_t status = 0;                                          // sent to the client; 0: none
   std::string_view method, target, client, request_id, reason;  // reason: error code text, "" when ok
+  std::string_view trace_id;                                    // of traceparent; "": none
   RequestKind kind;
   uint32_t kind_number = no_kind;                      // of `kind`, if it was counted as running
   std::string_view api;                                // openai::to_string(Api)
@@ -121,7 +122,7 @@ struct ExchangeRecord {
   bool streaming = false;                              // the answer was an event stream
   const endpoints::EndpointState* endpoint = nullptr;  // the last one tried
   uint32_t attempts = 0;
-  uint64_t request_bytes = 0, response_bytes = 0;  // bodies
+  uint64_t request_bytes = 0, response_bytes = 0;  // bodies; of the answer, what the client's socket accepted
   uint32_t prompt_tokens = 0, completion_tokens = 0;
   std::optional<uint32_t> cached_tokens;
   bool has_usage = false;
@@ -177,6 +178,7 @@ class ExchangeObserver {
   // Counts that do not belong to an exchange.
   virtual void client_connections_changed(int delta) = 0;
   virtual void limit_hit(std::string_view limit_name) = 0;  // this limit refused something
+  virtual void idle_connection_evicted() {}                 // to make room for a new one at limits.connections
 };
 
 }  // namespace penstock::proxy

@@ -118,7 +118,7 @@ TEST_CASE("zeros become what the machine allows, and numbers stay") {
   CHECK(options.limits.connections == 6);
 }
 
-TEST_CASE("the prefix index may take an eighth of the memory, or what is asked for") {
+TEST_CASE("the prefix index may take an eighth of the memory and a quarter of the budget, or what is asked for") {
   const auto most = [](uint64_t memory) {
     Options options;
     resolve_defaults(options,
@@ -130,6 +130,10 @@ TEST_CASE("the prefix index may take an eighth of the memory, or what is asked f
   CHECK(most(uint64_t{2} << 30) == 256 << 20);
   CHECK(most((uint64_t{2} << 30) - 1) == 128 << 20);
   CHECK(most(uint64_t{100} << 30) == 1 << 30);
+  Options small;
+  small.limits.memory_bytes = size_t{512} << 20;
+  resolve_defaults(small, {.physical_memory = uint64_t{1} << 40, .open_files = 1024});
+  CHECK(small.prefix_index_most * 8 == 128 << 20);  // a quarter of what was asked for
   Options asked;
   asked.prefix_index_entries = 5000;
   resolve_defaults(asked, {.physical_memory = uint64_t{1} << 40, .open_files = 1024});

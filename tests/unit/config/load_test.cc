@@ -67,6 +67,21 @@ TEST_CASE("every key of the file reaches its option") {
   CHECK(o.paths.allow == std::vector<std::string>{"/lab/**", "/sleep"});
   CHECK(o.responses.remembered == 1000);
   CHECK(o.responses.ttl == seconds(3600));
+}
+
+TEST_CASE("every key that concerns clients, retries and metrics reaches its option") {
+  const LoadResult result = load_file(source_file("tests/golden/config/full.yaml"));
+  REQUIRE_MESSAGE(result.ok(), problems_of(result));
+  const Options& o = result.options;
+  CHECK(o.limits.client_min_rate == 1024);
+  CHECK(o.limits.incomplete_heads_percent == 2.5);
+  CHECK(o.limits.connections_per_client == 12);
+  CHECK(o.timeouts.client_rate_grace == seconds(20));
+  CHECK(o.access_log.query);
+  CHECK(o.trusted_proxies == std::vector<std::string>{"10.0.0.0/8", "2001:db8::1"});
+  CHECK(o.identity.endpoint_header == proxy::ShownTo::nobody);
+  CHECK(o.identity.explain == proxy::ShownTo::everyone);
+  CHECK(o.identity.trusted == std::vector<std::string>{"192.0.2.0/24"});
   CHECK(o.retry.attempts == 5);
   CHECK(o.retry.budget_percent == 12.5);
   CHECK(o.retry.budget_min == 1);

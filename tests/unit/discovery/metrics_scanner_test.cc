@@ -411,3 +411,31 @@ TEST_CASE("a new scrape forgets what an interrupted one had read") {
   CHECK(!found.waiting);
   CHECK(metrics.running == 3);
 }
+
+TEST_CASE("a KV cache that no engine has is not believed, whatever was read before") {
+  const auto config = [](std::string_view size, std::string_view blocks) {
+    return "vllm:cache_config_info{block_size=\"" + std::string(size) + "\",num_gpu_blocks=\"" + std::string(blocks) +
+           "\"} 1\n";
+  };
+  EngineMetrics metrics;
+  MetricsScanner scanner(preset());
+  const auto scan = [&](const std::string& text) { return scanner.scan(text, metrics); };
+  CHECK_FALSE(scan(config("16", "27218")).implausible);
+  CHECK(metrics.kv_blocks == 27218);
+  for (const auto& [size, blocks] : {std::pair("1", "4000000000"), std::pair("16", "4000000000"),
+                                     std::pair("65536", "5000"), std::pair("70000", "1")}) {
+    scan(config("16", "27218"));
+    const Signals found = scan(config(size, blocks) + "vllm:num_requests_running 3\n");
+    INFO(size << " x " << blocks);
+    CHECK(found.implausible);
+    CHECK_FALSE(found.kv_blocks);
+    CHECK_FALSE(found.block_size);
+    CHECK(found.running);  // the rest counts
+    CHECK(metrics.kv_blocks == 0);
+  }
+  // SGLang has pages of one token. Each rank has a cache of its own.
+  CHECK_FALSE(scan(config("1", "200000000")).implausible);
+  CHECK(metrics.kv_blocks == 200'000'000);
+  CHECK_FALSE(scan(config("1", "200000000") + config("1", "200000000")).implausible);
+  CHECK(metrics.kv_blocks == 400'000'000);
+}

@@ -6,6 +6,7 @@
 
 #include <chrono>
 #include <filesystem>
+#include <limits>
 #include <thread>
 
 #include "fixture.h"
@@ -61,8 +62,9 @@ TEST_CASE("a text line carries everything that is known of an exchange") {
   CHECK(format(log::Format::text, streamed_answer(endpoint)) ==
         "time=2025-01-31T23:59:59.123456Z client=127.0.0.1 method=POST path=/v1/chat/completions status=200 outcome=ok "
         "reason=- model=llama target_model=llama-8b endpoint=pod-a attempts=1 ttft_ms=300.000 duration_ms=1300.000 "
-        "request_bytes=1000 response_bytes=20000 prompt_tokens=250 completion_tokens=101 cached_tokens=128 chunks=103 "
-        "matched_blocks=8 prompt_blocks=16 request_id=req-1\n");
+        "hold_ms=700.000 request_bytes=1000 response_bytes=20000 stream=true finish_reason=- prompt_tokens=250 "
+        "completion_tokens=101 cached_tokens=128 chunks=103 matched_blocks=8 prompt_blocks=16 fairness_id=tenant-a "
+        "priority=0 request_id=req-1 trace_id=-\n");
 }
 
 TEST_CASE("a JSON line has the same members, and null for what is unknown") {
@@ -74,8 +76,9 @@ TEST_CASE("a JSON line has the same members, and null for what is unknown") {
       format(log::Format::json, record) ==
       R"({"time":"1970-01-01T00:00:00.000000Z","client":"","method":"","path":"","status":null,"outcome":"client_error",)"
       R"("reason":"malformed_request","model":"","target_model":"","endpoint":"","attempts":0,"ttft_ms":null,)"
-      R"("duration_ms":1234.567,"request_bytes":0,"response_bytes":0,"prompt_tokens":null,"completion_tokens":null,)"
-      R"("cached_tokens":null,"chunks":null,"matched_blocks":null,"prompt_blocks":null,"request_id":""})"
+      R"("duration_ms":1234.567,"hold_ms":0.000,"request_bytes":0,"response_bytes":0,"stream":false,"finish_reason":"",)"
+      R"("prompt_tokens":null,"completion_tokens":null,"cached_tokens":null,"chunks":null,"matched_blocks":null,)"
+      R"("prompt_blocks":null,"fairness_id":"","priority":0,"request_id":"","trace_id":""})"
       "\n");
 }
 
@@ -118,6 +121,28 @@ TEST_CASE("one byte that needs an escape or quotes is found wherever it stands")
   }
 }
 
+TEST_CASE("a path ends before its query, unless that is asked for") {
+  proxy::ExchangeRecord record;
+  record.target = "/v1/models?key=secret?x";
+  static char space[access_line_max];
+  const auto line = [&](bool query) {
+    return std::string(format_access_line(space, log::Format::json, record, query));
+  };
+  CHECK(line(false).find(R"("path":"/v1/models",)") != std::string::npos);
+  CHECK(line(true).find(R"("path":"/v1/models?key=secret?x",)") != std::string::npos);
+}
+
+TEST_CASE("a priority may be negative, and the reason of an end is there") {
+  proxy::ExchangeRecord record;
+  record.kind.priority = std::numeric_limits<int>::min();
+  record.finish_reason = "stop";
+  record.trace_id = "4bf92f3577b34da6a3ce929d0e0e4736";
+  const std::string line = format(log::Format::json, record);
+  CHECK(line.find(R"("finish_reason":"stop",)") != std::string::npos);
+  CHECK(line.find(R"("priority":-2147483648,)") != std::string::npos);
+  CHECK(line.find(R"("trace_id":"4bf92f3577b34da6a3ce929d0e0e4736"})") != std::string::npos);
+}
+
 TEST_CASE("numbers of every length") {
   proxy::ExchangeRecord record;
   const auto check = [&](uint64_t value) {
@@ -142,7 +167,10 @@ TEST_CASE("the longest names still make one bounded line") {
   endpoint.name = wide;
   proxy::ExchangeRecord record = streamed_answer(endpoint);
   record.client = record.method = record.target = record.reason = quotes;
-  record.kind.model = record.kind.target_model = record.request_id = wide;
+  record.kind.model = record.kind.target_model = record.kind.fairness_id = record.request_id = wide;
+  record.trace_id = record.finish_reason = quotes;
+  record.kind.priority = std::numeric_limits<int>::min();
+  record.stage[static_cast<size_t>(proxy::Stage::hold)] = Duration::max();
   record.total = Duration::max();
   record.time_to_first_token = Duration::max();
   record.request_bytes = record.response_bytes = UINT64_MAX;

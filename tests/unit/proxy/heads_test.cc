@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "penstock/http/parser.h"
+#include "penstock/proxy/client_identity.h"
 
 using namespace penstock;
 using namespace penstock::proxy;
@@ -242,4 +243,66 @@ TEST_CASE("a route changes an answer's head, and its length may come later") {
   change_answer_head(head, changes);
   append_length(head, 12);
   CHECK(head == "HTTP/1.1 200 OK\r\n" + kAdded + "a: c\r\ncontent-length: 12\r\n\r\n");
+}
+
+TEST_CASE("the trace id of traceparent, if it is one") {
+  const auto of = [](const std::string& value) {
+    return std::string(forwarded("traceparent: " + value + "\r\n").trace_id());
+  };
+  const std::string id = "4bf92f3577b34da6a3ce929d0e0e4736";
+  CHECK(of("00-" + id + "-00f067aa0ba902b7-01") == id);
+  CHECK(of("cc-" + id + "-00f067aa0ba902b7-01-more") == id);
+  CHECK(of("00-" + std::string(32, '0') + "-00f067aa0ba902b7-01").empty());
+  CHECK(of("00-" + id).empty());
+  CHECK(of("00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01").empty());
+  CHECK(of("").empty());
+  CHECK(forwarded("").trace_id().empty());
+  CHECK(forwarded("traceparent: 00-" + id + "-00f067aa0ba902b7-01\r\n").fields.find(id) != std::string::npos);
+}
+
+TEST_CASE("only a trusted proxy may say that a request came by https") {
+  const Parsed parsed(http::Parser::Kind::request, "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-Proto: HTTPS\r\n\r\n");
+  Random random(1);
+  for (const bool from_proxy : {true, false}) {
+    ForwardedHead head;
+    head.assign(parsed.head(), "10.0.0.9", random, {}, from_proxy);
+    const std::string expected = std::string("x-forwarded-proto: ") + (from_proxy ? "https" : "http") + "\r\n";
+    CHECK(head.fields.find(expected) != std::string::npos);
+  }
+}
+
+TEST_CASE("an endpoint that is not shown is not in the answer") {
+  const std::string answer = answered("x-penstock-endpoint: forged\r\ncontent-length: 1\r\n", kPlain);
+  CHECK(answer.find("x-penstock-endpoint: 10.1.1.1:8000\r\n") != std::string::npos);
+  const Parsed parsed(http::Parser::Kind::response, "HTTP/1.1 200 OK\r\nx-penstock-endpoint: forged\r\n\r\n");
+  std::string hidden;
+  append_answer_head(hidden, parsed.head(), kPlain);
+  CHECK(hidden.find("x-penstock-endpoint") == std::string::npos);
+}
+
+TEST_CASE("who a client is") {
+  const auto address = [](std::string_view text) { return net::IpAddress::parse(text); };
+  ClientTrust trust;
+  trust.proxies = net::IpRanges({"10.0.0.0/8"});
+  trust.trusted = net::IpRanges({"192.168.0.0/16", "10.0.0.0/8"});
+  const auto who = [&](std::string_view peer, const std::string& fields) {
+    const Parsed parsed(http::Parser::Kind::request, "GET / HTTP/1.1\r\nHost: a\r\n" + fields + "\r\n");
+    return identify(address(peer), parsed.head(), trust);
+  };
+  const std::string forwarded_for = "X-Forwarded-For: 6.6.6.6, 192.168.1.1\r\nX-Forwarded-For: 10.0.0.2\r\n";
+  CHECK(who("192.168.1.9", "").trusted);
+  CHECK_FALSE(who("8.8.8.8", "").trusted);
+  CHECK_FALSE(who("192.168.1.9", forwarded_for).trusted);  // behind a proxy that nobody vouches for
+  CHECK(who("192.168.1.9", forwarded_for).address == address("192.168.1.9"));
+  CHECK_FALSE(who("192.168.1.9", forwarded_for).forwarded);
+  CHECK(who("10.0.0.1", forwarded_for).address == address("192.168.1.1"));
+  CHECK(who("10.0.0.1", forwarded_for).trusted);
+  CHECK(who("10.0.0.1", "X-Forwarded-For: 192.168.1.1, 6.6.6.6\r\n").address == address("6.6.6.6"));
+  CHECK_FALSE(who("10.0.0.1", "X-Forwarded-For: 192.168.1.1, 6.6.6.6\r\n").trusted);
+  CHECK(who("10.0.0.1", "X-Forwarded-For: 10.0.0.7, 10.0.0.8\r\n").address == address("10.0.0.7"));
+  CHECK(who("10.0.0.1", "X-Forwarded-For: 6.6.6.6, unknown, 10.0.0.8\r\n").address == address("10.0.0.8"));
+  CHECK_FALSE(who("10.0.0.1", "").forwarded);
+  CHECK(who("10.0.0.1", "").from_proxy);
+  const Parsed parsed(http::Parser::Kind::request, "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+  CHECK_FALSE(identify(std::nullopt, parsed.head(), trust).trusted);
 }
