@@ -217,7 +217,7 @@ class StoppedServer(E2E):
         def one(i):
             client = Client(gateway.port)
             try:
-                body = completion(f"Number {i}.", max_tokens=1500, stream=True)
+                body = completion(f"Number {i}.", max_tokens=500, stream=True)
                 client.send(request_bytes("POST", "/v1/completions", body))
                 response = client.read_head()
                 begun.wait(harness.PATIENCE)
