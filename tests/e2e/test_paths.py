@@ -43,7 +43,7 @@ REFUSED_BODIES = {
 class Spellings(E2E):
     def test_what_is_forwarded_is_the_canonical_path(self):
         fake = self.fake()
-        gateway = self.gateway([fake], "paths: {allow: [/lab/**]}\n", access_log=True)
+        gateway = self.gateway([fake], "paths: {allow: [/lab/**]}\naccess_log: {query: true}\n", access_log=True)
         client = self.client(gateway)
         for asked, seen in (
             ("/v1/%63ompletions?a=%63&b=//x", "/v1/completions?a=%63&b=//x"),
