@@ -212,6 +212,8 @@ class AdminPort(E2E):
         stuck = [self.client(gateway.admin_port, receive_buffer=4096) for _ in range(12)]
         for one in stuck:
             one.send(request_bytes("GET", "/metrics"))
+        for one in stuck:
+            one.sock.recv(1, socket.MSG_PEEK)  # its answer has begun: it does not give way any more
 
         def refused():
             answer = gateway.admin("/status")

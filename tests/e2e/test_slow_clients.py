@@ -157,13 +157,13 @@ class Crowds(Slow):
 
     def test_half_sent_heads_hold_their_share_and_no_more(self):
         config = "limits: {memory: 64MiB, incomplete_heads_percent: 1, header_bytes: 64KiB}\n"
-        gateway = self.gateway([self.fake()], config)
+        gateway = self.gateway([self.fake()], config, shards=1)  # with two, few may be on the shard of the oldest
         half = b"GET /version HTTP/1.1\r\nhost: a\r\nx-long: " + b"h" * 30_000
         slow = [self.client(gateway) for _ in range(30)]
         for client in slow:
             client.send(half)
         crowded = lambda: self.hits(gateway, "incomplete_heads")
-        wait_for("the oldest give way", lambda: crowded() >= 10)
+        wait_for("the oldest give way", lambda: crowded() >= 8)
         self.assertLess(gateway.memory(), 2 << 20)
         self.assertEqual(self.client(gateway).request("GET", "/version").status, 200)
         client = self.client(gateway)
@@ -305,6 +305,9 @@ class MemoryGoesBack(Slow):
     def test_after_a_load_of_large_bodies(self):
         release, script = self.held(lambda _, sock: sock.sendall(answer_bytes()) or True)
         gateway = self.gateway([self.fake(script)], "")
+        with open(f"/proc/{gateway.pid}/maps", encoding="ascii", errors="replace") as maps:
+            if "san.so" in maps.read():
+                self.skipTest("a sanitizer's allocator keeps what was freed")
         before = self.resident(gateway)
         body = completion(prompt="a" * (1 << 20), max_tokens=1)
         threads = threading.Thread(target=in_threads, args=(150, lambda _: self.post_and_close(gateway, body)))
