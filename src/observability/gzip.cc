@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "penstock/base/assert.h"
+#include "penstock/base/text.h"
 
 namespace penstock::observability {
 namespace {
@@ -25,11 +26,6 @@ std::string_view next(std::string_view& rest, char separator) {
   return part;
 }
 
-bool equal_ignoring_case(std::string_view a, std::string_view lower) {
-  const auto same = [](char x, char y) { return (x >= 'A' && x <= 'Z' ? static_cast<char>(x + 32) : x) == y; };
-  return a.size() == lower.size() && std::equal(a.begin(), a.end(), lower.begin(), same);
-}
-
 // A weight: "0", "0." and "0.000" refuse.
 bool is_zero(std::string_view weight) {
   return weight.starts_with('0') && weight.find_first_of("123456789") == std::string_view::npos;
@@ -39,7 +35,7 @@ bool refused(std::string_view parameters) {
   while (!parameters.empty()) {
     std::string_view value = next(parameters, ';');
     const std::string_view name = next(value, '=');
-    if (equal_ignoring_case(name, "q")) return is_zero(value);
+    if (same_ignoring_case(name, "q")) return is_zero(value);
   }
   return false;
 }
@@ -67,7 +63,7 @@ bool accepts_gzip(std::string_view accept_encoding) {
   while (!accept_encoding.empty()) {
     std::string_view parameters = next(accept_encoding, ',');
     const std::string_view coding = next(parameters, ';');
-    if (equal_ignoring_case(coding, "gzip") || equal_ignoring_case(coding, "x-gzip")) named = !refused(parameters);
+    if (same_ignoring_case(coding, "gzip") || same_ignoring_case(coding, "x-gzip")) named = !refused(parameters);
     if (coding == "*") any = !refused(parameters);
   }
   return named.value_or(any.value_or(false));
