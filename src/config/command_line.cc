@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "foreign_arguments.h"
+#include "penstock/base/text.h"
 #include "penstock/config/reference.h"
 #include "replay_command.h"
 #include "replay_picker.h"
@@ -151,10 +152,8 @@ void define_serve(CLI::App& serve, Parsed& parsed) {
 }
 
 // As a list is written; a flag alone says yes.
-std::string joined(const std::vector<std::string>& values, Form form) {
-  std::string out;
-  for (const std::string& value : values) out.append(out.empty() ? "" : ",").append(value);
-  return out.empty() && form == Form::on_off ? "true" : out;
+std::string value_of(const std::vector<std::string>& values, Form form) {
+  return values.empty() && form == Form::on_off ? "true" : joined(values, ",");
 }
 
 std::vector<Flag> flags_of(const Parsed& parsed) {
@@ -165,7 +164,7 @@ std::vector<Flag> flags_of(const Parsed& parsed) {
     const std::string_view names = flag_specs[i].name;
     const std::string name(names.substr(0, names.find(',')));
     for (const char* const key : flag_specs[i].keys) {
-      if (key != nullptr) flags.push_back({name, key, joined(parsed.values[i], flag_specs[i].form)});
+      if (key != nullptr) flags.push_back({name, key, value_of(parsed.values[i], flag_specs[i].form)});
     }
   }
   return flags;

@@ -3,6 +3,7 @@
 #include <charconv>
 #include <cmath>
 
+#include "penstock/base/text.h"
 #include "table.h"
 #include "values.h"
 
@@ -21,15 +22,9 @@ std::string show_bound(const Key& key, double bound) {
   return format_number(bound);
 }
 
-std::string join(std::span<const std::string_view> words) {
-  std::string out;
-  for (const std::string_view word : words) out.append(out.empty() ? "" : ", ").append(word);
-  return out;
-}
-
 std::string not_among(std::string_view text, std::span<const std::string_view> words) {
   const std::string near = closest(text, {words.begin(), words.end()});
-  return '"' + std::string(text) + "\" is not one of: " + join(words) +
+  return '"' + std::string(text) + "\" is not one of: " + joined(words, ", ") +
          (near.empty() ? "" : "; did you mean " + near + "?");
 }
 
@@ -99,12 +94,6 @@ std::string add_to_list(const Key& key, std::vector<Item>& list, std::string_vie
   if (static_cast<double>(list.size()) >= key.most) return "has more than " + format_number(key.most) + " items";
   list.push_back(std::move(item));
   return "";
-}
-
-std::string_view trimmed(std::string_view text) {
-  while (text.starts_with(' ')) text.remove_prefix(1);
-  while (text.ends_with(' ')) text.remove_suffix(1);
-  return text;
 }
 
 template <typename Item>
@@ -290,7 +279,7 @@ std::string accepted_values(const Key& key) {
     case Type::boolean:
       return "true or false";
     case Type::choice:
-      return join(key.words);
+      return joined(key.words, ", ");
     default:
       break;
   }

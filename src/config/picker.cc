@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 
+#include "penstock/base/text.h"
 #include "picker_parts.h"
 
 namespace penstock::config {
@@ -83,7 +84,7 @@ class Document {
     std::string ignored;
     if (api_version.IsDefined()) in_.read_word(api_version, "apiVersion", api_versions, &ignored);
     else if (whole_file)
-      in_.problem(document_, "apiVersion", "is missing; expected one of: " + join_words(api_versions));
+      in_.problem(document_, "apiVersion", "is missing; expected one of: " + joined(api_versions, ", "));
     if (kind.IsDefined()) in_.read_word(kind, "kind", {"EndpointPickerConfig"}, &ignored);
     else if (whole_file) in_.problem(document_, "kind", "is missing; expected EndpointPickerConfig");
   }

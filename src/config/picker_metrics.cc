@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "penstock/base/text.h"
 #include "picker_parts.h"
 #include "table.h"
 
@@ -17,11 +18,6 @@ constexpr size_t metrics_max = 16, engines_max = 16;
 
 // "family", or "family{label=value,other="value"}".
 bool parse_metric(std::string_view text, CustomMetric* out) {
-  const auto trimmed = [](std::string_view part) {
-    while (!part.empty() && part.front() == ' ') part.remove_prefix(1);
-    while (!part.empty() && part.back() == ' ') part.remove_suffix(1);
-    return part;
-  };
   const size_t brace = text.find('{');
   out->family = trimmed(text.substr(0, brace));
   if (out->family.empty() || out->family.find_first_of(" \"=,}") != std::string::npos) return false;

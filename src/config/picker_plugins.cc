@@ -1,6 +1,7 @@
 // `plugins` of an EndpointPickerConfig: their types, names and parameters.
 #include <algorithm>
 
+#include "penstock/base/text.h"
 #include "picker_parts.h"
 
 namespace penstock::config {
@@ -42,7 +43,7 @@ class PluginReader {
                    });
     const size_t problems = in_.problems();
     if (!type.IsDefined()) {
-      if (node.IsMap()) in_.problem(node, key, "has no type; expected one of: " + join_words(usable_types()));
+      if (node.IsMap()) in_.problem(node, key, "has no type; expected one of: " + joined(usable_types(), ", "));
       return false;
     }
     if (!read_type(type, key + ".type")) return false;

@@ -48,12 +48,6 @@ std::map<std::string, std::string> read_labels(
   return labels;
 }
 
-std::string join_words(const std::vector<std::string_view>& words) {
-  std::string out;
-  for (const std::string_view word : words) out.append(out.empty() ? "" : ", ").append(word);
-  return out;
-}
-
 void PickerReader::problem(const YAML::Node& at, const std::string& key, std::string message) {
   problems_.push_back({source_.file, line_of(at), source_.prefix + key, std::move(message)});
 }
@@ -65,14 +59,14 @@ void PickerReader::note(const YAML::Node& at, const std::string& key, std::strin
 void PickerReader::each_entry(const YAML::Node& map, const std::string& key, const std::vector<std::string_view>& known,
                               const Take& take, std::string_view hint) {
   if (map.IsNull()) return;  // all commented out
-  if (!map.IsMap()) return problem(map, key, "is no map; expected keys: " + join_words(known));
+  if (!map.IsMap()) return problem(map, key, "is no map; expected keys: " + joined(known, ", "));
   std::set<std::string> seen;
   for (const auto& entry : map) {
     const std::string name = entry.first.IsScalar() ? entry.first.Scalar() : "";
     const std::string path = key.empty() ? name : key + '.' + name;
     if (std::find(known.begin(), known.end(), name) == known.end()) {
       const std::string near = closest(name, known);
-      const std::string here = known.empty() ? " (none is known here)" : " (known here: " + join_words(known) + ")";
+      const std::string here = known.empty() ? " (none is known here)" : " (known here: " + joined(known, ", ") + ")";
       problem(entry.first, path,
               "is not a known key" + (near.empty() ? "" : "; did you mean " + near + "?") + here +
                   (hint.empty() ? "" : "; " + std::string(hint)));
@@ -171,7 +165,7 @@ bool PickerReader::read_quantity(const YAML::Node& value, const std::string& key
 
 bool PickerReader::read_word(const YAML::Node& value, const std::string& key,
                              const std::vector<std::string_view>& words, std::string* out) {
-  if (!scalar(value, key, "one of: " + join_words(words))) return false;
+  if (!scalar(value, key, "one of: " + joined(words, ", "))) return false;
   if (std::find(words.begin(), words.end(), value.Scalar()) == words.end()) {
     not_among(value, key, value.Scalar(), words, "");
     return false;
@@ -185,7 +179,7 @@ void PickerReader::not_among(const YAML::Node& at, const std::string& key, const
   const std::string near = closest(found, words);
   problem(at, key,
           in_quotes(found) + " is not one of" + (what.empty() ? "" : " the " + std::string(what)) + ": " +
-              (words.empty() ? "(there are none)" : join_words(words)) +
+              (words.empty() ? "(there are none)" : joined(words, ", ")) +
               (near.empty() ? "" : "; did you mean " + near + "?"));
 }
 

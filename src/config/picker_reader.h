@@ -56,6 +56,4 @@ class PickerReader {
 std::map<std::string, std::string> read_labels(
     const YAML::Node& map, const std::function<void(const YAML::Node& at, std::string message)>& complain);
 
-std::string join_words(const std::vector<std::string_view>& words);
-
 }  // namespace penstock::config

@@ -36,12 +36,6 @@ std::vector<std::string> one_family(const std::vector<std::string>& addresses) {
   return out;
 }
 
-std::string joined(const std::vector<std::string>& addresses) {
-  std::string out;
-  for (const std::string& ip : addresses) out.append(out.empty() ? "" : " ").append(ip);
-  return out;
-}
-
 bool same_set(std::vector<std::string> a, std::vector<std::string> b) {
   std::sort(a.begin(), a.end());
   std::sort(b.begin(), b.end());
@@ -216,7 +210,7 @@ void NamedEndpoints::take(Host& host, const net::HostAddresses& answer) {
   log::info(first    ? "a name resolves"
             : others ? "a name has other addresses"
                      : "a name resolves again",
-            {{"host", host.known.host}, {"addresses", joined(all)}});
+            {{"host", host.known.host}, {"addresses", joined(all, " ")}});
   loop_.arm(tell_, Duration{0});
 }
 
@@ -234,7 +228,7 @@ void NamedEndpoints::fail(Host& host, const std::string& why) {
              {"error", why},
              {"until_then", host.known.addresses.empty()
                                 ? "its endpoints are left out"
-                                : "the addresses known before stay: " + joined(host.known.addresses)}});
+                                : "the addresses known before stay: " + joined(host.known.addresses, " ")}});
   loop_.arm(tell_, Duration{0});  // what is not ready has another reason
 }
 

@@ -10,6 +10,7 @@
 #include <cstring>
 
 #include "encoding.h"
+#include "penstock/base/text.h"
 
 extern char** environ;
 

@@ -158,10 +158,4 @@ Result<std::string> read_file(const std::string& path) {
   return text;
 }
 
-std::string_view trimmed(std::string_view text) {
-  while (!text.empty() && is_space(text.front())) text.remove_prefix(1);
-  while (!text.empty() && is_space(text.back())) text.remove_suffix(1);
-  return text;
-}
-
 }  // namespace penstock::kube

@@ -23,7 +23,5 @@ std::optional<int64_t> parse_rfc3339(std::string_view text);
 std::string format_micro_time(int64_t unix_us);
 // The whole file; the error names it and says why. Files of more than 1 MiB are refused.
 Result<std::string> read_file(const std::string& path);
-// Without white space at both ends.
-std::string_view trimmed(std::string_view text);
 
 }  // namespace penstock::kube

@@ -6,6 +6,7 @@
 #include <filesystem>
 
 #include "encoding.h"
+#include "penstock/base/text.h"
 
 namespace penstock::kube {
 namespace {
@@ -186,12 +187,6 @@ class Kubeconfig {
   std::vector<File> files_;
 };
 
-std::string joined(const std::vector<std::string>& files) {
-  std::string text;
-  for (const std::string& file : files) text += (text.empty() ? "" : ", ") + file;
-  return text;
-}
-
 }  // namespace
 
 Result<ClientConfig> load_kubeconfig(const std::vector<std::string>& files, const std::string& context) {
@@ -206,7 +201,7 @@ Result<ClientConfig> load_kubeconfig(const std::vector<std::string>& files, cons
       loaded.push_back({path, YAML::Load(*text)});
       if (!loaded.back().document.IsMap()) return Message{path + ": is not a kubeconfig: not a map"};
     }
-    if (loaded.empty()) return Message{"no kubeconfig: " + joined(files) + " does not exist"};
+    if (loaded.empty()) return Message{"no kubeconfig: " + joined(files, ", ") + " does not exist"};
     reading = loaded.front().path;
     return Kubeconfig(std::move(loaded)).resolve(context);
   } catch (const Wrong& wrong) {

@@ -1,6 +1,7 @@
 // Answers that refuse, as a status or as an event inside a watch.
 #include "encoding.h"
 #include "penstock/base/log.h"
+#include "penstock/base/text.h"
 #include "reflector_impl.h"
 
 namespace penstock::kube {

@@ -2,6 +2,7 @@
 // sink may have stopped everything.
 #include "encoding.h"
 #include "penstock/base/log.h"
+#include "penstock/base/text.h"
 #include "reflector_impl.h"
 
 namespace penstock::kube {

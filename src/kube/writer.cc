@@ -10,6 +10,7 @@
 #include "event_body.h"
 #include "penstock/base/log.h"
 #include "penstock/base/number_text.h"
+#include "penstock/base/text.h"
 #include "penstock/kube/reflector.h"
 #include "query.h"
 

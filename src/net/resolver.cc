@@ -11,6 +11,8 @@
 #include <optional>
 #include <utility>
 
+#include "penstock/base/text.h"
+
 namespace penstock::net {
 namespace {
 
@@ -42,12 +44,6 @@ HostAddresses addresses_of(const ares_addrinfo& found) {
     out.addresses.push_back(address);
   }
   out.ttl = seconds(std::max(ttl.value_or(0), 0));
-  return out;
-}
-
-std::string comma_separated(const std::vector<std::string>& items) {
-  std::string out;
-  for (const std::string& item : items) out.append(out.empty() ? "" : ",").append(item);
   return out;
 }
 
@@ -101,7 +97,7 @@ class DnsLookup final : public Lookup, public ReadyEvents {
     const int mask = ARES_OPT_LOOKUPS | ARES_OPT_TRIES | ARES_OPT_TIMEOUTMS | ARES_OPT_SOCK_STATE_CB;
     int code = ares_init_options(&channel_, &options, mask);
     if (code == ARES_SUCCESS && !options_.servers.empty()) {
-      code = ares_set_servers_ports_csv(channel_, comma_separated(options_.servers).c_str());
+      code = ares_set_servers_ports_csv(channel_, joined(options_.servers, ",").c_str());
     }
     return code == ARES_SUCCESS ? "" : ares_strerror(code);
   }

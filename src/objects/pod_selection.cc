@@ -5,18 +5,13 @@
 #include <tuple>
 
 #include "endpoints_of.h"
+#include "penstock/base/text.h"
 
 namespace penstock::objects {
 namespace {
 
 std::string address_of(const Endpoint& endpoint) {
   return endpoint.ip + ' ' + std::to_string(endpoint.port);
-}
-
-std::string_view trimmed(std::string_view text) {
-  while (text.starts_with(' ')) text.remove_prefix(1);
-  while (text.ends_with(' ')) text.remove_suffix(1);
-  return text;
 }
 
 // Whether the pod's annotation lets this port take traffic. Without the annotation every port does; entries that are

@@ -30,6 +30,25 @@ void append_json_string(std::string& out, std::string_view text);
 // (A function of the name `quoted` would lose to std::quoted wherever <iomanip> is included.)
 std::string in_quotes(std::string_view text, size_t longest = std::string_view::npos, char mark = '"');
 
+// Without the spaces, tabs and line ends around it.
+constexpr std::string_view trimmed(std::string_view text) {
+  constexpr std::string_view space = " \t\r\n";
+  const size_t begin = std::min(text.find_first_not_of(space), text.size());
+  return text.substr(begin, text.find_last_not_of(space) + 1 - begin);
+}
+
+// The texts of a range, one after the other with `separator` between two of them.
+template <typename Range>
+std::string joined(const Range& texts, std::string_view separator) {
+  std::string out;
+  for (bool first = true; const std::string_view text : texts) {
+    if (!first) out += separator;
+    out += text;
+    first = false;
+  }
+  return out;
+}
+
 // "10.0.0.7:8000", "[fd00::1]:8000": what stands in a URL. `host` is a name or an address without brackets.
 std::string authority_of(std::string_view host, uint16_t port);
 

@@ -2,6 +2,8 @@
 
 #include <doctest/doctest.h>
 
+#include <vector>
+
 using namespace penstock;
 
 namespace {
@@ -22,6 +24,14 @@ TEST_CASE("letters compare without their case, and nothing else does") {
   CHECK_FALSE(same_ignoring_case("@", "`"));
   CHECK_FALSE(same_ignoring_case("a-b", "a\rb"));
   CHECK_FALSE(same_ignoring_case("\xc4", "\xe4"));
+}
+
+TEST_CASE("texts are joined, and trimmed of what is around them") {
+  CHECK(joined(std::vector<std::string>{"", "a", ""}, ", ") == ", a, ");
+  CHECK(joined(std::vector<std::string_view>{}, ", ").empty());
+  CHECK(trimmed(" \t a b\r\n") == "a b");
+  CHECK(trimmed(" \n ").empty());
+  CHECK(trimmed("").empty());
 }
 
 TEST_CASE("a JSON string escapes what must be escaped and nothing else") {
