@@ -153,7 +153,8 @@ void define_serve(CLI::App& serve, Parsed& parsed) {
 
 // As a list is written; a flag alone says yes.
 std::string value_of(const std::vector<std::string>& values, Form form) {
-  return values.empty() && form == Form::on_off ? "true" : joined(values, ",");
+  const std::string text = joined(values, ",");
+  return text.empty() && form == Form::on_off ? "true" : text;
 }
 
 std::vector<Flag> flags_of(const Parsed& parsed) {

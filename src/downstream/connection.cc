@@ -262,7 +262,7 @@ bool Connection::send(std::string_view bytes) {
 }
 
 uint64_t Connection::delivered() {
-  return sent_or_queued_ - queued() - std::min<uint64_t>(sent_or_queued_ - queued(), loop().ring().unsent(socket()));
+  return sent_or_queued_ - queued() - std::min<uint64_t>(sent_or_queued_ - queued(), stream().unsent());
 }
 
 void Connection::watch_writing() {
@@ -284,7 +284,9 @@ void Connection::arm_reading() {
 
 void Connection::check_reading() {
   const Instant now = loop().now();
-  const uint64_t progress = delivered() - delivered_at_check_;
+  // What is sent later may count for more than before: TLS adds a few bytes to it.
+  const uint64_t now_delivered = std::max(delivered(), delivered_at_check_);
+  const uint64_t progress = now_delivered - delivered_at_check_;
   if (progress == 0 && now - checked_at_ >= server_.options().write_timeout) return gone(Gone::write_timeout);
   rate_deadline_ = credited(progress);
   if (now >= rate_deadline_) {

@@ -1,6 +1,7 @@
 #include "penstock/net/connection.h"
 
 #include <algorithm>
+#include <cerrno>
 
 namespace penstock::net {
 
@@ -9,28 +10,26 @@ Connection::~Connection() {
   if (destroyed_ != nullptr) *destroyed_ = true;
 }
 
-void Connection::adopt(int fd) {
+void Connection::adopt(int fd, const TlsAccept* tls) {
   PENSTOCK_ASSERT(!open());
-  opened(loop_.ring().adopt(fd, *this));
+  stream_.adopt(fd, *this, tls);
+  opened();
 }
 
-int Connection::connect(const Address& to) {
+int Connection::connect(const Address& to, const TlsConnect* tls) {
   PENSTOCK_ASSERT(!open());
-  const Result<SocketId, int> socket = loop_.ring().connect(to, *this);
-  if (!socket.ok()) return socket.error();
-  opened(*socket);
+  if (const int error = stream_.connect(to, *this, tls); error != 0) return error;
+  opened();
   return 0;
 }
 
-void Connection::opened(SocketId socket) {
-  socket_ = socket;
+void Connection::opened() {
   congested_ = recv_paused_ = blocked_ = finish_when_flushed_ = starved_ = false;
 }
 
 void Connection::close(bool reset) {
   if (!open()) return;
-  loop_.ring().close(socket_, reset);
-  socket_ = {};
+  stream_.close(reset);
   queue_.clear();
   congested_ = blocked_ = false;
   Flushable::unlink();
@@ -54,7 +53,7 @@ bool Connection::write(std::span<const iovec> pieces) {
   if (blocked_) {
     note_congestion();
   } else if (size > 0) {
-    loop_.flush_later(*this);
+    loop().flush_later(*this);
   }
   return true;
 }
@@ -64,7 +63,7 @@ bool Connection::write_now(std::span<const iovec> pieces, size_t skip) {
   if (send_queued() != 0) return false;
   const bool at_once = queue_.empty() && skip == 0;
   if (at_once) {
-    const ssize_t sent = loop_.ring().send(socket_, pieces);
+    const ssize_t sent = send(pieces);
     if (sent < 0) return false;
     skip = static_cast<size_t>(sent);
   }
@@ -79,11 +78,17 @@ bool Connection::write_now(std::span<const iovec> pieces, size_t skip) {
   return true;
 }
 
+ssize_t Connection::send(std::span<const iovec> pieces) {
+  const ssize_t sent = stream_.send(pieces);
+  starved_ = sent == -ENOBUFS;
+  return sent;
+}
+
 bool Connection::send_or_queue(std::string_view bytes) {
   ssize_t sent = 0;
   if (queue_.empty() && !bytes.empty()) {
     const iovec piece{const_cast<char*>(bytes.data()), bytes.size()};
-    sent = loop_.ring().send(socket_, {&piece, 1});
+    sent = send({&piece, 1});
   }
   return sent >= 0 && enqueue(bytes.substr(static_cast<size_t>(sent)));
 }
@@ -122,19 +127,19 @@ void Connection::note_congestion() {
 void Connection::finish_sending() {
   if (!open() || finish_when_flushed_) return;
   finish_when_flushed_ = true;
-  if (queue_.empty()) loop_.ring().shutdown_send(socket_);
+  if (queue_.empty()) stream_.shutdown_send();
 }
 
 void Connection::pause_recv() {
   if (!open() || recv_paused_) return;
   recv_paused_ = true;
-  loop_.ring().pause_recv(socket_);
+  stream_.pause_recv();
 }
 
 void Connection::resume_recv() {
   if (!open() || !recv_paused_) return;
   recv_paused_ = false;
-  loop_.ring().resume_recv(socket_);
+  stream_.resume_recv();
 }
 
 int Connection::send_queued() {
@@ -143,7 +148,7 @@ int Connection::send_queued() {
     const size_t count = queue_.pieces(pieces, std::size(pieces));
     size_t offered = 0;
     for (size_t i = 0; i < count; ++i) offered += pieces[i].iov_len;
-    const ssize_t sent = loop_.ring().send(socket_, {pieces, count});
+    const ssize_t sent = send({pieces, count});
     if (sent < 0) return static_cast<int>(-sent);  // the ring leaves it to the caller of send() to tell
     queue_.consume(static_cast<size_t>(sent));
     if (static_cast<size_t>(sent) < offered) break;  // on_writable comes
@@ -177,7 +182,7 @@ void Connection::on_writable() {
 }
 
 void Connection::all_sent() {
-  if (finish_when_flushed_) loop_.ring().shutdown_send(socket_);
+  if (finish_when_flushed_) stream_.shutdown_send();
   on_flushed();
 }
 

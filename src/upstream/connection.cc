@@ -20,7 +20,11 @@ Connection::Codec::Codec(Connection& connection)
     : owner(connection), parser(http::Parser::Kind::response, *this, connection.client_.options().parser) {}
 
 Connection::Connection(Client& client, const Target& target)
-    : client_(client), codec_(*this), deadline_(net::Timer::of<&Connection::on_deadline>(this)), target_(target) {
+    : client_(client),
+      stream_(client.loop()),
+      codec_(*this),
+      deadline_(net::Timer::of<&Connection::on_deadline>(this)),
+      target_(target) {
   client_.stats_.opened.add();
   client_.stats_.connections.add(1);
   if (target_.open_connections != nullptr) target_.open_connections->fetch_add(1, std::memory_order_relaxed);
@@ -54,9 +58,7 @@ void Connection::begin(const Request& request, ResponseSink& sink, bool reused) 
 
 // False: there is no descriptor left.
 bool Connection::connect() {
-  const auto connecting = client_.loop().ring().connect(target_.address, *this);
-  if (!connecting.ok()) return false;
-  socket_ = *connecting;
+  if (stream_.connect(target_.address, *this) != 0) return false;
   if (request_.connect_timeout > Duration{0}) wait_for(request_.connect_timeout);
   return true;
 }
@@ -92,7 +94,7 @@ void Connection::send_request() {
       if (!piece.empty()) pieces[count++] = {const_cast<char*>(piece.data()), piece.size()};
     }
     if (count == 0) break;
-    const ssize_t sent = client_.loop().ring().send(socket_, {pieces, count});
+    const ssize_t sent = stream_.send({pieces, count});
     if (sent < 0) {
       // The endpoint may have answered (413, for example) before it closed, so wait for its answer.
       send_broken_ = true;
@@ -182,7 +184,7 @@ void Connection::complete() {
   } else {
     codec_.parser.reset();
     if (paused_) resume();
-    if (std::exchange(acks_delayed_, false)) client_.loop().ring().delay_acks(socket_, false);
+    if (std::exchange(acks_delayed_, false)) stream_.delay_acks(false);
     phase_ = Phase::idle;
     client_.keep(*this);
     wait_for(client_.options().idle_timeout);
@@ -202,6 +204,10 @@ void Connection::on_eof() {
 
 void Connection::on_error(int error) {
   if (phase_ == Phase::idle) return end(/*reset=*/false);
+  if (phase_ == Phase::exchange && error == ECONNABORTED) {  // TLS: it ended, perhaps before its end (net::Stream)
+    cut_between_chunks_ = codec_.parser.between_chunks();
+    return fail(Failure::closed);
+  }
   if (phase_ == Phase::exchange) return fail(Failure::reset);
   fail(error == ECONNREFUSED ? Failure::connect_refused : Failure::connect_failed);
 }
@@ -210,7 +216,7 @@ void Connection::on_deadline() {
   if (due_ == Instant{}) return;
   if (due_ > client_.loop().now()) return client_.loop().arm_at(deadline_, due_);
   if (phase_ == Phase::idle) return end(/*reset=*/false);
-  if (phase_ == Phase::connecting && !socket_) {
+  if (phase_ == Phase::connecting && !stream_.open()) {
     if (std::exchange(awaits_descriptor_, false) && connect()) return;
     return fail(Failure::no_socket);
   }
@@ -256,21 +262,21 @@ void Connection::pause() {
   if (paused_ || phase_ != Phase::exchange) return;
   paused_ = true;
   cancel_deadline();  // a slow client must not time out the endpoint
-  client_.loop().ring().pause_recv(socket_);
+  stream_.pause_recv();
 }
 
 void Connection::resume() {
   if (!paused_ || phase_ == Phase::closed) return;
   paused_ = false;
   heard_at_ = client_.loop().now();
-  client_.loop().ring().resume_recv(socket_);
+  stream_.resume_recv();
   arm_chunk_idle();
 }
 
 void Connection::delay_acks() {
   if (acks_delayed_ || message_ended_ || phase_ != Phase::exchange) return;
   acks_delayed_ = true;
-  client_.loop().ring().delay_acks(socket_, true);
+  stream_.delay_acks(true);
 }
 
 // ---- the ends ----
@@ -292,8 +298,7 @@ void Connection::fail(Failure failure) {
 void Connection::end(bool reset) {
   if (phase_ == Phase::closed) return;
   cancel_deadline();
-  if (socket_) client_.loop().ring().close(socket_, reset);
-  socket_ = {};
+  stream_.close(reset);
   client_.stats_.connections.add(-1);
   if (target_.open_connections != nullptr) target_.open_connections->fetch_sub(1, std::memory_order_release);
   client_.forget(*this);  // while the phase still says in which list this is

@@ -1,6 +1,6 @@
-// A byte connection on a ring: gathers what is written in a turn and sends it at the turn's end (large writes at once),
-// queues what the kernel does not take, tells when the queue has drained. Base of the connections on the client side.
-// Thread: its loop's. Lifetime: owned by its derived class's owner; close() ends all events.
+// A byte connection on a stream: gathers what is written in a turn and sends it at the turn's end (large writes at
+// once), queues what the kernel does not take, tells when the queue has drained. Base of the connections on the client
+// side. Thread: its loop's. Lifetime: owned by its derived class's owner; close() ends all events.
 #pragma once
 
 #include <span>
@@ -8,6 +8,7 @@
 
 #include "penstock/net/buffer.h"
 #include "penstock/net/event_loop.h"
+#include "penstock/net/stream.h"
 
 namespace penstock::net {
 
@@ -19,12 +20,12 @@ class Connection : public SocketEvents, private Flushable {
   // full budget (see mark()).
   static constexpr size_t high_mark = 256 * 1024, low_mark = 64 * 1024;
 
-  Connection(EventLoop& loop, BlockPool& pool) : loop_(loop), queue_(pool) {}
+  Connection(EventLoop& loop, BlockPool& pool) : stream_(loop), queue_(pool) {}
   Connection(const Connection&) = delete;
 
-  EventLoop& loop() { return loop_; }
-  bool open() const { return static_cast<bool>(socket_); }
-  SocketId socket() const { return socket_; }
+  EventLoop& loop() { return stream_.loop(); }
+  bool open() const { return stream_.open(); }
+  const Stream& stream() const { return stream_; }
   size_t queued() const { return queue_.size(); }  // whether the kernel refused them or the turn's end will send them
   bool blocked() const { return blocked_; }        // the kernel has refused some; on_flushed() ends it
   // True while the source should not produce: the queue passed the high mark (or less, as the memory budget
@@ -47,9 +48,10 @@ class Connection : public SocketEvents, private Flushable {
 
  protected:
   ~Connection();
-  void adopt(int fd);
+  // `tls`: null for a plain connection.
+  void adopt(int fd, const TlsAccept* tls = nullptr);
   // errno when no socket could be made, else 0.
-  int connect(const Address& to);
+  int connect(const Address& to, const TlsConnect* tls = nullptr);
 
   // The queue fell below the low mark after congested() was true.
   virtual void on_drained() = 0;
@@ -64,6 +66,7 @@ class Connection : public SocketEvents, private Flushable {
  private:
   void flush() final;
   bool write_now(std::span<const iovec> pieces, size_t skip);
+  ssize_t send(std::span<const iovec> pieces);
   bool send_or_queue(std::string_view bytes);
   size_t queue(std::span<const iovec> pieces);
   void note_congestion();
@@ -71,10 +74,9 @@ class Connection : public SocketEvents, private Flushable {
   int send_queued();  // errno of a dead socket, else 0
   bool enqueue(std::string_view bytes);
   size_t mark() const;
-  void opened(SocketId socket);
+  void opened();
 
-  EventLoop& loop_;
-  SocketId socket_;
+  Stream stream_;
   OutQueue queue_;
   bool* destroyed_ = nullptr;  // on the stack of on_writable(): set by the destructor
   bool congested_ = false, recv_paused_ = false, blocked_ = false, starved_ = false;

@@ -15,6 +15,7 @@
 #include "penstock/base/intrusive_list.h"
 #include "penstock/http/parser.h"
 #include "penstock/net/event_loop.h"
+#include "penstock/net/stream.h"
 
 namespace penstock::upstream {
 
@@ -134,7 +135,7 @@ class Connection final : public net::SocketEvents,
   void cancel_deadline();
 
   Client& client_;
-  net::SocketId socket_;
+  net::Stream stream_;
   Codec codec_;
   ResponseSink* sink_ = nullptr;
   net::Timer deadline_;

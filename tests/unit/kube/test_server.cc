@@ -22,12 +22,6 @@ using Cert = std::unique_ptr<X509, Free>;
 using Key = std::unique_ptr<EVP_PKEY, Free>;
 using Memory = std::unique_ptr<BIO, Free>;
 
-std::string text_of(BIO* memory) {
-  char* data = nullptr;
-  const long size = BIO_get_mem_data(memory, &data);
-  return {data, static_cast<size_t>(size)};
-}
-
 Cert read_cert(const std::string& pem) {
   const Memory memory(BIO_new_mem_buf(pem.data(), static_cast<int>(pem.size())));
   return Cert(PEM_read_bio_X509(memory.get(), nullptr, nullptr, nullptr));
@@ -38,44 +32,7 @@ Key read_key(const std::string& pem) {
   return Key(PEM_read_bio_PrivateKey(memory.get(), nullptr, nullptr, nullptr));
 }
 
-void add_extension(X509* cert, int kind, const char* value) {
-  X509_EXTENSION* const extension = X509V3_EXT_conf_nid(nullptr, nullptr, kind, value);
-  X509_add_ext(cert, extension, -1);
-  X509_EXTENSION_free(extension);
-}
-
-Certificate make(const std::string& name, const Certificate* authority, const std::string& san) {
-  static std::atomic<long> serial{1};
-  const Key key(EVP_EC_gen("P-256"));
-  const Cert cert(X509_new());
-  X509_set_version(cert.get(), 2);
-  ASN1_INTEGER_set(X509_get_serialNumber(cert.get()), serial++);
-  X509_gmtime_adj(X509_getm_notBefore(cert.get()), -3600);
-  X509_gmtime_adj(X509_getm_notAfter(cert.get()), 3600);
-  X509_set_pubkey(cert.get(), key.get());
-  X509_NAME_add_entry_by_txt(X509_get_subject_name(cert.get()), "CN", MBSTRING_ASC,
-                             reinterpret_cast<const unsigned char*>(name.c_str()), -1, -1, 0);
-  const Cert issuer = authority != nullptr ? read_cert(authority->pem) : nullptr;
-  const Key issuer_key = authority != nullptr ? read_key(authority->key_pem) : nullptr;
-  X509_set_issuer_name(cert.get(), X509_get_subject_name(issuer ? issuer.get() : cert.get()));
-  if (authority == nullptr) add_extension(cert.get(), NID_basic_constraints, "critical,CA:TRUE");
-  if (!san.empty()) add_extension(cert.get(), NID_subject_alt_name, san.c_str());
-  X509_sign(cert.get(), issuer_key ? issuer_key.get() : key.get(), EVP_sha256());
-  const Memory pem(BIO_new(BIO_s_mem())), key_pem(BIO_new(BIO_s_mem()));
-  PEM_write_bio_X509(pem.get(), cert.get());
-  PEM_write_bio_PrivateKey(key_pem.get(), key.get(), nullptr, nullptr, 0, nullptr, nullptr);
-  return {text_of(pem.get()), text_of(key_pem.get())};
-}
-
 }  // namespace
-
-Certificate make_authority(const std::string& name) {
-  return make(name, nullptr, {});
-}
-
-Certificate issue(const Certificate& authority, const std::string& subject, const std::string& dns_name) {
-  return make(subject, &authority, dns_name);
-}
 
 // ---- one connection ----
 

@@ -1,5 +1,4 @@
-// A small HTTP server over loopback, plain or TLS, each connection in its own thread, told what to do by the test. And
-// the certificates for it, made on the spot.
+// A small HTTP server over loopback, plain or TLS, each connection in its own thread, told what to do by the test.
 #pragma once
 
 #include <openssl/ssl.h>
@@ -14,16 +13,13 @@
 #include <vector>
 
 #include "penstock/base/time.h"
+#include "tests/support/certificates.h"
 
 namespace penstock::kube::test {
 
-struct Certificate {
-  std::string pem, key_pem;
-};
-// A self-signed authority, and a certificate from one: for the address 127.0.0.1 or for a DNS name; a client's has
-// none.
-Certificate make_authority(const std::string& name);
-Certificate issue(const Certificate& authority, const std::string& subject, const std::string& dns_name);
+using penstock::test::Certificate;
+using penstock::test::issue;
+using penstock::test::make_authority;
 inline constexpr const char* loopback_ip = "IP:127.0.0.1";
 
 class Connection {
