@@ -95,7 +95,7 @@ class AdminService::Request final : public downstream::RequestHandler,
   void send(std::initializer_list<iovec> pieces, downstream::After after) {
     downstream::Connection& connection = connection_;
     dispose();
-    if (!connection.send(std::span<const iovec>(pieces.begin(), pieces.size()))) return connection.abandon();
+    if (!connection.send_raw(std::span<const iovec>(pieces.begin(), pieces.size()))) return connection.abandon();
     connection.finish_response(after);
   }
   void dispose() { connection_.loop().dispose(std::unique_ptr<net::Disposable>(this)); }
@@ -128,13 +128,14 @@ AdminResponse AdminService::answer_to(const observability::AdminRequest& request
   return {.status = 503, .body = "clients read too many large pages too slowly; try again\n"};
 }
 
-downstream::RequestHandler* AdminService::on_request(downstream::Connection& connection, http::Head& head) {
+downstream::RequestHandler* AdminService::on_request(downstream::Responder& client, http::Head& head) {
+  auto& connection = static_cast<downstream::Connection&>(client);
   return new Request(*this, connection, head);  // deletes itself at the end of the turn in which it ends
 }
 
-void AdminService::on_bad_head(downstream::Connection& connection, const downstream::RequestFailure& failure) {
-  const std::string answer = proxy::error_answer(proxy::error_of(failure), {.head_only = failure.head_request});
-  static_cast<void>(connection.send(answer));
+void AdminService::on_bad_head(downstream::Responder& client, const downstream::RequestFailure& failure) {
+  const std::string answer = proxy::error_answer(proxy::error_of(failure), {}, failure.head_request);
+  static_cast<void>(static_cast<downstream::Connection&>(client).send_raw(answer));
 }
 
 }  // namespace penstock::app

@@ -20,8 +20,8 @@ class AdminService final : public downstream::Service {
 
  private:
   class Request;
-  downstream::RequestHandler* on_request(downstream::Connection& connection, http::Head& head) override;
-  void on_bad_head(downstream::Connection& connection, const downstream::RequestFailure& failure) override;
+  downstream::RequestHandler* on_request(downstream::Responder& client, http::Head& head) override;
+  void on_bad_head(downstream::Responder& client, const downstream::RequestFailure& failure) override;
   observability::AdminResponse answer_to(const observability::AdminRequest& request);
   bool has_room(size_t bytes) const;
 

@@ -1,8 +1,11 @@
 #include "penstock/downstream/connection.h"
 
 #include <algorithm>
+#include <charconv>
 
 #include "penstock/base/assert.h"
+#include "penstock/base/text.h"
+#include "penstock/http/writer.h"
 
 namespace penstock::downstream {
 
@@ -66,7 +69,7 @@ void Connection::on_bytes(std::span<char> bytes) {
     stash(view);
   } else if (phase_ == Phase::lingering) {
     discarded_ += view.size();
-    if (discarded_ > server_.options().linger_bytes_max) end();
+    if (discarded_ > server_.options().linger_bytes_max) leave();
   }
 }
 
@@ -244,7 +247,75 @@ void Connection::request_failed(const RequestFailure& failure) {
 
 // ---- the answer ----
 
-bool Connection::send(std::span<const iovec> pieces) {
+namespace {
+
+iovec piece_of(std::string_view bytes) {
+  return {const_cast<char*>(bytes.data()), bytes.size()};
+}
+
+// "1f40\r\n"
+class ChunkSize {
+ public:
+  explicit ChunkSize(size_t bytes) : end_(std::to_chars(text_, text_ + 16, bytes, 16).ptr) {
+    *end_++ = '\r';
+    *end_++ = '\n';
+  }
+  std::string_view text() const { return {text_, static_cast<size_t>(end_ - text_)}; }
+
+ private:
+  char text_[18];
+  char* end_;
+};
+
+}  // namespace
+
+// An answer whose length nobody knows ends with the connection if the client cannot read chunks.
+Sent Connection::begin(const AnswerHead& head, std::string_view piece) {
+  form_ = head.form;
+  const bool until_close = form_ == BodyForm::open && !takes_chunks();
+  keeps_alive_ = can_keep_alive() && !until_close;
+  const bool chunked = form_ == BodyForm::chunked || (form_ == BodyForm::open && takes_chunks());
+  const bool wraps = form_ == BodyForm::open && chunked && !piece.empty();
+  std::string& text = server_.scratch_;
+  text.clear();
+  http::HeadWriter(text).status_line(head.status, head.reason);
+  append_all(text, head.fields.lines(), chunked ? std::string_view("transfer-encoding: chunked\r\n") : "",
+             !keeps_alive_         ? std::string_view("connection: close\r\n")
+             : minor_version_ == 0 ? std::string_view("connection: keep-alive\r\n")
+                                   : "",
+             "\r\n", wraps ? ChunkSize(piece.size()).text() : std::string_view());
+  const iovec pieces[] = {piece_of(text), piece_of(piece), piece_of("\r\n")};
+  const size_t count = piece.empty() ? 1 : wraps ? 3 : 2;
+  return sent(send_raw({pieces, count}));
+}
+
+Sent Connection::send(std::string_view piece) {
+  if (form_ == BodyForm::open && takes_chunks()) return insert(piece);
+  return sent(send_raw(piece));
+}
+
+Sent Connection::insert(std::string_view bytes) {
+  if (!takes_chunks()) return sent(send_raw(bytes));
+  if (bytes.empty()) return sent(true);  // an empty chunk would end the answer
+  const ChunkSize size(bytes.size());
+  const iovec pieces[] = {piece_of(size.text()), piece_of(bytes), piece_of("\r\n")};
+  return sent(send_raw(pieces));
+}
+
+Sent Connection::end() {
+  return form_ == BodyForm::open && takes_chunks() ? sent(send_raw("0\r\n\r\n")) : sent(true);
+}
+
+void Connection::finish() {
+  finish_response(keeps_alive_ ? After::keep_alive : After::close);
+}
+
+// Where the end of the connection marks the end of the answer, only a reset shows that the answer is incomplete.
+void Connection::abort() {
+  finish_response(form_ == BodyForm::open && !takes_chunks() ? After::reset : After::close);
+}
+
+bool Connection::send_raw(std::span<const iovec> pieces) {
   const uint64_t before = sent_or_queued_, waiting = queued();
   for (const iovec& piece : pieces) sent_or_queued_ += piece.iov_len;
   response_begun_ = true;
@@ -256,9 +327,9 @@ bool Connection::send(std::span<const iovec> pieces) {
   return true;
 }
 
-bool Connection::send(std::string_view bytes) {
-  const iovec piece{const_cast<char*>(bytes.data()), bytes.size()};
-  return send({&piece, 1});
+bool Connection::send_raw(std::string_view bytes) {
+  const iovec piece = piece_of(bytes);
+  return send_raw({&piece, 1});
 }
 
 uint64_t Connection::delivered() {
@@ -331,7 +402,7 @@ void Connection::linger() {
   phase_ = Phase::lingering;
   forget_input();
   deadline_.cancel();
-  if (half_closed_ && queued() == 0) return end();
+  if (half_closed_ && queued() == 0) return leave();
   finish_sending();
   if (recv_paused()) resume_recv();
   if (queued() > 0) return watch_writing();
@@ -341,7 +412,7 @@ void Connection::linger() {
 void Connection::abandon() {
   handler_ = nullptr;
   reset();
-  end();
+  leave();
 }
 
 void Connection::reset_when_sent() {
@@ -366,7 +437,7 @@ void Connection::on_flushed() {
   if (phase_ == Phase::idle) return await_request();
   if (phase_ != Phase::lingering) return;
   if (resets_) return abandon();
-  if (half_closed_) return end();
+  if (half_closed_) return leave();
   loop().arm(deadline_, server_.linger_time());
 }
 
@@ -382,7 +453,7 @@ void Connection::on_deadline() {
   switch (phase_) {
     case Phase::idle:
     case Phase::lingering:
-      return end();
+      return leave();
     case Phase::head:
       return request_failed({.timed_out = true});
     case Phase::exchange:
@@ -440,7 +511,7 @@ void Connection::gone(Gone why) {
   RequestHandler* handler = handler_;
   handler_ = nullptr;
   if (handler != nullptr && response_begun_) reset();
-  end();
+  leave();
   if (handler != nullptr) handler->on_gone(why);
 }
 
@@ -457,14 +528,14 @@ void Connection::close_when_idle() {
 
 void Connection::evict() {
   PENSTOCK_ASSERT(idle());
-  end();
+  leave();
 }
 
 void Connection::was_silent() {
-  queued() > 0 ? linger() : end();
+  queued() > 0 ? linger() : leave();
 }
 
-void Connection::end() {
+void Connection::leave() {
   if (phase_ == Phase::closed) return;
   lost_ = std::max<uint64_t>(lost_, queued());
   phase_ = Phase::closed;

@@ -109,19 +109,4 @@ void AnswerWatch::end() {
   failure_ = end_.of_stream(answer_, sse_.truncated() == 0);
 }
 
-void AnswerWatch::reset() {
-  mode_ = Mode::ignore;
-  gaps_ = nullptr;
-  sse_.reset();
-  answer_.reset();
-  end_ = {};
-  failure_.reset();
-  json_.reset();
-  good_bytes_ = 0;
-  chunks_ = 0;
-  response_ = 0;
-  wants_response_ = false;
-  events_ = at_boundary_ = ends_in_error_ = cut_ = false;
-}
-
 }  // namespace penstock::proxy

@@ -1,7 +1,7 @@
 // Observes an answer while it is relayed, for metrics, for what routing learns, and to find out whether it fails. Never
 // changes a byte of it. Event streams are read event by event. A JSON answer is copied until it is complete, to read
 // its usage; of a long one only the end is kept, and nothing if the memory budget is full. What counts as a failure is
-// AnswerEnd's to say. Thread: its shard's. One per exchange, reused.
+// AnswerEnd's to say. Thread: its shard's. A part of its Answer.
 #pragma once
 
 #include <optional>
@@ -31,7 +31,6 @@ class AnswerWatch final : private http::SseEvents {
   // Nothing may be fed once failure() is set.
   void feed(std::string_view decoded, Instant now);
   void end();  // the answer is complete, as far as HTTP can tell. May be called again
-  void reset();
 
   // The answer has failed: it says so itself, or it is over without having come to its own end.
   const std::optional<AttemptFailure>& failure() const { return failure_; }

@@ -2,15 +2,11 @@
 
 #include <ranges>
 
+#include "penstock/base/text.h"
+
 namespace penstock::proxy {
 
 namespace {
-
-std::string_view trimmed(std::string_view text) {
-  const size_t first = text.find_first_not_of(" \t");
-  if (first == std::string_view::npos) return {};
-  return text.substr(first, text.find_last_not_of(" \t") + 1 - first);
-}
 
 // Walks the values of X-Forwarded-For from the right. What cannot be read ends the walk: whoever wrote what stands
 // before it is not known to be trusted.

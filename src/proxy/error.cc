@@ -125,9 +125,8 @@ ErrorCode error_of(const downstream::RequestFailure& failure) {
   return malformed_request;
 }
 
-std::string error_answer(ErrorCode code, const ErrorDetails& details) {
+void append_error(http::Fields& fields, std::string& body, ErrorCode code, const ErrorDetails& details) {
   const ErrorInfo& info = info_of(code);
-  std::string body;
   openai::append_error(body, details.shape,
                        {.status = info.status,
                         .message = details.message.empty() ? info.message : details.message,
@@ -135,19 +134,25 @@ std::string error_answer(ErrorCode code, const ErrorDetails& details) {
                         .param = details.param,
                         .code = info.name,
                         .request_id = details.request_id});
-  std::string answer;
+  fields.add("content-type", "application/json");
+  fields.add("content-length", body.size());
+  if (info.retry_after_s > 0) fields.add("retry-after", info.retry_after_s);
+  if (!info.dropped_reason.empty()) fields.add("x-llm-d-request-dropped-reason", info.dropped_reason);
+  if (code == ErrorCode::method_not_supported) fields.add("allow", "GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH");
+  if (!details.endpoint.empty()) fields.add("x-penstock-endpoint", details.endpoint);
+  if (!details.request_id.empty()) fields.add("x-request-id", details.request_id);
+}
+
+std::string error_answer(ErrorCode code, const ErrorDetails& details, bool head_only) {
+  http::Fields fields;
+  std::string answer, body;
+  append_error(fields, body, code, details);
   http::HeadWriter head(answer);
-  head.status_line(info.status);
-  head.field("content-type", "application/json");
-  head.field("content-length", body.size());
-  if (info.retry_after_s > 0) head.field("retry-after", info.retry_after_s);
-  if (!info.dropped_reason.empty()) head.field("x-llm-d-request-dropped-reason", info.dropped_reason);
-  if (code == ErrorCode::method_not_supported) head.field("allow", "GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH");
-  if (!details.endpoint.empty()) head.field("x-penstock-endpoint", details.endpoint);
-  if (!details.request_id.empty()) head.field("x-request-id", details.request_id);
-  head.field("connection", details.keep_alive ? "keep-alive" : "close");
+  head.status_line(info_of(code).status);
+  answer += fields.lines();
+  head.field("connection", "close");
   head.end();
-  if (!details.head_only) answer += body;
+  if (!head_only) answer += body;
   return answer;
 }
 
@@ -193,64 +198,6 @@ const char* to_string(Ejection reason) {
       return "refuses_kind";
   }
   return "fails";
-}
-
-const char* to_string(AttemptFailure failure) {
-  switch (failure) {
-    case AttemptFailure::connect_refused:
-      return "connect_refused";
-    case AttemptFailure::connect_timeout:
-      return "connect_timeout";
-    case AttemptFailure::connect_failed:
-      return "connect_failed";
-    case AttemptFailure::reset_before_response:
-      return "reset_before_response";
-    case AttemptFailure::closed_before_response:
-      return "closed_before_response";
-    case AttemptFailure::reuse_race:
-      return "reuse_race";
-    case AttemptFailure::first_byte_timeout:
-      return "first_byte_timeout";
-    case AttemptFailure::bad_response:
-      return "bad_response";
-    case AttemptFailure::status_500:
-      return "status_500";
-    case AttemptFailure::status_502:
-      return "status_502";
-    case AttemptFailure::status_503:
-      return "status_503";
-    case AttemptFailure::status_504:
-      return "status_504";
-    case AttemptFailure::idle_timeout:
-      return "idle_timeout";
-    case AttemptFailure::total_timeout:
-      return "total_timeout";
-    case AttemptFailure::attempt_timeout:
-      return "attempt_timeout";
-    case AttemptFailure::reset_in_body:
-      return "reset_in_body";
-    case AttemptFailure::closed_in_body:
-      return "closed_in_body";
-    case AttemptFailure::no_socket:
-      return "no_socket";
-    case AttemptFailure::probe_failed:
-      return "probe_failed";
-    case AttemptFailure::error_event:
-      return "error_event";
-    case AttemptFailure::aborted:
-      return "aborted";
-    case AttemptFailure::server_full:
-      return "server_full";
-    case AttemptFailure::status_429:
-      return "status_429";
-    case AttemptFailure::status_4xx:
-      return "status_4xx";
-    case AttemptFailure::unfinished:
-      return "unfinished";
-    case AttemptFailure::refused_in_stream:
-      return "refused_in_stream";
-  }
-  return "bad_response";
 }
 
 }  // namespace penstock::proxy

@@ -1,6 +1,64 @@
 #include "failures.h"
 
+#include "penstock/base/assert.h"
+
 namespace penstock::proxy {
+
+namespace {
+
+using enum AttemptFailure;
+constexpr bool stopped = true, unsent = true, answered = true;
+constexpr FailureInfo table[attempt_failure_count] = {
+    {connect_refused, "connect_refused", ErrorCode::connect_failed, Blame::hard, stopped, unsent},
+    {connect_timeout, "connect_timeout", ErrorCode::connect_failed, Blame::hard, false, unsent},
+    {connect_failed, "connect_failed", ErrorCode::connect_failed, Blame::hard, false, unsent},
+    {reset_before_response, "reset_before_response", ErrorCode::endpoint_closed, Blame::hard, stopped},
+    {closed_before_response, "closed_before_response", ErrorCode::endpoint_closed, Blame::hard, stopped},
+    {reuse_race, "reuse_race", ErrorCode::endpoint_closed, Blame::soft},
+    {first_byte_timeout, "first_byte_timeout", ErrorCode::endpoint_timeout, Blame::soft},
+    {bad_response, "bad_response", ErrorCode::bad_endpoint_response, Blame::soft},
+    {status_500, "status_500", ErrorCode::endpoints_unavailable, Blame::soft, stopped, false, answered},
+    {status_502, "status_502", ErrorCode::endpoints_unavailable, Blame::soft, false, false, answered},
+    {status_503, "status_503", ErrorCode::endpoints_unavailable, Blame::soft, false, false, answered},
+    {status_504, "status_504", ErrorCode::endpoints_unavailable, Blame::soft, false, false, answered},
+    {idle_timeout, "idle_timeout", ErrorCode::endpoint_timeout, Blame::soft},
+    {total_timeout, "total_timeout", ErrorCode::endpoint_closed, Blame::none},       // a limit of ours says little
+    {attempt_timeout, "attempt_timeout", ErrorCode::endpoint_timeout, Blame::none},  // so does a route's
+    {reset_in_body, "reset_in_body", ErrorCode::endpoint_closed, Blame::soft},
+    {closed_in_body, "closed_in_body", ErrorCode::endpoint_closed, Blame::soft, stopped},
+    // Our own lack of descriptors; another endpoint may have an idle connection.
+    {no_socket, "no_socket", ErrorCode::no_descriptor, Blame::none},
+    // The probe that took the endpoint out also brings it back.
+    {probe_failed, "probe_failed", ErrorCode::endpoint_closed, Blame::none, stopped},
+    {error_event, "error_event", ErrorCode::endpoints_unavailable, Blame::soft, stopped},
+    {aborted, "aborted", ErrorCode::endpoints_unavailable, Blame::soft, stopped},
+    {server_full, "server_full", ErrorCode::endpoints_unavailable, Blame::none, stopped, false, answered},
+    {unfinished, "unfinished", ErrorCode::endpoints_unavailable, Blame::soft, stopped},
+    {refused_in_stream, "refused_in_stream", ErrorCode::endpoint_closed, Blame::none},
+    // Refusals count in pairs only: routing/refusals.h.
+    {status_429, "status_429", ErrorCode::endpoints_unavailable, Blame::none},
+    {status_4xx, "status_4xx", ErrorCode::endpoints_unavailable, Blame::none},
+};
+
+constexpr bool table_is_in_order() {
+  for (size_t i = 0; i < attempt_failure_count; ++i) {
+    if (table[i].failure != static_cast<AttemptFailure>(i)) return false;
+  }
+  return true;
+}
+static_assert(table_is_in_order());
+
+}  // namespace
+
+const FailureInfo& info_of(AttemptFailure failure) {
+  const auto index = static_cast<size_t>(failure);
+  PENSTOCK_ASSERT(index < attempt_failure_count);
+  return table[index];
+}
+
+const char* to_string(AttemptFailure failure) {
+  return info_of(failure).name.data();  // a literal
+}
 
 AttemptFailure attempt_failure_of(upstream::Failure failure, bool in_body) {
   switch (failure) {
@@ -26,36 +84,6 @@ AttemptFailure attempt_failure_of(upstream::Failure failure, bool in_body) {
   return AttemptFailure::bad_response;
 }
 
-ErrorCode error_of(AttemptFailure failure) {
-  switch (failure) {
-    case AttemptFailure::connect_refused:
-    case AttemptFailure::connect_timeout:
-    case AttemptFailure::connect_failed:
-      return ErrorCode::connect_failed;
-    case AttemptFailure::no_socket:
-      return ErrorCode::no_descriptor;
-    case AttemptFailure::first_byte_timeout:
-    case AttemptFailure::idle_timeout:
-    case AttemptFailure::attempt_timeout:
-      return ErrorCode::endpoint_timeout;
-    case AttemptFailure::bad_response:
-      return ErrorCode::bad_endpoint_response;
-    case AttemptFailure::status_500:
-    case AttemptFailure::status_502:
-    case AttemptFailure::status_503:
-    case AttemptFailure::status_504:
-    case AttemptFailure::error_event:
-    case AttemptFailure::aborted:
-    case AttemptFailure::server_full:
-    case AttemptFailure::status_429:
-    case AttemptFailure::status_4xx:
-    case AttemptFailure::unfinished:
-      return ErrorCode::endpoints_unavailable;
-    default:
-      return ErrorCode::endpoint_closed;
-  }
-}
-
 ErrorCode error_of(routing::NoEndpoint why) {
   switch (why) {
     case routing::NoEndpoint::filtered:
@@ -68,71 +96,6 @@ ErrorCode error_of(routing::NoEndpoint why) {
       return ErrorCode::saturated;
     default:
       return ErrorCode::no_endpoint;
-  }
-}
-
-routing::FailureKind kind_of(AttemptFailure failure) {
-  switch (failure) {
-    case AttemptFailure::connect_refused:
-    case AttemptFailure::connect_timeout:
-    case AttemptFailure::connect_failed:
-    case AttemptFailure::reset_before_response:
-    case AttemptFailure::closed_before_response:
-      return routing::FailureKind::hard;
-    default:
-      return routing::FailureKind::soft;
-  }
-}
-
-bool blames_endpoint(AttemptFailure failure) {
-  switch (failure) {
-    case AttemptFailure::no_socket:        // our own lack of descriptors; another endpoint may have an idle connection
-    case AttemptFailure::attempt_timeout:  // a limit of the route says little about an endpoint
-    case AttemptFailure::total_timeout:    // so does ours
-    case AttemptFailure::probe_failed:     // the probe that took the endpoint out also brings it back
-    case AttemptFailure::server_full:
-    case AttemptFailure::status_429:  // refusals count in pairs only: routing/refusals.h
-    case AttemptFailure::status_4xx:
-    case AttemptFailure::refused_in_stream:
-      return false;
-    default:
-      return true;
-  }
-}
-
-bool work_has_stopped(AttemptFailure failure) {
-  switch (failure) {
-    case AttemptFailure::connect_refused:
-    case AttemptFailure::reset_before_response:
-    case AttemptFailure::closed_before_response:
-    case AttemptFailure::probe_failed:
-    case AttemptFailure::status_500:
-    case AttemptFailure::error_event:
-    case AttemptFailure::aborted:
-    case AttemptFailure::server_full:
-    case AttemptFailure::unfinished:
-    case AttemptFailure::closed_in_body:
-      return true;
-    default:
-      return false;
-  }
-}
-
-bool nothing_was_sent(AttemptFailure failure) {
-  return failure == AttemptFailure::connect_refused || failure == AttemptFailure::connect_timeout ||
-         failure == AttemptFailure::connect_failed;
-}
-
-bool has_answered(AttemptFailure failure) {
-  switch (failure) {
-    case AttemptFailure::status_500:
-    case AttemptFailure::status_502:
-    case AttemptFailure::status_503:
-    case AttemptFailure::status_504:
-    case AttemptFailure::server_full:
-      return true;
-    default:
-      return false;
   }
 }
 

@@ -12,7 +12,7 @@ Gateway::~Gateway() {
   PENSTOCK_ASSERT(in_flight_ == 0);
 }
 
-downstream::RequestHandler* Gateway::on_request(downstream::Connection& connection, http::Head& head) {
+downstream::RequestHandler* Gateway::on_request(downstream::Responder& client, http::Head& head) {
   std::unique_ptr<Exchange> exchange;
   if (spare_.empty()) {
     exchange = std::make_unique<Exchange>(*this, context_);
@@ -22,7 +22,7 @@ downstream::RequestHandler* Gateway::on_request(downstream::Connection& connecti
   }
   ++in_flight_;
   Exchange* begun = exchange.release();  // comes back through release()
-  return begun->begin(connection, head) ? begun : nullptr;
+  return begun->begin(client, head) ? begun : nullptr;
 }
 
 void Gateway::release(Exchange& exchange) {
@@ -33,18 +33,23 @@ void Gateway::release(Exchange& exchange) {
 }
 
 // A head that cannot be read makes no exchange, but is counted and logged like one.
-void Gateway::on_bad_head(downstream::Connection& connection, const downstream::RequestFailure& failure) {
+void Gateway::on_bad_head(downstream::Responder& client, const downstream::RequestFailure& failure) {
   context_.observer.exchange_started();
   const ErrorInfo& info = info_of(error_of(failure));
   if (info.code == ErrorCode::header_too_large) context_.observer.limit_hit("header_bytes");
   if (failure.no_memory) context_.observer.limit_hit("memory");
-  static_cast<void>(connection.send(error_answer(info.code, {.head_only = failure.head_request})));
+  http::Fields fields;
+  std::string body;
+  append_error(fields, body, info.code, {});
+  const auto form = failure.head_request ? downstream::BodyForm::none : downstream::BodyForm::sized;
+  if (failure.head_request) body.clear();
+  static_cast<void>(client.begin({.status = info.status, .fields = fields, .form = form}, body));
   ExchangeRecord record;
   record.started_wall_us = context_.loop.wall_time_us();
   record.outcome = info.outcome;
   record.status = info.status;
   record.reason = info.name;
-  record.client = connection.client_ip();
+  record.client = client.client_ip();
   context_.observer.finished(record);
 }
 
@@ -86,10 +91,10 @@ void Gateway::wake() {
 // Evictions come first: they make room for others.
 void Gateway::take_from_queue() {
   while (RunningRequest* const evicted = context_.hold->take_evicted(*this)) {
-    static_cast<EvictableExchange*>(evicted)->exchange.on_evicted();
+    static_cast<EvictablePlacement*>(evicted)->events.on_evicted();
   }
   while (HeldRequest* const granted = context_.hold->take_granted(*this)) {
-    static_cast<HeldExchange*>(granted)->exchange.on_room();
+    static_cast<HeldPlacement*>(granted)->events.on_room();
   }
 }
 
@@ -112,7 +117,7 @@ void Gateway::report_unreachable(const endpoints::EndpointState& endpoint) {
   context_.endpoint_unreachable(endpoint);
 }
 
-upstream::Target Gateway::target_of(endpoints::EndpointState& endpoint) {
+const upstream::Target& Gateway::target_of(endpoints::EndpointState& endpoint) {
   if (places_.size() <= endpoint.slot) places_.resize(endpoint.slot + 1);
   Place& place = places_[endpoint.slot];
   upstream::Target& target = place.target;

@@ -8,7 +8,6 @@
 #include <cstring>
 
 #include "penstock/base/text.h"
-#include "penstock/http/writer.h"
 
 namespace penstock::proxy {
 
@@ -149,27 +148,6 @@ bool says_json(std::string_view content_type) {
   return content_type.empty() || content_type.find("json") != std::string_view::npos;
 }
 
-// Removes the lines "name: ..." between `first` and the last `behind` bytes.
-void remove_lines(std::string& text, size_t first, size_t behind, std::string_view name) {
-  for (size_t at = first; at < text.size() - behind;) {
-    const size_t next = text.find('\n', at) + 1;
-    const std::string_view line = std::string_view(text).substr(at, next - at);
-    if (same_ignoring_case(line.substr(0, line.find(':')), name)) {
-      text.erase(at, next - at);
-    } else {
-      at = next;
-    }
-  }
-}
-
-void change_line(std::string& text, size_t first, size_t behind, const objects::HeaderChange& change) {
-  if (change.op != objects::HeaderChange::Op::add) remove_lines(text, first, behind, change.name);
-  if (change.op == objects::HeaderChange::Op::remove) return;
-  std::string line;
-  append_field(line, change.name, change.value);
-  text.insert(text.size() - behind, line);
-}
-
 }  // namespace
 
 void ForwardedHead::clear() {
@@ -184,9 +162,10 @@ void ForwardedHead::assign(const http::Head& head, std::string_view peer_ip, Ran
   copy_text(method, head.method_text);
   assign_target(head.target, path, host);
   json = says_json(head.get(Field::content_type));
-  fields.reserve(head.bytes() + 160);
+  std::string& lines = fields.storage();
+  lines.reserve(head.bytes() + 160);
   bool was_forwarded = false, has_via = false;
-  LineCopier copier(fields, head);
+  LineCopier copier(lines, head);
   for (size_t i = 0; i < head.headers().size(); ++i) {
     const http::Header& header = head.headers()[i];
     if (header.field == Field::x_forwarded_for) {
@@ -203,31 +182,24 @@ void ForwardedHead::assign(const http::Head& head, std::string_view peer_ip, Ran
   copier.finish();
   identify(head, identities);
   if (request_id.empty()) assign_request_id(request_id, random);
-  fields += "x-forwarded-for: ";
-  if (was_forwarded) append_list(fields, head, Field::x_forwarded_for);
+  lines += "x-forwarded-for: ";
+  if (was_forwarded) append_list(lines, head, Field::x_forwarded_for);
   const bool https = from_proxy && same_ignoring_case(head.get(Field::x_forwarded_proto), "https");
-  append_all(fields, peer_ip.empty() ? std::string_view("unknown") : peer_ip,
+  append_all(lines, peer_ip.empty() ? std::string_view("unknown") : peer_ip,
              "\r\nx-forwarded-proto: ", https ? std::string_view("https") : std::string_view("http"), "\r\nvia: ");
-  if (has_via) append_list(fields, head, Field::via);
-  append_all(fields, kVia, "\r\nx-request-id: ", request_id, "\r\n");
+  if (has_via) append_list(lines, head, Field::via);
+  append_all(lines, kVia, "\r\nx-request-id: ", request_id, "\r\n");
 }
 
 // "00-" 32 hexadecimal digits "-" ... (W3C Trace Context). All zeros mean none. Later versions begin in the same way.
 std::string_view ForwardedHead::trace_id() const {
-  constexpr std::string_view name = "traceparent:";
   constexpr size_t first = 3, size = 32;
   if (!traced) return {};
-  for (size_t at = 0; at < fields.size(); at = fields.find('\n', at) + 1) {
-    std::string_view value = std::string_view(fields).substr(at);
-    if (!same_ignoring_case(value.substr(0, name.size()), name)) continue;
-    value.remove_prefix(name.size());
-    value.remove_prefix(std::min(value.find_first_not_of(" \t"), value.size()));
-    if (value.size() <= first + size || value[first - 1] != '-' || value[first + size] != '-') return {};
-    const std::string_view id = value.substr(first, size);
-    const bool valid = id.find_first_not_of("0123456789abcdef") == std::string_view::npos;
-    return valid && id.find_first_not_of('0') != std::string_view::npos ? id : std::string_view();
-  }
-  return {};
+  const std::string_view value = fields.get("traceparent").value_or("");
+  if (value.size() <= first + size || value[first - 1] != '-' || value[first + size] != '-') return {};
+  const std::string_view id = value.substr(first, size);
+  const bool valid = id.find_first_not_of("0123456789abcdef") == std::string_view::npos;
+  return valid && id.find_first_not_of('0') != std::string_view::npos ? id : std::string_view();
 }
 
 void ForwardedHead::identify(const http::Head& head, std::span<const std::string> names) {
@@ -238,17 +210,10 @@ void ForwardedHead::identify(const http::Head& head, std::span<const std::string
   }
 }
 
-bool ForwardedHead::has(std::string_view name) const {
-  for (std::string_view lines = fields; !lines.empty(); lines.remove_prefix(lines.find('\n') + 1)) {
-    if (same_ignoring_case(lines.substr(0, lines.find(':')), name)) return true;
-  }
-  return false;
-}
-
 // Host is not among the forwarded fields: it is written before them.
 void ForwardedHead::change(std::span<const objects::HeaderChange> changes) {
   for (const objects::HeaderChange& change : changes) {
-    if (!same_ignoring_case(change.name, "host")) change_line(fields, 0, 0, change);
+    if (!same_ignoring_case(change.name, "host")) change_fields(fields, {&change, 1});
     else if (change.op == objects::HeaderChange::Op::set) host = change.value;
   }
 }
@@ -297,29 +262,21 @@ void append_request_head(std::string& out, const ForwardedHead& head, std::strin
   const std::string_view length(digits, static_cast<size_t>(end - digits));
   append_all(out, head.method, " ", head.target(),
              " HTTP/1.1\r\nhost: ", head.host.empty() ? endpoint_host : std::string_view(head.host), "\r\n",
-             head.fields, more);
+             head.fields.lines(), more);
   if (has_body) append_all(out, "content-length: ", length, "\r\n");
   out += "\r\n";
 }
 
-Framing framing_for(const http::Head& answer, bool head_request, uint8_t client_minor_version) {
-  if (head_request || answer.status == 204 || answer.status == 304) return Framing::none;
-  if (answer.has_content_length) return Framing::same;
-  if (client_minor_version == 0) return Framing::until_close;
-  return answer.chunked ? Framing::same : Framing::chunked;
-}
-
-void append_answer_head(std::string& out, const http::Head& answer, const AnswerContext& context) {
-  http::HeadWriter head(out);
-  head.status_line(answer.status, answer.reason);
+void append_answer_fields(http::Fields& out, const http::Head& answer, bool keeps_length,
+                          const AnswerContext& context) {
   bool has_via = false;
-  const bool reframed = context.framing != Framing::same && context.framing != Framing::none;
-  LineCopier copier(out, answer);
+  std::string& lines = out.storage();
+  LineCopier copier(lines, answer);
   for (size_t i = 0; i < answer.headers().size(); ++i) {
     const http::Header& header = answer.headers()[i];
     if (header.field == Field::x_request_id || header.field == Field::x_penstock_endpoint) continue;
     if (header.field == Field::x_session_token && !context.session_token.empty()) continue;
-    if (header.field == Field::content_length && (reframed || answer.status == 204)) continue;
+    if (header.field == Field::content_length && (!keeps_length || answer.status == 204)) continue;
     if (is_hop_by_hop(answer, header)) continue;
     if (header.field == Field::via) {
       has_via = true;
@@ -328,31 +285,19 @@ void append_answer_head(std::string& out, const http::Head& answer, const Answer
     }
   }
   copier.finish();
-  out += "via: ";
-  if (has_via) append_list(out, answer, Field::via);
-  append_all(out, kVia, "\r\nx-request-id: ", context.request_id, "\r\n");
-  if (!context.endpoint.empty()) append_field(out, "x-penstock-endpoint", context.endpoint);
-  if (!context.session_token.empty()) append_field(out, "x-session-token", context.session_token);
-  if (!context.explanation.empty()) append_field(out, "x-penstock-explain", context.explanation);
-  const bool chunked = context.framing == Framing::chunked || (context.framing == Framing::same && answer.chunked);
-  if (chunked) append_field(out, "transfer-encoding", "chunked");
-  if (!context.keep_alive) append_field(out, "connection", "close");
-  else if (context.client_minor_version == 0) append_field(out, "connection", "keep-alive");
-  head.end();
+  lines += "via: ";
+  if (has_via) append_list(lines, answer, Field::via);
+  append_all(lines, kVia, "\r\nx-request-id: ", context.request_id, "\r\n");
+  if (!context.endpoint.empty()) append_field(lines, "x-penstock-endpoint", context.endpoint);
+  if (!context.session_token.empty()) append_field(lines, "x-session-token", context.session_token);
+  if (!context.explanation.empty()) append_field(lines, "x-penstock-explain", context.explanation);
 }
 
-constexpr size_t head_end = 2;  // the empty line
-
-void append_length(std::string& head, uint64_t bytes) {
-  head.resize(head.size() - head_end);
-  http::HeadWriter writer(head);
-  writer.field("content-length", bytes);
-  writer.end();
-}
-
-void change_answer_head(std::string& head, std::span<const objects::HeaderChange> changes) {
-  const size_t first = head.find('\n') + 1;
-  for (const objects::HeaderChange& change : changes) change_line(head, first, head_end, change);
+void change_fields(http::Fields& fields, std::span<const objects::HeaderChange> changes) {
+  for (const objects::HeaderChange& change : changes) {
+    if (change.op != objects::HeaderChange::Op::add) fields.remove(change.name);
+    if (change.op != objects::HeaderChange::Op::remove) fields.add(change.name, change.value);
+  }
 }
 
 bool looks_like_json(std::string_view body) {

@@ -8,6 +8,7 @@
 
 #include "penstock/base/containers.h"
 #include "penstock/base/random.h"
+#include "penstock/http/fields.h"
 #include "penstock/http/head.h"
 #include "penstock/objects/types.h"
 
@@ -21,6 +22,10 @@ inline void recycle(std::string& text) {
   text.clear();
 }
 
+inline void recycle(http::Fields& fields) {
+  recycle(fields.storage());
+}
+
 template <typename... Texts>
 void recycle_all(Texts&... texts) {
   (recycle(texts), ...);
@@ -29,7 +34,7 @@ void recycle_all(Texts&... texts) {
 // What is kept of a request's head: the fields to forward, ready to send, and the values that the exchange itself
 // needs. All of it is copied, so that the Head can be released as soon as the request has been read.
 struct ForwardedHead {
-  std::string fields;        // "name: value\r\n"...: end-to-end fields as received, x-forwarded-*, via, x-request-id
+  http::Fields fields;       // end-to-end fields as received, x-forwarded-*, via, x-request-id
   std::string method, path;  // path: origin-form target
   std::string rewritten;     // the path as a route rewrites it; "": not rewritten
   std::string request_id;
@@ -48,8 +53,6 @@ struct ForwardedHead {
   void clear();
   // The path for the endpoint, with the query.
   std::string_view target() const { return rewritten.empty() ? path : rewritten; }
-  // Whether a field of this name is forwarded.
-  bool has(std::string_view name) const;
   // Of the traceparent among the fields; "": there is none. Looks for it.
   std::string_view trace_id() const;
   // Applies a route's changes to the forwarded fields.
@@ -65,28 +68,15 @@ struct ForwardedHead {
 void append_request_head(std::string& out, const ForwardedHead& head, std::string_view endpoint_host, bool has_body,
                          uint64_t body_bytes, std::string_view more = {});
 
-// How the body of an answer is framed towards the client.
-enum class Framing : uint8_t {
-  none,         // no body (HEAD, 204, 304)
-  same,         // as received: Content-Length, or chunked to an HTTP/1.1 client
-  chunked,      // the endpoint ends its answer by closing, or the length changes; to an HTTP/1.1 client
-  until_close,  // any answer without a known length, to an HTTP/1.0 client
-  whole,        // gathered, then sent with a Content-Length
-};
+// What an answer's head says beside what the endpoint says. "": nothing.
 struct AnswerContext {
-  Framing framing;
-  bool keep_alive;
-  uint8_t client_minor_version;
-  std::string_view endpoint, request_id, explanation;  // endpoint: "" if it is not shown
-  std::string_view session_token = {};                 // "": none is given
+  std::string_view endpoint = {}, request_id, explanation = {};  // endpoint: "" if it is not shown
+  std::string_view session_token = {};
 };
-Framing framing_for(const http::Head& answer, bool head_request, uint8_t client_minor_version);
-// With Framing::whole the Content-Length is left out: see append_length().
-void append_answer_head(std::string& out, const http::Head& answer, const AnswerContext& context);
-// Adds a Content-Length to a finished head.
-void append_length(std::string& head, uint64_t bytes);
-// Applies a route's changes to a finished answer head.
-void change_answer_head(std::string& head, std::span<const objects::HeaderChange> changes);
+// The end-to-end fields of an answer. `keeps_length`: its Content-Length is among them, as its bytes pass as they are.
+void append_answer_fields(http::Fields& out, const http::Head& answer, bool keeps_length, const AnswerContext& context);
+// Applies a route's changes.
+void change_fields(http::Fields& fields, std::span<const objects::HeaderChange> changes);
 
 // Whether the first byte that is not white space begins an object.
 bool looks_like_json(std::string_view body);

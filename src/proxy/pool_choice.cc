@@ -113,6 +113,13 @@ std::vector<const endpoints::Pool*> reachable_pools(const endpoints::Snapshot& s
   return pools;
 }
 
+const endpoints::EndpointView* endpoint_at(const endpoints::Pool& pool, uint32_t slot, uint32_t incarnation) {
+  const auto at = std::find_if(pool.endpoints.begin(), pool.endpoints.end(), [&](const endpoints::EndpointView& view) {
+    return view.state->slot == slot && view.state->incarnation == incarnation;
+  });
+  return at == pool.endpoints.end() ? nullptr : &*at;
+}
+
 bool lists(const endpoints::EndpointView& endpoint, std::string_view model) {
   return std::find(endpoint.models.begin(), endpoint.models.end(), model) != endpoint.models.end();
 }

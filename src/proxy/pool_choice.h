@@ -25,6 +25,8 @@ const endpoints::Pool* pool_of_model(const endpoints::Snapshot& snapshot, std::s
 // The pools that may answer: all backends of `route`, else all of the table. Null `routes`: the first pool.
 std::vector<const endpoints::Pool*> reachable_pools(const endpoints::Snapshot& snapshot, const objects::Route* route);
 
+// The pool's endpoint in this slot, of this incarnation; null if it has none.
+const endpoints::EndpointView* endpoint_at(const endpoints::Pool& pool, uint32_t slot, uint32_t incarnation);
 bool lists(const endpoints::EndpointView& endpoint, std::string_view model);
 // Some endpoint lists this model, or does not say (yet) what it serves.
 bool may_serve(const endpoints::Pool& pool, std::string_view model);

@@ -473,7 +473,7 @@ bool Exchange::transmit(std::string_view bytes, size_t head_size) {
   if (kind == Fault::Kind::reset_after || kind == Fault::Kind::stall_after || kind == Fault::Kind::truncate_chunk) {
     return transmit_faulty(bytes, head_size);
   }
-  if (connection_->send(bytes)) return true;
+  if (connection_->send_raw(bytes)) return true;
   die();
   return false;
 }
@@ -490,7 +490,7 @@ bool Exchange::transmit_faulty(std::string_view bytes, size_t head_size) {
   } else {
     fault_.value -= taken;
   }
-  if (!connection_->send(bytes.substr(0, head_size + taken))) {
+  if (!connection_->send_raw(bytes.substr(0, head_size + taken))) {
     die();
     return false;
   }
@@ -524,7 +524,7 @@ void Exchange::reply(uint16_t status, std::string_view content_type, std::string
   const size_t length = body.size();
   append_head(out, status, content_type, &length);
   if (!head_only_) out += body;
-  if (!connection_->send(out)) return die();
+  if (!connection_->send_raw(out)) return die();
   finish(after);
 }
 

@@ -76,14 +76,14 @@ bool SimServer::place(int fd) {
 
 // ---- requests ----
 
-downstream::RequestHandler* SimServer::on_request(downstream::Connection& connection, http::Head& head) {
+downstream::RequestHandler* SimServer::on_request(downstream::Responder& client, http::Head& head) {
   if (free_exchanges_.empty()) {
     exchanges_.push_back(std::make_unique<Exchange>(*this));
     free_exchanges_.push_back(exchanges_.back().get());
   }
   Exchange* exchange = free_exchanges_.back();
   free_exchanges_.pop_back();
-  exchange->begin(connection, head);
+  exchange->begin(static_cast<downstream::Connection&>(client), head);
   return exchange;
 }
 
@@ -91,11 +91,12 @@ void SimServer::give_back(Exchange& exchange) {
   free_exchanges_.push_back(&exchange);
 }
 
-void SimServer::on_bad_head(downstream::Connection& connection, const downstream::RequestFailure&) {
+void SimServer::on_bad_head(downstream::Responder& client, const downstream::RequestFailure&) {
   constexpr std::string_view answer =
       "HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: 30\r\n"
       "connection: close\r\n\r\nInvalid HTTP request received.";
-  if (!connection.send(answer)) return connection.abandon();
+  auto& connection = static_cast<downstream::Connection&>(client);
+  if (!connection.send_raw(answer)) return connection.abandon();
   connection.finish_response(downstream::After::close);
 }
 

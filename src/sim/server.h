@@ -50,8 +50,8 @@ class SimServer final : public downstream::Service {
   bool reset_cache();  // false: it is in use
 
  private:
-  downstream::RequestHandler* on_request(downstream::Connection& connection, http::Head& head) override;
-  void on_bad_head(downstream::Connection& connection, const downstream::RequestFailure& failure) override;
+  downstream::RequestHandler* on_request(downstream::Responder& client, http::Head& head) override;
+  void on_bad_head(downstream::Responder& client, const downstream::RequestFailure& failure) override;
   void on_connections_changed(int delta) override;
   bool place(int fd);
   void run_engine();

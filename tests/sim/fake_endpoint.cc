@@ -57,7 +57,7 @@ class Answer final : public downstream::RequestHandler, public net::Disposable {
     sent_ += size;
     if (sent_ == cut_at_) return cut();
     if (sent_ < body_.size()) return wait(milliseconds(static_cast<int64_t>(world_.random.below(20))));
-    if (framing_ == Framing::chunked && !connection_.send("0\r\n\r\n")) return lost();
+    if (framing_ == Framing::chunked && !connection_.send_raw("0\r\n\r\n")) return lost();
     end(framing_ == Framing::until_close ? downstream::After::close : downstream::After::keep_alive);
   }
 
@@ -71,21 +71,21 @@ class Answer final : public downstream::RequestHandler, public net::Disposable {
     if (framing_ == Framing::chunked) head.field("transfer-encoding", "chunked");
     if (framing_ == Framing::until_close) head.field("connection", "close");
     head.end();
-    if (connection_.send(text)) return true;
+    if (connection_.send_raw(text)) return true;
     lost();
     return false;
   }
 
   bool send_piece(std::string_view bytes) {
     if (bytes.empty()) return true;
-    if (framing_ != Framing::chunked) return connection_.send(bytes);
+    if (framing_ != Framing::chunked) return connection_.send_raw(bytes);
     std::string chunk;
     http::append_chunk(chunk, bytes);
-    return connection_.send(chunk);
+    return connection_.send_raw(chunk);
   }
 
   void refuse() {
-    const bool sent = connection_.send("HTTP/1.1 503 Service Unavailable\r\ncontent-length: 4\r\n\r\nbusy");
+    const bool sent = connection_.send_raw("HTTP/1.1 503 Service Unavailable\r\ncontent-length: 4\r\n\r\nbusy");
     if (sent) end(downstream::After::keep_alive);
     else lost();
   }
@@ -129,11 +129,11 @@ FakeEndpoint::FakeEndpoint(World& world, uint16_t port)
 
 FakeEndpoint::~FakeEndpoint() = default;
 
-downstream::RequestHandler* FakeEndpoint::on_request(downstream::Connection& connection, http::Head&) {
-  return new Answer(world_, connection);
+downstream::RequestHandler* FakeEndpoint::on_request(downstream::Responder& client, http::Head&) {
+  return new Answer(world_, static_cast<downstream::Connection&>(client));
 }
 
-void FakeEndpoint::on_bad_head(downstream::Connection&, const downstream::RequestFailure&) {
+void FakeEndpoint::on_bad_head(downstream::Responder&, const downstream::RequestFailure&) {
   world_.network.fail("the gateway sent a head that cannot be read");
 }
 

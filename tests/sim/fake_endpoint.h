@@ -18,8 +18,8 @@ class FakeEndpoint final : public downstream::Service {
   World& world() { return world_; }
 
  private:
-  downstream::RequestHandler* on_request(downstream::Connection& connection, http::Head& head) override;
-  void on_bad_head(downstream::Connection& connection, const downstream::RequestFailure& failure) override;
+  downstream::RequestHandler* on_request(downstream::Responder& client, http::Head& head) override;
+  void on_bad_head(downstream::Responder& client, const downstream::RequestFailure& failure) override;
 
   World& world_;
   SimLoop sim_;

@@ -14,6 +14,7 @@
 
 #include "penstock/base/intrusive_list.h"
 #include "penstock/downstream/client_table.h"
+#include "penstock/downstream/responder.h"
 #include "penstock/http/parser.h"
 #include "penstock/net/connection.h"
 #include "penstock/net/ip.h"
@@ -44,13 +45,13 @@ enum class Gone : uint8_t {
 };
 
 // Answers one request. Calls come in this order: on_body*, then on_request_end or on_request_failed, then on_drained*.
-// on_gone may come at any point and is then the last call. No call comes after finish_response() or abandon().
+// on_gone may come at any point and is then the last call. No call comes after the handler's last use of the responder.
 class RequestHandler {
  public:
   virtual void on_body(std::string_view bytes) = 0;                   // valid during the call
   virtual void on_request_end() = 0;                                  // the request is complete
-  virtual void on_request_failed(const RequestFailure& failure) = 0;  // answer it and finish_response(close)
-  virtual void on_drained() = 0;                                      // congested() is over
+  virtual void on_request_failed(const RequestFailure& failure) = 0;  // answer it
+  virtual void on_drained() = 0;                                      // Sent::congested is over
   virtual void on_gone(Gone why) = 0;                                 // the connection is closed
   // The process ends: the connection will be cut in the next turn, so a last answer must be sent now. Default: nothing.
   virtual void on_ending() {}
@@ -63,10 +64,10 @@ class RequestHandler {
 class Service {
  public:
   // A head is complete; it stays valid until the request has been read. Returns the handler that answers it, or nullptr
-  // if the answer was already written and finish_response() called.
-  virtual RequestHandler* on_request(Connection& connection, http::Head& head) = 0;
-  // The head itself could not be read. Writes an answer (or nothing); the connection then closes.
-  virtual void on_bad_head(Connection& connection, const RequestFailure& failure) = 0;
+  // if it was answered already. The client of a Server that speaks HTTP/1 alone is a Connection.
+  virtual RequestHandler* on_request(Responder& client, http::Head& head) = 0;
+  // The head itself could not be read. Begins an answer (or none); the connection then closes.
+  virtual void on_bad_head(Responder& client, const RequestFailure& failure) = 0;
   virtual void on_connections_changed(int delta) { (void)delta; }
   // The memory budget has no room for pipelined bytes: they are dropped, and the connection ends after the current
   // answer.
@@ -86,7 +87,10 @@ enum class After : uint8_t { keep_alive, close, reset };
 struct ConnectionTag {};
 struct UnfinishedTag {};
 
-class Connection final : public net::Connection,
+// An HTTP/1.x connection, and the Responder of its current request. Whoever speaks HTTP/1 alone (the admin port,
+// penstock-sim) may also write its answer as it goes on the wire, with send_raw() and finish_response().
+class Connection final : public Responder,  // the first base: a pointer to it is a pointer to all of it
+                         public net::Connection,
                          public net::Disposable,
                          public ListNode<ConnectionTag>,
                          public ListNode<UnfinishedTag> {
@@ -95,11 +99,26 @@ class Connection final : public net::Connection,
   Connection(Server& server, int fd, ClientTable* counted_in);
   ~Connection() override;
 
-  // ---- for the handler of the current request ----
-  // Sends or queues a piece of the answer. False: nothing more can be sent (the client is gone, or the memory budget is
-  // full), and the handler must call abandon(). congested(), from net::Connection, tells when to pause the source.
-  [[nodiscard]] bool send(std::span<const iovec> pieces);
-  [[nodiscard]] bool send(std::string_view bytes);
+  // ---- Responder ----
+  const std::string& client_ip() const override { return client_ip_; }
+  const std::optional<net::IpAddress>& peer() const override { return peer_; }
+  std::string_view protocol() const override { return minor_version_ == 0 ? "HTTP/1.0" : "HTTP/1.1"; }
+  ClientTicket& client_ticket() override { return forwarded_client_; }
+  bool takes_chunks() const override { return minor_version_ > 0; }
+  [[nodiscard]] Sent begin(const AnswerHead& head, std::string_view piece) override;
+  [[nodiscard]] Sent send(std::string_view piece) override;
+  [[nodiscard]] Sent insert(std::string_view bytes) override;
+  [[nodiscard]] Sent end() override;
+  bool starved() const override { return net::Connection::starved(); }
+  uint64_t unsent() const override { return phase_ == Phase::closed ? lost_ : queued(); }
+  void finish() override;
+  void abort() override;
+  void abandon() override;  // resets the connection at once
+
+  // ---- for a handler that writes HTTP/1 itself ----
+  // Sends or queues bytes. False: as Sent::lost. congested(), from net::Connection, tells when to pause the source.
+  [[nodiscard]] bool send_raw(std::span<const iovec> pieces);
+  [[nodiscard]] bool send_raw(std::string_view bytes);
   // Whether this connection can serve another request after this one. The answer's Connection field must say so:
   // `close` if not, and `keep-alive` explicitly for HTTP/1.0 clients.
   bool can_keep_alive() const;
@@ -107,14 +126,6 @@ class Connection final : public net::Connection,
   // The answer is complete. With `close`, or when the request was not read to its end, the connection ends once
   // everything has been sent. Must be the handler's last use of the connection.
   void finish_response(After after);
-  // Ends the connection at once with a reset: the answer cannot be completed, and the client must notice that.
-  void abandon();
-  const std::string& client_ip() const { return client_ip_; }  // of the peer, numeric; "" if unknown
-  const std::optional<net::IpAddress>& peer() const { return peer_; }
-  // Counts the client of the current request, whom its peer names, until the request has been answered.
-  ClientTicket& client_ticket() { return forwarded_client_; }
-  // Bytes given to send() that the socket has not accepted. After the end: those that were lost with the connection.
-  uint64_t unsent() const { return phase_ == Phase::closed ? lost_ : queued(); }
   uint64_t requests() const { return requests_; }  // begun on this connection
   bool busy() const { return phase_ == Phase::exchange; }
 
@@ -174,7 +185,8 @@ class Connection final : public net::Connection,
   bool can_take_another() const;  // another request is possible, as far as this connection is concerned
   void gone(Gone why);
   void reset();
-  void end();  // closes the socket; the Server then destroys this
+  void leave();  // closes the socket; the Server then destroys this
+  Sent sent(bool taken) const { return !taken ? Sent::lost : congested() ? Sent::congested : Sent::ok; }
   void watch_body(size_t arrived);
   void watch_writing();
   void arm_reading();
@@ -211,10 +223,12 @@ class Connection final : public net::Connection,
   bool request_complete_ = false;  // of the current exchange
   bool request_keep_alive_ = false;
   bool response_begun_ = false;
-  bool half_closed_ = false;  // the client sent FIN
-  bool resets_ = false;       // After::reset: when everything has been sent
-  bool hung_up_ = false;      // the client sent FIN or is gone, but bytes before that are still unread
-  bool consuming_ = false;    // true exactly while consume() is on the stack
+  BodyForm form_ = BodyForm::sized;  // of the answer that was begun
+  bool keeps_alive_ = false;         // it said so
+  bool half_closed_ = false;         // the client sent FIN
+  bool resets_ = false;              // After::reset: when everything has been sent
+  bool hung_up_ = false;             // the client sent FIN or is gone, but bytes before that are still unread
+  bool consuming_ = false;           // true exactly while consume() is on the stack
 };
 
 // A head that is incomplete counts so many times, because its buffer grows by doubling.
@@ -294,6 +308,7 @@ class Server final : public net::AcceptEvents {
   IntrusiveList<Connection, ConnectionTag> connections_;
   IntrusiveList<Connection, UnfinishedTag> unfinished_;  // heads that did not arrive at once, oldest first
   size_t unfinished_bytes_ = 0;
+  std::string scratch_;            // for a connection that composes a head
   std::vector<Connection*> idle_;  // scratch memory of evict_idle()
   Instant nothing_idle_until_{};
   size_t count_ = 0;

@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "penstock/downstream/connection.h"
+#include "penstock/http/fields.h"
 #include "penstock/openai/error_body.h"
 #include "penstock/proxy/observer.h"
 
@@ -71,13 +72,14 @@ ErrorCode error_of(const downstream::RequestFailure& failure);
 
 // What an error answer says beside its code. Empty values are left out.
 struct ErrorDetails {
-  std::string_view message;  // instead of the default sentence
-  std::string_view param, request_id;
-  std::string_view endpoint;  // the one that was tried last
+  std::string_view message = {};  // instead of the default sentence
+  std::string_view param = {}, request_id = {};
+  std::string_view endpoint = {};  // the one that was tried last
   openai::ErrorShape shape = openai::ErrorShape::openai;
-  bool keep_alive = false, head_only = false;
 };
-// The whole answer, head and body.
-std::string error_answer(ErrorCode code, const ErrorDetails& details = {});
+// The answer's fields, Content-Length among them, and its body.
+void append_error(http::Fields& fields, std::string& body, ErrorCode code, const ErrorDetails& details);
+// The whole answer as HTTP/1.1 text, for a connection that ends with it.
+std::string error_answer(ErrorCode code, const ErrorDetails& details = {}, bool head_only = false);
 
 }  // namespace penstock::proxy

@@ -88,7 +88,7 @@ struct Context {
 };
 
 class Exchange;
-struct HeldExchange;
+class Placement;
 struct AttemptTag {};
 
 class Gateway final : public downstream::Service, private HoldShard {
@@ -104,8 +104,9 @@ class Gateway final : public downstream::Service, private HoldShard {
 
  private:
   friend class Exchange;
-  downstream::RequestHandler* on_request(downstream::Connection& connection, http::Head& head) override;
-  void on_bad_head(downstream::Connection& connection, const downstream::RequestFailure& failure) override;
+  friend class Placement;
+  downstream::RequestHandler* on_request(downstream::Responder& client, http::Head& head) override;
+  void on_bad_head(downstream::Responder& client, const downstream::RequestFailure& failure) override;
   void on_connections_changed(int delta) override;
   void on_pipeline_dropped() override;
   void on_limit(std::string_view limit) override;
@@ -121,8 +122,8 @@ class Gateway final : public downstream::Service, private HoldShard {
   const endpoints::Pool* pool(uint32_t id);
   // Calls Context::endpoint_unreachable, unless it was called for this endpoint within the last second.
   void report_unreachable(const endpoints::EndpointState& endpoint);
-  // Where to connect for this endpoint. Its address is parsed once.
-  upstream::Target target_of(endpoints::EndpointState& endpoint);
+  // Where to connect for this endpoint. Its address is parsed once. Valid until the next call.
+  const upstream::Target& target_of(endpoints::EndpointState& endpoint);
 
   static constexpr size_t spare_max = 256;  // finished exchanges kept for reuse
   Context& context_;

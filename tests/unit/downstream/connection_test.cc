@@ -23,17 +23,17 @@ class BigAnswers final : public Service, public RequestHandler {
  public:
   explicit BigAnswers(size_t piece) : piece_(piece) {}
 
-  RequestHandler* on_request(Connection& connection, http::Head&) override {
-    connection_ = &connection;
+  RequestHandler* on_request(Responder& client, http::Head&) override {
+    connection_ = &static_cast<Connection&>(client);
     return this;
   }
-  void on_bad_head(Connection&, const RequestFailure&) override { FAIL("bad head"); }
+  void on_bad_head(Responder&, const RequestFailure&) override { FAIL("bad head"); }
   void on_body(std::string_view) override {}
   void on_request_failed(const RequestFailure&) override { FAIL("bad request"); }
   void on_request_end() override {
     const std::string answer = head + std::string(1'000'000, 'x');
     for (size_t at = 0; at < answer.size(); at += piece_) {
-      REQUIRE(connection_->send(std::string_view(answer).substr(at, piece_)));
+      REQUIRE(connection_->send_raw(std::string_view(answer).substr(at, piece_)));
     }
     connection_->finish_response(After::keep_alive);
   }
@@ -127,25 +127,25 @@ TEST_CASE("a drain waits for who still reads") {
 // Remembers how requests end, and what limits ended them.
 class Recorder final : public Service, public RequestHandler {
  public:
-  RequestHandler* on_request(Connection& connection, http::Head&) override {
-    connection_ = &connection;
+  RequestHandler* on_request(Responder& client, http::Head&) override {
+    connection_ = &static_cast<Connection&>(client);
     return this;
   }
-  void on_bad_head(Connection& connection, const RequestFailure& failure) override {
+  void on_bad_head(Responder& client, const RequestFailure& failure) override {
     ended += failure.timed_out ? "head-late " : failure.crowded_out ? "crowded-out " : "bad ";
-    CHECK(connection.send("HTTP/1.1 503 No\r\ncontent-length: 0\r\n\r\n"));
+    CHECK(static_cast<Connection&>(client).send_raw("HTTP/1.1 503 No\r\ncontent-length: 0\r\n\r\n"));
   }
   void on_body(std::string_view bytes) override { body_bytes += bytes.size(); }
   void on_request_failed(const RequestFailure& failure) override {
     ended += failure.timed_out ? "body-late " : "failed ";
-    CHECK(connection_->send("HTTP/1.1 408 Late\r\ncontent-length: 0\r\n\r\n"));
+    CHECK(connection_->send_raw("HTTP/1.1 408 Late\r\ncontent-length: 0\r\n\r\n"));
     connection_->finish_response(After::close);
   }
   void on_request_end() override {
     if (answer_bytes == 0) return;
-    CHECK(connection_->send("HTTP/1.1 200 OK\r\ncontent-length: " + std::to_string(answer_bytes) + "\r\n\r\n"));
+    CHECK(connection_->send_raw("HTTP/1.1 200 OK\r\ncontent-length: " + std::to_string(answer_bytes) + "\r\n\r\n"));
   }
-  bool send(size_t bytes) { return connection_->send(std::string(bytes, 'x')); }
+  bool send(size_t bytes) { return connection_->send_raw(std::string(bytes, 'x')); }
   void finish() { connection_->finish_response(After::keep_alive); }
   void on_drained() override {}
   void on_gone(Gone why) override {
@@ -360,6 +360,92 @@ TEST_CASE("clients are counted exactly, an IPv6 subscriber as one") {
   for (int i = 0; i < 2; ++i) table.leave(a);
   table.leave(b);
   CHECK(table.clients() == 0);
+}
+
+// Answers through the Responder, in the form that is asked for.
+class FormAnswers final : public Service, public RequestHandler {
+ public:
+  RequestHandler* on_request(Responder& client, http::Head&) override {
+    client_ = &client;
+    return this;
+  }
+  void on_bad_head(Responder&, const RequestFailure&) override { FAIL("bad head"); }
+  void on_body(std::string_view) override {}
+  void on_request_failed(const RequestFailure&) override { FAIL("bad request"); }
+  void on_request_end() override {
+    http::Fields fields;
+    fields.add("a", "b");
+    if (form == BodyForm::sized) fields.add("content-length", uint64_t{3});
+    CHECK(client_->begin({.fields = fields, .form = form}, first) == Sent::ok);
+    for (const std::string& piece : pieces) CHECK(client_->send(piece) == Sent::ok);
+    if (!inserted.empty()) CHECK(client_->insert(inserted) == Sent::ok);
+    if (aborts) return client_->abort();
+    CHECK(client_->end() == Sent::ok);
+    client_->finish();
+  }
+  void on_drained() override {}
+  void on_gone(Gone) override {}
+
+  BodyForm form = BodyForm::sized;
+  std::string first, inserted;
+  std::vector<std::string> pieces;
+  bool aborts = false;
+
+ private:
+  Responder* client_ = nullptr;
+};
+
+TEST_CASE("each form of a body, for clients of both versions") {
+  struct Case {
+    BodyForm form;
+    std::string version, first;
+    std::vector<std::string> pieces;
+    std::string inserted;
+    bool aborts;
+    std::string expected;  // behind the status line and the field of the handler
+    bool reset = false;
+  };
+  const std::string close = "connection: close\r\n", chunked = "transfer-encoding: chunked\r\n",
+                    length = "content-length: 3\r\n";
+  const Case cases[] = {
+      {BodyForm::sized, "1.1", "abc", {}, "", false, length + "\r\nabc"},
+      {BodyForm::sized, "1.0", "a", {"bc"}, "", false, length + close + "\r\nabc"},
+      {BodyForm::none, "1.1", "", {}, "", false, "\r\n"},
+      {BodyForm::chunked, "1.1", "1\r\na\r\n", {"0\r\n\r\n"}, "", false, chunked + "\r\n1\r\na\r\n0\r\n\r\n"},
+      {BodyForm::chunked, "1.1", "1\r\na\r\n", {}, "oh", true, chunked + "\r\n1\r\na\r\n2\r\noh\r\n"},
+      {BodyForm::open, "1.1", "", {"a", "", "bc"}, "", false, chunked + "\r\n1\r\na\r\n2\r\nbc\r\n0\r\n\r\n"},
+      {BodyForm::open, "1.1", "a", {}, "oh", true, chunked + "\r\n1\r\na\r\n2\r\noh\r\n"},
+      {BodyForm::open, "1.0", "a", {"bc"}, "", false, close + "\r\nabc"},
+      {BodyForm::open, "1.0", "a", {}, "oh", true, close + "\r\naoh", true},
+  };
+  for (const Case& one : cases) {
+    CAPTURE(static_cast<int>(one.form));
+    CAPTURE(one.version);
+    CAPTURE(one.expected);
+    SimNetwork network{1};
+    SimLoop loop{network};
+    FormAnswers answers;
+    answers.form = one.form;
+    answers.first = one.first;
+    answers.pieces = one.pieces;
+    answers.inserted = one.inserted;
+    answers.aborts = one.aborts;
+    Server server(loop.loop(), loop.pool(), answers, {});
+    const Result<net::Address> at = server.listen(sim_address(8080), false);
+    REQUIRE(at.ok());
+    SimPeer client{network};
+    REQUIRE(client.connect(*at));
+    client.send("GET / HTTP/" + one.version + "\r\nhost: a\r\n\r\n");
+    network.run_for(milliseconds(100));
+    CHECK(client.received() == "HTTP/1.1 200 OK\r\na: b\r\n" + one.expected);
+    const bool ends = one.aborts || one.version == "1.0";
+    CHECK((client.eof() || client.error() != 0) == ends);
+    CHECK((client.error() != 0) == one.reset);
+    client.close();
+    server.stop_listening();
+    server.cut_all();
+    network.run_for(seconds(1));
+  }
 }
 
 }  // namespace

@@ -1,0 +1,73 @@
+// The answer to one request as the proxy gives it: a head of fields, a body in pieces, an end. What that is on the wire
+// (the framing of the body, the fields that concern the connection, what shows that an answer is incomplete) is the
+// protocol's: an HTTP/1 connection is a Responder, and so is an HTTP/2 stream.
+//
+// The calls come in this order: begin(), then send() and insert(), then end(), then finish(). abort() may follow
+// begin() at any point, abandon() anything. finish(), abort() and abandon() are each the handler's last use of the
+// Responder. Thread: its loop's. Lifetime: from Service::on_request() to that last use, or to
+// RequestHandler::on_gone().
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "penstock/base/intrusive_list.h"
+#include "penstock/downstream/client_table.h"
+#include "penstock/http/fields.h"
+#include "penstock/net/ip.h"
+
+namespace penstock::downstream {
+
+// How the pieces of a body are given.
+enum class BodyForm : uint8_t {
+  none,     // there is none (HEAD, 204, 304); Content-Length may be among the fields all the same
+  sized,    // as many bytes as the field Content-Length says
+  chunked,  // in chunked coding, with the last chunk: only where takes_chunks()
+  open,     // bytes, until end()
+};
+
+struct AnswerHead {
+  uint16_t status = 200;
+  std::string_view reason = {};  // "": the usual one
+  const http::Fields& fields;    // without those that the protocol writes: Connection, Transfer-Encoding
+  BodyForm form = BodyForm::sized;
+};
+
+enum class Sent : uint8_t {
+  ok,
+  congested,  // taken, but more is queued than should be: pause the source until on_drained()
+  lost,       // the client is gone, or the memory budget is full (starved()): call abandon()
+};
+
+class Responder {
+ public:
+  // ---- who asked ----
+  virtual const std::string& client_ip() const = 0;  // of the peer, numeric; "" if unknown
+  virtual const std::optional<net::IpAddress>& peer() const = 0;
+  virtual std::string_view protocol() const = 0;  // "HTTP/1.1"
+  // Counts the client of this request, whom its peer names, until the request has been answered.
+  virtual ClientTicket& client_ticket() = 0;
+
+  // ---- the answer ----
+  virtual bool takes_chunks() const = 0;
+  // `piece`: of the body, if there is one already.
+  [[nodiscard]] virtual Sent begin(const AnswerHead& head, std::string_view piece) = 0;
+  [[nodiscard]] virtual Sent send(std::string_view piece) = 0;
+  // Bytes of our own between two pieces, in a body that is chunked (between two whole chunks) or open.
+  [[nodiscard]] virtual Sent insert(std::string_view bytes) = 0;
+  [[nodiscard]] virtual Sent end() = 0;  // the body is complete
+  virtual bool starved() const = 0;      // Sent::lost: the memory budget had no room
+  // Bytes given that the client's socket has not accepted. After on_gone() and abandon(): those that were lost.
+  virtual uint64_t unsent() const = 0;
+
+  virtual void finish() = 0;   // the answer is complete
+  virtual void abort() = 0;    // it is not, and the client must be able to tell
+  virtual void abandon() = 0;  // nothing more can be sent
+
+ protected:
+  ~Responder() = default;
+};
+
+}  // namespace penstock::downstream

@@ -1,0 +1,109 @@
+// Answer: what the client gets of an endpoint's answer, and what it has got. It decides in which form the body is
+// relayed, restores the client's name for the model, watches whether the answer comes to its own end, and breaks it off
+// so that the client can tell. It does not know which endpoint answers.
+//
+// Nothing is sent before the first piece of the body, so that until then another endpoint's answer may take the place
+// of this one: destroy it, and make another one. Thread: its shard's. Lifetime: from the head of an endpoint's answer
+// to the end of the exchange, or to the next attempt. The Responder is not touched once the exchange has let go of it.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "answer_watch.h"
+#include "intake.h"
+#include "penstock/downstream/responder.h"
+#include "penstock/openai/model_restorer.h"
+#include "penstock/upstream/client.h"
+
+namespace penstock::proxy {
+
+// What became of a piece of the answer.
+enum class Relayed : uint8_t {
+  nothing,    // it was read, gathered or withheld
+  some,       // and perhaps the client is congested()
+  failed,     // the answer has failed: failure()
+  lost,       // the client is gone, or the memory budget is full: Responder::abandon()
+  no_memory,  // the memory budget has no room to gather it
+};
+
+class Answer {
+ public:
+  // Memory that one answer leaves to the next. Empty.
+  struct Kept {
+    http::Fields fields;
+    void recycle();
+  };
+  struct Shown {
+    std::string_view endpoint = {}, explanation = {}, session_token = {};  // "": none
+  };
+  Answer(Context& context, const Intake& intake, downstream::Responder& client, Kept& kept);
+
+  // `gathers`: all of it is read before any of it is relayed (see can_gather()).
+  void begin(const http::Head& head, const Shown& shown, bool gathers);
+  // A 503 whose body is short and may say that the server is only full.
+  static bool can_gather(const Intake& intake, const http::Head& head);
+
+  // ---- the pieces, in the order in which the endpoint's connection gives them ----
+  Relayed take(std::string_view decoded);
+  Relayed take_raw(std::string_view raw, bool last);
+  // The endpoint's answer is complete, as far as HTTP can tell.
+  Relayed end();
+  // What was gathered; "": nothing.
+  std::string_view gathered() const { return gathered_ == nullptr ? std::string_view() : gathered_->view(); }
+  // After Relayed::failed: relays what may still be relayed of the last piece. `from`: the connection that it came
+  // from; null: that has ended. Sets whether the client is then between two chunks.
+  Relayed relay_good(const upstream::Connection* from, bool* whole_chunks);
+  // Tells the client, if the form and the place allow it, why the answer ends here. False: the client is gone.
+  bool say_why(ErrorCode why, bool whole_chunks);
+
+  // ---- what it is ----
+  bool started() const { return started_; }  // a byte of it has gone to the client
+  bool congested() const { return congested_; }
+  void drained() { congested_ = false; }
+  uint16_t status() const { return status_; }
+  bool good() const { return status_ < 400; }
+  uint64_t bytes() const { return bytes_; }  // of its body
+  void count_unsent(uint64_t unsent);        // that many of them were not sent after all
+  const std::optional<AttemptFailure>& failure() const { return watch_.failure(); }
+  bool event_stream() const { return watch_.event_stream(); }
+  bool refused() const { return !good() || watch_.ends_in_error(); }
+  AnswerWatch& watch() { return watch_; }
+  const AnswerWatch& watch() const { return watch_; }
+  void first_byte_relayed();                    // frees what is not needed again
+  void describe(ExchangeRecord& record) const;  // what is known of it for the record
+
+ private:
+  downstream::BodyForm form_for(const http::Head& head) const;
+  bool restores_model(const http::Head& head) const;
+  void begin_restoring(const http::Head& head);
+  Relayed relay(std::string_view piece);
+  Relayed relayed(downstream::Sent sent);
+  Relayed relay_open(std::string_view decoded);
+  Relayed relay_gathered();
+  void gather(const http::Head& head);
+  // Its pieces are relayed as they come from the endpoint.
+  bool is_raw() const { return form_ == downstream::BodyForm::sized || form_ == downstream::BodyForm::chunked; }
+  std::string error_event(ErrorCode why) const;
+
+  Context& context_;
+  const Intake& intake_;
+  downstream::Responder& client_;
+  // What every chunk of an answer touches is kept together: with thousands of streams it is not in the CPU's cache.
+  downstream::BodyForm form_ = downstream::BodyForm::none;
+  bool gathers_ = false, restores_ = false;
+  bool started_ = false, congested_ = false;
+  uint16_t status_ = 0;
+  uint64_t bytes_ = 0;
+  std::string_view good_;  // after Relayed::failed: what may be relayed of the last piece; valid during its call
+  AnswerWatch watch_;
+  Kept& kept_;
+  // Only for some answers.
+  std::unique_ptr<std::string> reason_;  // phrase of the status line, if it is not the usual one
+  std::unique_ptr<openai::ModelRestorer> restorer_;
+  std::unique_ptr<net::BodyBuffer> gathered_;
+  uint64_t announced_ = 0;  // Content-Length of what is gathered
+};
+
+}  // namespace penstock::proxy

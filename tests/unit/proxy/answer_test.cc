@@ -1,0 +1,166 @@
+#include "src/proxy/answer.h"
+
+#include "fixture.h"
+
+namespace penstock::proxy {
+namespace {
+
+using downstream::BodyForm;
+using downstream::Sent;
+
+constexpr const char* json = "content-type: application/json";
+constexpr const char* events = "content-type: text/event-stream\r\ntransfer-encoding: chunked";
+
+struct Given {
+  explicit Given(Scene& of, const std::string& start = "POST /v1/completions", const std::string& fields = {})
+      : scene(of),
+        asked(of, start, fields,
+              start.starts_with("POST") ? R"({"model":"m","prompt":"p","stream":true})" : std::string_view()),
+        answer(of.context, asked.intake, of.client, kept) {
+    REQUIRE(asked.verdict.goes_on());
+  }
+  void begin(const std::string& head, bool gathers = false) {
+    answer.begin(answer_head(head).head(), {.endpoint = "pod"}, gathers);
+  }
+
+  Scene& scene;
+  Asked asked;
+  Answer::Kept kept;
+  Answer answer;
+};
+
+TEST_CASE("each kind of body is relayed in its form, and nothing before its first piece") {
+  struct Case {
+    std::string start, head;
+    bool client_takes_chunks;
+    BodyForm form;
+    bool raw;  // how the pieces are taken
+  };
+  const Case cases[] = {
+      {"POST /v1/completions", "200 OK\r\ncontent-length: 5", true, BodyForm::sized, true},
+      {"POST /v1/completions", "200 OK\r\ntransfer-encoding: chunked", true, BodyForm::chunked, true},
+      {"POST /v1/completions", "200 OK\r\ntransfer-encoding: chunked", false, BodyForm::open, false},
+      {"POST /v1/completions", "200 OK\r\nconnection: close", true, BodyForm::open, false},
+      {"HEAD /v1/models/m", "200 OK\r\ncontent-length: 5", true, BodyForm::none, true},
+      {"POST /v1/completions", "204 No Content", true, BodyForm::none, true},
+  };
+  for (const Case& one : cases) {
+    CAPTURE(one.head);
+    Scene scene;
+    scene.client.chunks = one.client_takes_chunks;
+    Given given(scene, one.start);
+    given.begin(one.head);
+    CHECK_FALSE(given.answer.started());
+    CHECK(scene.client.status == 0);
+    if (one.form != BodyForm::none) {
+      CHECK(given.answer.take("hello") == (one.raw ? Relayed::nothing : Relayed::some));
+      CHECK(given.answer.take_raw("HELLO", false) == (one.raw ? Relayed::some : Relayed::nothing));
+    }
+    CHECK(given.answer.end() == Relayed::some);
+    CHECK(given.answer.started());
+    CHECK(scene.client.form == one.form);
+    CHECK(scene.client.body == (one.form == BodyForm::none ? "." : one.raw ? "HELLO." : "hello."));
+    CHECK(scene.client.fields.get("x-penstock-endpoint") == "pod");
+    CHECK(scene.client.fields.has("content-length") == (one.head.find("content-length") != std::string::npos));
+    CHECK(given.answer.bytes() == (one.form == BodyForm::none ? 0 : 5));
+  }
+}
+
+TEST_CASE("the client's name for the model comes back, in a stream and in one piece") {
+  const std::string renamed = "x-gateway-model-name-rewrite: theirs\r\n";
+  {
+    Scene scene;
+    Given given(scene, "POST /v1/completions", renamed);
+    given.begin(std::string("200 OK\r\ncontent-length: 40\r\n") + json);
+    CHECK(given.answer.take(R"({"model":"theirs","choices":)") == Relayed::nothing);
+    CHECK(given.answer.take("[]}") == Relayed::nothing);
+    CHECK_FALSE(given.answer.started());
+    CHECK(given.answer.end() == Relayed::some);
+    CHECK(scene.client.body == R"({"model":"m","choices":[]})");
+    CHECK(scene.client.fields.get("content-length") == "26");
+  }
+  Scene scene;
+  Given given(scene, "POST /v1/completions", renamed);
+  given.begin(std::string("200 OK\r\n") + events);
+  CHECK(given.answer.take("data: {\"model\":\"theirs\"}\n\n") == Relayed::some);
+  CHECK(given.answer.take_raw("raw", false) == Relayed::nothing);
+  CHECK(scene.client.form == BodyForm::open);
+  CHECK(scene.client.body == "data: {\"model\":\"m\"}\n\n");
+
+  Scene packed;
+  Given compressed(packed, "POST /v1/completions", renamed);
+  compressed.begin(std::string("200 OK\r\ncontent-encoding: gzip\r\n") + events);
+  CHECK(packed.observer.not_restored == 1);
+}
+
+TEST_CASE("a stream that reports an error keeps its good part, and the client hears why it ends") {
+  Scene scene;
+  Given given(scene);
+  given.begin("200 OK\r\ncontent-type: text/event-stream\r\nconnection: close");
+  CHECK(given.answer.take("data: {\"choices\":[{\"text\":\"a\"}]}\n\n") == Relayed::some);
+  const std::string good = "data: {\"choices\":[{\"text\":\"b\"}]}\n\n";
+  const std::string last = good + "data: {\"choices\":[{\"finish_reason\":\"abort\"}]}\n\n";
+  CHECK(given.answer.take(last) == Relayed::failed);
+  CHECK(given.answer.failure() == AttemptFailure::aborted);
+  bool whole_chunks = false;
+  scene.client.body.clear();
+  CHECK(given.answer.relay_good(nullptr, &whole_chunks) == Relayed::some);
+  CHECK(scene.client.body == good);
+  CHECK(whole_chunks);
+  scene.client.body.clear();
+  CHECK(given.answer.say_why(ErrorCode::stream_broken, whole_chunks));
+  CHECK(scene.client.body.starts_with("<data: {\"error\""));
+}
+
+TEST_CASE("a stream without its end has failed, though HTTP says that it is over") {
+  Scene scene;
+  Given given(scene);
+  given.begin(std::string("200 OK\r\n") + events);
+  CHECK(given.answer.take("data: {\"choices\":[{\"text\":\"a\"}]}\n\n") == Relayed::nothing);
+  CHECK(given.answer.take_raw("chunk", false) == Relayed::some);
+  CHECK(given.answer.take_raw("0\r\n\r\n", true) == Relayed::failed);
+  CHECK(given.answer.failure() == AttemptFailure::unfinished);
+  CHECK(scene.client.body == "chunk");
+}
+
+TEST_CASE("between two chunks alone something may be inserted into chunks") {
+  Scene scene;
+  Given given(scene);
+  given.begin(std::string("200 OK\r\n") + events);
+  CHECK(given.answer.take("data: {\"choices\":[{\"text\":\"a\"}]}\n\n") == Relayed::nothing);
+  CHECK(given.answer.take_raw("chunk", false) == Relayed::some);
+  CHECK(given.answer.say_why(ErrorCode::shutting_down, false));
+  CHECK(scene.client.body == "chunk");
+  CHECK(given.answer.say_why(ErrorCode::shutting_down, true));
+  CHECK(scene.client.body.starts_with("chunk<data: "));
+}
+
+TEST_CASE("who is congested is congested until it has drained, and who is lost is lost") {
+  Scene scene;
+  Given given(scene);
+  given.begin("200 OK\r\ncontent-length: 5");
+  scene.client.result = Sent::congested;
+  CHECK(given.answer.take_raw("ab", false) == Relayed::some);
+  CHECK(given.answer.congested());
+  given.answer.drained();
+  CHECK_FALSE(given.answer.congested());
+  scene.client.result = Sent::lost;
+  CHECK(given.answer.take_raw("cd", false) == Relayed::lost);
+}
+
+TEST_CASE("a short refusal is read before it is relayed") {
+  Scene scene;
+  Given given(scene);
+  const std::string head = std::string("503 Service Unavailable\r\ncontent-length: 15\r\n") + json;
+  CHECK(Answer::can_gather(given.asked.intake, answer_head(head).head()));
+  given.begin(head, true);
+  CHECK(given.answer.take(R"({"error":"full"})") == Relayed::nothing);
+  CHECK(given.answer.gathered() == R"({"error":"full"})");
+  CHECK(given.answer.end() == Relayed::some);
+  CHECK(scene.client.status == 503);
+  CHECK(scene.client.fields.get("content-length") == "16");
+  CHECK(given.answer.refused());
+}
+
+}  // namespace
+}  // namespace penstock::proxy
