@@ -1,8 +1,5 @@
 #include "control.h"
 
-#include <sys/socket.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <csignal>
 #include <cstring>
@@ -32,21 +29,6 @@ constexpr uint32_t kForgettingSweeps = 10;     // looks at a series during metri
 constexpr Duration kModelsCheck = seconds(1);  // how often the models that endpoints serve are collected
 constexpr Duration kFileCheck = seconds(1);    // how often a watched file is looked at
 constexpr Duration kFirstProbes = seconds(1);  // how long the client listeners wait for the first probes
-
-// Our listeners share their port (SO_REUSEPORT), so a second gateway of the same user would quietly take half of the
-// connections. A socket without that option tells whether the port is free.
-Result<net::Address> free_address(const std::string& text) {
-  auto address = net::Address::parse(text);
-  if (!address.ok() || address->port() == 0) return address;
-  const int fd = ::socket(address->family(), SOCK_STREAM | SOCK_CLOEXEC, 0);
-  const int on = 1;
-  const bool free = fd >= 0 && ::setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) == 0 &&
-                    ::bind(fd, address->data(), address->size()) == 0 && ::listen(fd, 1) == 0;
-  const int error = errno;
-  if (fd >= 0) ::close(fd);
-  if (!free) return Message{"cannot listen on " + text + ": " + std::strerror(error)};
-  return address;
-}
 
 discovery::PollOptions poll_options(const config::Options& options, ApiKeys& keys) {
   discovery::PollOptions out;
@@ -218,21 +200,18 @@ bool Control::start() {
   }
   if (!sources_->start(options_, std::exchange(manifests_, {}))) return false;
 
-  const auto listen = free_address(options_.listen);
-  if (!listen.ok()) {
-    log::error(listen.error().text, {{"hint", "choose another address with --listen"}});
-    return false;
-  }
+  if (!find_addresses()) return false;
   make_shards();
+  if (!load_certificates()) return false;
   if (!start_admin()) return false;
   // Probe the endpoints before clients are accepted, unless they take too long to answer.
   const Instant deadline = net::system_clock().now() + kFirstProbes;
   while (!(sources_->names_settled() && directory_->synced()) && net::system_clock().now() < deadline)
     loop_->run_turn(milliseconds(10));
-  if (!start_shards(*listen)) return false;
+  if (!start_shards()) return false;
   phase_ = Phase::serving;
   if (!endpoints_file_.path().empty()) look_at_endpoints_file();
-  log::info("serving", {{"listen", listening_.to_string()},
+  log::info("serving", {{"listen", listening_.front().to_string()},
                         {"shards", options_.shards},
                         {"endpoints", registry_.living()},
                         {"policy", options_.endpoint_picker ? options_.endpoint_picker->source : options_.policy},
@@ -250,20 +229,6 @@ void Control::make_shards() {
     const bool pin = options_.pin && options_.shards <= cpus.size();
     shards_.push_back(std::make_unique<Shard>(shared_, i, pin ? cpus[i] : -1, *stats_[i]));
   }
-}
-
-bool Control::start_shards(const net::Address& listen) {
-  listening_ = listen;
-  for (const auto& shard : shards_) {
-    const auto bound = shard->start(listening_);
-    if (bound.ok()) {
-      listening_ = *bound;  // with port 0, the other shards take the first one's port
-      continue;
-    }
-    log::error("cannot start a shard", {{"error", bound.error().text}});
-    return false;
-  }
-  return true;
 }
 
 // ---- what the directory learns ----
@@ -378,6 +343,10 @@ void Control::reload() {
   const config::Options next = with_defaults(loaded.options);
   if (const auto reopened = access_log_->configure(access_log_options(next)); !reopened.ok()) {
     log::error("reload: cannot open the access log", {{"error", reopened.error().text}});
+    return refuse_reload();
+  }
+  if (const std::string problem = tls_files_->set(next.listeners); !problem.empty()) {
+    log::error("reload: TLS", {{"error", problem}});
     return refuse_reload();
   }
   sources_->reload(next, std::move(loaded.manifests));
@@ -523,7 +492,8 @@ observability::ExportInput Control::gather() const {
                             .ring = shards_[i]->ring_stats(),
                             .upstream = shards_[i]->upstream_stats(),
                             .ring_name = shards_[i]->ring_name(),
-                            .ring_reason = shards_[i]->ring_reason()});
+                            .ring_reason = shards_[i]->ring_reason(),
+                            .tls = shards_[i]->tls()});
   }
   input.names = &names_;
   input.recent = recent_.get();
@@ -554,6 +524,7 @@ observability::ExportInput Control::gather() const {
   if (shadow_ != nullptr) input.shadow_policy = shadow_->name;
   input.reloads = reloads_;
   input.reloads_failed = reloads_failed_;
+  if (tls_files_->any()) input.tls_files = tls_files_->status();
   input.access_log = access_log_.get();
   input.admin_connections_refused = admin_connections_refused_;
   input.admin_connections_evicted = admin_connections_evicted_;

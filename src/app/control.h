@@ -16,6 +16,7 @@
 #include "penstock/observability/access_log.h"
 #include "shard.h"
 #include "sources.h"
+#include "tls_files.h"
 #include "watched_file.h"
 
 namespace penstock::app {
@@ -34,7 +35,10 @@ class Control final : public discovery::DirectoryEvents {
 
   bool start();
   void make_shards();
-  bool start_shards(const net::Address& listen);
+  bool find_addresses();
+  bool load_certificates();
+  bool start_shards();
+  void publish_tls(size_t listener, std::vector<TlsFiles::Context> contexts);
   bool start_admin();
   bool place_admin(int fd);
   void on_signal(int signal);
@@ -91,7 +95,7 @@ class Control final : public discovery::DirectoryEvents {
   downstream::ClientTable clients_by_address_;
   Shared shared_;
 
-  net::Address listening_;
+  std::vector<net::Address> listening_;  // `listen`, unless it is none, then `listeners`
   std::unique_ptr<net::Ring> ring_;
   net::BlockPool pool_;
   std::unique_ptr<net::EventLoop> loop_;
@@ -100,6 +104,7 @@ class Control final : public discovery::DirectoryEvents {
   std::unique_ptr<ApiKeys> keys_;
   std::unique_ptr<discovery::Directory> directory_;
   std::unique_ptr<Sources> sources_;
+  std::unique_ptr<TlsFiles> tls_files_;
   MemoryBudget admin_budget_{kAdminMemory};  // of its own: probes are answered also when clients use up theirs
   net::BlockPool admin_pool_{admin_budget_};
   std::unique_ptr<AdminService> admin_;

@@ -38,7 +38,7 @@ bool Control::start_admin() {
   admin_server_ = std::make_unique<downstream::Server>(*loop_, admin_pool_, *admin_, admin_options());
   admin_connections_max_ = std::clamp(config::raise_open_file_limit() / 8, kAdminConnectionsLeast, kAdminConnections);
   admin_->set_crowded([this] { return admin_server_->connections() > admin_connections_max_; });
-  admin_server_->set_placement([this](int fd) { return place_admin(fd); });
+  admin_server_->set_placement([this](int fd, size_t) { return place_admin(fd); });
   const auto bound = admin_server_->listen(*address, /*reuse_port=*/false);
   if (!bound.ok()) {
     log::error("cannot listen for the admin pages",

@@ -119,6 +119,7 @@ struct Shard::Parts {
       : budget(&shard.shared_.budget),
         pool(budget),
         loop(ring, net::system_clock()),
+        tls(loop, pool),
         client(loop, client_options(shard.shared_.options)),
         snapshots(shard.shared_.snapshots, shard.index_),
         router(shard.shared_.profile, shard.shared_.index, shard.random_.next(),
@@ -153,6 +154,7 @@ struct Shard::Parts {
   MemoryBudget budget;
   net::BlockPool pool;
   net::EventLoop loop;
+  net::TlsRuntime tls;
   upstream::Client client;
   endpoints::SnapshotReader snapshots;
   routing::Router router;
@@ -176,14 +178,14 @@ Shard::~Shard() {
   PENSTOCK_ASSERT(!thread_.joinable());
 }
 
-Result<net::Address> Shard::start(const net::Address& listen) {
-  std::promise<Result<net::Address>> promise;
-  std::future<Result<net::Address>> started = promise.get_future();
+Result<std::vector<net::Address>> Shard::start(const std::vector<net::Address>& listen) {
+  Started promise;
+  std::future<Result<std::vector<net::Address>>> started = promise.get_future();
   thread_ = std::thread(&Shard::run, this, listen, std::move(promise));
   return started.get();
 }
 
-void Shard::run(net::Address listen, std::promise<Result<net::Address>> started) {
+void Shard::run(std::vector<net::Address> listen, Started started) {
   pthread_setname_np(pthread_self(), ("shard-" + std::to_string(index_)).c_str());
   if (cpu_ >= 0) {
     cpu_set_t cpus;
@@ -196,13 +198,19 @@ void Shard::run(net::Address listen, std::promise<Result<net::Address>> started)
   if (!ring.ok()) return started.set_value(ring.error());
   Parts parts(*this, **ring);
   (*ring)->leave_descriptors_from(shared_.descriptors_max);
-  parts.server.set_placement([this](int fd) { return place(fd); });
+  parts.server.set_placement([this](int fd, size_t listener) { return place({fd, listener, nullptr}); });
   parts.server.set_departure([this] { shared_.clients.fetch_sub(1, std::memory_order_relaxed); });
-  const auto bound = parts.server.listen(listen, /*reuse_port=*/true);
-  if (!bound.ok()) return started.set_value(bound.error());
+  for (net::Address& address : listen) {
+    const auto bound = parts.server.listen(address, /*reuse_port=*/true);
+    if (!bound.ok()) return started.set_value(bound.error());
+    address = *bound;
+  }
+  for (const auto& [listener, context] : first_tls_) parts.server.set_tls(listener, {&parts.tls, context});
+  first_tls_.clear();
   parts_ = &parts;
   ring_stats_ = &(*ring)->stats();
   upstream_stats_ = &parts.client.stats();
+  tls_ = &parts.tls;
   ring_name_ = (*ring)->name();
   ring_reason_ = (*ring)->reason();
   loop_.store(&parts.loop, std::memory_order_release);
@@ -214,7 +222,7 @@ void Shard::run(net::Address listen, std::promise<Result<net::Address>> started)
     in_flight_.store(in_flight, std::memory_order_relaxed);
     load_.store(in_flight + static_cast<int64_t>(parts.server.connections()), std::memory_order_relaxed);
   });
-  started.set_value(bound);
+  started.set_value(std::move(listen));
   parts.loop.run();
   accepting_.store(false, std::memory_order_relaxed);
 }
@@ -224,57 +232,62 @@ void Shard::run(net::Address listen, std::promise<Result<net::Address>> started)
 // Keeps a new connection, hands it to another shard or refuses it. The kernel assigns connections to shards by a hash
 // of their addresses, which is uneven if few clients send many requests. So two random shards are compared, and the
 // connection moves if one of them has clearly less to do.
-bool Shard::place(int fd) {
-  downstream::ClientTable* counted = nullptr;
-  if (!admit(fd, &counted)) return true;
+bool Shard::place(Newcomer newcomer) {
+  if (!admit(newcomer)) return true;
   Shard* other = less_loaded();
-  if (other == nullptr) parts_->server.adopt(fd, counted);
-  else other->take_connection(fd, counted);
+  if (other == nullptr) adopt(newcomer);
+  else other->take_connection(newcomer);
   return true;
+}
+
+void Shard::adopt(const Newcomer& newcomer) {
+  parts_->server.adopt(newcomer.fd, newcomer.counted, newcomer.listener);
 }
 
 // Counts the connection, or refuses it. Descriptors may run out before limits.connections is reached, because other
 // parts of the process use them too.
-bool Shard::admit(int fd, downstream::ClientTable** counted) {
-  if (fd >= shared_.descriptors_max && !parts_->server.evict_idle()) {
-    refuse_connection(fd, "descriptors", proxy::ErrorCode::no_descriptor);
+bool Shard::admit(Newcomer& newcomer) {
+  if (newcomer.fd >= shared_.descriptors_max && !parts_->server.evict_idle()) {
+    refuse_connection(newcomer, "descriptors", proxy::ErrorCode::no_descriptor);
     return false;
   }
-  if (!count_client(fd, counted)) return false;
+  if (!count_client(newcomer)) return false;
   const size_t before = shared_.clients.fetch_add(1, std::memory_order_relaxed);
   if (before < shared_.connections_max.load(std::memory_order_relaxed) || parts_->server.evict_idle()) return true;
-  make_room(fd, *counted, shared_.shards.size() - 1);
+  make_room(newcomer, shared_.shards.size() - 1);
   return false;
 }
 
 // limits.connections_per_client. The clients of trusted proxies are counted by their requests.
-bool Shard::count_client(int fd, downstream::ClientTable** counted) {
+bool Shard::count_client(Newcomer& newcomer) {
   const proxy::Options& options = parts_->context.options;
   if (options.connections_per_client == 0) return true;
-  const auto peer = net::IpAddress::of(net::Address::peer_of(fd));
+  const auto peer = net::IpAddress::of(net::Address::peer_of(newcomer.fd));
   if (!peer || options.clients.proxies.contains(*peer)) return true;
   if (shared_.clients_by_address.try_enter(peer->client(), options.connections_per_client)) {
-    *counted = &shared_.clients_by_address;
+    newcomer.counted = &shared_.clients_by_address;
     return true;
   }
-  refuse_connection(fd, "connections_per_client", proxy::ErrorCode::too_many_client_connections);
+  refuse_connection(newcomer, "connections_per_client", proxy::ErrorCode::too_many_client_connections);
   return false;
 }
 
 // limits.connections is reached, and no connection of this shard is idle. The new one goes from shard to shard until an
 // idle one is found, whose place it takes, or no shard is left.
-void Shard::make_room(int fd, downstream::ClientTable* counted, size_t shards_left) {
+void Shard::make_room(const Newcomer& newcomer, size_t shards_left) {
   Shard* const next = shared_.shards[(index_ + 1) % shared_.shards.size()].get();
   net::EventLoop* const loop = next->loop_.load(std::memory_order_acquire);  // null: it has not started yet
   if (shards_left > 0 && loop != nullptr) {
-    return loop->post([next, fd, counted, shards_left] {
-      if (next->parts_->server.evict_idle()) return next->parts_->server.adopt(fd, counted);
-      next->make_room(fd, counted, shards_left - 1);
+    return loop->post([next, newcomer, shards_left] {
+      if (next->parts_->server.evict_idle()) return next->adopt(newcomer);
+      next->make_room(newcomer, shards_left - 1);
     });
   }
   shared_.clients.fetch_sub(1, std::memory_order_relaxed);
-  if (counted != nullptr) counted->leave(net::IpAddress::of(net::Address::peer_of(fd))->client());
-  refuse_connection(fd, "connections", proxy::ErrorCode::too_many_connections);
+  if (newcomer.counted != nullptr) {
+    newcomer.counted->leave(net::IpAddress::of(net::Address::peer_of(newcomer.fd))->client());
+  }
+  refuse_connection(newcomer, "connections", proxy::ErrorCode::too_many_connections);
 }
 
 Shard* Shard::less_loaded() {
@@ -292,14 +305,16 @@ Shard* Shard::less_loaded() {
   return best;
 }
 
-void Shard::take_connection(int fd, downstream::ClientTable* counted) {
+void Shard::take_connection(const Newcomer& newcomer) {
   load_.fetch_add(1, std::memory_order_relaxed);  // visible to other shards before the next turn publishes load_
-  loop_.load(std::memory_order_acquire)->post([this, fd, counted] { parts_->server.adopt(fd, counted); });
+  loop_.load(std::memory_order_acquire)->post([this, newcomer] { adopt(newcomer); });
 }
 
-void Shard::refuse_connection(int fd, std::string_view limit, proxy::ErrorCode why) {
+// A client that speaks TLS could not read an answer without a handshake, which is just what there is no room for.
+void Shard::refuse_connection(const Newcomer& newcomer, std::string_view limit, proxy::ErrorCode why) {
   stats_.limit_hit(limit);
-  answer_and_close(fd, proxy::error_answer(why));
+  if (parts_->server.secure(newcomer.listener)) ::close(newcomer.fd);
+  else answer_and_close(newcomer.fd, proxy::error_answer(why));
 }
 
 void answer_and_close(int fd, std::string_view answer) {
@@ -318,6 +333,17 @@ void Shard::reload(const config::Options& options, std::function<void()> applied
     parts_->server.set_options(server_options(options));
     parts_->client.set_options(client_options(options));
     applied();
+  });
+}
+
+void Shard::set_tls(size_t listener, std::shared_ptr<const net::TlsServerContext> context) {
+  net::EventLoop* const loop = loop_.load(std::memory_order_acquire);
+  if (loop == nullptr) {
+    first_tls_.emplace_back(listener, std::move(context));
+    return;
+  }
+  loop->post([this, listener, context = std::move(context)] {
+    parts_->server.set_tls(listener, {&parts_->tls, context});
   });
 }
 

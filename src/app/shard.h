@@ -44,16 +44,25 @@ struct Shared {
   alignas(64) std::atomic<size_t> clients{0};
 };
 
+// A connection that was just accepted.
+struct Newcomer {
+  int fd = -1;
+  size_t listener = 0;                         // its number: 0 is `listen`, those of `listeners` follow
+  downstream::ClientTable* counted = nullptr;  // the table in which its client was counted; null: none
+};
+
 class Shard {
  public:
   Shard(Shared& shared, size_t index, int cpu, observability::ShardStats& stats);
   ~Shard();
 
-  // Starts the thread. Returns the address once it listens, or the reason why it cannot.
-  Result<net::Address> start(const net::Address& listen);
+  // Starts the thread. Returns the addresses once it listens at all of them, or the reason why it cannot.
+  Result<std::vector<net::Address>> start(const std::vector<net::Address>& listen);
 
   // Any thread: these are carried out in the shard's next turn.
   void reload(const config::Options& options, std::function<void()> applied);  // `applied` runs on the shard's thread
+  // From now on new connections of this listener use this context. Also before start(): no connection comes without.
+  void set_tls(size_t listener, std::shared_ptr<const net::TlsServerContext> context);
   void announce_drain();          // a drain is near: answers say `Connection: close`
   void stop_accepting();          // the drain begins: no new connections, idle ones end
   void drop_idle(uint32_t slot);  // closes idle connections to the endpoint with this slot
@@ -62,8 +71,7 @@ class Shard {
   void forget_unused_series(uint32_t sweeps_max);  // see ShardStats
   void stop();                                     // cuts remaining connections and ends the thread
   void join();
-  // Handed over by another shard; `counted`: the table in which its client was counted.
-  void take_connection(int fd, downstream::ClientTable* counted);
+  void take_connection(const Newcomer& newcomer);  // handed over by another shard
 
   // Any thread; as of the shard's last turn.
   int64_t load() const { return load_.load(std::memory_order_relaxed); }
@@ -71,19 +79,22 @@ class Shard {
   bool accepting() const { return accepting_.load(std::memory_order_relaxed); }
   const net::RingStats* ring_stats() const { return ring_stats_; }
   const upstream::ClientStats* upstream_stats() const { return upstream_stats_; }
+  const net::TlsRuntime* tls() const { return tls_; }
   const char* ring_name() const { return ring_name_; }
   const std::string& ring_reason() const { return ring_reason_; }
 
  private:
   struct Parts;  // everything that lives on the thread
 
-  void run(net::Address listen, std::promise<Result<net::Address>> started);
-  bool place(int fd);
-  bool admit(int fd, downstream::ClientTable** counted);
-  bool count_client(int fd, downstream::ClientTable** counted);
-  void make_room(int fd, downstream::ClientTable* counted, size_t shards_left);
+  using Started = std::promise<Result<std::vector<net::Address>>>;
+  void run(std::vector<net::Address> listen, Started started);
+  bool place(Newcomer newcomer);
+  bool admit(Newcomer& newcomer);
+  bool count_client(Newcomer& newcomer);
+  void make_room(const Newcomer& newcomer, size_t shards_left);
+  void adopt(const Newcomer& newcomer);
   Shard* less_loaded();
-  void refuse_connection(int fd, std::string_view limit, proxy::ErrorCode why);
+  void refuse_connection(const Newcomer& newcomer, std::string_view limit, proxy::ErrorCode why);
 
   Shared& shared_;
   size_t index_;
@@ -94,8 +105,10 @@ class Shard {
   std::atomic<net::EventLoop*> loop_{nullptr};
   const net::RingStats* ring_stats_ = nullptr;
   const upstream::ClientStats* upstream_stats_ = nullptr;
+  const net::TlsRuntime* tls_ = nullptr;
   const char* ring_name_ = "";
   std::string ring_reason_;
+  std::vector<std::pair<size_t, std::shared_ptr<const net::TlsServerContext>>> first_tls_;  // given before start()
   std::thread thread_;
   alignas(64) std::atomic<int64_t> load_{0};  // connections + requests in flight, published each turn
   std::atomic<int64_t> in_flight_{0};

@@ -9,17 +9,6 @@
 namespace penstock::config {
 namespace {
 
-// Whether sockets at both addresses would get in each other's way. Port 0 is a port of one's own.
-bool overlap(std::string_view a, std::string_view b) {
-  const auto host = [](std::string_view text) { return text.substr(0, text.rfind(':')); };
-  const auto port = [](std::string_view text) { return text.substr(text.rfind(':') + 1); };
-  const auto all = [&](std::string_view text) { return host(text) == "[::]"; };  // IPv4 as well
-  const auto all_v4 = [&](std::string_view text) { return host(text).empty() || host(text) == "0.0.0.0"; };
-  const auto v4 = [&](std::string_view text) { return !host(text).starts_with('['); };
-  if (port(a) != port(b) || port(a) == "0") return false;
-  return host(a) == host(b) || all(a) || all(b) || (all_v4(a) && v4(b)) || (all_v4(b) && v4(a));
-}
-
 void check_together(LoadResult& result, const Places& places, const std::string& file) {
   const Options& o = result.options;
   const auto complain = [&](const std::string& key, std::string message) {
@@ -75,6 +64,16 @@ void check_endpoint_names(LoadResult& result, const Places& places) {
 
 }  // namespace
 
+bool overlap(std::string_view a, std::string_view b) {
+  const auto host = [](std::string_view text) { return text.substr(0, text.rfind(':')); };
+  const auto port = [](std::string_view text) { return text.substr(text.rfind(':') + 1); };
+  const auto all = [&](std::string_view text) { return host(text) == "[::]"; };  // IPv4 as well
+  const auto all_v4 = [&](std::string_view text) { return host(text).empty() || host(text) == "0.0.0.0"; };
+  const auto v4 = [&](std::string_view text) { return !host(text).starts_with('['); };
+  if (port(a) != port(b) || port(a) == "0") return false;
+  return host(a) == host(b) || all(a) || all(b) || (all_v4(a) && v4(b)) || (all_v4(b) && v4(a));
+}
+
 Problem problem_of(const Places& places, const std::string& file, const std::string& key, std::string message) {
   const auto found = places.given.find(key);
   if (found == places.given.end()) return {file.empty() ? "command line" : file, 0, key, std::move(message)};
@@ -84,6 +83,7 @@ Problem problem_of(const Places& places, const std::string& file, const std::str
 void check_all(LoadResult& result, const Places& places, const std::string& file) {
   check_endpoint_names(result, places);
   check_together(result, places, file);
+  check_listeners(result, places, file);
   check_discovery(result, places, file);
   check_api_keys(result, places, file);
   const auto order = [&](const Problem& p) { return std::pair(p.file != file, p.line); };

@@ -56,6 +56,16 @@ struct FlagSpec {
 };
 constexpr FlagSpec flag_specs[] = {
     {"--listen", {"listen", nullptr}, "ADDR:PORT", "Where clients connect (default 0.0.0.0:8080)"},
+    {"--listen-tls",
+     {"listeners", nullptr},
+     "ADDR:PORT",
+     "Where clients connect with TLS as well; needs --tls-cert and --tls-key"},
+    {"--tls-cert",
+     {"listeners", nullptr},
+     "FILE",
+     "Certificate and intermediates (PEM) for --listen-tls; repeat for more names",
+     Form::repeatable},
+    {"--tls-key", {"listeners", nullptr}, "FILE", "Its private key (PEM, no password); as often", Form::repeatable},
     {"--admin", {"admin", nullptr}, "ADDR:PORT", "Metrics, health and status page (default 0.0.0.0:9090)"},
     {"--shards", {"shards", nullptr}, "N", "Worker threads (default 0: one per CPU it may use)"},
     {"--policy",

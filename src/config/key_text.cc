@@ -43,6 +43,7 @@ std::string set_text(const Key& key, std::string& field, std::string_view text) 
   const std::string shown = '"' + std::string(text) + '"';
   switch (key.type) {
     case Type::address:
+      if (!key.zero.empty() && text == key.zero) break;
       if (const std::string problem = check_address(text); !problem.empty()) return problem + expects(key);
       break;
     case Type::url_path:
@@ -275,7 +276,8 @@ std::string accepted_values(const Key& key) {
     case Type::url_path:
       return "starts with /";
     case Type::address:
-      return "ADDRESS:PORT, such as 0.0.0.0:8080, [::]:8080 or :8080";
+      return "ADDRESS:PORT, such as 0.0.0.0:8080, [::]:8080 or :8080" +
+             (key.zero.empty() ? "" : ", or " + std::string(key.zero));
     case Type::boolean:
       return "true or false";
     case Type::choice:

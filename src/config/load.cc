@@ -7,6 +7,7 @@
 #include <set>
 
 #include "check.h"
+#include "listeners.h"
 #include "penstock/base/file.h"
 #include "penstock/base/text.h"
 #include "penstock/config/kubernetes.h"
@@ -63,6 +64,7 @@ class Loader {
     return found == lines_.end() ? 0 : found->second;
   }
   const std::vector<EndpointPlace>& endpoint_places() const { return endpoint_places_; }
+  const std::vector<EndpointPlace>& listener_places() const { return listener_places_; }
 
  private:
   static int line(const YAML::Node& node) { return node.Mark().line + 1; }
@@ -92,6 +94,12 @@ class Loader {
     if (name == "kind") return read_fixed(name, value, kind_name);
     if (name == "apiVersion") return read_fixed(name, value, api_version);
     if (name == "endpoints") return read_endpoints(value);
+    if (name == "listeners") {
+      return read_listeners(value, out_.options, listener_places_,
+                            [this](const YAML::Node& node, std::string key, std::string message) {
+                              problem(line(node), std::move(key), std::move(message));
+                            });
+    }
     if (const PickerKeys* const keys = find_embedded(name)) return read_embedded_picker(*keys, value);
     if (name == "admin" && value.IsMap()) return read_section(name, value);  // else the address alone
     if (name == "admin.listen") return read_key(*find_key("admin"), value);
@@ -157,7 +165,7 @@ class Loader {
   static std::vector<std::string_view> siblings(const std::string& prefix) {
     std::vector<std::string_view> known;
     const size_t skip = prefix.empty() ? 0 : prefix.size() + 1;
-    if (prefix.empty()) known = {"apiVersion", "kind", "endpoints"};
+    if (prefix.empty()) known = {"apiVersion", "kind", "endpoints", "listeners"};
     if (prefix == "admin") known = {"listen"};
     for (const PickerKeys& keys : picker_keys) {
       if (keys.embedded.starts_with(prefix + '.')) known.push_back(keys.embedded.substr(skip));
@@ -271,6 +279,7 @@ class Loader {
   LoadResult& out_;
   std::map<std::string, int> lines_;            // where each key was given
   std::vector<EndpointPlace> endpoint_places_;  // beside options.endpoints
+  std::vector<EndpointPlace> listener_places_;  // beside options.listeners
 };
 
 void read_yaml(std::string_view text, const std::string& file, LoadResult& result, Places& places) {
@@ -295,6 +304,7 @@ void read_yaml(std::string_view text, const std::string& file, LoadResult& resul
     if (const int line = loader.line_of(name)) places.given[name] = {file, line, name};
   }
   places.endpoints = loader.endpoint_places();
+  places.listeners = loader.listener_places();
 }
 
 bool read_file(const std::string& path, std::string& text, LoadResult& result) {
@@ -309,8 +319,10 @@ bool read_file(const std::string& path, std::string& text, LoadResult& result) {
 
 void apply_flags(const std::vector<Flag>& flags, LoadResult& result, Places& places) {
   bool endpoints_replaced = false;
+  ListenerFlags listener;
   for (const Flag& flag : flags) {
     std::string message;
+    if (listener.take(flag)) continue;
     if (flag.key == "endpoints") {
       if (!endpoints_replaced) {
         result.options.endpoints.clear();
@@ -338,6 +350,9 @@ void apply_flags(const std::vector<Flag>& flags, LoadResult& result, Places& pla
     // A flag that sets two keys has one problem.
     const bool told = !result.problems.empty() && to_string(result.problems.back()) == to_string(problem);
     if (!told) result.problems.push_back(std::move(problem));
+  }
+  if (std::string message = listener.finish(result.options, places.listeners); !message.empty()) {
+    result.problems.push_back({"command line", 0, "--listen-tls", std::move(message)});
   }
   if (endpoints_replaced) places.file = "command line";
 }

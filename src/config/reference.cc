@@ -5,6 +5,7 @@
 
 #include "penstock/config/endpoint_picker.h"
 #include "table.h"
+#include "values.h"
 
 namespace penstock::config {
 namespace {
@@ -84,6 +85,38 @@ The same for the shadow, instead of `routing.shadow_policy` or `routing.shadow_e
 
 )";
 
+constexpr std::string_view listeners_section = R"(## listeners
+
+Where clients connect beside `listen`. A list; each entry is a map. On a reload, addresses and protocols must stay what they
+are; what `tls` says may change. `--listen-tls ADDR:PORT --tls-cert FILE --tls-key FILE` adds one.
+
+```yaml
+listeners:
+  - address: 0.0.0.0:8443
+    protocol: https
+    tls:
+      certificates:
+        - {cert: /etc/penstock/tls/tls.crt, key: /etc/penstock/tls/tls.key}
+```
+
+| key | type | default | accepted | meaning |
+|---|---|---|---|---|
+| `address` | address | required | ADDRESS:PORT | Where it listens. |
+| `protocol` | choice | https with `tls`, else http | http, https | What is spoken there. |
+| `name` | text | the address | unique | Name in metrics and logs. |
+| `tls.certificates` | list | required for https | maps of `cert` and `key` | Files in PEM form: a certificate with its intermediates, and its private key without a password. The certificate whose names (subjectAltName) hold the one that the client asks for is used, else one with a wildcard for its first label, else the first of the list. Two with the same names and keys of different kinds go together. |
+| `tls.strict_sni` | boolean | `false` | true or false | Refuse clients that ask for no name or for one that no certificate has. |
+| `tls.min_version` | choice | `1.2` | 1.2, 1.3 | The oldest version of TLS. (With quotes or without.) |
+| `tls.client_certificates` | choice | `none` | none, optional, required | Whether clients are asked for a certificate. `optional`: one that is presented must verify. |
+| `tls.client_ca` | file | none | a path | Authorities (PEM) to which client certificates must lead. |
+| `tls.client_names` | list | any | DNS names and URIs, such as `spiffe://cluster.local/ns/a/sa/b` | A client certificate must have one of these as subjectAltName. |
+| `tls.handshake_timeout` | duration | `10s` | 100ms to 10m | Longest time from a connection to the end of its handshake. |
+
+The files are read again when something changes in their folders, and once a minute. What cannot be used (a key of another
+certificate, an expired one) is refused, and what was served before stays: see [OPERATIONS.md](OPERATIONS.md).
+
+)";
+
 constexpr std::string_view endpoints_section = R"(## endpoints
 
 The model servers. A list; each entry is a URL or a map:
@@ -136,6 +169,42 @@ void diff_endpoints(const Options& from, const Options& to, std::vector<std::str
   }
 }
 
+std::string describe_listener(const ListenerEntry& entry) {
+  std::string out = entry.name + " (" + entry.address;
+  if (!entry.tls.has_value()) return out + ", http)";
+  const ListenerTls& tls = *entry.tls;
+  out += ", https";
+  for (const CertificateFiles& files : tls.certificates)
+    out.append(", ").append(files.cert).append(" ").append(files.key);
+  if (tls.strict_sni) out += ", strict_sni";
+  if (tls.min_version == net::TlsVersion::tls1_3) out += ", TLS 1.3";
+  if (tls.client_certificates != net::ClientCertificates::none) {
+    const bool required = tls.client_certificates == net::ClientCertificates::required;
+    out += std::string(", client certificates ") + (required ? "required" : "optional") + " of " + tls.client_ca;
+  }
+  for (const std::string& name : tls.client_names) out += ", " + name;
+  if (tls.handshake_timeout != ListenerTls().handshake_timeout) {
+    out += ", handshakes within " + format_duration(tls.handshake_timeout);
+  }
+  return out + ")";
+}
+
+void diff_listeners(const Options& from, const Options& to, std::vector<std::string>& lines) {
+  const size_t count = std::max(from.listeners.size(), to.listeners.size());
+  for (size_t i = 0; i < count; ++i) {
+    const std::string before = i < from.listeners.size() ? describe_listener(from.listeners[i]) : "none";
+    const std::string after = i < to.listeners.size() ? describe_listener(to.listeners[i]) : "none";
+    if (before != after) lines.push_back("listeners[" + std::to_string(i) + "]: " + before + " -> " + after);
+  }
+}
+
+// Where a listener is and what it speaks cannot change while the process runs.
+bool listeners_moved(const Options& from, const Options& to) {
+  return !std::ranges::equal(from.listeners, to.listeners, [](const ListenerEntry& a, const ListenerEntry& b) {
+    return a.name == b.name && a.address == b.address && a.tls.has_value() == b.tls.has_value();
+  });
+}
+
 }  // namespace
 
 std::vector<KeyInfo> keys() {
@@ -166,7 +235,7 @@ std::string reference_markdown() {
   std::string engines;
   for (const std::string_view name : engine_names()) engines.append(engines.empty() ? "" : ", ").append(name);
   endpoints.replace(endpoints.find("%ENGINES%"), 9, engines);
-  return out + "\n" + std::string(picker_section) + endpoints;
+  return out + "\n" + std::string(picker_section) + std::string(listeners_section) + endpoints;
 }
 
 bool reload_needs_restart(std::string_view key) {
@@ -217,6 +286,7 @@ std::vector<std::string> diff(const Options& from, const Options& to) {
   if (from.epp_config == to.epp_config) diff_picker("the", from.endpoint_picker, to.endpoint_picker, lines);
   if (from.shadow_epp_config == to.shadow_epp_config)
     diff_picker("the shadow's", from.shadow_picker, to.shadow_picker, lines);
+  diff_listeners(from, to, lines);
   diff_endpoints(from, to, lines);
   return lines;
 }
@@ -226,6 +296,7 @@ std::vector<std::string> changes_needing_restart(const Options& from, const Opti
   for (const Key& key : table()) {
     if (key.needs_restart && to_text(key, from) != to_text(key, to)) names.emplace_back(key.name);
   }
+  if (listeners_moved(from, to)) names.emplace_back("listeners (their addresses, names and protocols)");
   if (picker_changed(from.endpoint_picker, to.endpoint_picker)) {
     names.emplace_back("routing.endpoint_picker (the EndpointPickerConfig)");
   }

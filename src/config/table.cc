@@ -43,8 +43,8 @@ constexpr double KiB = 1024, MiB = 1024 * KiB, GiB = 1024 * MiB;
 
 // clang-format off
 const Key keys_in_order[] = {
-    {.name = "listen", .type = Type::address, .field = PENSTOCK_FIELD(listen), .needs_restart = true,
-     .doc = "Where clients connect."},
+    {.name = "listen", .type = Type::address, .field = PENSTOCK_FIELD(listen), .zero = "none", .needs_restart = true,
+     .doc = "Where clients connect in plain HTTP. `none`: only at `listeners`."},
     {.name = "admin", .type = Type::address, .field = PENSTOCK_FIELD(admin), .needs_restart = true,
      .doc = "Where metrics, health, status and debug pages are served. Beside `debug`, the address is `admin.listen`."},
     {.name = "pool", .type = Type::text, .field = PENSTOCK_FIELD(pool_name), .least = 1, .most = 253, .needs_restart = true,

@@ -26,7 +26,7 @@ constexpr size_t kHeadFree = 2 * 1024, kHeadCopies = 3, kExchange = 4 * 1024;
 Connection::Codec::Codec(Connection& connection, const http::ParserLimits& limits)
     : owner(connection), parser(http::Parser::Kind::request, *this, limits) {}
 
-Connection::Connection(Server& server, int fd, ClientTable* counted_in)
+Connection::Connection(Server& server, int fd, ClientTable* counted_in, const net::TlsAccept* tls)
     : net::Connection(server.loop(), server.pool()),
       server_(server),
       codec_(*this, server.options().parser),
@@ -36,7 +36,7 @@ Connection::Connection(Server& server, int fd, ClientTable* counted_in)
       counted_in_(counted_in),
       idle_since_(server.loop().now()) {
   if (peer_.has_value()) client_ip_ = peer_->to_string();
-  net::Connection::adopt(fd);
+  net::Connection::adopt(fd, tls);
   loop().arm(deadline_, server_.options().idle_timeout);
 }
 

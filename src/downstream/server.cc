@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "penstock/base/log.h"
 #include "penstock/downstream/connection.h"
@@ -18,25 +19,33 @@ Server::~Server() {
 
 Result<net::Address> Server::listen(const net::Address& at, bool reuse_port) {
   net::Address bound;
-  auto listener = loop_.ring().listen(at, reuse_port, *this, &bound);
-  if (!listener.ok()) return listener.error();
-  listener_ = *listener;
+  auto listener = std::make_unique<Listener>(*this, listeners_.size());
+  auto socket = loop_.ring().listen(at, reuse_port, *listener, &bound);
+  if (!socket.ok()) return socket.error();
+  listener->socket = *socket;
+  listeners_.push_back(std::move(listener));
   return bound;
 }
 
-void Server::on_accept(int fd) {
-  if (placement_ && placement_(fd)) return;
-  adopt(fd);
+void Server::set_tls(size_t listener, const net::TlsAccept& tls) {
+  listeners_.at(listener)->tls = tls;
 }
 
-void Server::on_accept_error(int error) {
+void Server::Listener::on_accept(int fd) {
+  if (server.placement_ && server.placement_(fd, number)) return;
+  server.adopt(fd, nullptr, number);
+}
+
+void Server::accept_failed(int error) {
   if (loop_.now() - warned_at_ < seconds(1)) return;
   warned_at_ = loop_.now();
   log::warn("cannot accept a connection", {{"error", std::strerror(error)}, {"connections", count_}});
 }
 
-void Server::adopt(int fd, ClientTable* counted_in) {
-  auto* connection = new Connection(*this, fd, counted_in);
+void Server::adopt(int fd, ClientTable* counted_in, size_t listener) {
+  // A server that does not listen itself adopts plain connections.
+  const bool tls = listener < listeners_.size() && secure(listener);
+  auto* connection = new Connection(*this, fd, counted_in, tls ? &listeners_[listener]->tls : nullptr);
   connections_.push_back(*connection);
   ++count_;
   service_.on_connections_changed(+1);
@@ -86,9 +95,9 @@ bool Server::make_room_for_head(Connection& wanting, size_t bytes) {
 }
 
 void Server::stop_listening() {
-  if (!listener_) return;
-  loop_.ring().close_listener(listener_);
-  listener_ = {};
+  for (const auto& listener : listeners_) {
+    if (listener->socket) loop_.ring().close_listener(std::exchange(listener->socket, {}));
+  }
 }
 
 void Server::announce_drain() {

@@ -15,6 +15,7 @@ PageText collect_metrics(const ExportInput& input) {
   add_flow_metrics(*families, input);
   add_exchange_metrics(*families, input);
   add_endpoint_metrics(*families, input);
+  add_tls_metrics(*families, input);
   add_kube_metrics(*families, input);
   add_kv_events_metrics(*families, input);
   add_process_metrics(*families, input);

@@ -19,6 +19,8 @@ void add_flow_metrics(Families& families, const ExportInput& input);
 void add_exchange_metrics(Families& families, const ExportInput& input);
 void add_endpoint_metrics(Families& families, const ExportInput& input);
 void add_process_metrics(Families& families, const ExportInput& input);
+// Ours about TLS (metrics_tls.cc).
+void add_tls_metrics(Families& families, const ExportInput& input);
 // Ours about the API server (metrics_kube.cc).
 void add_kube_metrics(Families& families, const ExportInput& input);
 // Ours about KV events (metrics_kv_events.cc).

@@ -47,7 +47,7 @@ SimServer::SimServer(net::EventLoop& loop, net::BlockPool& pool, const Options& 
     kv_publisher_ = std::make_unique<KvPublisher>(loop, pool, catalog_, options.kv_events, options.engine.block_size);
     engine_.set_block_events(kv_publisher_.get());
   }
-  server_.set_placement([this](int fd) { return place(fd); });
+  server_.set_placement([this](int fd, size_t) { return place(fd); });
 }
 
 SimServer::~SimServer() {

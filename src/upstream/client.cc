@@ -1,5 +1,8 @@
 #include "penstock/upstream/client.h"
 
+#include "penstock/base/assert.h"
+#include "penstock/base/log.h"
+
 namespace penstock::upstream {
 
 Client::Client(net::EventLoop& loop, const ClientOptions& options) : loop_(loop), options_(options) {}
@@ -59,6 +62,30 @@ void Client::forget(Connection& connection) {
   }
   connection.ListNode<ConnectionTag>::unlink();
   loop_.dispose(std::unique_ptr<net::Disposable>(&connection));
+}
+
+// ---- TLS ----
+
+void Client::set_tls(net::TlsRuntime& runtime, std::shared_ptr<const net::TlsClientContext> context) {
+  tls_runtime_ = &runtime;
+  if (context == tls_context_) return;
+  tls_context_ = std::move(context);
+  drop_all_idle();
+}
+
+net::TlsConnect Client::tls_for(const Target& target) {
+  PENSTOCK_ASSERT(tls_context_ != nullptr);
+  Session& known = sessions_[target.key];
+  if (known.session == nullptr || known.incarnation != target.incarnation) {
+    known = {target.incarnation, std::make_shared<net::TlsSession>()};
+  }
+  return {.runtime = tls_runtime_, .context = tls_context_, .server_name = *target.tls_name, .session = known.session};
+}
+
+void Client::tls_failed(const Target& target, std::string_view why) {
+  if (loop_.now() - tls_warned_at_ < seconds(1)) return;
+  tls_warned_at_ = loop_.now();
+  log::warn("TLS with an endpoint has failed", {{"address", target.address.to_string()}, {"error", why}});
 }
 
 void Client::drop_idle(uint32_t key) {

@@ -58,7 +58,12 @@ void Connection::begin(const Request& request, ResponseSink& sink, bool reused) 
 
 // False: there is no descriptor left.
 bool Connection::connect() {
-  if (stream_.connect(target_.address, *this) != 0) return false;
+  if (target_.tls_name == nullptr) {
+    if (stream_.connect(target_.address, *this) != 0) return false;
+  } else {
+    const net::TlsConnect tls = client_.tls_for(target_);
+    if (stream_.connect(target_.address, *this, &tls) != 0) return false;
+  }
   if (request_.connect_timeout > Duration{0}) wait_for(request_.connect_timeout);
   return true;
 }
@@ -209,6 +214,7 @@ void Connection::on_error(int error) {
     return fail(Failure::closed);
   }
   if (phase_ == Phase::exchange) return fail(Failure::reset);
+  if (!stream_.failure().empty()) client_.tls_failed(target_, stream_.failure());
   fail(error == ECONNREFUSED ? Failure::connect_refused : Failure::connect_failed);
 }
 

@@ -65,7 +65,7 @@ POD_SPEC = {
         "seccompProfile": SECCOMP,
     },
     "containers!": [CONTAINER],
-    "volumes": [{"name!": "dns label", "configMap": {"name!": str}, "emptyDir": {}}],
+    "volumes": [{"name!": "dns label", "configMap": {"name!": str}, "secret": {"secretName!": str}, "emptyDir": {}}],
     "topologySpreadConstraints": [
         {
             "maxSkew!": "positive",

@@ -166,8 +166,10 @@ class References(unittest.TestCase):
 
     @for_each_set
     def test_ports_by_name_exist(self, objects):
-        ports = {p["name"]: p["containerPort"] for p in files.container_of(files.one(objects, "Deployment"))["ports"]}
-        self.assertEqual(ports, {"http": 8080, "metrics": 9090})
+        container = files.container_of(files.one(objects, "Deployment"))
+        ports = {p["name"]: p["containerPort"] for p in container["ports"]}
+        https = {"https": 8443} if "--listen-tls=:8443" in container["args"] else {}
+        self.assertEqual(ports, {"http": 8080, "metrics": 9090, **https})
         for service in files.of_kind(objects, "Service"):
             for port in service["spec"]["ports"]:
                 self.assertIn(port["targetPort"], ports)

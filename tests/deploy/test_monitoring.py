@@ -11,7 +11,7 @@ EPP = files.text("tests/golden/metrics/epp_metrics.txt")
 ADDED = {"namespace", "exported_namespace", "pod", "le"}
 # Closed sets: a value that does not exist would match nothing, for ever and in silence.
 CLOSED = ("outcome", "reason", "result", "engine", "status", "direction", "stage")
-FUNCTIONS = {"sum", "max", "min", "rate", "increase", "count", "absent", "histogram_quantile", "label_values"}
+FUNCTIONS = {"sum", "max", "min", "rate", "increase", "count", "absent", "time", "histogram_quantile", "label_values"}
 WORDS = {"by", "on", "ignoring", "and", "or", "unless", "without", "group_left"}
 
 

@@ -196,11 +196,12 @@ class Gateway(Process):
         prefix=(),
         any_path=False,
         admin=f"{LOOPBACK}:0",
+        listen=f"{LOOPBACK}:0",
     ):
         self.directory = directory
         self.any_path = any_path
         self.config_path = None
-        command = [PENSTOCK, "serve", "--listen", f"{LOOPBACK}:0", "--ring", RING, "--shards", str(shards)]
+        command = [PENSTOCK, "serve", "--listen", listen, "--ring", RING, "--shards", str(shards)]
         command += ["--admin", admin] if admin else []
         if config is None and (any_path or not access_log):
             config = ""

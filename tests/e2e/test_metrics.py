@@ -232,8 +232,10 @@ class Counts(E2E):
     def test_the_metrics_to_watch_exist(self):
         names = self.documented(r"`((?:penstock|inference)_\w+)")
         self.assertGreater(len(names), 8)
-        # Those of a cluster, and of KV events, are there when there are any: see test_kubernetes.py, test_kv_events.py.
-        here = {name for name in names if not name.startswith(("penstock_kube_", "penstock_kv_events_"))}
+        # Those of a cluster, of KV events and of certificates are there when there are any: see test_kubernetes.py,
+        # test_kv_events.py, test_tls.py.
+        conditional = ("penstock_kube_", "penstock_kv_events_", "penstock_tls_certificate_")
+        here = {name for name in names if not name.startswith(conditional)}
         elsewhere = NEED_WAITING | NEED_OBJECTS | NEED_PREDICTIONS
         self.assertEqual(here - elsewhere - set(self.gw.metrics().types), set())
 

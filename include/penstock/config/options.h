@@ -14,6 +14,7 @@
 #include "penstock/base/log.h"
 #include "penstock/base/time.h"
 #include "penstock/net/ring.h"
+#include "penstock/net/tls.h"
 #include "penstock/observability/options.h"
 #include "penstock/proxy/client_identity.h"
 #include "penstock/proxy/path_policy.h"
@@ -89,7 +90,7 @@ struct Metrics {
 };
 
 struct EndpointEntry {
-  std::string url;                                  // http://host:port
+  std::string url;                                  // http://host:port or https://host:port
   std::string name;                                 // default host:port
   std::string engine;                               // "" = metrics.engine
   uint16_t kv_events_port = 0, kv_replay_port = 0;  // 0 = kv_events.port, kv_events.replay_port
@@ -97,7 +98,41 @@ struct EndpointEntry {
   std::string ns;                                   // of its name; ""
   std::optional<bool> all_addresses;                // of its host name; nothing: dns.addresses
   std::string api_key_file;                         // "" = metrics.api_key_file
+  std::string tls_server_name;                      // "" = endpoint_tls.server_name, else its host
   bool operator==(const EndpointEntry&) const = default;
+};
+
+// Two files in PEM form: a certificate with its intermediates, and its key without a password.
+struct CertificateFiles {
+  std::string cert, key;
+  bool operator==(const CertificateFiles&) const = default;
+};
+
+struct ListenerTls {
+  std::vector<CertificateFiles> certificates;  // chosen by the name that the client asks for; the first is the default
+  bool strict_sni = false;
+  net::TlsVersion min_version = net::TlsVersion::tls1_2;
+  net::ClientCertificates client_certificates = net::ClientCertificates::none;
+  std::string client_ca;  // file; "": none
+  std::vector<std::string> client_names;
+  Duration handshake_timeout = seconds(10);
+  bool operator==(const ListenerTls&) const = default;
+};
+
+// Where clients connect beside `listen`.
+struct ListenerEntry {
+  std::string name;  // unique; default: the address
+  std::string address;
+  std::optional<ListenerTls> tls;  // nothing: plain HTTP
+  bool operator==(const ListenerEntry&) const = default;
+};
+
+// TLS with endpoints whose URL begins with https.
+struct EndpointTls {
+  std::string ca;                // file; "": the system's
+  std::string server_name;       // SNI and the name that certificates must have; "": that of the endpoint
+  CertificateFiles certificate;  // for endpoints that ask for one; both "": none
+  bool insecure_skip_verify = false;
 };
 
 // How the host names of endpoints become addresses.
@@ -150,7 +185,9 @@ struct Kubernetes {
 enum class FlowControl : uint8_t { automatic, on, off };
 
 struct Options {
-  std::string listen = "0.0.0.0:8080";
+  std::string listen = "0.0.0.0:8080";   // "none": only `listeners`
+  std::vector<ListenerEntry> listeners;  // --listen-tls adds one
+  EndpointTls endpoint_tls;
   std::string admin = "0.0.0.0:9090";
   bool admin_debug = false;  // admin.debug: debug pages and the full status for everybody who reaches the admin port
   std::string pool_name = "default";

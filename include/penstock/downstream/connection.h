@@ -95,8 +95,8 @@ class Connection final : public Responder,  // the first base: a pointer to it i
                          public ListNode<ConnectionTag>,
                          public ListNode<UnfinishedTag> {
  public:
-  // `counted_in`: the table that counts it as a connection of its peer; null: none does.
-  Connection(Server& server, int fd, ClientTable* counted_in);
+  // `counted_in`: the table that counts it as a connection of its peer; null: none does. `tls`: null for a plain one.
+  Connection(Server& server, int fd, ClientTable* counted_in, const net::TlsAccept* tls);
   ~Connection() override;
 
   // ---- Responder ----
@@ -254,21 +254,27 @@ struct ServerOptions {
   Duration half_close_probe = milliseconds(50);  // how long after its FIN a client without an answer is probed
 };
 
-// Accepts connections on one loop and owns them.
-class Server final : public net::AcceptEvents {
+// Accepts connections on one loop and owns them. It may listen at several addresses: its listeners, which are counted
+// in the order of listen().
+class Server final {
  public:
-  // Decides where a new connection goes. Returns true if it took the descriptor (handed to another shard, or refused).
-  using Placement = std::function<bool(int fd)>;
+  // Decides where a new connection of a listener goes. Returns true if it took the descriptor (handed to another shard,
+  // or refused).
+  using Placement = std::function<bool(int fd, size_t listener)>;
 
   Server(net::EventLoop& loop, net::BlockPool& pool, Service& service, const ServerOptions& options);
   ~Server();
 
+  // One more listener, plain until set_tls().
   Result<net::Address> listen(const net::Address& at, bool reuse_port);
+  // From now on new connections of this listener speak TLS with this context. The runtime outlives the server.
+  void set_tls(size_t listener, const net::TlsAccept& tls);
+  bool secure(size_t listener) const { return listeners_.at(listener)->tls.context != nullptr; }
   void set_placement(Placement placement) { placement_ = std::move(placement); }
   // Called for every adopted connection when it has closed.
   void set_departure(std::function<void()> departure) { departure_ = std::move(departure); }
-  // A connection that was accepted here or elsewhere.
-  void adopt(int fd, ClientTable* counted_in = nullptr);
+  // A connection that was accepted here or elsewhere, by the listener with this number.
+  void adopt(int fd, ClientTable* counted_in = nullptr, size_t listener = 0);
   // Closes the connections that have waited longest for a request: one in 64 of all, at least one. False: none waits.
   // Looks at every connection, so it refuses to look again for a moment after it has found nothing.
   bool evict_idle();
@@ -291,8 +297,16 @@ class Server final : public net::AcceptEvents {
 
  private:
   friend class Connection;
-  void on_accept(int fd) override;
-  void on_accept_error(int error) override;
+  struct Listener final : net::AcceptEvents {
+    Listener(Server& owner, size_t own_number) : server(owner), number(own_number) {}
+    void on_accept(int fd) override;
+    void on_accept_error(int error) override { server.accept_failed(error); }
+    Server& server;
+    size_t number;
+    net::SocketId socket;
+    net::TlsAccept tls;  // no context: plain
+  };
+  void accept_failed(int error);
   void remove(Connection& connection);
   bool make_room_for_head(Connection& wanting, size_t bytes);
   bool waits_for_more() const;  // whether connections may still bring requests
@@ -304,7 +318,7 @@ class Server final : public net::AcceptEvents {
   ServerOptions options_;
   Placement placement_;
   std::function<void()> departure_;
-  net::SocketId listener_;
+  std::vector<std::unique_ptr<Listener>> listeners_;
   IntrusiveList<Connection, ConnectionTag> connections_;
   IntrusiveList<Connection, UnfinishedTag> unfinished_;  // heads that did not arrive at once, oldest first
   size_t unfinished_bytes_ = 0;

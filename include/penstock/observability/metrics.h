@@ -43,7 +43,8 @@ struct ShardInput {
   const ShardStats* stats = nullptr;     // never null
   const net::RingStats* ring = nullptr;  // null: not running yet
   const upstream::ClientStats* upstream = nullptr;
-  std::string ring_name, ring_reason;  // "io_uring" or "epoll", and why
+  std::string ring_name, ring_reason;    // "io_uring" or "epoll", and why
+  const net::TlsRuntime* tls = nullptr;  // null: not running yet
 };
 
 struct KvEventsInput {
@@ -51,6 +52,16 @@ struct KvEventsInput {
   Duration time_spent{};
   size_t index_size = 0;               // of routing::ToldIndex
   uint64_t admitted = 0, evicted = 0;  // likewise
+};
+
+// The certificates that are served, and how their files fared.
+struct TlsFilesStatus {
+  struct Certificate {
+    std::string listener, origin;  // its file
+    int64_t not_after_s = 0;       // since 1970
+  };
+  uint64_t reloads = 0, reloads_failed = 0;
+  std::vector<Certificate> certificates;
 };
 
 struct ExportInput {
@@ -80,6 +91,7 @@ struct ExportInput {
   size_t prefix_index_bytes = 0, prefix_index_bytes_most = 0;  // with that of KV events
   std::string shadow_policy;                                   // "": none
   uint64_t reloads = 0, reloads_failed = 0;
+  std::optional<TlsFilesStatus> tls_files;  // nothing: no listener has TLS
   const AccessLog* access_log = nullptr;
   uint64_t log_lines_lost = 0;
   uint64_t admin_connections_refused = 0, admin_connections_evicted = 0;

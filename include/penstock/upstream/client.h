@@ -43,6 +43,9 @@ struct Target {
   // Counts the open connections; may be null. A connection's last access is its decrement, with release order: a thread
   // that reads zero with acquire order may free the counter.
   std::atomic<int64_t>* open_connections = nullptr;
+  // TLS: the name that the endpoint's certificate must have if the context names none; "": its IP address. It lives as
+  // long as open_connections. Null: a plain connection.
+  const std::string* tls_name = nullptr;
 };
 
 struct Request {
@@ -176,6 +179,9 @@ class Client {
   void drop_idle(uint32_t key);
   void drop_all_idle();
   void set_options(const ClientOptions& options) { options_ = options; }
+  // How to speak TLS with the targets that want it; needed before the first of them. Idle connections of another
+  // context close: it may have trusted others.
+  void set_tls(net::TlsRuntime& runtime, std::shared_ptr<const net::TlsClientContext> context);
 
   net::EventLoop& loop() { return loop_; }
   const ClientOptions& options() const { return options_; }
@@ -188,6 +194,8 @@ class Client {
     size_t count = 0;
   };
   Connection* take_idle(const Target& target);
+  net::TlsConnect tls_for(const Target& target);
+  void tls_failed(const Target& target, std::string_view why);
   void keep(Connection& connection);
   void forget(Connection& connection);
 
@@ -195,6 +203,14 @@ class Client {
   ClientOptions options_;
   ClientStats stats_;
   std::unordered_map<uint32_t, IdleList> idle_;
+  net::TlsRuntime* tls_runtime_ = nullptr;
+  std::shared_ptr<const net::TlsClientContext> tls_context_;
+  struct Session {
+    uint32_t incarnation;
+    std::shared_ptr<net::TlsSession> session;
+  };
+  std::unordered_map<uint32_t, Session> sessions_;  // by Target::key
+  Instant tls_warned_at_{};                         // of handshakes that fail: once a second is enough
   IntrusiveList<Connection, ConnectionTag> busy_;
 };
 

@@ -1,0 +1,21 @@
+// The files that TLS settings name: read together, as of one moment. What they hold is never a part of the options, so
+// that nothing that shows options can show a key.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "penstock/base/result.h"
+#include "penstock/config/options.h"
+#include "penstock/net/tls.h"
+
+namespace penstock::config {
+
+// The options of a listener's contexts. A certificate and a key that lie in one folder are of one state of it, also
+// while it is being replaced as a kubelet replaces mounted Secrets: by turning the link ..data to another folder.
+// Errors name the file, and never cite what it holds.
+Result<net::TlsServerOptions> read_listener_tls(const ListenerTls& tls);
+// The folders whose changes may change that.
+std::vector<std::string> tls_folders(const ListenerTls& tls);
+
+}  // namespace penstock::config

@@ -1,0 +1,54 @@
+// Listeners and TLS: what can be wrong with them together, and with their files.
+#include <map>
+
+#include "check.h"
+#include "penstock/base/text.h"
+#include "penstock/config/tls.h"
+
+namespace penstock::config {
+
+namespace {
+
+// Made and thrown away: a file that cannot be used is a problem now, not at the first handshake.
+std::string problem_with_files(const ListenerTls& tls) {
+  auto options = read_listener_tls(tls);
+  if (!options.ok()) return options.error().text;
+  auto context = net::TlsServerContext::make(*options, std::make_shared<net::TlsTicketKeys>());
+  return context.ok() ? "" : context.error().text;
+}
+
+}  // namespace
+
+void check_listeners(LoadResult& result, const Places& places, const std::string& file) {
+  const Options& o = result.options;
+  std::map<std::string, size_t> names;
+  for (size_t i = 0; i < o.listeners.size(); ++i) {
+    const ListenerEntry& entry = o.listeners[i];
+    const EndpointPlace& place = places.listeners[i];
+    const auto complain = [&](const std::string& key, std::string message) {
+      const bool flag = place.line == 0;
+      result.problems.push_back(
+          {flag ? "command line" : file, place.line, flag ? place.key : place.key + key, message});
+    };
+    if (!names.emplace(entry.name, i).second) complain(".name", "the name " + in_quotes(entry.name) + " is used twice");
+    if (overlap(entry.address, o.listen)) complain(".address", "takes the same port as listen (" + o.listen + ")");
+    if (overlap(entry.address, o.admin)) complain(".address", "takes the same port as admin (" + o.admin + ")");
+    for (size_t other = 0; other < i; ++other) {
+      if (overlap(entry.address, o.listeners[other].address)) {
+        complain(".address", "takes the same port as " + places.listeners[other].key);
+      }
+    }
+    if (!entry.tls) continue;
+    const bool asks = entry.tls->client_certificates != net::ClientCertificates::none;
+    if (!asks && (!entry.tls->client_ca.empty() || !entry.tls->client_names.empty())) {
+      complain(".tls", "client_ca and client_names have no effect with client_certificates: none");
+    }
+    if (std::string problem = problem_with_files(*entry.tls); !problem.empty()) complain(".tls", std::move(problem));
+  }
+  if (o.listen == "none" && o.listeners.empty()) {
+    result.problems.push_back(
+        problem_of(places, file, "listen", "is none, and there are no listeners: clients could not connect"));
+  }
+}
+
+}  // namespace penstock::config
