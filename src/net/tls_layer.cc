@@ -81,7 +81,8 @@ bool set_peer_name(SSL* ssl, const std::string& name, const Address& to) {
 // Around a call to the owner, which may close the stream and so destroy the layer.
 class TlsLayer::Guard {
  public:
-  explicit Guard(TlsLayer& layer) : layer_(layer), outer_(layer.gone_) { layer.gone_ = &gone_; }
+  // Not inlined, since gcc 12 would then say that the address outlives the guard.
+  [[gnu::noinline]] explicit Guard(TlsLayer& layer) : layer_(layer), outer_(layer.gone_) { layer.gone_ = &gone_; }
   ~Guard() {
     if (!gone_) layer_.gone_ = outer_;
     else if (outer_ != nullptr) *outer_ = true;
