@@ -176,6 +176,7 @@ bool Control::start() {
   recent_ = std::make_unique<observability::RecentTimes>(started_at_);
   loop_->arm(sampling_, observability::RecentTimes::period);
   loop_->arm(forgetting_, options_.metrics.series_idle / kForgettingSweeps);
+  client_tls_.emplace(*loop_, pool_);
   client_ = std::make_unique<upstream::Client>(*loop_, client_options(options_));
 
   auto access_log = observability::AccessLog::open(access_log_options(options_));
@@ -198,11 +199,11 @@ bool Control::start() {
   if (options_.endpoint_picker != nullptr && options_.endpoint_picker->endpoints.watch) {
     endpoints_file_ = WatchedFile(options_.endpoint_picker->endpoints.path);
   }
+  make_shards();
+  if (!load_certificates()) return false;
   if (!sources_->start(options_, std::exchange(manifests_, {}))) return false;
 
   if (!find_addresses()) return false;
-  make_shards();
-  if (!load_certificates()) return false;
   if (!start_admin()) return false;
   // Probe the endpoints before clients are accepted, unless they take too long to answer.
   const Instant deadline = net::system_clock().now() + kFirstProbes;
@@ -345,7 +346,7 @@ void Control::reload() {
     log::error("reload: cannot open the access log", {{"error", reopened.error().text}});
     return refuse_reload();
   }
-  if (const std::string problem = tls_files_->set(next.listeners); !problem.empty()) {
+  if (const std::string problem = tls_files_->set(next); !problem.empty()) {
     log::error("reload: TLS", {{"error", problem}});
     return refuse_reload();
   }
@@ -524,6 +525,7 @@ observability::ExportInput Control::gather() const {
   if (shadow_ != nullptr) input.shadow_policy = shadow_->name;
   input.reloads = reloads_;
   input.reloads_failed = reloads_failed_;
+  input.control_tls = &*client_tls_;
   if (tls_files_->any()) input.tls_files = tls_files_->status();
   input.access_log = access_log_.get();
   input.admin_connections_refused = admin_connections_refused_;

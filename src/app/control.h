@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -99,6 +100,7 @@ class Control final : public discovery::DirectoryEvents {
   std::unique_ptr<net::Ring> ring_;
   net::BlockPool pool_;
   std::unique_ptr<net::EventLoop> loop_;
+  std::optional<net::TlsRuntime> client_tls_;
   std::unique_ptr<upstream::Client> client_;
   std::unique_ptr<kvevents::Listener> listener_;  // null without told_
   std::unique_ptr<ApiKeys> keys_;

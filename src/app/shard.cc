@@ -207,6 +207,7 @@ void Shard::run(std::vector<net::Address> listen, Started started) {
   }
   for (const auto& [listener, context] : first_tls_) parts.server.set_tls(listener, {&parts.tls, context});
   first_tls_.clear();
+  if (first_endpoint_tls_ != nullptr) parts.client.set_tls(parts.tls, std::move(first_endpoint_tls_));
   parts_ = &parts;
   ring_stats_ = &(*ring)->stats();
   upstream_stats_ = &parts.client.stats();
@@ -345,6 +346,15 @@ void Shard::set_tls(size_t listener, std::shared_ptr<const net::TlsServerContext
   loop->post([this, listener, context = std::move(context)] {
     parts_->server.set_tls(listener, {&parts_->tls, context});
   });
+}
+
+void Shard::set_endpoint_tls(std::shared_ptr<const net::TlsClientContext> context) {
+  net::EventLoop* const loop = loop_.load(std::memory_order_acquire);
+  if (loop == nullptr) {
+    first_endpoint_tls_ = std::move(context);
+    return;
+  }
+  loop->post([this, context = std::move(context)] { parts_->client.set_tls(parts_->tls, context); });
 }
 
 void Shard::announce_drain() {

@@ -63,6 +63,8 @@ class Shard {
   void reload(const config::Options& options, std::function<void()> applied);  // `applied` runs on the shard's thread
   // From now on new connections of this listener use this context. Also before start(): no connection comes without.
   void set_tls(size_t listener, std::shared_ptr<const net::TlsServerContext> context);
+  // Likewise, for new connections to endpoints.
+  void set_endpoint_tls(std::shared_ptr<const net::TlsClientContext> context);
   void announce_drain();          // a drain is near: answers say `Connection: close`
   void stop_accepting();          // the drain begins: no new connections, idle ones end
   void drop_idle(uint32_t slot);  // closes idle connections to the endpoint with this slot
@@ -109,6 +111,7 @@ class Shard {
   const char* ring_name_ = "";
   std::string ring_reason_;
   std::vector<std::pair<size_t, std::shared_ptr<const net::TlsServerContext>>> first_tls_;  // given before start()
+  std::shared_ptr<const net::TlsClientContext> first_endpoint_tls_;
   std::thread thread_;
   alignas(64) std::atomic<int64_t> load_{0};  // connections + requests in flight, published each turn
   std::atomic<int64_t> in_flight_{0};

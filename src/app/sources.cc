@@ -4,6 +4,7 @@
 #include "penstock/base/log.h"
 #include "penstock/base/text.h"
 #include "penstock/config/kubernetes.h"
+#include "penstock/net/ip.h"
 
 namespace penstock::app {
 
@@ -15,6 +16,10 @@ discovery::EndpointSpec host_of(const config::EndpointEntry& entry) {
   if (host.starts_with('[')) host = host.substr(1, host.size() - 2);
   discovery::EndpointSpec spec;
   spec.host = host;
+  if (entry.url.starts_with("https://")) {
+    const bool address = net::IpAddress::parse(host).has_value();
+    spec.tls_name = !entry.tls_server_name.empty() ? entry.tls_server_name : address ? "" : std::string(host);
+  }
   spec.port = static_cast<uint16_t>(std::stoi(std::string(authority.substr(colon + 1))));
   return spec;
 }

@@ -35,12 +35,21 @@ size_t state_of(const net::TlsServerOptions& options) {
   return state;
 }
 
+size_t state_of(const net::TlsClientOptions& options) {
+  const std::hash<std::string> hash;
+  size_t state = hash(options.ca) + 1;
+  if (options.certificate)
+    state = (state * 31 + hash(options.certificate->chain)) * 31 + hash(options.certificate->key);
+  return state * 31 + hash(options.server_name) * 2 + (options.insecure_skip_verify ? 1 : 0);
+}
+
 }  // namespace
 
-TlsFiles::TlsFiles(net::EventLoop& loop, size_t shards, Publish publish)
+TlsFiles::TlsFiles(net::EventLoop& loop, size_t shards, Publish publish, PublishForEndpoints publish_for_endpoints)
     : loop_(loop),
       shards_(shards),
       publish_(std::move(publish)),
+      publish_for_endpoints_(std::move(publish_for_endpoints)),
       look_(net::Timer::of<&TlsFiles::look>(this)),
       rotation_(net::Timer::of<&TlsFiles::rotate>(this)) {
   loop_.arm(rotation_, net::TlsTicketKeys::rotation);
@@ -51,7 +60,11 @@ TlsFiles::~TlsFiles() {
   if (inotify_ >= 0) ::close(inotify_);
 }
 
-std::string TlsFiles::set(const std::vector<config::ListenerEntry>& listeners) {
+std::string TlsFiles::set(const config::Options& options) {
+  const std::vector<config::ListenerEntry>& listeners = options.listeners;
+  const bool asks = config::needs_endpoint_tls(options);
+  const auto for_endpoints = asks ? read(options.endpoint_tls, endpoint_state_) : ReadForEndpoints{endpoint_state_, {}};
+  if (!for_endpoints.ok()) return for_endpoints.error().text;
   std::vector<Read> all(listeners.size());
   for (size_t i = 0; i < listeners.size(); ++i) {
     if (!listeners[i].tls.has_value()) continue;
@@ -67,6 +80,10 @@ std::string TlsFiles::set(const std::vector<config::ListenerEntry>& listeners) {
     served_[i].certificates = std::move(all[i].certificates);
     publish_(i, std::move(all[i].contexts));
   }
+  endpoint_tls_.reset();
+  if (asks) endpoint_tls_ = options.endpoint_tls;
+  endpoint_state_ = for_endpoints->state;
+  if (for_endpoints->context != nullptr) publish_for_endpoints_(for_endpoints->context);
   watch_folders();
   return "";
 }
@@ -86,22 +103,36 @@ Result<TlsFiles::Read> TlsFiles::read(const config::ListenerEntry& entry, size_t
   return out;
 }
 
+Result<TlsFiles::ReadForEndpoints> TlsFiles::read(const config::EndpointTls& tls, size_t known) const {
+  auto options = config::read_endpoint_tls(tls);
+  if (!options.ok()) return options.error();
+  ReadForEndpoints out{.state = state_of(*options)};
+  if (out.state == known) return out;
+  auto context = net::TlsClientContext::make(*options);
+  if (!context.ok()) return context.error();
+  out.context = std::move(*context);
+  return out;
+}
+
 // ---- changes ----
 
 // Watches are added anew each time: a folder may have been replaced.
 void TlsFiles::watch_folders() {
-  if (!any()) return look_.cancel();
+  std::vector<std::string> of_endpoints;
+  if (endpoint_tls_) of_endpoints = config::tls_folders(*endpoint_tls_);
+  if (!any() && of_endpoints.empty()) return look_.cancel();
   loop_.arm(look_, kPoll);
   if (watch_) loop_.ring().unwatch(std::exchange(watch_, {}));
   if (inotify_ >= 0) ::close(inotify_);
   inotify_ = ::inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
   if (inotify_ < 0) return;  // the poll remains
+  const auto watch_all = [this](const std::vector<std::string>& folders) {
+    constexpr uint32_t changes = IN_CREATE | IN_MOVED_TO | IN_CLOSE_WRITE | IN_DELETE | IN_DELETE_SELF | IN_MOVE_SELF;
+    for (const std::string& folder : folders) ::inotify_add_watch(inotify_, folder.c_str(), changes);
+  };
+  watch_all(of_endpoints);
   for (const Served& served : served_) {
-    if (!served.entry.tls.has_value()) continue;
-    for (const std::string& folder : config::tls_folders(*served.entry.tls)) {
-      ::inotify_add_watch(inotify_, folder.c_str(),
-                          IN_CREATE | IN_MOVED_TO | IN_CLOSE_WRITE | IN_DELETE | IN_DELETE_SELF | IN_MOVE_SELF);
-    }
+    if (served.entry.tls.has_value()) watch_all(config::tls_folders(*served.entry.tls));
   }
   const auto watch = loop_.ring().watch(inotify_, *this);
   if (watch.ok()) watch_ = *watch;
@@ -116,6 +147,7 @@ void TlsFiles::on_ready() {
 
 void TlsFiles::look() {
   watch_folders();
+  look_at_endpoints();
   for (size_t i = 0; i < served_.size(); ++i) {
     if (served_[i].entry.tls.has_value()) look_at(i);
   }
@@ -124,13 +156,7 @@ void TlsFiles::look() {
 void TlsFiles::look_at(size_t listener) {
   Served& served = served_[listener];
   auto made = read(served.entry, served.state);
-  if (!made.ok()) {
-    const size_t reason = std::hash<std::string>()(made.error().text);
-    if (std::exchange(served.refused, reason) == reason) return;
-    ++reloads_failed_;
-    return log::error("TLS: what is in the files cannot be used, the certificates served stay as they are",
-                      {{"listener", served.entry.name}, {"error", made.error().text}});
-  }
+  if (!made.ok()) return refused(served.refused, served.entry.name, made.error().text);
   served.refused = 0;
   if (made->contexts.empty()) return;
   served.state = made->state;
@@ -143,6 +169,26 @@ void TlsFiles::look_at(size_t listener) {
 
 bool TlsFiles::any() const {
   return std::ranges::any_of(served_, [](const Served& served) { return served.entry.tls.has_value(); });
+}
+
+void TlsFiles::look_at_endpoints() {
+  if (!endpoint_tls_) return;
+  const auto made = read(*endpoint_tls_, endpoint_state_);
+  if (!made.ok()) return refused(endpoint_refused_, "endpoint_tls", made.error().text);
+  endpoint_refused_ = 0;
+  if (made->context == nullptr) return;
+  endpoint_state_ = made->state;
+  ++reloads_;
+  log::info("TLS: new files are used with endpoints", {{"ca", endpoint_tls_->ca}});
+  publish_for_endpoints_(made->context);
+}
+
+// Once for each reason.
+void TlsFiles::refused(size_t& last, const std::string& whose, const std::string& why) {
+  const size_t reason = std::hash<std::string>()(why);
+  if (std::exchange(last, reason) == reason) return;
+  ++reloads_failed_;
+  log::error("TLS: what is in the files cannot be used, what was used before stays", {{"of", whose}, {"error", why}});
 }
 
 void TlsFiles::rotate() {

@@ -17,9 +17,36 @@ std::string problem_with_files(const ListenerTls& tls) {
   return context.ok() ? "" : context.error().text;
 }
 
+// Whether TLS with endpoints is possible as it is configured.
+void check_endpoint_tls(LoadResult& result, const Places& places, const std::string& file) {
+  const EndpointTls& tls = result.options.endpoint_tls;
+  const auto complain = [&](const std::string& key, std::string message) {
+    result.problems.push_back(problem_of(places, file, key, std::move(message)));
+  };
+  if (tls.certificate.cert.empty() != tls.certificate.key.empty()) {
+    const bool key = tls.certificate.cert.empty();
+    return complain(key ? "endpoint_tls.key" : "endpoint_tls.cert",
+                    std::string("needs endpoint_tls.") + (key ? "cert" : "key") + " beside it");
+  }
+  if (tls.insecure_skip_verify) {
+    if (!tls.ca.empty()) complain("endpoint_tls.ca", "has no effect beside endpoint_tls.insecure_skip_verify");
+    result.notes.push_back(problem_of(places, file, "endpoint_tls.insecure_skip_verify",
+                                      "accepts any certificate of an endpoint: whoever is between can read and change "
+                                      "everything"));
+  }
+  // Without its own bundle a context reads the system's, which is large.
+  if (tls.ca.empty() && tls.certificate.cert.empty() && !needs_endpoint_tls(result.options)) return;
+  auto options = read_endpoint_tls(tls);
+  if (!options.ok()) return complain(tls.ca.empty() ? "endpoint_tls.cert" : "endpoint_tls.ca", options.error().text);
+  auto context = net::TlsClientContext::make(*options);
+  if (context.ok()) return;
+  complain(tls.ca.empty() ? "endpoint_tls.cert" : "endpoint_tls.ca", context.error().text);
+}
+
 }  // namespace
 
 void check_listeners(LoadResult& result, const Places& places, const std::string& file) {
+  check_endpoint_tls(result, places, file);
   const Options& o = result.options;
   std::map<std::string, size_t> names;
   for (size_t i = 0; i < o.listeners.size(); ++i) {

@@ -154,7 +154,7 @@ void define_serve(CLI::App& serve, Parsed& parsed) {
   serve.add_option("--config", parsed.serve_file, "Configuration file (YAML); flags override it")->type_name("FILE");
   serve
       .add_option("--endpoint", parsed.endpoints,
-                  "A model server, http://HOST:PORT; repeat for more. Replaces the file's list")
+                  "A model server, http(s)://HOST:PORT; repeat for more. Replaces the file's list")
       ->type_name("URL")
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);

@@ -46,6 +46,10 @@ const PickerKeys* find_embedded(std::string_view key) {
 constexpr std::string_view endpoint_help =
     "each endpoint is a URL, or a map of url, name (optional), engine (optional) and labels (optional)";
 
+std::string name_of_url(const std::string& url) {
+  return url.substr(url.find("://") + 3);
+}
+
 // One pass over one document. Collects problems; never throws (yaml-cpp's exceptions end in load_text).
 class Loader {
  public:
@@ -217,7 +221,7 @@ class Loader {
     if (std::string message = check_url(entry.url); !message.empty()) {
       return problem(line(item), item.IsMap() ? name + ".url" : name, std::move(message));
     }
-    if (entry.name.empty()) entry.name = entry.url.substr(std::string_view("http://").size());
+    if (entry.name.empty()) entry.name = name_of_url(entry.url);
     endpoint_places_.push_back({name, line(item)});
     out_.options.endpoints.push_back(std::move(entry));
   }
@@ -230,9 +234,10 @@ class Loader {
         problem(line(member.first), name + '.' + key, "is given twice");
       } else if (!is_endpoint_key(key)) {
         const std::string near = closest(key, {std::begin(endpoint_keys), std::end(endpoint_keys)});
-        problem(line(member.first), name + '.' + key,
-                "is not a known key" + (near.empty() ? "" : "; did you mean " + near + "?") +
-                    " (known here: url name engine labels kv_events_port kv_replay_port dns api_key_file)");
+        problem(
+            line(member.first), name + '.' + key,
+            "is not a known key" + (near.empty() ? "" : "; did you mean " + near + "?") +
+                " (known here: url name engine labels kv_events_port kv_replay_port dns api_key_file tls_server_name)");
       } else if (key == "labels") {
         entry.labels = read_labels(member.second, [&](const YAML::Node& at, std::string message) {
           problem(line(at), name + ".labels", std::move(message));
@@ -255,17 +260,20 @@ class Loader {
           problem(line(member.second), name + '.' + key,
                   in_quotes(member.second.Scalar()) + " is no port; expected 1 to 65535");
         }
+      } else if (key == "tls_server_name" && !check_host(member.second.Scalar()).empty()) {
+        problem(line(member.second), name + ".tls_server_name", check_host(member.second.Scalar()));
       } else {
-        (key == "url"            ? entry.url
-         : key == "name"         ? entry.name
-         : key == "api_key_file" ? entry.api_key_file
-                                 : entry.engine) = member.second.Scalar();
+        (key == "url"               ? entry.url
+         : key == "name"            ? entry.name
+         : key == "api_key_file"    ? entry.api_key_file
+         : key == "tls_server_name" ? entry.tls_server_name
+                                    : entry.engine) = member.second.Scalar();
       }
     }
   }
 
   static constexpr std::string_view endpoint_keys[] = {
-      "url", "name", "engine", "labels", "kv_events_port", "kv_replay_port", "dns", "api_key_file"};
+      "url", "name", "engine", "labels", "kv_events_port", "kv_replay_port", "dns", "api_key_file", "tls_server_name"};
   static bool is_endpoint_key(const std::string& key) {
     return std::find(std::begin(endpoint_keys), std::end(endpoint_keys), key) != std::end(endpoint_keys);
   }
@@ -332,7 +340,7 @@ void apply_flags(const std::vector<Flag>& flags, LoadResult& result, Places& pla
       EndpointEntry entry{.url = flag.value};
       message = check_url(entry.url);
       if (message.empty()) {
-        entry.name = entry.url.substr(std::string_view("http://").size());
+        entry.name = name_of_url(entry.url);
         result.options.endpoints.push_back(std::move(entry));
         places.endpoints.push_back({flag.name, 0});
       }

@@ -123,7 +123,8 @@ The model servers. A list; each entry is a URL or a map:
 
 | key | type | default | accepted | meaning |
 |---|---|---|---|---|
-| `url` | URL | required | `http://HOST:PORT` | Where the model server listens. No path: requests keep their own. `https` is not supported yet. |
+| `url` | URL | required | `http://HOST:PORT` or `https://HOST:PORT` | Where the model server listens. No path: requests keep their own. How its certificate is verified: `endpoint_tls`. |
+| `tls_server_name` | text | the host of `url` | a host name or an IP address | Of an `https` endpoint: the name that its certificate must have, if `endpoint_tls.server_name` names none. |
 | `name` | text | HOST:PORT | unique | Name in metrics, logs and answers. |
 | `engine` | choice | `metrics.engine` | %ENGINES% | What it runs. |
 | `dns` | choice | `dns.addresses` | first, all | What its host name stands for, if that has several addresses. |
@@ -147,6 +148,7 @@ std::string describe_endpoint(const EndpointEntry& entry) {
   if (entry.kv_events_port != 0) out += ", KV events at port " + std::to_string(entry.kv_events_port);
   if (entry.kv_replay_port != 0) out += ", replays at port " + std::to_string(entry.kv_replay_port);
   if (entry.all_addresses) out += *entry.all_addresses ? ", all addresses" : ", first address";
+  if (!entry.tls_server_name.empty()) out += ", TLS name " + entry.tls_server_name;
   if (!entry.api_key_file.empty()) out += ", key in " + entry.api_key_file;
   for (const auto& [label, value] : entry.labels) out.append(", ").append(label).append("=").append(value);
   return out + ")";

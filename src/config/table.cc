@@ -134,6 +134,18 @@ const Key keys_in_order[] = {
     {.name = "dns.timeout", .type = Type::duration, .field = PENSTOCK_FIELD(dns.timeout), .least = 0.1, .most = minute,
      .doc = "Longest time for one lookup, with all name servers and search domains together. Addresses that were known stay when it fails; it is repeated after 0.5 s, then twice as long each time, up to 10 s."},
 
+    {.name = "endpoint_tls.ca", .type = Type::path, .field = PENSTOCK_FIELD(endpoint_tls.ca), .most = 4096, .accepted = "a path",
+     .doc = "Authorities (PEM) that the certificates of `https` endpoints must lead to. Empty: the system's. Read again when it changes, as all files of this section."},
+    {.name = "endpoint_tls.server_name", .type = Type::text, .field = PENSTOCK_FIELD(endpoint_tls.server_name), .most = 253,
+     .check = check_host, .accepted = "a host name or an IP address",
+     .doc = "The name that is asked for (SNI) and that the certificates must have, for all `https` endpoints. Empty: an endpoint's own `tls_server_name`, or else the host of its URL; an address must be in the certificate as one."},
+    {.name = "endpoint_tls.cert", .type = Type::path, .field = PENSTOCK_FIELD(endpoint_tls.certificate.cert), .most = 4096, .accepted = "a path",
+     .doc = "Our own certificate (PEM, with intermediates), for endpoints that ask for one. Needs `endpoint_tls.key`."},
+    {.name = "endpoint_tls.key", .type = Type::path, .field = PENSTOCK_FIELD(endpoint_tls.certificate.key), .most = 4096, .accepted = "a path",
+     .doc = "Its private key (PEM, without a password)."},
+    {.name = "endpoint_tls.insecure_skip_verify", .type = Type::boolean, .field = PENSTOCK_FIELD(endpoint_tls.insecure_skip_verify),
+     .doc = "Accept any certificate of an endpoint. Whoever is between can then read and change everything: for tests only."},
+
     {.name = "readiness.no_endpoint", .type = Type::choice, .field = PENSTOCK_ENUM(no_endpoint), .words = no_endpoint_words,
      .doc = "What `/readyz` says while no endpoint of any pool can be used. `unready`: 503 with the reason, so that traffic goes to a replica that reaches endpoints and a rollout that reaches none stops; but 200 where requests may wait for an endpoint (`flow_control.no_endpoint_ttl`). `ready`: 200, for clients that should get our 503 with Retry-After, and for autoscalers that count requests to a pool scaled to zero."},
 

@@ -102,6 +102,33 @@ Result<net::TlsServerOptions> read_listener_tls(const ListenerTls& tls) {
   return out;
 }
 
+bool needs_endpoint_tls(const Options& options) {
+  return std::ranges::any_of(options.endpoints,
+                             [](const EndpointEntry& entry) { return entry.url.starts_with("https://"); });
+}
+
+Result<net::TlsClientOptions> read_endpoint_tls(const EndpointTls& tls) {
+  net::TlsClientOptions out;
+  out.server_name = tls.server_name;
+  out.insecure_skip_verify = tls.insecure_skip_verify;
+  if (!tls.ca.empty()) {
+    auto bundle = read_one(tls.ca);
+    if (!bundle.ok()) return bundle.error();
+    out.ca = std::move(*bundle);
+  }
+  if (tls.certificate.cert.empty()) return out;
+  auto pair = read_pair(tls.certificate);
+  if (!pair.ok()) return pair.error();
+  out.certificate = std::move(*pair);
+  return out;
+}
+
+std::vector<std::string> tls_folders(const EndpointTls& tls) {
+  ListenerTls files{.client_ca = tls.ca};
+  if (!tls.certificate.cert.empty()) files.certificates.push_back(tls.certificate);
+  return tls_folders(files);
+}
+
 std::vector<std::string> tls_folders(const ListenerTls& tls) {
   std::vector<std::string> folders;
   const auto add = [&](const std::string& path) {

@@ -178,21 +178,18 @@ bool is_endpoint_name(const std::string& name) {
 }
 
 std::string check_url(std::string& text) {
-  constexpr std::string_view scheme = "http://";
-  if (text.starts_with("https://")) {
-    return in_quotes(text) + ": TLS to model servers is not supported yet; use http://HOST:PORT";
-  }
-  if (!text.starts_with(scheme)) return in_quotes(text) + " is not a URL; write http://HOST:PORT";
+  const std::string scheme = text.starts_with("https://") ? "https://" : "http://";
+  if (!text.starts_with(scheme)) return in_quotes(text) + " is not a URL; write http://HOST:PORT or https://HOST:PORT";
   if (text.ends_with('/') && text.size() > scheme.size()) text.pop_back();
   const std::string_view authority = std::string_view(text).substr(scheme.size());
   if (authority.find_first_of("/?#") != std::string_view::npos) {
-    return in_quotes(text) + " has a path; requests keep their own path, so write only http://HOST:PORT";
+    return in_quotes(text) + " has a path; requests keep their own path, so write only " + scheme + "HOST:PORT";
   }
   if (authority.find('@') != std::string_view::npos)
     return in_quotes(text) + ": credentials in a URL are not supported";
   std::string_view host;
   const std::string problem = split_host_port(authority, 1, &host);
-  if (!problem.empty()) return in_quotes(text) + " " + problem + "; write http://HOST:PORT";
+  if (!problem.empty()) return in_quotes(text) + " " + problem + "; write " + scheme + "HOST:PORT";
   if (!is_ip(host) && !is_host_name(host)) return in_quotes(host) + " is not a host name or address";
   return "";
 }

@@ -19,7 +19,8 @@ std::string format_size(uint64_t bytes);
 
 // "" when `text` is ADDRESS:PORT with a numeric or empty address, else what is wrong.
 std::string check_address(std::string_view text);
-// "" when `text` is http://HOST:PORT, else what is wrong. A single trailing slash is tolerated and removed.
+// "" when `text` is http://HOST:PORT or https://HOST:PORT, else what is wrong. A single trailing slash is tolerated and
+// removed.
 std::string check_url(std::string& text);
 // Of TCP, 1 to 65535. False: it is none.
 bool parse_port(std::string_view text, uint16_t* out);

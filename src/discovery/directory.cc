@@ -16,7 +16,8 @@ constexpr Duration kTrafficMemory = milliseconds(500);  // how long after the la
 constexpr Duration kTimePerScrape = microseconds(500);
 
 std::string key_of(const EndpointSpec& spec) {
-  return (spec.uid.empty() ? spec.name : '\n' + spec.uid) + '\n' + spec.url + '\n' + spec.host;
+  return (spec.uid.empty() ? spec.name : '\n' + spec.uid) + '\n' + spec.url + '\n' + spec.host + '\n' +
+         spec.tls_name.value_or("");
 }
 }  // namespace
 
@@ -98,7 +99,7 @@ Result<EndpointPoller*> Directory::poller_of(const EndpointSpec& spec) {
   if (!address.ok()) return Message{"endpoint " + spec.name + ": " + address.error().text};
   endpoints::EndpointState& state =
       registry_.find_or_add(spec.name, spec.url, address->to_string(),
-                            spec.authority.empty() ? authority : spec.authority, spec.uid, spec.ns);
+                            spec.authority.empty() ? authority : spec.authority, spec.uid, spec.ns, spec.tls_name);
   auto poller = std::make_unique<EndpointPoller>(*this, spec.engine, state, *address);
   return pollers_.emplace(key, std::move(poller)).first->second.get();
 }

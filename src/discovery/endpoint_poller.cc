@@ -65,8 +65,11 @@ EndpointPoller::EndpointPoller(Directory& directory, const std::string& engine, 
       engine_(directory.options_.engines, engine),
       scanner_(engine_.engine(), directory.options_.custom),
       deadline_(net::Timer::of<&EndpointPoller::on_deadline>(this)) {
-  target_ = {
-      .key = state.slot, .incarnation = state.incarnation, .address = address, .open_connections = &state.connections};
+  target_ = {.key = state.slot,
+             .incarnation = state.incarnation,
+             .address = address,
+             .open_connections = &state.connections,
+             .tls_name = state.tls_name ? &*state.tls_name : nullptr};
   view_.state = &state;
   status_.endpoint = state.name;
   status_.since = directory.loop_.now();

@@ -105,7 +105,7 @@ void NamedEndpoints::add(const NamedEndpoint& entry, std::vector<EndpointSpec>& 
     if (std::any_of(out.begin(), out.end(), same)) continue;
     spec.host = ip;
     spec.name = name_of_one(entry.spec, ip);
-    spec.url = "http://" + authority_of(ip, spec.port);
+    spec.url = (spec.tls_name ? "https://" : "http://") + authority_of(ip, spec.port);
     out.push_back(spec);
   }
 }

@@ -129,6 +129,7 @@ const upstream::Target& Gateway::target_of(endpoints::EndpointState& endpoint) {
     PENSTOCK_ASSERT(address.ok());  // discovery publishes resolved addresses only
     target.address = *address;
     target.open_connections = &endpoint.connections;
+    target.tls_name = endpoint.tls_name ? &*endpoint.tls_name : nullptr;
   }
   return target;
 }

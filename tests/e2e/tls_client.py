@@ -1,8 +1,11 @@
 """Certificates made with the openssl program, and a client that speaks TLS byte by byte."""
 
 import os
+import select
+import socket
 import ssl
 import subprocess
+import threading
 
 from harness import LOOPBACK, PATIENCE, Client
 
@@ -98,3 +101,63 @@ def tls_port(gateway, name=None):
     """Where the gateway's listener is that is not the first."""
     chosen = r"listener\W" if name is None else rf"listener\W.*?{name}"
     return int(gateway.err.wait(chosen + r".*?listen\W+" + LOOPBACK.replace(".", r"\.") + r":(\d+)").group(1))
+
+
+class TlsFront:
+    """Ends TLS in front of a plain endpoint, as a model server with a certificate looks from outside."""
+
+    def __init__(self, port, certificate, client_authority=None):
+        self.behind = port
+        self.handshakes = self.resumed = self.failed = 0
+        self.names = []  # that were asked for
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.load_cert_chain(*certificate)
+        if client_authority:
+            self.context.verify_mode = ssl.CERT_REQUIRED
+            self.context.load_verify_locations(client_authority.path)
+        self.context.sni_callback = lambda _sock, name, _context: self.names.append(name)
+        self.listener = socket.create_server((LOOPBACK, 0), backlog=64)
+        self.port = self.listener.getsockname()[1]
+        self.url = f"https://{LOOPBACK}:{self.port}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self):
+        self.listener.close()
+
+    def _accept(self):
+        while True:
+            try:
+                sock, _ = self.listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(sock,), daemon=True).start()
+
+    def _serve(self, sock):
+        try:
+            sock.settimeout(PATIENCE)
+            tls = self.context.wrap_socket(sock, server_side=True)
+        except (OSError, ssl.SSLError):
+            self.failed += 1
+            sock.close()
+            return
+        self.handshakes += 1
+        self.resumed += tls.session_reused
+        with tls, socket.create_connection((LOOPBACK, self.behind)) as plain:
+            self._pump(tls, plain)
+
+    @staticmethod
+    def _pump(tls, plain):
+        try:
+            while True:
+                ready, _, _ = select.select([tls, plain], [], [], PATIENCE)
+                for source in ready:
+                    data = source.recv(65536)
+                    while source is tls and tls.pending():
+                        data += tls.recv(65536)
+                    if not data:
+                        return
+                    (plain if source is tls else tls).sendall(data)
+                if not ready:
+                    return
+        except (OSError, ssl.SSLError):
+            pass

@@ -15,7 +15,12 @@ namespace penstock::config {
 // while it is being replaced as a kubelet replaces mounted Secrets: by turning the link ..data to another folder.
 // Errors name the file, and never cite what it holds.
 Result<net::TlsServerOptions> read_listener_tls(const ListenerTls& tls);
-// The folders whose changes may change that.
+// Whether some endpoint is asked in TLS.
+bool needs_endpoint_tls(const Options& options);
+// The options of the context for endpoints.
+Result<net::TlsClientOptions> read_endpoint_tls(const EndpointTls& tls);
+// The folders whose changes may change these.
 std::vector<std::string> tls_folders(const ListenerTls& tls);
+std::vector<std::string> tls_folders(const EndpointTls& tls);
 
 }  // namespace penstock::config

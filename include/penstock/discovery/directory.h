@@ -44,10 +44,11 @@ struct PollOptions {
 // One endpoint as configuration names it.
 struct EndpointSpec {
   std::string name;  // unique in the pool
-  std::string url;   // http://host:port
+  std::string url;   // http://host:port, or https
   std::string host;  // IP address, IPv6 without brackets; names become addresses in NamedEndpoints
   uint16_t port = 0;
-  std::string authority;  // for the Host field; "": host and port
+  std::string authority;                // for the Host field; "": host and port
+  std::optional<std::string> tls_name;  // https: as in EndpointState
   // Where it publishes KV events and replays them, if not where all do (kv_events.*); 0: there.
   uint16_t kv_events_port = 0, kv_replay_port = 0;
   std::string engine;                     // one of PollOptions::engines; else it is found out

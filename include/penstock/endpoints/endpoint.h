@@ -12,6 +12,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -86,10 +87,12 @@ struct EndpointState {
   uint32_t incarnation = 0;  // rises when a slot is used again
   std::string name;          // pod or rank name; for static endpoints host:port
   std::string uid;           // of the pod; "" for static endpoints
-  std::string url;           // http://host:port
-  std::string address;       // numeric ip:port ("[::1]:80"), what connects and what x-penstock-endpoint shows
-  std::string host_header;   // authority for the Host field
-  std::string place;         // namespace/port, as metrics tell ports apart; without the namespace for static endpoints
+  std::string url;           // http://host:port, or https
+  // It speaks TLS: the name that its certificate must have, unless endpoint_tls.server_name says it; "": its address.
+  std::optional<std::string> tls_name;
+  std::string address;      // numeric ip:port ("[::1]:80"), what connects and what x-penstock-endpoint shows
+  std::string host_header;  // authority for the Host field
+  std::string place;        // namespace/port, as metrics tell ports apart; without the namespace for static endpoints
   LoadCounters load;
   HealthState health;
   Refusals refusals;

@@ -91,7 +91,8 @@ struct ExportInput {
   size_t prefix_index_bytes = 0, prefix_index_bytes_most = 0;  // with that of KV events
   std::string shadow_policy;                                   // "": none
   uint64_t reloads = 0, reloads_failed = 0;
-  std::optional<TlsFilesStatus> tls_files;  // nothing: no listener has TLS
+  const net::TlsRuntime* control_tls = nullptr;  // of the control thread: scrapes and probes
+  std::optional<TlsFilesStatus> tls_files;       // nothing: no listener has TLS
   const AccessLog* access_log = nullptr;
   uint64_t log_lines_lost = 0;
   uint64_t admin_connections_refused = 0, admin_connections_evicted = 0;

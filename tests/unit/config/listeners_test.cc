@@ -170,4 +170,35 @@ TEST_CASE("certificate and key come from one state of a mounted Secret") {
   CHECK(tls_folders(tls) == std::vector<std::string>{files.path("").substr(0, files.path("").size() - 1)});
 }
 
+TEST_CASE("TLS with endpoints: who is verified by which name, and what cannot be") {
+  const Files files;
+  const auto read = [](const std::string& text) { return load_text("kind: GatewayConfig\n" + text, "f.yaml"); };
+  const LoadResult good = read(
+      "endpoints: ['https://a.test:1', {url: 'https://10.0.0.1:2', tls_server_name: b.test}]\n"
+      "endpoint_tls: {ca: " +
+      files.path("ca.crt") + ", server_name: c.test, cert: " + files.path("a.crt") + ", key: " + files.path("a.key") +
+      "}\n");
+  REQUIRE_MESSAGE(good.ok(), problems(good));
+  CHECK(good.options.endpoints[0].name == "a.test:1");
+  CHECK(good.options.endpoints[1].tls_server_name == "b.test");
+  CHECK(needs_endpoint_tls(good.options));
+  CHECK(tls_folders(good.options.endpoint_tls).size() == 1);
+  const auto client = read_endpoint_tls(good.options.endpoint_tls);
+  REQUIRE(client.ok());
+  CHECK(client->server_name == "c.test");
+  CHECK(client->certificate.has_value());
+  CHECK_FALSE(needs_endpoint_tls(read("endpoints: ['http://a:1']\n").options));
+
+  CHECK(problems(read("endpoint_tls: {cert: a.crt}\n")) ==
+        "f.yaml:2: endpoint_tls.cert: needs endpoint_tls.key beside it\n");
+  CHECK(problems(read("endpoint_tls: {ca: /nowhere}\n")) ==
+        "f.yaml:2: endpoint_tls.ca: /nowhere: cannot be read: No such file or directory\n");
+  CHECK(problems(read("endpoint_tls: {ca: " + files.path("a.key") + "}\n")) ==
+        "f.yaml:2: endpoint_tls.ca: the CA bundle: no certificate in PEM form is in the file\n");
+  const LoadResult careless = read("endpoint_tls: {insecure_skip_verify: true}\n");
+  CHECK(careless.ok());
+  REQUIRE(careless.notes.size() == 1);
+  CHECK(careless.notes[0].message.starts_with("accepts any certificate"));
+}
+
 }  // namespace

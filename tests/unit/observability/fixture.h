@@ -232,8 +232,14 @@ struct Gateway {
   }
 
   // What the golden page shows.
+  void with_certificates() {
+    input.tls_files =
+        TlsFilesStatus{.reloads = 3, .reloads_failed = 1, .certificates = {{"secure", "/tls/tls.crt", 1'900'000'000}}};
+  }
+
   void live() {
     on_a_cluster();
+    with_certificates();
     hold();
     auto& views = snapshot.pools[0].endpoints;
     views[0].metrics = {
@@ -253,8 +259,6 @@ struct Gateway {
     polled();
     indexed();
     input.reloads = 2;
-    input.tls_files =
-        TlsFilesStatus{.reloads = 3, .reloads_failed = 1, .certificates = {{"secure", "/tls/tls.crt", 1'900'000'000}}};
     input.reloads_failed = 1;
     REQUIRE(memory.try_take(4096));
     REQUIRE_FALSE(memory.try_take(size_t{1} << 31));
