@@ -23,6 +23,15 @@ int Connection::connect(const Address& to, const TlsConnect* tls) {
   return 0;
 }
 
+void Connection::take_over(Connection& from) {
+  PENSTOCK_ASSERT(!open() && from.queue_.empty());
+  const bool paused = from.recv_paused_;
+  from.Flushable::unlink();
+  stream_.take_over(from.stream_, *this);
+  opened();
+  recv_paused_ = paused;
+}
+
 void Connection::opened() {
   congested_ = recv_paused_ = blocked_ = finish_when_flushed_ = starved_ = false;
 }
@@ -111,9 +120,8 @@ size_t Connection::queue(std::span<const iovec> pieces) {
 // The fuller the budget, the less may be queued before the source pauses, and in a small one it never is much: the
 // first of many slow readers must leave room for the last, and each may still be handed what was on its way. Nothing of
 // the last quarter is to be had without need.
-size_t Connection::mark() const {
+size_t Connection::mark(const MemoryBudget& budget) {
   constexpr size_t slow_readers = 2048;  // that many get their share whatever the others have
-  const MemoryBudget& budget = queue_.budget();
   const size_t used = budget.used(), limit = budget.limit();
   if (used > limit / 4 * 3) return 0;
   return std::min(high_mark, (limit - used) / slow_readers);
@@ -121,7 +129,7 @@ size_t Connection::mark() const {
 
 void Connection::note_congestion() {
   if (queue_.empty() || congested_) return;
-  congested_ = queue_.size() > mark();
+  congested_ = queue_.size() > mark(queue_.budget());
 }
 
 void Connection::finish_sending() {
@@ -169,7 +177,7 @@ void Connection::on_writable() {
   if (queue_.empty()) return;
   if (const int error = send_queued(); error != 0) return on_error(error);
   blocked_ = !queue_.empty();
-  if (congested_ && queue_.size() <= std::min(low_mark - 1, mark() / 2)) {
+  if (congested_ && queue_.size() <= std::min(low_mark - 1, mark(queue_.budget()) / 2)) {
     congested_ = false;
     bool destroyed = false;
     destroyed_ = &destroyed;

@@ -61,6 +61,7 @@ class EpollRing final : public Ring {
 
   const char* name() const override { return "epoll"; }
   SocketId adopt(int fd, SocketEvents& events) override;
+  void hand_over(SocketId id, SocketEvents& events) override;
   Result<SocketId, int> connect(const Address& to, SocketEvents& events) override;
   ssize_t send(SocketId id, std::span<const iovec> pieces) override;
   size_t unsent(SocketId id) override;
@@ -156,6 +157,10 @@ SocketId EpollRing::adopt(int fd, SocketEvents& events) {
   const SocketId id = add(fd, State::open, EPOLLIN | EPOLLOUT | EPOLLRDHUP, 0);
   sockets_[id.slot].events = &events;
   return id;
+}
+
+void EpollRing::hand_over(SocketId id, SocketEvents& events) {
+  if (Socket* socket = find_live(id)) socket->events = &events;
 }
 
 Result<SocketId, int> EpollRing::connect(const Address& to, SocketEvents& events) {

@@ -34,6 +34,7 @@ class UringRing final : public Ring {
 
   const char* name() const override { return "io_uring"; }
   SocketId adopt(int fd, SocketEvents& events) override;
+  void hand_over(SocketId id, SocketEvents& events) override;
   Result<SocketId, int> connect(const Address& to, SocketEvents& events) override;
   ssize_t send(SocketId id, std::span<const iovec> pieces) override;
   size_t unsent(SocketId id) override;
@@ -193,6 +194,10 @@ SocketId UringRing::adopt(int fd, SocketEvents& events) {
   sockets_[id.slot].events = &events;
   arm(Op::receive, id, sockets_[id.slot]);
   return id;
+}
+
+void UringRing::hand_over(SocketId id, SocketEvents& events) {
+  if (Socket* socket = find_live(id)) socket->events = &events;
 }
 
 Result<SocketId, int> UringRing::connect(const Address& to, SocketEvents& events) {

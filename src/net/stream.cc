@@ -1,5 +1,7 @@
 #include "penstock/net/stream.h"
 
+#include <utility>
+
 #include "tls_layer.h"
 
 namespace penstock::net {
@@ -22,6 +24,13 @@ int Stream::connect(const Address& to, SocketEvents& owner, const TlsConnect* tl
   }
   socket_ = *socket;
   return 0;
+}
+
+void Stream::take_over(Stream& from, SocketEvents& owner) {
+  socket_ = std::exchange(from.socket_, {});
+  tls_ = std::move(from.tls_);
+  if (tls_ != nullptr) tls_->move_to(*this, owner);
+  else loop_.ring().hand_over(socket_, owner);
 }
 
 ssize_t Stream::send_tls(std::span<const iovec> pieces) {

@@ -127,8 +127,8 @@ class TlsLayer::Cursor {
 };
 
 TlsLayer::TlsLayer(Stream& stream, SocketEvents& owner, const TlsAccept& tls)
-    : stream_(stream),
-      owner_(owner),
+    : stream_(&stream),
+      owner_(&owner),
       runtime_(*tls.runtime),
       server_(tls.context),
       timeout_(Timer::of<&TlsLayer::on_timeout>(this)),
@@ -141,8 +141,8 @@ TlsLayer::TlsLayer(Stream& stream, SocketEvents& owner, const TlsAccept& tls)
 }
 
 TlsLayer::TlsLayer(Stream& stream, SocketEvents& owner, const TlsConnect& tls, const Address& to)
-    : stream_(stream),
-      owner_(owner),
+    : stream_(&stream),
+      owner_(&owner),
       runtime_(*tls.runtime),
       client_(tls.context),
       session_(tls.session),
@@ -172,7 +172,7 @@ TlsLayer::~TlsLayer() {
 
 void TlsLayer::begin(Duration handshake_timeout) {
   stats().streams.add(1);
-  stream_.loop().arm(timeout_, handshake_timeout);
+  stream_->loop().arm(timeout_, handshake_timeout);
 }
 
 // ---- what OpenSSL calls ----
@@ -231,9 +231,9 @@ void TlsLayer::established() {
   }
   receive_again();
   Guard guard(*this);
-  if (client_ != nullptr) owner_.on_connected();
+  if (client_ != nullptr) owner_->on_connected();
   if (!guard.gone()) read();
-  if (!guard.gone() && std::exchange(writable_wanted_, false) && held_.empty()) owner_.on_writable();
+  if (!guard.gone() && std::exchange(writable_wanted_, false) && held_.empty()) owner_->on_writable();
   if (!guard.gone() && fin_) end_of_input();
 }
 
@@ -301,7 +301,7 @@ void TlsLayer::fail(int error) {
   broken_ = broken_ == 0 ? error : broken_;
   timeout_.cancel();
   ListNode<TlsWaitingTag>::unlink();
-  owner_.on_error(error);
+  owner_->on_error(error);
 }
 
 // ---- bytes in ----
@@ -312,7 +312,7 @@ void TlsLayer::on_bytes(std::span<char> bytes) {
   if (!established_) {
     if (!waiting_input_.append(view)) return fail(ENOBUFS);
     if (waiting_input_.size() > kWaitingMax && !std::exchange(paused_by_us_, true)) {
-      stream_.loop().ring().pause_recv(stream_.socket_);
+      stream_->loop().ring().pause_recv(stream_->socket_);
     }
     return runtime_.queue(*this);
   }
@@ -330,13 +330,13 @@ void TlsLayer::read() {
     }
     static_cast<void>(send_output());  // a failure comes out in the next send()
     Guard guard(*this);
-    if (filled > 0) owner_.on_bytes({runtime_.plain_.data(), filled});
+    if (filled > 0) owner_->on_bytes({runtime_.plain_.data(), filled});
     if (guard.gone()) return;
     if (why == SSL_ERROR_NONE) continue;
     input_ = {};
     if (why == SSL_ERROR_ZERO_RETURN) {
       eof_told_ = true;
-      return owner_.on_eof();
+      return owner_->on_eof();
     }
     if (why != SSL_ERROR_WANT_READ || held_.size() > kUnreadMax) return fail(EPROTO);
     return;
@@ -361,12 +361,12 @@ int TlsLayer::fill(size_t& filled) {
 void TlsLayer::pause_recv(bool on) {
   paused_by_owner_ = on;
   if (paused_by_us_) return;
-  Ring& ring = stream_.loop().ring();
-  on ? ring.pause_recv(stream_.socket_) : ring.resume_recv(stream_.socket_);
+  Ring& ring = stream_->loop().ring();
+  on ? ring.pause_recv(stream_->socket_) : ring.resume_recv(stream_->socket_);
 }
 
 void TlsLayer::receive_again() {
-  if (std::exchange(paused_by_us_, false) && !paused_by_owner_) stream_.loop().ring().resume_recv(stream_.socket_);
+  if (std::exchange(paused_by_us_, false) && !paused_by_owner_) stream_->loop().ring().resume_recv(stream_->socket_);
 }
 
 void TlsLayer::on_eof() {
@@ -450,7 +450,7 @@ int TlsLayer::send_output() {
   size_t sent = 0;
   if (broken_ == 0 && held_.empty() && !sealed.empty()) {
     const iovec piece{sealed.data(), sealed.size()};
-    const ssize_t result = stream_.loop().ring().send(stream_.socket_, {&piece, 1});
+    const ssize_t result = stream_->loop().ring().send(stream_->socket_, {&piece, 1});
     if (result < 0) broken_ = static_cast<int>(-result);
     else sent = static_cast<size_t>(result);
   }
@@ -465,7 +465,7 @@ int TlsLayer::send_held() {
     const size_t count = held_.pieces(pieces, std::size(pieces));
     size_t offered = 0;
     for (size_t i = 0; i < count; ++i) offered += pieces[i].iov_len;
-    const ssize_t sent = stream_.loop().ring().send(stream_.socket_, {pieces, count});
+    const ssize_t sent = stream_->loop().ring().send(stream_->socket_, {pieces, count});
     if (sent < 0) broken_ = static_cast<int>(-sent);
     else held_.consume(static_cast<size_t>(sent));
     if (sent < static_cast<ssize_t>(offered)) break;
@@ -477,8 +477,8 @@ void TlsLayer::on_writable() {
   if (failed_) return;
   if (const int error = send_held(); error != 0) return fail(error);
   if (!held_.empty()) return;
-  if (std::exchange(shutdown_wanted_, false)) return stream_.loop().ring().shutdown_send(stream_.socket_);
-  if (established_) owner_.on_writable();
+  if (std::exchange(shutdown_wanted_, false)) return stream_->loop().ring().shutdown_send(stream_->socket_);
+  if (established_) owner_->on_writable();
 }
 
 size_t TlsLayer::unsent(size_t in_socket) const {
@@ -488,7 +488,7 @@ size_t TlsLayer::unsent(size_t in_socket) const {
 
 void TlsLayer::shutdown_send() {
   say_goodbye();
-  if (held_.empty()) return stream_.loop().ring().shutdown_send(stream_.socket_);
+  if (held_.empty()) return stream_->loop().ring().shutdown_send(stream_->socket_);
   shutdown_wanted_ = true;
 }
 

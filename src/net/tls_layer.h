@@ -25,6 +25,7 @@ class TlsLayer final : public SocketEvents, public ListNode<TlsWaitingTag> {
   void say_goodbye();  // the stream closes
   TlsInfo info() const;
   std::string_view failure() const { return failure_; }
+  void move_to(Stream& stream, SocketEvents& owner) { stream_ = &stream, owner_ = &owner; }
   void handshake_step();  // in its order among those of the loop
 
   // For OpenSSL's callbacks.
@@ -45,7 +46,7 @@ class TlsLayer final : public SocketEvents, public ListNode<TlsWaitingTag> {
   void on_connected() override;
   void on_bytes(std::span<char> bytes) override;
   void on_eof() override;
-  void on_hang_up() override { owner_.on_hang_up(); }
+  void on_hang_up() override { owner_->on_hang_up(); }
   void on_writable() override;
   void on_error(int error) override;
   void on_timeout();
@@ -65,8 +66,8 @@ class TlsLayer final : public SocketEvents, public ListNode<TlsWaitingTag> {
   bool accept_peer();
   TlsStats& stats() { return server_ != nullptr ? runtime_.server_stats_ : runtime_.client_stats_; }
 
-  Stream& stream_;
-  SocketEvents& owner_;
+  Stream* stream_;
+  SocketEvents* owner_;
   TlsRuntime& runtime_;
   std::shared_ptr<const TlsServerContext> server_;  // one of the two
   std::shared_ptr<const TlsClientContext> client_;

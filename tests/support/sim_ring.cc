@@ -70,6 +70,10 @@ SocketId SimRing::adopt(int fd, net::SocketEvents& events) {
   return socket->id;
 }
 
+void SimRing::hand_over(SocketId id, net::SocketEvents& events) {
+  if (const SocketPtr socket = find_socket(id)) socket->events = &events;
+}
+
 Result<SocketId, int> SimRing::connect(const net::Address& to, net::SocketEvents& events) {
   if (network_.random_.chance(network_.faults_.connect_no_socket)) return EMFILE;
   const SocketPtr socket = network_.new_socket();

@@ -23,6 +23,7 @@ class SimRing final : public net::Ring {
 
   const char* name() const override { return "sim"; }
   net::SocketId adopt(int fd, net::SocketEvents& events) override;
+  void hand_over(net::SocketId id, net::SocketEvents& events) override;
   Result<net::SocketId, int> connect(const net::Address& to, net::SocketEvents& events) override;
   ssize_t send(net::SocketId id, std::span<const iovec> pieces) override;
   size_t unsent(net::SocketId id) override;

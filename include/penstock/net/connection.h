@@ -28,6 +28,8 @@ class Connection : public SocketEvents, private Flushable {
   const Stream& stream() const { return stream_; }
   size_t queued() const { return queue_.size(); }  // whether the kernel refused them or the turn's end will send them
   bool blocked() const { return blocked_; }        // the kernel has refused some; on_flushed() ends it
+  // A queue of more than this is congested (high_mark, or less as the memory budget fills).
+  static size_t mark(const MemoryBudget& budget);
   // True while the source should not produce: the queue passed the high mark (or less, as the memory budget
   // fills: see mark()) and has not yet fallen to a quarter of that, or half of the lesser one. on_drained() ends it.
   bool congested() const { return congested_; }
@@ -50,6 +52,8 @@ class Connection : public SocketEvents, private Flushable {
   ~Connection();
   // `tls`: null for a plain connection.
   void adopt(int fd, const TlsAccept* tls = nullptr);
+  // Goes on with the stream of `from`, which has nothing left to send: its events come here from now on.
+  void take_over(Connection& from);
   // errno when no socket could be made, else 0.
   int connect(const Address& to, const TlsConnect* tls = nullptr);
 
@@ -73,7 +77,6 @@ class Connection : public SocketEvents, private Flushable {
   void all_sent();
   int send_queued();  // errno of a dead socket, else 0
   bool enqueue(std::string_view bytes);
-  size_t mark() const;
   void opened();
 
   Stream stream_;

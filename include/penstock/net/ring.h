@@ -95,6 +95,9 @@ class Ring {
 
   // Takes ownership of a connected non-blocking stream socket and starts to receive.
   virtual SocketId adopt(int fd, SocketEvents& events) = 0;
+  // From now on the events of this socket go to `events`. Also from inside one of its events, which is then the last
+  // that goes to the handler before.
+  virtual void hand_over(SocketId id, SocketEvents& events) = 0;
   // Starts a connection (TCP_NODELAY on). Ends in on_connected or on_error; an error value (errno)
   // is returned only when not even a socket could be made.
   virtual Result<SocketId, int> connect(const Address& to, SocketEvents& events) = 0;

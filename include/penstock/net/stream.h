@@ -32,6 +32,8 @@ class Stream {
   void adopt(int fd, SocketEvents& owner, const TlsAccept* tls = nullptr);
   // errno when no socket could be made, else 0.
   int connect(const Address& to, SocketEvents& owner, const TlsConnect* tls = nullptr);
+  // Goes on with the socket of `from`, and its TLS: the events go to `owner` from now on, also from inside one of them.
+  void take_over(Stream& from, SocketEvents& owner);
   // As of the ring, with one more rule: after a call that took less than everything, the next one must begin with the
   // bytes that were not taken (they may be encrypted already). -ENOBUFS: the memory budget has no room for what the
   // socket did not take of them.

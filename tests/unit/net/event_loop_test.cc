@@ -26,6 +26,7 @@ struct ManualClock final : Clock {
 struct ScriptedRing final : Ring {
   const char* name() const override { return "scripted"; }
   SocketId adopt(int, SocketEvents&) override { return {}; }
+  void hand_over(SocketId, SocketEvents&) override {}
   Result<SocketId, int> connect(const Address&, SocketEvents&) override { return 1; }
   ssize_t send(SocketId, std::span<const iovec>) override { return -1; }
   void pause_recv(SocketId) override {}

@@ -68,6 +68,24 @@ TEST_CASE_TEMPLATE("a send of more pieces than the kernel takes at once goes out
   CHECK(read_some(pair.theirs).size() == 5000);
 }
 
+TEST_CASE_TEMPLATE("a socket may get another handler from inside an event", E, Epoll, IoUring) {
+  NEEDS(E);
+  Fixture<E> f;
+  Pair pair;
+  Recorder first, second;
+  const SocketId id = f.ring->adopt(pair.ours.release(), first);
+  first.when_bytes = [&] { f.ring->hand_over(id, second); };
+  write_all(pair.theirs, "first");
+  REQUIRE(f.until([&] { return first.bytes == "first"; }));
+  write_all(pair.theirs, pattern_string(300'000));
+  REQUIRE(f.until([&] { return second.bytes.size() == 300'000; }));
+  CHECK(second.bytes == pattern_string(300'000));
+  pair.theirs.close();
+  REQUIRE(f.until([&] { return second.eofs + second.errors == 1; }));
+  CHECK(first.events() == 1);
+  f.ring->close(id);
+}
+
 TEST_CASE_TEMPLATE("a paused socket keeps its bytes until it is resumed", E, Epoll, IoUring) {
   NEEDS(E);
   Fixture<E> f;

@@ -52,6 +52,28 @@ TEST_CASE("both forms carry bytes both ways and end cleanly, whatever the networ
   }
 }
 
+TEST_CASE("a stream goes on with another owner, in the middle of an event") {
+  Simulated s;
+  auto client = s.connect();
+  REQUIRE(s.talks(*client));
+  End& first = s.server.last();
+  End next(s.server_loop.loop());
+  const std::string large = noise(200'000, 1);
+  first.when_bytes = [&] { next.stream.take_over(first.stream, next); };
+  client->send(large);
+  REQUIRE(s.network.run_until([&] { return first.received.size() + next.received.size() == large.size() + 5; }));
+  CHECK_FALSE(first.stream.open());
+  CHECK(first.received.size() < large.size());
+  CHECK((first.received + next.received).substr(5) == large);
+  next.send("back");
+  REQUIRE(s.network.run_until([&] { return client->received.ends_with("back"); }));
+  client->finish();
+  REQUIRE(s.network.run_until([&] { return next.eof; }));
+  CHECK_FALSE(first.ended());
+  client->stream.close();
+  next.stream.close();
+}
+
 TEST_CASE("records cut after every byte, handshake included") {
   Simulated s;
   RawTlsClient client(s.network, s.server.address);
