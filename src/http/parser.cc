@@ -93,6 +93,7 @@ struct Parser::State {
   Method asked = Method::other;  // the response answers this
   uint8_t empty_lines = 0, interim = 0;
   bool after_cr = false;    // of an empty line
+  bool first = false;       // nothing stood before this message
   bool again = false;       // a message has ended here
   bool head_known = false;  // on_head was called, and the head is still there
   bool keep_alive = false;
@@ -169,6 +170,7 @@ size_t Parser::State::skip_empty_lines(std::string_view bytes) {
   message = borrow_message();
   message->guard.begin(block());
   phase = Phase::head;
+  first = !again && empty_lines == 0;
   empty_lines = interim = 0;
   return i;
 }
@@ -381,6 +383,11 @@ size_t Parser::held_bytes() const {
 }
 bool Parser::asks_for_head() const {
   return state_->message != nullptr && state_->message->builder.storage().starts_with("HEAD ");
+}
+bool Parser::refused_http2() const {
+  const State& s = *state_;
+  if (s.error != ParseError::unsupported_version || s.kind != Kind::request || !s.first) return false;
+  return s.message->builder.storage() == http2_line;
 }
 const Head* Parser::head() const {
   return state_->head_known ? &state_->message->builder.head() : nullptr;

@@ -91,6 +91,11 @@ class Parser {
   // Forgets the message in progress and any error; memory is given back.
   void reset();
 
+  // The first request was refused, as an unsupported version, for this line: HTTP/2's preface begins with it (RFC 9113,
+  // section 3.4). Nothing stood before it.
+  static constexpr std::string_view http2_line = "PRI * HTTP/2.0\r\n";
+  bool refused_http2() const;
+
   // True between messages: no byte of the next head seen.
   bool idle() const;
   bool in_head() const;
