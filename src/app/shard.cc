@@ -100,6 +100,12 @@ downstream::ServerOptions server_options(const config::Options& options) {
   out.write_timeout = limit(options.timeouts.client_write);
   out.min_rate = options.limits.client_min_rate;
   out.rate_grace = options.timeouts.client_rate_grace;
+  out.http2 = {.enabled = options.http2.enabled,
+               .streams = options.http2.streams,
+               .stream_window = static_cast<uint32_t>(options.http2.stream_window),
+               .connection_window = static_cast<uint32_t>(options.http2.connection_window),
+               .resets = options.http2.resets,
+               .idle_frames = options.http2.idle_frames};
   // At least one head of the greatest size, in the buffer that has grown for it.
   const double share = static_cast<double>(options.limits.memory_bytes) * options.limits.incomplete_heads_percent / 100;
   out.unfinished_heads =

@@ -28,6 +28,7 @@ size_t state_of(const net::TlsServerOptions& options) {
     add(certificate.key);
   }
   add(options.client_ca);
+  for (const std::string& protocol : options.alpn) add(protocol);
   for (const std::string& name : options.client_names) add(name);
   add(std::to_string(options.strict_sni) + std::to_string(static_cast<int>(options.min_version)) +
       std::to_string(static_cast<int>(options.client_certificates)) +
@@ -68,10 +69,11 @@ std::string TlsFiles::set(const config::Options& options) {
   std::vector<Read> all(listeners.size());
   for (size_t i = 0; i < listeners.size(); ++i) {
     if (!listeners[i].tls.has_value()) continue;
-    auto made = read(listeners[i], i < served_.size() ? served_[i].state : 0);
+    auto made = read(listeners[i], i < served_.size() ? served_[i].state : 0, options.http2.enabled);
     if (!made.ok()) return made.error().text;
     all[i] = std::move(*made);
   }
+  http2_ = options.http2.enabled;
   served_.resize(listeners.size());
   for (size_t i = 0; i < listeners.size(); ++i) {
     served_[i].entry = listeners[i];
@@ -89,9 +91,10 @@ std::string TlsFiles::set(const config::Options& options) {
 }
 
 // No contexts: the files hold what is known.
-Result<TlsFiles::Read> TlsFiles::read(const config::ListenerEntry& entry, size_t known) const {
+Result<TlsFiles::Read> TlsFiles::read(const config::ListenerEntry& entry, size_t known, bool http2) const {
   auto options = config::read_listener_tls(*entry.tls);
   if (!options.ok()) return options.error();
+  if (http2) options->alpn.insert(options->alpn.begin(), "h2");
   Read out{.state = state_of(*options)};
   if (out.state == known) return out;
   for (size_t shard = 0; shard < shards_; ++shard) {
@@ -155,7 +158,7 @@ void TlsFiles::look() {
 
 void TlsFiles::look_at(size_t listener) {
   Served& served = served_[listener];
-  auto made = read(served.entry, served.state);
+  auto made = read(served.entry, served.state, http2_);
   if (!made.ok()) return refused(served.refused, served.entry.name, made.error().text);
   served.refused = 0;
   if (made->contexts.empty()) return;

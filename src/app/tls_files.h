@@ -53,7 +53,7 @@ class TlsFiles final : private net::ReadyEvents {
     ClientContext context;  // null: it is as known
   };
 
-  Result<Read> read(const config::ListenerEntry& entry, size_t known) const;
+  Result<Read> read(const config::ListenerEntry& entry, size_t known, bool http2) const;
   Result<ReadForEndpoints> read(const config::EndpointTls& tls, size_t known) const;
   void on_ready() override;
   void look();
@@ -65,6 +65,7 @@ class TlsFiles final : private net::ReadyEvents {
 
   net::EventLoop& loop_;
   size_t shards_;
+  bool http2_ = false;  // listeners offer it (ALPN)
   Publish publish_;
   PublishForEndpoints publish_for_endpoints_;
   std::shared_ptr<net::TlsTicketKeys> tickets_ = std::make_shared<net::TlsTicketKeys>();

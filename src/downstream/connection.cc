@@ -27,15 +27,11 @@ Connection::Codec::Codec(Connection& connection, const http::ParserLimits& limit
     : owner(connection), parser(http::Parser::Kind::request, *this, limits) {}
 
 Connection::Connection(Server& server, int fd, ClientTable* counted_in, const net::TlsAccept* tls)
-    : net::Connection(server.loop(), server.pool()),
-      server_(server),
+    : ClientConnection(server, net::IpAddress::of(net::Address::peer_of(fd)), counted_in),
       codec_(*this, server.options().parser),
       deadline_(net::Timer::of<&Connection::on_deadline>(this)),
       stash_(server.pool()),
-      peer_(net::IpAddress::of(net::Address::peer_of(fd))),
-      counted_in_(counted_in),
       idle_since_(server.loop().now()) {
-  if (peer_.has_value()) client_ip_ = peer_->to_string();
   net::Connection::adopt(fd, tls);
   loop().arm(deadline_, server_.options().idle_timeout);
 }
@@ -93,7 +89,8 @@ size_t Connection::consume(std::string_view bytes) {
   if (phase_ == Phase::closed || phase_ == Phase::lingering) {
     forget_input();
   } else if (error != ParseError::none) {
-    request_failed({.error = error});
+    if (begins_http2()) speak_http2(bytes.substr(used));
+    else request_failed({.error = error});
   } else if (reads_on() && !hold_input()) {
     if (phase_ != Phase::closed && phase_ != Phase::lingering) request_failed({.no_memory = true});
   } else if (phase_ == Phase::exchange && !request_complete_) {
@@ -105,20 +102,9 @@ size_t Connection::consume(std::string_view bytes) {
 // Neither a pause nor a low rate is tolerated for ever while a body arrives.
 void Connection::watch_body(size_t arrived) {
   const ServerOptions& options = server_.options();
-  rate_deadline_ = credited(arrived);
   const Instant now = loop().now();
   const Instant pause = options.body_timeout < Instant::max() - now ? now + options.body_timeout : Instant::max();
-  loop().arm_at(deadline_, std::min(pause, rate_deadline_));
-}
-
-// The deadline for the least rate, after so many more bytes.
-Instant Connection::credited(uint64_t bytes) {
-  const ServerOptions& options = server_.options();
-  if (options.min_rate == 0) return Instant::max();
-  const Instant most = loop().now() + options.rate_grace;
-  if (rate_deadline_ == Instant{} || rate_deadline_ > most) return most;
-  const double bought = static_cast<double>(bytes) / static_cast<double>(options.min_rate);
-  return bought >= to_seconds(options.rate_grace) ? most : std::min(most, rate_deadline_ + from_seconds(bought));
+  loop().arm_at(deadline_, std::min(pause, pace_.credit(arrived, now, options)));
 }
 
 // Keeps bytes that follow a complete request until its answer is finished. Reading pauses meanwhile.
@@ -158,22 +144,6 @@ bool Connection::hold_input() {
   return (phase_ == Phase::idle || hold_unfinished(bytes * head_growth)) && hold(bytes * head_growth);
 }
 
-bool Connection::hold_unfinished(size_t wanted) {
-  if (!ListNode<UnfinishedTag>::linked()) server_.unfinished_.push_back(*this);
-  if (wanted <= unfinished_) return true;
-  if (!server_.make_room_for_head(*this, wanted - unfinished_)) return false;
-  server_.unfinished_bytes_ += wanted - unfinished_;
-  unfinished_ = wanted;
-  return true;
-}
-
-void Connection::finish_head() {
-  if (!ListNode<UnfinishedTag>::linked()) return;
-  ListNode<UnfinishedTag>::unlink();
-  server_.unfinished_bytes_ -= unfinished_;
-  unfinished_ = 0;
-}
-
 // Also the one that asks for room may be the oldest.
 void Connection::crowded_out() {
   PENSTOCK_ASSERT(phase_ == Phase::head);
@@ -209,7 +179,7 @@ void Connection::Codec::on_head(http::Head& head) {
   owner.minor_version_ = head.minor_version;
   owner.request_keep_alive_ = head.keep_alive;
   owner.deadline_.cancel();
-  owner.rate_deadline_ = {};
+  owner.pace_.rest();
   owner.finish_head();
   ++owner.requests_;
   if (!owner.hold_head()) return owner.request_failed({.no_memory = true});
@@ -229,8 +199,23 @@ void Connection::Codec::on_message_end(bool keep_alive) {
   owner.request_complete_ = true;
   owner.request_keep_alive_ = owner.request_keep_alive_ && keep_alive;
   owner.deadline_.cancel();
-  owner.rate_deadline_ = {};
+  owner.pace_.rest();
   owner.handler_->on_request_end();
+}
+
+// Its preface is, to HTTP/1, a request of an unknown version. A client that has agreed on HTTP/2 by ALPN and sends
+// something else is told so in HTTP/2.
+bool Connection::begins_http2() const {
+  if (requests_ > 0 || !server_.options().http2.enabled) return false;
+  return codec_.parser.refused_http2() || stream().tls_info().alpn == "h2";
+}
+
+void Connection::speak_http2(std::string_view rest) {
+  const std::string_view read = codec_.parser.refused_http2() ? http::Parser::http2_line : "?";
+  phase_ = Phase::closed;
+  forget_input();
+  deadline_.cancel();
+  server_.speak_http2(*this, read, rest);
 }
 
 void Connection::request_failed(const RequestFailure& failure) {
@@ -338,35 +323,25 @@ uint64_t Connection::delivered() {
 
 void Connection::watch_writing() {
   if (deadline_.armed()) return;
-  delivered_at_check_ = delivered();
-  checked_at_ = loop().now();
-  rate_deadline_ = {};
-  rate_deadline_ = credited(0);
+  pace_.begin_reading(delivered(), loop().now(), server_.options());
   arm_reading();
 }
 
 // Bytes wait for a client: looks now and then whether it takes them, and fast enough.
 void Connection::arm_reading() {
-  constexpr int checks = 4;  // so often within the write timeout: it is as exact as that
-  const Duration pause = server_.options().write_timeout;
-  const Instant next = pause == Duration::max() ? Instant::max() : loop().now() + pause / checks;
-  loop().arm_at(deadline_, std::min(next, rate_deadline_));
+  loop().arm_at(deadline_, pace_.next_check(loop().now(), server_.options()));
 }
 
 void Connection::check_reading() {
-  const Instant now = loop().now();
-  // What is sent later may count for more than before: TLS adds a few bytes to it.
-  const uint64_t now_delivered = std::max(delivered(), delivered_at_check_);
-  const uint64_t progress = now_delivered - delivered_at_check_;
-  if (progress == 0 && now - checked_at_ >= server_.options().write_timeout) return gone(Gone::write_timeout);
-  rate_deadline_ = credited(progress);
-  if (now >= rate_deadline_) {
-    server_.service().on_limit("client_min_rate");
-    return gone(Gone::too_slow);
+  switch (pace_.check_reading(delivered(), loop().now(), server_.options())) {
+    case Pace::Reading::fine:
+      return arm_reading();
+    case Pace::Reading::stalled:
+      return gone(Gone::write_timeout);
+    case Pace::Reading::too_slow:
+      server_.service().on_limit("client_min_rate");
+      return gone(Gone::too_slow);
   }
-  delivered_at_check_ += progress;
-  if (progress > 0) checked_at_ = now;
-  arm_reading();
 }
 
 void Connection::finish_response(After after) {
@@ -462,7 +437,7 @@ void Connection::on_deadline() {
       return;
   }
   if (!request_complete_) {
-    if (loop().now() >= rate_deadline_) server_.service().on_limit("client_min_rate");
+    if (loop().now() >= pace_.deadline()) server_.service().on_limit("client_min_rate");
     return request_failed({.timed_out = true});
   }
   if ((half_closed_ || hung_up_) && !response_begun_ && minor_version_ >= 1 && !write(kContinue)) gone(Gone::closed);
@@ -543,7 +518,7 @@ void Connection::leave() {
   finish_head();
   deadline_.cancel();
   close(/*reset=*/queued() > 0);
-  if (counted_in_ != nullptr) counted_in_->leave(peer_->client());
+  leave_count();
   forwarded_client_.release();
   server_.remove(*this);
 }

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <utility>
 
+#include "http2_connection.h"
 #include "penstock/base/log.h"
 #include "penstock/downstream/connection.h"
 
@@ -52,7 +53,17 @@ void Server::adopt(int fd, ClientTable* counted_in, size_t listener) {
   if (draining_) connection->close_when_idle();
 }
 
-void Server::remove(Connection& connection) {
+// The count stays: it is the same connection.
+void Server::speak_http2(Connection& from, std::string_view line, std::string_view rest) {
+  auto* connection = new Http2Connection(from);
+  from.ListNode<ConnectionTag>::unlink();
+  loop_.dispose(std::unique_ptr<net::Disposable>(&from));
+  connections_.push_back(*connection);
+  connection->begin(line, rest);
+  if (draining_) connection->close_when_idle();
+}
+
+void Server::remove(ClientConnection& connection) {
   connection.ListNode<ConnectionTag>::unlink();
   --count_;
   service_.on_connections_changed(-1);
@@ -67,7 +78,7 @@ bool Server::evict_idle() {
   const Instant now = loop_.now();
   if (now < nothing_idle_until_) return false;
   idle_.clear();
-  connections_.for_each([this](Connection& connection) {
+  connections_.for_each([this](ClientConnection& connection) {
     if (connection.idle()) idle_.push_back(&connection);
   });
   if (idle_.empty()) {
@@ -75,7 +86,7 @@ bool Server::evict_idle() {
     return false;
   }
   const size_t victims = std::min(idle_.size(), std::max<size_t>(1, count_ / share));
-  std::ranges::partial_sort(idle_, idle_.begin() + static_cast<ptrdiff_t>(victims), {}, &Connection::idle_since);
+  std::ranges::partial_sort(idle_, idle_.begin() + static_cast<ptrdiff_t>(victims), {}, &ClientConnection::idle_since);
   for (size_t i = 0; i < victims; ++i) {
     service_.on_idle_evicted();
     idle_[i]->evict();
@@ -85,9 +96,9 @@ bool Server::evict_idle() {
 
 // Oldest first: an honest head is complete soon, so that those which have been there longest are the likeliest never to
 // be. False: `wanting` itself is the oldest, and gone.
-bool Server::make_room_for_head(Connection& wanting, size_t bytes) {
+bool Server::make_room_for_head(ClientConnection& wanting, size_t bytes) {
   while (unfinished_bytes_ + bytes > options_.unfinished_heads) {
-    Connection& oldest = unfinished_.front();
+    ClientConnection& oldest = unfinished_.front();
     oldest.crowded_out();
     if (&oldest == &wanting) return false;
   }
@@ -106,7 +117,7 @@ void Server::announce_drain() {
 
 void Server::drain() {
   parting_ = draining_ = true;
-  connections_.for_each([](Connection& connection) { connection.close_when_idle(); });
+  connections_.for_each([](ClientConnection& connection) { connection.close_when_idle(); });
 }
 
 Duration Server::linger_time() const {
@@ -118,8 +129,8 @@ bool Server::waits_for_more() const {
 }
 
 bool Server::cut_longest_silent() {
-  Connection* longest = nullptr;
-  connections_.for_each([&](Connection& connection) {
+  ClientConnection* longest = nullptr;
+  connections_.for_each([&](ClientConnection& connection) {
     if (!connection.asks_nothing()) return;
     if (longest == nullptr || connection.idle_since() < longest->idle_since()) longest = &connection;
   });
@@ -129,11 +140,11 @@ bool Server::cut_longest_silent() {
 }
 
 void Server::announce_end() {
-  connections_.for_each([](Connection& connection) { connection.announce_end(); });
+  connections_.for_each([](ClientConnection& connection) { connection.announce_end(); });
 }
 
 void Server::cut_all() {
-  connections_.for_each([](Connection& connection) { connection.cut(); });
+  connections_.for_each([](ClientConnection& connection) { connection.cut(); });
 }
 
 }  // namespace penstock::downstream

@@ -113,9 +113,10 @@ ShardStats::ShardStats(Names& names, AccessLogWriter* access_log, DecisionLog* d
       plugin_times_(std::make_unique<std::atomic<PluginTime*>[]>(names.plugins.names_max() + 1)),
       tenants_(names.tenants, inter_token_) {
   // A limit that was never reached says so: its series is there from the start.
-  for (const char* name : {"header_bytes", "body_bytes", "field_bytes", "connections", "requests_per_shard", "memory",
-                           "descriptors", "saturation", "flow_control", "flow_control_ttl", "client_min_rate",
-                           "incomplete_heads", "connections_per_client"}) {
+  for (const char* name :
+       {"header_bytes", "body_bytes", "field_bytes", "connections", "requests_per_shard", "memory", "descriptors",
+        "saturation", "flow_control", "flow_control_ttl", "client_min_rate", "incomplete_heads",
+        "connections_per_client", "http2_streams", "http2_resets", "http2_idle_frames"}) {
     static_cast<void>(limit_named(name));
   }
 }

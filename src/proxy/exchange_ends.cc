@@ -143,6 +143,7 @@ void Exchange::report(Outcome outcome, Instant now) {
   record.method = head.method;
   record.target = head.path;
   record.client = intake_->client_ip();
+  record.protocol = to_string(intake_->protocol());
   record.request_id = head.request_id;
   record.reason = reason_;
   record.trace_id = head.trace_id();

@@ -50,6 +50,7 @@ void Gateway::on_bad_head(downstream::Responder& client, const downstream::Reque
   record.status = info.status;
   record.reason = info.name;
   record.client = client.client_ip();
+  record.protocol = to_string(client.protocol());
   context_.observer.finished(record);
 }
 

@@ -55,6 +55,7 @@ Intake::Intake(Context& context, Kept& kept)
 
 Verdict Intake::begin(downstream::Responder& client, const http::Head& head) {
   received_ = &head;
+  protocol_ = client.protocol();
   const ErrorCode refusal = identify_client(client, head);
   head_request_ = head.method == http::Method::head;
   announced_body_ = head.content_length;

@@ -49,6 +49,7 @@ class Intake {
   bool is_complete() const { return complete_; }
   bool is_head() const { return head_request_; }
   const std::string& client_ip() const { return client_ip_; }
+  downstream::Protocol protocol() const { return protocol_; }
   bool shows_endpoint() const { return shows_endpoint_; }  // the client may know which endpoint answers
   bool explains() const { return head_.explain; }
   bool inference() const { return inference_; }  // it was parsed for a model
@@ -118,6 +119,7 @@ class Intake {
   bool model_read_ = false;    // the body's model was read; it may be renamed
   bool model_listed_ = false;  // some endpoint lists the target model, or does not say what it serves
   bool shows_endpoint_ = true;
+  downstream::Protocol protocol_ = downstream::Protocol::http_1_1;
   bool starved_ = false;  // the memory budget did not allow the body to be scanned
   uint32_t prompt_tokens_ = 0;
   std::optional<uint32_t> pool_id_;

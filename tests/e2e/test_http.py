@@ -459,7 +459,7 @@ MALFORMED = {
     "HTTP/0.9": (400, b"GET /m\r\n\r\n"),
     "HTTP/1.2": (505, b"GET /m HTTP/1.2\r\n" + HOST + b"\r\n"),
     "HTTP/2.0": (505, b"GET /m HTTP/2.0\r\n" + HOST + b"\r\n"),
-    "HTTP/2 preface": (505, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
+    "HTTP/2 preface behind an empty line": (505, b"\r\nPRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
     "version in lower case": (400, b"GET /m http/1.1\r\n" + HOST + b"\r\n"),
     "version of three digits": (400, b"GET /m HTTP/1.10\r\n" + HOST + b"\r\n"),
     "no target": (400, b"GET  HTTP/1.1\r\n" + HOST + b"\r\n"),

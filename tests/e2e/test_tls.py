@@ -68,17 +68,25 @@ class Serving(Tls):
         self.assertEqual(harness.fetch(gateway.port, "/v1/models").status, 200)
         self.assertEqual(gateway.value("penstock_tls_handshakes_total", peer="client", resumed="false"), 2)
 
-    def test_curl_streams_an_answer(self):
-        gateway, port = self.start()
+    def curl(self, port, *flags):
         code, out, err = run_program(
-            "curl", "-sS", "--cacert", self.authority.path, "--resolve", f"server.test:{port}:127.0.0.1", "-N",
+            "curl", "-sS", "--cacert", self.authority.path, "--resolve", f"server.test:{port}:127.0.0.1", "-N", *flags,
             f"https://server.test:{port}/v1/chat/completions", "-H", "content-type: application/json",
+            "-w", "version %{http_version}",
             "-d", '{"model":"sim-model","stream":true,"max_tokens":20,"messages":[{"role":"user","content":"hi"}]}',
         )
         self.assertEqual((code, err), (0, ""), out)
         self.assertEqual(out.count("data: "), out.count("\n\n"))
         self.assertIn("data: [DONE]", out)
-        gateway.wait_outcomes({"ok": 1})
+        return out.rsplit("version ", 1)[1]
+
+    def test_curl_streams_an_answer_over_the_protocol_that_was_agreed_on(self):
+        gateway, port = self.start()
+        self.assertEqual(self.curl(port), "2")
+        self.assertEqual(self.curl(port, "--http1.1"), "1.1")
+        gateway.wait_outcomes({"ok": 2})
+        gateway, port = self.start(config="http2: {enabled: false}\n")
+        self.assertEqual(self.curl(port), "1.1")
 
     def test_large_bodies_arrive_whole_both_ways(self):
         received = []

@@ -49,6 +49,14 @@ struct Limits {
   uint32_t connections_per_client = 0;   // 429; 0: no limit
 };
 
+// HTTP/2 of clients; the limits of one connection. downstream::Http2Options says what they are.
+struct Http2 {
+  bool enabled = true;
+  uint32_t streams = 128;
+  size_t stream_window = 1024 * 1024, connection_window = 4 * 1024 * 1024;
+  uint32_t resets = 200, idle_frames = 2000;
+};
+
 // What answers tell about the inside, and to whom.
 struct Identity {
   proxy::ShownTo endpoint_header = proxy::ShownTo::trusted;  // x-penstock-endpoint
@@ -204,6 +212,7 @@ struct Options {
   AccessLog access_log;
   Timeouts timeouts;
   Limits limits;
+  Http2 http2;
   proxy::PathOptions paths;
   Responses responses;
   std::vector<std::string> trusted_proxies;  // ranges of addresses whose X-Forwarded-For is believed

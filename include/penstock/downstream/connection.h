@@ -13,16 +13,16 @@
 #include <vector>
 
 #include "penstock/base/intrusive_list.h"
+#include "penstock/downstream/client_connection.h"
 #include "penstock/downstream/client_table.h"
+#include "penstock/downstream/pace.h"
 #include "penstock/downstream/responder.h"
+#include "penstock/downstream/server_options.h"
 #include "penstock/http/parser.h"
-#include "penstock/net/connection.h"
-#include "penstock/net/ip.h"
 
 namespace penstock::downstream {
 
 class Connection;
-class Server;
 
 // Why a request cannot be read. `timed_out`: the client was too slow (408). `no_memory`: the memory budget has no room
 // for its head (503). `crowded_out`: unfinished heads hold as much as they may, and this one was the oldest (503).
@@ -72,7 +72,8 @@ class Service {
   // The memory budget has no room for pipelined bytes: they are dropped, and the connection ends after the current
   // answer.
   virtual void on_pipeline_dropped() {}
-  // This limit (its metric label) has ended a request or a connection: "client_min_rate", "incomplete_heads".
+  // This limit (its metric label) has ended a request or a connection: "client_min_rate", "incomplete_heads", "memory",
+  // "http2_streams", "http2_resets", "http2_idle_frames".
   virtual void on_limit(std::string_view limit) { (void)limit; }
   // An idle connection was closed to make room for a new one.
   virtual void on_idle_evicted() {}
@@ -84,25 +85,19 @@ class Service {
 // reset: RST instead of FIN, for an answer that is not complete but whose end would be taken for a proper one.
 enum class After : uint8_t { keep_alive, close, reset };
 
-struct ConnectionTag {};
-struct UnfinishedTag {};
-
 // An HTTP/1.x connection, and the Responder of its current request. Whoever speaks HTTP/1 alone (the admin port,
 // penstock-sim) may also write its answer as it goes on the wire, with send_raw() and finish_response().
-class Connection final : public Responder,  // the first base: a pointer to it is a pointer to all of it
-                         public net::Connection,
-                         public net::Disposable,
-                         public ListNode<ConnectionTag>,
-                         public ListNode<UnfinishedTag> {
+// The first base: a pointer to it is a pointer to all of it.
+class Connection final : public Responder, public ClientConnection {
  public:
-  // `counted_in`: the table that counts it as a connection of its peer; null: none does. `tls`: null for a plain one.
+  // `tls`: null for a plain one.
   Connection(Server& server, int fd, ClientTable* counted_in, const net::TlsAccept* tls);
   ~Connection() override;
 
   // ---- Responder ----
-  const std::string& client_ip() const override { return client_ip_; }
-  const std::optional<net::IpAddress>& peer() const override { return peer_; }
-  std::string_view protocol() const override { return minor_version_ == 0 ? "HTTP/1.0" : "HTTP/1.1"; }
+  const std::string& client_ip() const override { return peer_ip(); }
+  const std::optional<net::IpAddress>& peer() const override { return peer_address(); }
+  Protocol protocol() const override { return minor_version_ == 0 ? Protocol::http_1_0 : Protocol::http_1_1; }
   ClientTicket& client_ticket() override { return forwarded_client_; }
   bool takes_chunks() const override { return minor_version_ > 0; }
   [[nodiscard]] Sent begin(const AnswerHead& head, std::string_view piece) override;
@@ -130,15 +125,14 @@ class Connection final : public Responder,  // the first base: a pointer to it i
   bool busy() const { return phase_ == Phase::exchange; }
 
   // ---- for the Server ----
-  Instant idle_since() const { return idle_since_; }  // when it was accepted, or its last answer was written
-  // No complete request has come since then: it is idle, or its head or body is unfinished.
-  bool asks_nothing() const { return phase_ == Phase::exchange ? !request_complete_ : queued() == 0; }
-  void close_when_idle();  // drain: ends after its next answer, or after parting_silence without a request
-  void announce_end();     // end of the drain: calls on_ending()
-  void cut();              // a turn later: calls on_gone(cut) and closes
-  bool idle() const { return phase_ == Phase::idle && queued() == 0 && stash_.empty(); }
-  void evict();        // only while idle()
-  void crowded_out();  // its unfinished head must make room for others
+  Instant idle_since() const override { return idle_since_; }
+  bool asks_nothing() const override { return phase_ == Phase::exchange ? !request_complete_ : queued() == 0; }
+  void close_when_idle() override;
+  void announce_end() override;
+  void cut() override;
+  bool idle() const override { return phase_ == Phase::idle && queued() == 0 && stash_.empty(); }
+  void evict() override;
+  void crowded_out() override;
 
  private:
   // idle: between requests. head: a head is incomplete. exchange: the head is complete, the answer is not.
@@ -170,8 +164,6 @@ class Connection final : public Responder,  // the first base: a pointer to it i
   void consume_stash();
   bool hold_head();
   bool hold_input();
-  bool hold_unfinished(size_t wanted);
-  void finish_head();
   bool hold(size_t wanted);
   void forget_input();
   void let_go();
@@ -191,33 +183,24 @@ class Connection final : public Responder,  // the first base: a pointer to it i
   void watch_writing();
   void arm_reading();
   void check_reading();
-  Instant credited(uint64_t bytes);
+  bool begins_http2() const;
+  void speak_http2(std::string_view rest);
   void probe();  // finds out whether a client that has sent FIN still listens
   // Bytes that have reached the client's host, as far as the kernel tells.
   uint64_t delivered();
 
-  Server& server_;
   Codec codec_;
   RequestHandler* handler_ = nullptr;
   // One timer for all timeouts; its meaning depends on the phase: see on_deadline().
   net::Timer deadline_;
-  net::OutQueue stash_;    // pipelined bytes that wait for the current answer
-  size_t held_ = 0;        // taken from the budget for the head of the current request
-  size_t unfinished_ = 0;  // of which counts against ServerOptions::unfinished_heads
-  std::string client_ip_;
-  std::optional<net::IpAddress> peer_;
-  ClientTable* counted_in_;
+  net::OutQueue stash_;  // pipelined bytes that wait for the current answer
+  size_t held_ = 0;      // taken from the budget for the head of the current request
   ClientTicket forwarded_client_;
   uint64_t requests_ = 0;
   uint64_t sent_or_queued_ = 0, lost_ = 0;
-  // Of a client that reads: what it had got when progress was last seen, and when that was.
-  uint64_t delivered_at_check_ = 0;
-  Instant checked_at_{};
-  // When the client will have fallen short of the least rate for too long. While a body arrives, and while an answer
-  // waits for the client; zero: not watched.
-  Instant rate_deadline_{};
+  Pace pace_;             // while a body arrives, and while an answer waits for the client
   size_t discarded_ = 0;  // bytes discarded while lingering
-  Instant idle_since_;    // when it was accepted, or its last answer was written
+  Instant idle_since_;
   Phase phase_ = Phase::idle;
   uint8_t minor_version_ = 1;
   bool request_complete_ = false;  // of the current exchange
@@ -229,29 +212,6 @@ class Connection final : public Responder,  // the first base: a pointer to it i
   bool resets_ = false;              // After::reset: when everything has been sent
   bool hung_up_ = false;             // the client sent FIN or is gone, but bytes before that are still unread
   bool consuming_ = false;           // true exactly while consume() is on the stack
-};
-
-// A head that is incomplete counts so many times, because its buffer grows by doubling.
-constexpr size_t head_growth = 2;
-
-struct ServerOptions {
-  http::ParserLimits parser;
-  // Duration::max(): none. header_timeout is for the whole head; the others are for pauses.
-  Duration header_timeout = seconds(30), body_timeout = seconds(60), idle_timeout = seconds(600),
-           write_timeout = seconds(60);
-  // Bytes per second that a client must send of a body, and take of an answer that waits for it; 0: any rate will do.
-  // A client may fall short for `rate_grace`: each byte buys the time that it takes at this rate, up to the grace. Time
-  // during which no byte waits for the client does not count, so an answer that is slow itself hurts nobody.
-  uint64_t min_rate = 0;
-  Duration rate_grace = seconds(60);
-  // Most bytes of the memory budget for heads that have not arrived completely, of this server. If more is needed, the
-  // oldest of them gives way.
-  size_t unfinished_heads = SIZE_MAX;
-  Duration linger_timeout = seconds(5);  // how long input is discarded after a refused request
-  // Drain: a client whose last answer promised keep-alive has this long to send another request.
-  Duration parting_silence = seconds(1);
-  size_t linger_bytes_max = 128 * 1024 * 1024;
-  Duration half_close_probe = milliseconds(50);  // how long after its FIN a client without an answer is probed
 };
 
 // Accepts connections on one loop and owns them. It may listen at several addresses: its listeners, which are counted
@@ -296,7 +256,9 @@ class Server final {
   void set_options(const ServerOptions& options) { options_ = options; }
 
  private:
+  friend class ClientConnection;
   friend class Connection;
+  friend class Http2Connection;
   struct Listener final : net::AcceptEvents {
     Listener(Server& owner, size_t own_number) : server(owner), number(own_number) {}
     void on_accept(int fd) override;
@@ -307,8 +269,9 @@ class Server final {
     net::TlsAccept tls;  // no context: plain
   };
   void accept_failed(int error);
-  void remove(Connection& connection);
-  bool make_room_for_head(Connection& wanting, size_t bytes);
+  void remove(ClientConnection& connection);
+  void speak_http2(Connection& from, std::string_view line, std::string_view rest);
+  bool make_room_for_head(ClientConnection& wanting, size_t bytes);
   bool waits_for_more() const;  // whether connections may still bring requests
   Duration linger_time() const;
 
@@ -319,11 +282,11 @@ class Server final {
   Placement placement_;
   std::function<void()> departure_;
   std::vector<std::unique_ptr<Listener>> listeners_;
-  IntrusiveList<Connection, ConnectionTag> connections_;
-  IntrusiveList<Connection, UnfinishedTag> unfinished_;  // heads that did not arrive at once, oldest first
+  IntrusiveList<ClientConnection, ConnectionTag> connections_;
+  IntrusiveList<ClientConnection, UnfinishedTag> unfinished_;  // heads that did not arrive at once, oldest first
   size_t unfinished_bytes_ = 0;
-  std::string scratch_;            // for a connection that composes a head
-  std::vector<Connection*> idle_;  // scratch memory of evict_idle()
+  std::string scratch_;                  // for a connection that composes a head
+  std::vector<ClientConnection*> idle_;  // scratch memory of evict_idle()
   Instant nothing_idle_until_{};
   size_t count_ = 0;
   bool parting_ = false, draining_ = false;  // after announce_drain(), drain()

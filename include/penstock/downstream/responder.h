@@ -41,12 +41,17 @@ enum class Sent : uint8_t {
   lost,       // the client is gone, or the memory budget is full (starved()): call abandon()
 };
 
+enum class Protocol : uint8_t { http_1_0, http_1_1, http_2 };
+constexpr std::string_view to_string(Protocol protocol) {
+  return protocol == Protocol::http_2 ? "HTTP/2" : protocol == Protocol::http_1_1 ? "HTTP/1.1" : "HTTP/1.0";
+}
+
 class Responder {
  public:
   // ---- who asked ----
   virtual const std::string& client_ip() const = 0;  // of the peer, numeric; "" if unknown
   virtual const std::optional<net::IpAddress>& peer() const = 0;
-  virtual std::string_view protocol() const = 0;  // "HTTP/1.1"
+  virtual Protocol protocol() const = 0;
   // Counts the client of this request, whom its peer names, until the request has been answered.
   virtual ClientTicket& client_ticket() = 0;
 

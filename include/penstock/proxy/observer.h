@@ -115,6 +115,7 @@ struct ExchangeRecord {
   uint16_t status = 0;                                          // sent to the client; 0: none
   std::string_view method, target, client, request_id, reason;  // reason: error code text, "" when ok
   std::string_view trace_id;                                    // of traceparent; "": none
+  std::string_view protocol;                                    // of the client: "HTTP/1.1", "HTTP/2"
   RequestKind kind;
   uint32_t kind_number = no_kind;                      // of `kind`, if it was counted as running
   std::string_view api;                                // openai::to_string(Api)

@@ -77,6 +77,12 @@ TEST_CASE("every key that concerns clients, retries and metrics reaches its opti
   CHECK(o.limits.incomplete_heads_percent == 2.5);
   CHECK(o.limits.connections_per_client == 12);
   CHECK(o.timeouts.client_rate_grace == seconds(20));
+  CHECK_FALSE(o.http2.enabled);
+  CHECK(o.http2.streams == 1000);
+  CHECK(o.http2.stream_window == 256 * 1024);
+  CHECK(o.http2.connection_window == 1024 * 1024);
+  CHECK(o.http2.resets == 5);
+  CHECK(o.http2.idle_frames == 300);
   CHECK(o.access_log.query);
   CHECK(o.trusted_proxies == std::vector<std::string>{"10.0.0.0/8", "2001:db8::1"});
   CHECK(o.identity.endpoint_header == proxy::ShownTo::nobody);

@@ -60,7 +60,8 @@ TEST_CASE("a text line carries everything that is known of an exchange") {
   endpoints::EndpointState endpoint;
   endpoint.name = "pod-a";
   CHECK(format(log::Format::text, streamed_answer(endpoint)) ==
-        "time=2025-01-31T23:59:59.123456Z client=127.0.0.1 method=POST path=/v1/chat/completions status=200 outcome=ok "
+        "time=2025-01-31T23:59:59.123456Z client=127.0.0.1 protocol=HTTP/2 method=POST path=/v1/chat/completions "
+        "status=200 outcome=ok "
         "reason=- model=llama target_model=llama-8b endpoint=pod-a attempts=1 ttft_ms=300.000 duration_ms=1300.000 "
         "hold_ms=700.000 request_bytes=1000 response_bytes=20000 stream=true finish_reason=- prompt_tokens=250 "
         "completion_tokens=101 cached_tokens=128 chunks=103 matched_blocks=8 prompt_blocks=16 fairness_id=tenant-a "
@@ -74,7 +75,7 @@ TEST_CASE("a JSON line has the same members, and null for what is unknown") {
   record.total = microseconds(1234567);
   CHECK(
       format(log::Format::json, record) ==
-      R"({"time":"1970-01-01T00:00:00.000000Z","client":"","method":"","path":"","status":null,"outcome":"client_error",)"
+      R"({"time":"1970-01-01T00:00:00.000000Z","client":"","protocol":"","method":"","path":"","status":null,"outcome":"client_error",)"
       R"("reason":"malformed_request","model":"","target_model":"","endpoint":"","attempts":0,"ttft_ms":null,)"
       R"("duration_ms":1234.567,"hold_ms":0.000,"request_bytes":0,"response_bytes":0,"stream":false,"finish_reason":"",)"
       R"("prompt_tokens":null,"completion_tokens":null,"cached_tokens":null,"chunks":null,"matched_blocks":null,)"
@@ -166,7 +167,7 @@ TEST_CASE("the longest names still make one bounded line") {
   endpoints::EndpointState endpoint;
   endpoint.name = wide;
   proxy::ExchangeRecord record = streamed_answer(endpoint);
-  record.client = record.method = record.target = record.reason = quotes;
+  record.client = record.protocol = record.method = record.target = record.reason = quotes;
   record.kind.model = record.kind.target_model = record.kind.fairness_id = record.request_id = wide;
   record.trace_id = record.finish_reason = quotes;
   record.kind.priority = std::numeric_limits<int>::min();

@@ -33,6 +33,7 @@ inline proxy::ExchangeRecord streamed_answer(const endpoints::EndpointState& end
   r.method = "POST";
   r.target = "/v1/chat/completions";
   r.client = "127.0.0.1";
+  r.protocol = "HTTP/2";
   r.request_id = "req-1";
   r.kind = {.model = "llama", .target_model = "llama-8b", .fairness_id = "tenant-a"};
   r.api = "chat_completions";

@@ -56,7 +56,7 @@ class FakeClient final : public downstream::Responder {
  public:
   const std::string& client_ip() const override { return ip_; }
   const std::optional<net::IpAddress>& peer() const override { return peer_; }
-  std::string_view protocol() const override { return "HTTP/1.1"; }
+  downstream::Protocol protocol() const override { return downstream::Protocol::http_1_1; }
   downstream::ClientTicket& client_ticket() override { return ticket_; }
   bool takes_chunks() const override { return chunks; }
   downstream::Sent begin(const downstream::AnswerHead& head, std::string_view piece) override {
