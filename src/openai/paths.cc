@@ -127,7 +127,7 @@ const Row* row_of(std::string_view path) {
       std::lower_bound(rows_by_length.begin(), rows_by_length.end(), path,
                        [](const Row& entry, std::string_view wanted) { return shorter(entry.path, wanted); });
   if (row != rows_by_length.end() && row->path == path) return &*row;
-  if (!path.starts_with("/v1/")) return nullptr;
+  if (!path.starts_with(std::string_view("/v1/"))) return nullptr;
   const auto matches = [&](const Row& entry) { return path_matches(entry.path, path); };
   const Row* const pattern = std::find_if(std::begin(patterns), std::end(patterns), matches);
   return pattern == std::end(patterns) ? nullptr : pattern;

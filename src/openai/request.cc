@@ -570,7 +570,7 @@ ScanFailure RequestScanner::scan(Api api, std::string_view body, Request& out) {
   out.clear();
   out.api = api;
   std::string_view json = body;
-  if (json.starts_with("\xEF\xBB\xBF")) json.remove_prefix(3);
+  if (json.starts_with(std::string_view("\xEF\xBB\xBF"))) json.remove_prefix(3);
   if (json.size() > kept_capacity_max) return scan_large(api, body, json, out);
   if (state_->parser.capacity() < json.size()) {
     // Powers of two, so that slightly longer bodies do not each allocate anew.

@@ -359,7 +359,7 @@ AnswerObserver::Kind AnswerObserver::on_event(std::string_view name, std::string
       break;
   }
   if (meaning == Name::unknown) {
-    if (data.starts_with("[DONE]")) {
+    if (data.starts_with(std::string_view("[DONE]"))) {
       done_ = true;
       return Kind::done;
     }

@@ -5,6 +5,8 @@
 
 namespace penstock::proxy {
 
+using std::string_view_literals::operator""sv;  // a literal's length need not be counted
+
 void AnswerWatch::begin(const http::Head& answer, openai::Api api, uint32_t choices) {
   mode_ = Mode::ignore;
   wants_response_ = false;
@@ -12,10 +14,10 @@ void AnswerWatch::begin(const http::Head& answer, openai::Api api, uint32_t choi
   end_.expect(api, choices);
   end_.expect_close(!answer.chunked && !answer.has_content_length);
   const std::string_view type = answer.get(http::Field::content_type);
-  if (type.starts_with("text/event-stream")) {
+  if (type.starts_with("text/event-stream"sv)) {
     mode_ = Mode::events;
     events_ = true;
-  } else if (api != openai::Api::other && type.starts_with("application/json")) {
+  } else if (api != openai::Api::other && type.starts_with("application/json"sv)) {
     mode_ = Mode::json;
     announced_ = answer.content_length;
   }

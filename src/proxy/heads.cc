@@ -182,7 +182,7 @@ void ForwardedHead::assign(const http::Head& head, std::string_view peer_ip, Ran
   copier.finish();
   identify(head, identities);
   if (request_id.empty()) assign_request_id(request_id, random);
-  lines += "x-forwarded-for: ";
+  append_all(lines, "x-forwarded-for: ");
   if (was_forwarded) append_list(lines, head, Field::x_forwarded_for);
   const bool https = from_proxy && same_ignoring_case(head.get(Field::x_forwarded_proto), "https");
   append_all(lines, peer_ip.empty() ? std::string_view("unknown") : peer_ip,
@@ -264,7 +264,7 @@ void append_request_head(std::string& out, const ForwardedHead& head, std::strin
              " HTTP/1.1\r\nhost: ", head.host.empty() ? endpoint_host : std::string_view(head.host), "\r\n",
              head.fields.lines(), more);
   if (has_body) append_all(out, "content-length: ", length, "\r\n");
-  out += "\r\n";
+  append_all(out, "\r\n");
 }
 
 void append_answer_fields(http::Fields& out, const http::Head& answer, bool keeps_length,
@@ -285,7 +285,7 @@ void append_answer_fields(http::Fields& out, const http::Head& answer, bool keep
     }
   }
   copier.finish();
-  lines += "via: ";
+  append_all(lines, "via: ");
   if (has_via) append_list(lines, answer, Field::via);
   append_all(lines, kVia, "\r\nx-request-id: ", context.request_id, "\r\n");
   if (!context.endpoint.empty()) append_field(lines, "x-penstock-endpoint", context.endpoint);

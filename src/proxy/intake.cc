@@ -16,6 +16,8 @@ namespace penstock::proxy {
 
 namespace {
 
+using std::string_view_literals::operator""sv;  // a literal's length need not be counted
+
 // The weighted choices that are the same for all requests of a session. Each has its own random number.
 enum Purpose : uint64_t { backend_of_route = 1, target_of_rewrite = 2 };
 
@@ -360,7 +362,7 @@ void Intake::rewrite_model(const endpoints::Pool& pool) {
 // Answers GET and HEAD of /v1/models from what the reachable pools list; but not if nothing is listed and a single
 // pool's endpoint can answer better.
 Verdict Intake::answer_models(const endpoints::Snapshot& snapshot) const {
-  if (!head_.target().starts_with("/v1/models")) return Verdict::go_on();  // the usual case, checked cheaply
+  if (!head_.target().starts_with("/v1/models"sv)) return Verdict::go_on();  // the usual case, checked cheaply
   const std::optional<std::string> wanted = models_asked_for(head_.method, http::path_of(head_.target()));
   if (!wanted) return Verdict::go_on();
   const std::vector<const endpoints::Pool*> pools = reachable_pools(snapshot, rule_);
