@@ -109,7 +109,7 @@ class CommandLine(E2E):
 listen: nowhere
 endpoints:
   - http://127.0.0.1:8001/path
-  - url: https://127.0.0.1:8002
+  - url: ftp://127.0.0.1:8002
   - url: http://127.0.0.1:8003
     nmae: x
 timeouts:
