@@ -15,7 +15,7 @@ import deploy_files as files
 FOLDER = "subprojects"
 CACHE = os.path.join(files.TOP, FOLDER, "packagecache")
 # Of every distribution, which keeps them patched: no wrap.
-OF_THE_SYSTEM = {"threads", "libcurl", "openssl", "zlib"}
+OF_THE_SYSTEM = {"threads", "libcurl", "libnghttp2", "openssl", "zlib"}
 USERS_OF_HEADERS = {
     "cli11": "src/config/libpenstock-config.a.p/command_line.cc.o",
     "doctest": "tests/unit/base/unit-base.p/.._main.cc.o",

@@ -167,10 +167,10 @@ class Names(E2E):
         self.assertEqual(self.names(gateway)["llm.test"]["addresses"], ["127.0.0.1"])
         self.assertEqual(gateway.admin("/readyz").status, 200)
         self.assertEqual(self.answered_by(gateway), f"llm.test:{port}")
-        self.assertIn("a name does not resolve", gateway.log())
+        wait_for("the log says it", lambda: "a name does not resolve" in gateway.log())
         self.dns.mode = "good"
         wait_for("it recovers", lambda: not self.names(gateway)["llm.test"]["error"])
-        self.assertIn("a name resolves again", gateway.log())
+        wait_for("the log says that, too", lambda: "a name resolves again" in gateway.log())
 
     def test_addresses_stay_while_the_resolver_is_silent(self):
         self.trouble("silent")
