@@ -37,7 +37,7 @@ Answer::Answer(Context& context, const Intake& intake, downstream::Responder& cl
 
 // ---- the head ----
 
-void Answer::begin(const http::Head& head, const Shown& shown, bool gathers) {
+void Answer::begin(const http::Head& head, const AnswerContext& shown, bool gathers) {
   status_ = head.status;
   if (head.reason != "OK" && head.reason != http::reason_of(head.status))
     reason_ = std::make_unique<std::string>(head.reason);
@@ -46,11 +46,7 @@ void Answer::begin(const http::Head& head, const Shown& shown, bool gathers) {
   if (restores_) begin_restoring(head);
   else if (gathers) gather(head);
   kept_.fields.clear();
-  append_answer_fields(kept_.fields, head, !gathers_ && form_ != BodyForm::open,
-                       {.endpoint = shown.endpoint,
-                        .request_id = intake_.head().request_id,
-                        .explanation = shown.explanation,
-                        .session_token = shown.session_token});
+  append_answer_fields(kept_.fields, head, !gathers_ && form_ != BodyForm::open, shown);
   if (!intake_.answer_changes().empty()) change_fields(kept_.fields, intake_.answer_changes());
   if (form_ == BodyForm::none) return;
   const openai::Request& request = intake_.request();

@@ -35,13 +35,10 @@ class Answer {
     http::Fields fields;
     void recycle();
   };
-  struct Shown {
-    std::string_view endpoint = {}, explanation = {}, session_token = {};  // "": none
-  };
   Answer(Context& context, const Intake& intake, downstream::Responder& client, Kept& kept);
 
   // `gathers`: all of it is read before any of it is relayed (see can_gather()).
-  void begin(const http::Head& head, const Shown& shown, bool gathers);
+  void begin(const http::Head& head, const AnswerContext& shown, bool gathers);
   // A 503 whose body is short and may say that the server is only full.
   static bool can_gather(const Intake& intake, const http::Head& head);
 

@@ -27,7 +27,7 @@ class Attempt {
     std::string_view stage_fields;  // see Placement::stage_fields()
     bool fresh = false;             // on a connection of its own
   };
-  // `sink` is called from the next turn on; `deadline` is the owner's timer for Intake::attempt_limit().
+  // `sink` is called from the next turn on. Intake::attempt_limit() is the owner's to watch.
   Attempt(Context& context, const Intake& intake, const To& to, Kept& kept, upstream::ResponseSink& sink);
   ~Attempt();
   Attempt(const Attempt&) = delete;

@@ -193,6 +193,7 @@ void Exchange::begin_answer(const http::Head& head) {
   answer_.emplace(context_, *intake_, *client_, answer_kept_);
   answer_->begin(head,
                  {.endpoint = shown_endpoint(),
+                  .request_id = intake_->head().request_id,
                   .explanation = explanation != nullptr ? std::string_view(*explanation) : "",
                   .session_token = session_token},
                  reads_refusal_);

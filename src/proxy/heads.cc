@@ -295,8 +295,17 @@ void append_answer_fields(http::Fields& out, const http::Head& answer, bool keep
 
 void change_fields(http::Fields& fields, std::span<const objects::HeaderChange> changes) {
   for (const objects::HeaderChange& change : changes) {
-    if (change.op != objects::HeaderChange::Op::add) fields.remove(change.name);
-    if (change.op != objects::HeaderChange::Op::remove) fields.add(change.name, change.value);
+    switch (change.op) {
+      case objects::HeaderChange::Op::set:
+        fields.set(change.name, change.value);
+        break;
+      case objects::HeaderChange::Op::add:
+        fields.add(change.name, change.value);
+        break;
+      case objects::HeaderChange::Op::remove:
+        fields.remove(change.name);
+        break;
+    }
   }
 }
 

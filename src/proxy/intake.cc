@@ -21,7 +21,6 @@ using std::string_view_literals::operator""sv;  // a literal's length need not b
 // The weighted choices that are the same for all requests of a session. Each has its own random number.
 enum Purpose : uint64_t { backend_of_route = 1, target_of_rewrite = 2 };
 
-constexpr size_t quoted_name_max = 256;
 constexpr const char* compressed_body_message =
     "The body is compressed (Content-Encoding), and the gateway must be able to read it.";
 
@@ -37,6 +36,11 @@ const std::array<objects::HeaderChange, 1>& uncompressed() {
 }
 
 }  // namespace
+
+std::string cited_model(std::string_view name) {
+  constexpr size_t longest = 256;
+  return in_quotes(name, longest, '`');
+}
 
 void Intake::Kept::recycle() {
   head.clear();
@@ -272,8 +276,7 @@ Verdict Intake::choose_pool() {
 }
 
 Verdict Intake::refuse_model(std::string_view model) const {
-  return Verdict::refuse(ErrorCode::model_not_found,
-                         "The model " + in_quotes(model, quoted_name_max, '`') + " does not exist.", "model");
+  return Verdict::refuse(ErrorCode::model_not_found, "The model " + cited_model(model) + " does not exist.", "model");
 }
 
 const endpoints::Pool* Intake::pick_pool(const endpoints::Snapshot& snapshot, const objects::RouteBackend* backend,

@@ -20,6 +20,9 @@
 
 namespace penstock::proxy {
 
+// A model's name as a message cites it: quoted, and no longer than a message should be.
+std::string cited_model(std::string_view name);
+
 class Intake {
  public:
   // Memory that one request leaves to the next. Cleared.

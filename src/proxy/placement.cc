@@ -304,15 +304,14 @@ void Placement::keep_plan(const routing::Decision& decision) {
 
 // There is nobody to ask, or nobody left. If others are ready, it is because of the model.
 Verdict Placement::refuse_unrouted(routing::NoEndpoint why) const {
-  constexpr size_t quoted_name_max = 256;
   if (!tried_.empty()) return Verdict::refuse(last_failure_);
   const endpoints::Pool* const pool = this->pool();
   const auto ready = [](const endpoints::EndpointView& view) { return view.readiness == endpoints::Readiness::ready; };
   const bool others = why == routing::NoEndpoint::none_ready && pool != nullptr &&
                       std::any_of(pool->endpoints.begin(), pool->endpoints.end(), ready);
   if (!others) return Verdict::refuse(error_of(why));
-  return Verdict::refuse(error_of(why), "No model server that is ready serves the model " +
-                                            in_quotes(intake_.request().model, quoted_name_max, '`') + ".");
+  return Verdict::refuse(
+      error_of(why), "No model server that is ready serves the model " + cited_model(intake_.request().model) + ".");
 }
 
 // ---- how the endpoint answers ----

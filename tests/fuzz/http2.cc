@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "penstock/downstream/connection.h"
+#include "script.h"
 #include "tests/support/http2_client.h"
 
 namespace penstock::downstream {
@@ -21,6 +22,7 @@ namespace {
 
 using test::http2_block;
 using test::http2_frame;
+using test::Script;
 
 enum Operation : uint8_t {
   sends,          // argument: how many bytes of the script follow, and are sent
@@ -126,26 +128,6 @@ test::SimFaults faults_of(uint8_t bits) {
   if (bits & 8) faults.socket_buffer_min = 64, faults.socket_buffer_max = 256;
   return faults;
 }
-
-class Script {
- public:
-  explicit Script(std::string_view bytes) : left_(bytes) {}
-  bool over() const { return left_.empty(); }
-  uint8_t byte() {
-    if (left_.empty()) return 0;
-    const auto value = static_cast<uint8_t>(left_.front());
-    left_.remove_prefix(1);
-    return value;
-  }
-  std::string_view bytes(size_t count) {
-    const std::string_view taken = left_.substr(0, count);
-    left_.remove_prefix(taken.size());
-    return taken;
-  }
-
- private:
-  std::string_view left_;
-};
 
 test::Http2Fields fields_of(uint8_t what) {
   test::Http2Fields fields = {{":method", what & 1 ? "POST" : "GET"},

@@ -15,6 +15,7 @@
 #include "penstock/base/log.h"
 #include "penstock/objects/manifest.h"
 #include "penstock/objects/resolve.h"
+#include "script.h"
 #include "shard_peers.h"
 #include "tests/support/sim_shard.h"
 
@@ -50,26 +51,6 @@ enum Change : uint8_t {
   routes_change,  // until endpoints_change there are two pools, chosen by routes (argument % 2 == 0) or by model
 };
 constexpr uint8_t in_parts = 64;
-
-class Script {
- public:
-  explicit Script(std::string_view bytes) : left_(bytes) {}
-  bool over() const { return left_.empty(); }
-  uint8_t byte() {
-    if (left_.empty()) return 0;
-    const auto value = static_cast<uint8_t>(left_.front());
-    left_.remove_prefix(1);
-    return value;
-  }
-  std::string_view bytes(size_t count) {
-    const std::string_view taken = left_.substr(0, count);
-    left_.remove_prefix(taken.size());
-    return taken;
-  }
-
- private:
-  std::string_view left_;
-};
 
 SimFaults faults_of(uint8_t bits) {
   SimFaults faults;

@@ -20,7 +20,7 @@ struct Given {
     REQUIRE(asked.verdict.goes_on());
   }
   void begin(const std::string& head, bool gathers = false) {
-    answer.begin(answer_head(head).head(), {.endpoint = "pod"}, gathers);
+    answer.begin(answer_head(head).head(), {.endpoint = "pod", .request_id = asked.intake.head().request_id}, gathers);
   }
 
   Scene& scene;
