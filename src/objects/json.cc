@@ -55,15 +55,13 @@ std::string unknown_key(std::string_view key, const std::vector<std::string_view
 }
 
 std::string Reader::path(std::string_view key) const {
-  std::vector<const Place*> places;
-  for (const Place* place = place_; place != nullptr; place = place->outer) places.push_back(place);
   std::string out;
-  for (auto place = places.rbegin(); place != places.rend(); ++place) {
-    if ((*place)->index >= 0) {
-      out.append("[").append(std::to_string((*place)->index)).append("]");
+  for (const Step& step : steps_) {
+    if (step.index >= 0) {
+      out.append("[").append(std::to_string(step.index)).append("]");
     } else {
       if (!out.empty()) out += '.';
-      out.append((*place)->key);
+      out.append(step.key);
     }
   }
   if (!key.empty()) out.append(out.empty() ? "" : ".").append(key);

@@ -49,7 +49,7 @@ class Reader {
       if (std::move(next).get(member) || member.unescaped_key().get(key) || member.value().type().get(type))
         return malformed();
       if (type == Type::null) continue;
-      const Place place(*this, key, -1);
+      const Below below(*this, {key, -1});
       visit(key, member.value());
       if (broken_) return;
     }
@@ -65,7 +65,7 @@ class Reader {
       Value element;
       Type type;
       if (std::move(next).get(element) || element.type().get(type)) return malformed();
-      const Place place(*this, {}, index++);
+      const Below below(*this, {{}, index++});
       if (type == Type::null) continue;
       visit(element);
       if (broken_) return;
@@ -85,21 +85,26 @@ class Reader {
   bool is(Value& value, Type wanted, std::string_view name);
 
  private:
-  // Where reading has come to; lives on the stack of the reading functions.
-  struct Place {
-    Place(Reader& r, std::string_view k, int64_t i) : reader(r), outer(r.place_), key(k), index(i) { r.place_ = this; }
-    ~Place() { reader.place_ = outer; }
-    Place(const Place&) = delete;
-    Reader& reader;
-    const Place* outer;
+  // A step of the way to what is being read: a key, or an element's index where that is not negative.
+  struct Step {
     std::string_view key;
     int64_t index;
+  };
+  // One step further for as long as it lives.
+  class Below {
+   public:
+    Below(Reader& reader, Step step) : steps_(reader.steps_) { steps_.push_back(step); }
+    ~Below() { steps_.pop_back(); }
+    Below(const Below&) = delete;
+
+   private:
+    std::vector<Step>& steps_;
   };
   std::string path(std::string_view key) const;
 
   const bool strict_;
   std::vector<FieldProblem>& problems_;
-  const Place* place_ = nullptr;
+  std::vector<Step> steps_;
   bool broken_ = false;
 };
 
