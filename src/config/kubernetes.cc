@@ -44,6 +44,22 @@ objects::SelectorPool selector_pool(const Kubernetes& options, Names& names) {
   return {.ns = name.ns, .name = name.name, .selector = std::move(*selector), .ports = options.endpoint_ports};
 }
 
+// In the order of their numbers: `listen`, unless it is none, then `listeners`.
+std::vector<objects::OwnListener> own_listeners(const Options& options) {
+  const auto port_of = [](const std::string& address) {
+    uint16_t port = 0;
+    static_cast<void>(parse_port(std::string_view(address).substr(address.rfind(':') + 1), &port));
+    return port;
+  };
+  std::vector<objects::OwnListener> out;
+  if (options.listen != "none") out.push_back({"listen", port_of(options.listen), false});
+  for (const ListenerEntry& entry : options.listeners) {
+    out.push_back(
+        {entry.name, entry.gateway_port != 0 ? entry.gateway_port : port_of(entry.address), entry.tls.has_value()});
+  }
+  return out;
+}
+
 }  // namespace
 
 PodIdentity pod_identity() {
@@ -87,6 +103,7 @@ objects::ResolveOptions resolve_options(const Options& options, const PodIdentit
   out.controller = from.controller;
   out.gateway_address = from.gateway_address;
   out.implicit_gateway = !from.enabled;
+  out.listeners = own_listeners(options);
   const ObjectName self = split_object_name(from.own_service);
   out.self.name = self.name;
   out.self.ns = !self.ns.empty() ? self.ns : !pod.ns.empty() ? pod.ns : home;

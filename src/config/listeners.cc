@@ -123,25 +123,33 @@ void read_tls(const YAML::Node& map, const Reader& reader, ListenerEntry& entry)
               [&](const std::string& key, const YAML::Node& value) { read_tls_key(key, value, reader, tls); });
 }
 
+void read_gateway_port(const YAML::Node& value, const Reader& reader, ListenerEntry& entry) {
+  if (value.IsScalar() && parse_port(value.Scalar(), &entry.gateway_port)) return;
+  reader.problem(value, "gateway_port", "is not a port; expected a whole number from 1 to 65535");
+}
+
 void read_listener(const YAML::Node& item, const Reader& reader, Options& options, std::vector<EndpointPlace>& places) {
   if (!item.IsMap()) return reader.problem(item, "", "is not a listener; expected a map of address, protocol and tls");
   ListenerEntry entry;
   std::optional<size_t> protocol;
-  reader.keys(item, {"name", "address", "protocol", "tls"}, [&](const std::string& key, const YAML::Node& value) {
-    if (key == "tls") return read_tls(value, reader.below("tls"), entry);
-    if (key == "protocol") {
-      protocol = reader.choice(value, key, {"http", "https"});
-      return;
-    }
-    reader.text(value, key, key == "name" ? entry.name : entry.address);
-    if (key == "name" && !is_endpoint_name(entry.name)) {
-      reader.problem(value, key, in_quotes(entry.name) + " is no name; expected 1 to 253 visible ASCII characters");
-    }
-    if (key != "address") return;
-    if (const std::string wrong = check_address(entry.address); !wrong.empty()) {
-      reader.problem(value, key, wrong + "; expected ADDRESS:PORT, such as 0.0.0.0:8443, [::]:8443 or :8443");
-    }
-  });
+  reader.keys(
+      item, {"name", "address", "protocol", "gateway_port", "tls"},
+      [&](const std::string& key, const YAML::Node& value) {
+        if (key == "tls") return read_tls(value, reader.below("tls"), entry);
+        if (key == "gateway_port") return read_gateway_port(value, reader, entry);
+        if (key == "protocol") {
+          protocol = reader.choice(value, key, {"http", "https"});
+          return;
+        }
+        reader.text(value, key, key == "name" ? entry.name : entry.address);
+        if (key == "name" && !is_endpoint_name(entry.name)) {
+          reader.problem(value, key, in_quotes(entry.name) + " is no name; expected 1 to 253 visible ASCII characters");
+        }
+        if (key != "address") return;
+        if (const std::string wrong = check_address(entry.address); !wrong.empty()) {
+          reader.problem(value, key, wrong + "; expected ADDRESS:PORT, such as 0.0.0.0:8443, [::]:8443 or :8443");
+        }
+      });
   if (entry.address.empty()) return reader.problem(item, "address", "is missing; expected ADDRESS:PORT");
   if (!protocol) protocol = entry.tls.has_value() ? 1 : 0;
   if (*protocol == 1 && (!entry.tls.has_value() || entry.tls->certificates.empty())) {

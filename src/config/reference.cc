@@ -104,6 +104,7 @@ listeners:
 | `address` | address | required | ADDRESS:PORT | Where it listens. |
 | `protocol` | choice | https with `tls`, else http | http, https | What is spoken there. |
 | `name` | text | the address | unique | Name in metrics and logs. |
+| `gateway_port` | integer | that of `address` | 1 to 65535 | The port of those listeners of Gateways whose requests arrive here, if a Service gives it another number: see [KUBERNETES.md](KUBERNETES.md). |
 | `tls.certificates` | list | required for https | maps of `cert` and `key` | Files in PEM form: a certificate with its intermediates, and its private key without a password. The certificate whose names (subjectAltName) hold the one that the client asks for is used, else one with a wildcard for its first label, else the first of the list. Two with the same names and keys of different kinds go together. |
 | `tls.strict_sni` | boolean | `false` | true or false | Refuse clients that ask for no name or for one that no certificate has. |
 | `tls.min_version` | choice | `1.2` | 1.2, 1.3 | The oldest version of TLS. (With quotes or without.) |
@@ -173,6 +174,7 @@ void diff_endpoints(const Options& from, const Options& to, std::vector<std::str
 
 std::string describe_listener(const ListenerEntry& entry) {
   std::string out = entry.name + " (" + entry.address;
+  if (entry.gateway_port != 0) out += ", port " + std::to_string(entry.gateway_port) + " of Gateways";
   if (!entry.tls.has_value()) return out + ", http)";
   const ListenerTls& tls = *entry.tls;
   out += ", https";
@@ -203,7 +205,8 @@ void diff_listeners(const Options& from, const Options& to, std::vector<std::str
 // Where a listener is and what it speaks cannot change while the process runs.
 bool listeners_moved(const Options& from, const Options& to) {
   return !std::ranges::equal(from.listeners, to.listeners, [](const ListenerEntry& a, const ListenerEntry& b) {
-    return a.name == b.name && a.address == b.address && a.tls.has_value() == b.tls.has_value();
+    return a.name == b.name && a.address == b.address && a.gateway_port == b.gateway_port &&
+           a.tls.has_value() == b.tls.has_value();
   });
 }
 
@@ -298,7 +301,8 @@ std::vector<std::string> changes_needing_restart(const Options& from, const Opti
   for (const Key& key : table()) {
     if (key.needs_restart && to_text(key, from) != to_text(key, to)) names.emplace_back(key.name);
   }
-  if (listeners_moved(from, to)) names.emplace_back("listeners (their addresses, names and protocols)");
+  if (listeners_moved(from, to))
+    names.emplace_back("listeners (their addresses, names, ports of Gateways and protocols)");
   if (picker_changed(from.endpoint_picker, to.endpoint_picker)) {
     names.emplace_back("routing.endpoint_picker (the EndpointPickerConfig)");
   }

@@ -6,8 +6,13 @@
 
 namespace penstock::downstream {
 
-ClientConnection::ClientConnection(Server& server, const std::optional<net::IpAddress>& peer, ClientTable* counted_in)
-    : net::Connection(server.loop(), server.pool()), server_(server), peer_(peer), counted_in_(counted_in) {
+ClientConnection::ClientConnection(Server& server, const std::optional<net::IpAddress>& peer, ClientTable* counted_in,
+                                   size_t listener)
+    : net::Connection(server.loop(), server.pool()),
+      server_(server),
+      peer_(peer),
+      counted_in_(counted_in),
+      listener_(listener) {
   if (peer_.has_value()) peer_ip_ = peer_->to_string();
 }
 
@@ -16,7 +21,8 @@ ClientConnection::ClientConnection(ClientConnection& from)
       server_(from.server_),
       peer_ip_(from.peer_ip_),
       peer_(from.peer_),
-      counted_in_(std::exchange(from.counted_in_, nullptr)) {
+      counted_in_(std::exchange(from.counted_in_, nullptr)),
+      listener_(from.listener_) {
   take_over(from);
 }
 

@@ -26,8 +26,8 @@ constexpr size_t kHeadFree = 2 * 1024, kHeadCopies = 3, kExchange = 4 * 1024;
 Connection::Codec::Codec(Connection& connection, const http::ParserLimits& limits)
     : owner(connection), parser(http::Parser::Kind::request, *this, limits) {}
 
-Connection::Connection(Server& server, int fd, ClientTable* counted_in, const net::TlsAccept* tls)
-    : ClientConnection(server, net::IpAddress::of(net::Address::peer_of(fd)), counted_in),
+Connection::Connection(Server& server, int fd, ClientTable* counted_in, size_t listener, const net::TlsAccept* tls)
+    : ClientConnection(server, net::IpAddress::of(net::Address::peer_of(fd)), counted_in, listener),
       codec_(*this, server.options().parser),
       deadline_(net::Timer::of<&Connection::on_deadline>(this)),
       stash_(server.pool()),

@@ -32,6 +32,10 @@ const std::string& Http2Stream::client_ip() const {
   return connection_.peer_ip();
 }
 
+size_t Http2Stream::listener() const {
+  return connection_.accepted_by();
+}
+
 const std::optional<net::IpAddress>& Http2Stream::peer() const {
   return connection_.peer_address();
 }

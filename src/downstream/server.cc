@@ -46,7 +46,7 @@ void Server::accept_failed(int error) {
 void Server::adopt(int fd, ClientTable* counted_in, size_t listener) {
   // A server that does not listen itself adopts plain connections.
   const bool tls = listener < listeners_.size() && secure(listener);
-  auto* connection = new Connection(*this, fd, counted_in, tls ? &listeners_[listener]->tls : nullptr);
+  auto* connection = new Connection(*this, fd, counted_in, listener, tls ? &listeners_[listener]->tls : nullptr);
   connections_.push_back(*connection);
   ++count_;
   service_.on_connections_changed(+1);

@@ -38,7 +38,7 @@ constexpr std::string_view features[] = {
 static_assert(std::ranges::is_sorted(features));
 
 ListenerState judge(const Gateway& gateway, const Listener& listener) {
-  ListenerState state{&gateway, &listener, lower_case(listener.hostname), "", "", false, {}, false, 0};
+  ListenerState state{.gateway = &gateway, .spec = &listener, .host = lower_case(listener.hostname)};
   if (listener.protocol != "HTTP") {
     state.refused = "UnsupportedProtocol";
     state.why = "the protocol " + listener.protocol + " is not supported; expected HTTP";
@@ -49,6 +49,17 @@ ListenerState judge(const Gateway& gateway, const Listener& listener) {
     else state.other_kinds = true;
   }
   return state;
+}
+
+ListenerPort port_of(const Listener& listener) {
+  return {listener.port, listener.protocol == "HTTPS"};
+}
+
+void refuse_port(ListenerState& listener) {
+  const bool tls = port_of(*listener.spec).tls;
+  listener.refused = "PortUnavailable";
+  listener.why = "no listener of this gateway " + std::string(tls ? "with TLS" : "in plain HTTP") + " has the port " +
+                 std::to_string(listener.spec->port) + ", nor is one left over (listeners[].gateway_port)";
 }
 
 // Listeners that cannot be told apart: none of them counts.
@@ -189,7 +200,6 @@ Gateways::Gateways(const View& view, Policy& policy) : view_(view) {
   });
   // Without its routes a Gateway would answer 404 to everything.
   const bool ignored = view.store().awaited(Kind::http_route);
-  std::set<std::string> hosts;
   view.each<Gateway>(Kind::gateway, std::nullopt, [&](Kind kind, const Gateway& gateway) {
     if (!classes.contains(gateway.spec.class_name)) return;
     if (ignored) {
@@ -201,11 +211,29 @@ Gateways::Gateways(const View& view, Policy& policy) : view_(view) {
     GatewayState state{&gateway, {}};
     for (const Listener& listener : gateway.spec.listeners) state.listeners.push_back(judge(gateway, listener));
     mark_conflicts(state.listeners);
-    for (const ListenerState& listener : state.listeners) {
-      if (listener.refused.empty()) merged_ |= !hosts.insert(listener.host).second;
-    }
     gateways_.emplace(std::pair(gateway.meta.ns, gateway.meta.name), std::move(state));
   });
+  place_listeners();
+}
+
+// Where none of ours has the port of a Gateway's listener, it depends on all others which one takes its requests.
+void Gateways::place_listeners() {
+  std::set<ListenerPort> asked;
+  for (const auto& [name, gateway] : gateways_) {
+    for (const ListenerState& listener : gateway.listeners) {
+      if (listener.refused.empty() || listener.conflicted) asked.insert(port_of(*listener.spec));
+    }
+  }
+  map_ = ListenerMap(view_.options().listeners, asked);
+  std::set<std::pair<size_t, std::string>> hosts;
+  for (auto& [name, gateway] : gateways_) {
+    for (ListenerState& listener : gateway.listeners) {
+      if (!listener.refused.empty()) continue;
+      const auto table = map_.find(port_of(*listener.spec));
+      if (!table) refuse_port(listener);
+      else merged_ |= !hosts.emplace(listener.table = *table, listener.host).second;
+    }
+  }
 }
 
 GatewayState* Gateways::find(const std::string& ns, const std::string& name) {

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "listener_map.h"
 #include "policy.h"
 
 namespace penstock::objects {
@@ -13,6 +14,7 @@ struct ListenerState {
   const Gateway* gateway;
   const Listener* spec;
   std::string host;          // in lower case
+  size_t table = 0;          // of routes, in the ListenerMap
   std::string refused, why;  // reason and message when it takes no traffic; "" when it does
   bool conflicted = false;
   std::vector<std::string> kinds;  // "group/kind" of the routes that it takes
@@ -35,7 +37,8 @@ class Gateways {
   // Finds them, and wants the statuses of GatewayClasses.
   Gateways(const View& view, Policy& policy);
   bool any() const { return !gateways_.empty(); }
-  // Several listeners have the same hostname: what they take is not apart here.
+  const ListenerMap& map() const { return map_; }
+  // Several listeners have the same hostname and a table in common: what they take is not apart here.
   bool merged() const { return merged_; }
   bool has_default() const { return has_default_; }  // one has a defaultScope
   GatewayState* find(const std::string& ns, const std::string& name);
@@ -44,10 +47,12 @@ class Gateways {
   void want_statuses(Policy& policy) const;
 
  private:
+  void place_listeners();
   bool lets_in(const Listener& listener, const Gateway& gateway, const HttpRoute& route) const;
   void want_status(const GatewayState& state, Policy& policy) const;
   const View& view_;
   bool has_default_ = false, merged_ = false;
+  ListenerMap map_;
   std::map<std::pair<std::string, std::string>, GatewayState> gateways_;
 };
 

@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "listener_map.h"
 #include "pattern.h"
 #include "penstock/objects/route_table.h"
 
@@ -33,6 +34,7 @@ Result<CompiledMatch> compile_match(const RouteMatch& match);
 
 // One match of one rule on one hostname. Hostnames are in lower case: "", "*.example.com" or "a.example.com".
 struct RouteEntry {
+  size_t table = 0;           // of a ListenerMap
   std::string listener_host;  // of the listener that let it in
   std::string host;
   std::shared_ptr<const CompiledMatch> match;
@@ -96,15 +98,18 @@ class HostMap {
   std::optional<T> any_;
 };
 
-// Listeners are apart from each other: a request belongs to those with the most specific hostname that fits, and only
-// routes attached to them are looked at. Among these a more specific hostname of the route comes first.
+// Listeners are apart from each other: of those that take the requests of one of our listeners, a request belongs to
+// those with the most specific hostname that fits, and only routes attached to them are looked at. Among these a more
+// specific hostname of the route comes first.
 struct RouteTable::Compiled {
   using Bucket = std::vector<RouteEntry>;  // in order of precedence
   std::vector<Route> routes;
-  HostMap<HostMap<Bucket>> listeners;
+  ListenerMap map;
+  std::vector<HostMap<HostMap<Bucket>>> tables = std::vector<HostMap<HostMap<Bucket>>>(map.tables());
   std::vector<std::pair<std::string, int32_t>> models;  // sorted by name, each once
 };
 
-std::shared_ptr<const RouteTable::Compiled> compile_routes(std::vector<Route> routes, std::vector<RouteEntry> entries);
+std::shared_ptr<const RouteTable::Compiled> compile_routes(std::vector<Route> routes, std::vector<RouteEntry> entries,
+                                                           const ListenerMap& map);
 
 }  // namespace penstock::objects

@@ -183,21 +183,23 @@ Result<CompiledMatch> compile_match(const RouteMatch& match) {
   return out;
 }
 
-std::shared_ptr<const RouteTable::Compiled> compile_routes(std::vector<Route> routes, std::vector<RouteEntry> entries) {
-  auto out = std::make_shared<RouteTable::Compiled>();
-  out->routes = std::move(routes);
+std::shared_ptr<const RouteTable::Compiled> compile_routes(std::vector<Route> routes, std::vector<RouteEntry> entries,
+                                                           const ListenerMap& map) {
+  auto out = std::make_shared<RouteTable::Compiled>(RouteTable::Compiled{.routes = std::move(routes), .map = map});
   for (RouteEntry& entry : entries) {
     PENSTOCK_ASSERT(entry.route < out->routes.size());
-    out->listeners.of(entry.listener_host).of(entry.host).push_back(std::move(entry));
+    out->tables.at(entry.table).of(entry.listener_host).of(entry.host).push_back(std::move(entry));
   }
-  out->listeners.each_value([](HostMap<RouteTable::Compiled::Bucket>& hosts) {
-    hosts.seal();
-    hosts.each_value([](RouteTable::Compiled::Bucket& bucket) {
-      std::sort(bucket.begin(), bucket.end(),
-                [](const RouteEntry& a, const RouteEntry& b) { return precedence(a) < precedence(b); });
+  for (auto& table : out->tables) {
+    table.each_value([](HostMap<RouteTable::Compiled::Bucket>& hosts) {
+      hosts.seal();
+      hosts.each_value([](RouteTable::Compiled::Bucket& bucket) {
+        std::sort(bucket.begin(), bucket.end(),
+                  [](const RouteEntry& a, const RouteEntry& b) { return precedence(a) < precedence(b); });
+      });
     });
-  });
-  out->listeners.seal();
+    table.seal();
+  }
   return out;
 }
 
@@ -228,7 +230,8 @@ const Route* RouteTable::match(const RouteQuery& query) const {
     }
     return false;
   };
-  compiled_->listeners.visit_matching(host.text(), [&](const HostMap<Compiled::Bucket>& hosts) {
+  const auto& listeners = compiled_->tables[compiled_->map.table_of(query.listener)];
+  listeners.visit_matching(host.text(), [&](const HostMap<Compiled::Bucket>& hosts) {
     hosts.visit_matching(host.text(), in_bucket);
     return true;  // no other listener's routes
   });
@@ -253,26 +256,32 @@ std::string RouteTable::describe() const {
     out.append("  to ").append(pool_name(static_cast<int32_t>(i))).append("\n");
   }
   for (const auto& [model, pool] : compiled_->models) out += "  model " + model + " -> " + pool_name(pool) + "\n";
-  compiled_->listeners.each([&](const std::string& listener, const HostMap<Compiled::Bucket>& hosts) {
-    hosts.each([&](const std::string& host, const Compiled::Bucket& bucket) {
-      for (const RouteEntry& entry : bucket) {
-        const Route& route = compiled_->routes[entry.route];
-        out.append("  listener ").append(listener).append(" host ").append(host).append(" ");
-        objects::describe(out, entry);
-        out.append(" -> ").append(route.name);
-        for (const RouteBackend& backend : route.backends) {
-          out.append(" ").append(std::to_string(backend.weight)).append("*").append(pool_name(backend.pool));
-          std::string filters;
-          describe_filters(filters, backend.filters);
-          if (!filters.empty()) out.append(" (").append(filters.substr(1)).append(")");
+  const auto describe_entry = [&](const RouteEntry& entry) {
+    const Route& route = compiled_->routes[entry.route];
+    objects::describe(out, entry);
+    out.append(" -> ").append(route.name);
+    for (const RouteBackend& backend : route.backends) {
+      out.append(" ").append(std::to_string(backend.weight)).append("*").append(pool_name(backend.pool));
+      std::string filters;
+      describe_filters(filters, backend.filters);
+      if (!filters.empty()) out.append(" (").append(filters.substr(1)).append(")");
+    }
+    if (route.total_weight == 0 && !route.filters.redirect) out += " error";
+    describe_filters(out, route.filters);
+    describe_limits(out, route);
+    out += "\n";
+  };
+  for (size_t table = 0; table < compiled_->tables.size(); ++table) {
+    const std::string ours = compiled_->tables.size() == 1 ? "" : "  at " + compiled_->map.names_of(table);
+    compiled_->tables[table].each([&](const std::string& listener, const HostMap<Compiled::Bucket>& hosts) {
+      hosts.each([&](const std::string& host, const Compiled::Bucket& bucket) {
+        for (const RouteEntry& entry : bucket) {
+          out.append(ours).append("  listener ").append(listener).append(" host ").append(host).append(" ");
+          describe_entry(entry);
         }
-        if (route.total_weight == 0 && !route.filters.redirect) out += " error";
-        describe_filters(out, route.filters);
-        describe_limits(out, route);
-        out += "\n";
-      }
+      });
     });
-  });
+  }
   return out;
 }
 

@@ -31,6 +31,11 @@ struct CompiledRoute {
 };
 
 class RouteFinder {
+  struct Place {
+    size_t table;
+    std::string listener_host, host;
+    auto operator<=>(const Place&) const = default;
+  };
   struct Placed {
     int32_t port;  // of the listener; 0: not known
     CameBy came_by;
@@ -44,8 +49,9 @@ class RouteFinder {
     gateways_.want_statuses(policy_);
     if (gateways_.merged()) report_shadows(view_, routes_, entries_, came_by_, policy_);
     if (gateways_.any() || implicit_) {
-      policy_.routes = std::make_shared<const RouteTable>(RoutingMode::routes, std::move(pools_),
-                                                          compile_routes(std::move(routes_), std::move(entries_)));
+      policy_.routes =
+          std::make_shared<const RouteTable>(RoutingMode::routes, std::move(pools_),
+                                             compile_routes(std::move(routes_), std::move(entries_), gateways_.map()));
     } else {
       policy_.routes = without_routes(std::move(claims));
     }
@@ -226,15 +232,13 @@ class RouteFinder {
 
   // ---- attachment ----
 
-  // By a listener, or by none that is known. All listeners are one port here, so of several with the same host nobody
-  // can tell which one a request came to.
-  void place(const HttpRoute& route, const ListenerState* listener) {
-    const std::string listener_host = listener == nullptr ? "" : listener->host;
-    const int32_t port = listener == nullptr ? 0 : listener->spec->port;
-    for (const std::string& host : intersections(listener_host, route.spec.hostnames)) {
-      Placed& placed = placed_.try_emplace({listener_host, host}, Placed{port, {}}).first->second;
+  // Of several listeners with the same table and host nobody can tell which one a request came to.
+  void place(const HttpRoute& route, const ListenerState& listener) {
+    const int32_t port = listener.spec->port;
+    for (const std::string& host : intersections(listener.host, route.spec.hostnames)) {
+      Placed& placed = placed_.try_emplace({listener.table, listener.host, host}, Placed{port, {}}).first->second;
       if (placed.port != port) placed.port = 0;
-      if (listener != nullptr) placed.came_by.push_back(listener);
+      placed.came_by.push_back(&listener);
     }
   }
 
@@ -243,8 +247,8 @@ class RouteFinder {
       for (const CompiledRoute::Rule& rule : compiled.rules) {
         const uint32_t compiled_route = with_port(rule.route, placed.port);
         for (const auto& [index, match] : rule.matches) {
-          entries_.push_back({place.first, place.second, match, compiled_route, route.meta.created, route.meta.ns,
-                              route.meta.name, rule.index, index});
+          entries_.push_back({place.table, place.listener_host, place.host, match, compiled_route, route.meta.created,
+                              route.meta.ns, route.meta.name, rule.index, index});
           if (gateways_.merged()) came_by_.push_back(placed.came_by);
         }
       }
@@ -302,9 +306,14 @@ class RouteFinder {
     policy_.statuses.push_back(std::move(wanted));
   }
 
+  // By a Gateway that is not there: whichever listener a request comes to.
   void add_implicit(const HttpRoute& route) {
     implicit_ = true;
-    place(route, nullptr);
+    for (size_t table = 0; table < gateways_.map().tables(); ++table) {
+      for (const std::string& host : intersections("", route.spec.hostnames)) {
+        placed_.try_emplace({table, "", host}, Placed{0, {}}).first->second.port = 0;
+      }
+    }
   }
 
   void attach(const HttpRoute& route, const ParentRef& parent, GatewayState& gateway, const CompiledRoute& compiled,
@@ -321,7 +330,7 @@ class RouteFinder {
     const bool accepted = !attachment.listeners.empty() && compiled.any_supported;
     for (ListenerState* const listener : attachment.listeners) {
       if (accepted && counted_.insert(listener).second) ++listener->attached;
-      place(route, listener);
+      place(route, *listener);
     }
     const Finding& unresolved = compiled.unresolved;
     std::vector<Condition> conditions{
@@ -394,10 +403,10 @@ class RouteFinder {
   std::vector<PoolId> pools_;
   std::map<PoolId, int32_t> indices_;
   std::map<PoolId, std::vector<PoolParent>> parents_;
-  std::map<std::pair<uint32_t, int32_t>, uint32_t> with_port_;    // copies of routes for a listener's port
-  std::vector<CameBy> came_by_;                                   // of each entry, when Gateways are merged
-  std::map<std::pair<std::string, std::string>, Placed> placed_;  // of the route at hand, by listener host and host
-  std::set<const ListenerState*> counted_;                        // likewise
+  std::map<std::pair<uint32_t, int32_t>, uint32_t> with_port_;  // copies of routes for a listener's port
+  std::vector<CameBy> came_by_;                                 // of each entry, when Gateways are merged
+  std::map<Place, Placed> placed_;                              // of the route at hand
+  std::set<const ListenerState*> counted_;                      // likewise
 };
 
 }  // namespace

@@ -20,7 +20,7 @@ void append_values(Key& key, const std::vector<CompiledValue>& values) {
 Key key_of(const RouteEntry& entry) {
   const CompiledMatch& match = *entry.match;
   const std::string type = std::to_string(static_cast<int>(match.path_type));
-  Key key{entry.listener_host, entry.host, type, match.path, match.method};
+  Key key{std::to_string(entry.table), entry.listener_host, entry.host, type, match.path, match.method};
   append_values(key, match.headers);
   append_values(key, match.queries);
   return key;
@@ -51,7 +51,7 @@ std::string text_of(const Shadow& shadow) {
       "rule " + std::to_string(lost.rule) + ", match " + std::to_string(lost.index) + " gets no requests of Gateway " +
       gateway.ns + '/' + gateway.name + ", listener " + shadow.listener->spec->name + ": HTTPRoute " + winner.ns + '/' +
       winner.name + " (rule " + std::to_string(winner.rule) + "), which is not attached there, matches the same and " +
-      (winner.created < lost.created ? "is older" : "comes first by name") + ", and all listeners are one port here";
+      (winner.created < lost.created ? "is older" : "comes first by name") + ", and both listeners are one port here";
   return shadow.more == 0 ? out : out + "; " + std::to_string(shadow.more) + " more like this";
 }
 

@@ -62,6 +62,7 @@ Intake::Intake(Context& context, Kept& kept)
 Verdict Intake::begin(downstream::Responder& client, const http::Head& head) {
   received_ = &head;
   protocol_ = client.protocol();
+  listener_ = client.listener();
   const ErrorCode refusal = identify_client(client, head);
   head_request_ = head.method == http::Method::head;
   announced_body_ = head.content_length;
@@ -122,10 +123,11 @@ Verdict Intake::choose_rule() {
   const endpoints::Snapshot* const snapshot = context_.snapshots.get();
   if (snapshot == nullptr || snapshot->routes == nullptr) return Verdict::go_on();
   if (snapshot->routes->mode() != objects::RoutingMode::routes) return Verdict::go_on();
-  rule_ = match_route(*snapshot->routes, head, head_);
+  rule_ = match_route(*snapshot->routes, head, head_, listener_);
   if (rule_ == nullptr) return Verdict::refuse(ErrorCode::route_not_found);
   const openai::PathInfo path = openai::path_info(head_.method, head_.path);
-  path_named_ = !allows(context_.options.paths, path, head_.path) && names_path(*snapshot->routes, head, head_, rule_);
+  path_named_ =
+      !allows(context_.options.paths, path, head_.path) && names_path(*snapshot->routes, head, head_, listener_, rule_);
   apply_limits(*rule_);
   return apply_filters(rule_->filters);
 }

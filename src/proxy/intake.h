@@ -115,6 +115,7 @@ class Intake {
   net::BodyBuffer body_;
   uint64_t announced_body_ = 0;  // Content-Length of the request
   uint64_t bytes_ = 0;
+  size_t listener_ = 0;  // the number of the one that it came to
   bool head_request_ = false, complete_ = false;
   bool inference_ = false, costs_work_ = false;
   bool path_allowed_ = false;  // for clients, by the options

@@ -33,7 +33,7 @@ std::optional<std::string_view> header_value(const void* context, std::string_vi
 }
 
 const objects::Route* match_path(const objects::RouteTable& table, const http::Head& head,
-                                 const ForwardedHead& forwarded, std::string_view path) {
+                                 const ForwardedHead& forwarded, size_t listener, std::string_view path) {
   const std::string_view target = forwarded.path;
   const size_t mark = target.find('?');
   const Fields fields{head, {}};
@@ -44,6 +44,7 @@ const objects::Route* match_path(const objects::RouteTable& table, const http::H
       .method = forwarded.method,
       .header = header_value,
       .context = &fields,
+      .listener = listener,
   });
 }
 
@@ -73,15 +74,15 @@ const endpoints::Pool* pool_at(const endpoints::Snapshot& snapshot, int32_t inde
 }
 
 const objects::Route* match_route(const objects::RouteTable& table, const http::Head& head,
-                                  const ForwardedHead& forwarded) {
-  return match_path(table, head, forwarded, http::path_of(forwarded.path));
+                                  const ForwardedHead& forwarded, size_t listener) {
+  return match_path(table, head, forwarded, listener, http::path_of(forwarded.path));
 }
 
 // No request has this path, since no canonical one has a control character. So a rule that matches it matches every
 // path; and if such a rule was the best for the request's own path, it is also the best for this one.
 bool names_path(const objects::RouteTable& table, const http::Head& head, const ForwardedHead& forwarded,
-                const objects::Route* rule) {
-  return match_path(table, head, forwarded, "/\x7f") != rule;
+                size_t listener, const objects::Route* rule) {
+  return match_path(table, head, forwarded, listener, "/\x7f") != rule;
 }
 
 const endpoints::Pool* pool_of_model(const endpoints::Snapshot& snapshot, std::string_view model) {

@@ -13,12 +13,13 @@ namespace penstock::proxy {
 
 // The pool that the snapshot's route table knows as `index`; null if there is none.
 const endpoints::Pool* pool_at(const endpoints::Snapshot& snapshot, int32_t index);
-// The rule for this request in a table of mode `routes`, or null. `forwarded` was made from `head`.
+// The rule for this request in a table of mode `routes`, or null. `forwarded` was made from `head`; `listener`: the
+// number of the listener that it came to.
 const objects::Route* match_route(const objects::RouteTable& table, const http::Head& head,
-                                  const ForwardedHead& forwarded);
+                                  const ForwardedHead& forwarded, size_t listener);
 // Whether that rule names the path, and so allows it: it does not match every path.
 bool names_path(const objects::RouteTable& table, const http::Head& head, const ForwardedHead& forwarded,
-                const objects::Route* rule);
+                size_t listener, const objects::Route* rule);
 // The pool for a model, where no Gateway tells the pools apart. In this order: the pool whose rewrites name the model,
 // one whose endpoints list it, one that rewrites every model, one whose models are not known. Null: no pool serves it.
 const endpoints::Pool* pool_of_model(const endpoints::Snapshot& snapshot, std::string_view model);

@@ -9,6 +9,8 @@ import socket
 
 import harness
 from harness import ConnectionEnded, E2E, answer_bytes, completion, fetch, wait_for
+from http2_client import Http2
+from tls_client import tls_port
 
 GATEWAY = """
 apiVersion: gateway.networking.k8s.io/v1
@@ -153,6 +155,23 @@ class Routes(E2E):
             ("other", "http://other:8081/new/x"),  # only one listener takes it
         ):
             self.assertEqual(self.get("/x", ("host", host)).header("location"), location)
+
+    # ---- listeners ----
+
+    def test_a_route_takes_only_requests_of_its_listener(self):
+        two = GATEWAY.replace("listeners: [", "listeners: [{name: other, port: 9000, protocol: HTTP}, ")
+        bound = "---" + ROUTE.replace("name: r", "name: bound").replace("name: gw", "name: gw, sectionName: other")
+        own = "listeners:\n  - {name: own, address: '127.0.0.1:0', gateway_port: 9000}\n"
+        self.start(rule("/"), gateway=two, more=bound + rule("/only", to="b"), config=TOLERANT + own)
+        port = tls_port(self.gw, "own")
+        self.assertEqual(self.get("/only").status, 200)
+        for path, seen in (("/only", [1, 1]), ("/", [2, 1])):  # a route that names no section is everywhere
+            self.assertEqual(fetch(port, path, "GET", None).status, 200)
+            self.assertEqual([len(self.ends[name].requests) for name in ("a", "b")], seen)
+        client = Http2(port)
+        self.addCleanup(client.close)
+        self.assertEqual(client.fetch("GET", "/only").status, 200)
+        self.assertEqual([len(self.ends[name].requests) for name in ("a", "b")], [2, 2])
 
     # ---- rewrites ----
 

@@ -132,6 +132,7 @@ struct ListenerEntry {
   std::string name;  // unique; default: the address
   std::string address;
   std::optional<ListenerTls> tls;  // nothing: plain HTTP
+  uint16_t gateway_port = 0;       // what listeners of Gateways call its port; 0: as in the address
   bool operator==(const ListenerEntry&) const = default;
 };
 

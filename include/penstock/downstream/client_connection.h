@@ -23,13 +23,15 @@ class ClientConnection : public net::Connection,
                          public ListNode<ConnectionTag>,
                          public ListNode<UnfinishedTag> {
  public:
-  // `counted_in`: the table that counts it as a connection of its peer; null: none does.
-  ClientConnection(Server& server, const std::optional<net::IpAddress>& peer, ClientTable* counted_in);
-  // Goes on with the connection of `from`: its socket, and its place in the count of its peer.
+  // `counted_in`: the table that counts it as a connection of its peer; null: none does. `listener`: the number of the
+  // one that accepted it.
+  ClientConnection(Server& server, const std::optional<net::IpAddress>& peer, ClientTable* counted_in, size_t listener);
+  // Goes on with the connection of `from`: its socket, its listener, and its place in the count of its peer.
   explicit ClientConnection(ClientConnection& from);
 
   const std::string& peer_ip() const { return peer_ip_; }  // numeric; "" if unknown
   const std::optional<net::IpAddress>& peer_address() const { return peer_; }
+  size_t accepted_by() const { return listener_; }
 
   // No request is unanswered, none has begun, and all answers have been sent.
   virtual bool idle() const = 0;
@@ -57,6 +59,7 @@ class ClientConnection : public net::Connection,
   std::string peer_ip_;
   std::optional<net::IpAddress> peer_;
   ClientTable* counted_in_;
+  size_t listener_;
 };
 
 }  // namespace penstock::downstream

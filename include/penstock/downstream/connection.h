@@ -91,13 +91,14 @@ enum class After : uint8_t { keep_alive, close, reset };
 class Connection final : public Responder, public ClientConnection {
  public:
   // `tls`: null for a plain one.
-  Connection(Server& server, int fd, ClientTable* counted_in, const net::TlsAccept* tls);
+  Connection(Server& server, int fd, ClientTable* counted_in, size_t listener, const net::TlsAccept* tls);
   ~Connection() override;
 
   // ---- Responder ----
   const std::string& client_ip() const override { return peer_ip(); }
   const std::optional<net::IpAddress>& peer() const override { return peer_address(); }
   Protocol protocol() const override { return minor_version_ == 0 ? Protocol::http_1_0 : Protocol::http_1_1; }
+  size_t listener() const override { return accepted_by(); }
   ClientTicket& client_ticket() override { return forwarded_client_; }
   bool takes_chunks() const override { return minor_version_ > 0; }
   [[nodiscard]] Sent begin(const AnswerHead& head, std::string_view piece) override;

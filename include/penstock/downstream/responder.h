@@ -52,6 +52,7 @@ class Responder {
   virtual const std::string& client_ip() const = 0;  // of the peer, numeric; "" if unknown
   virtual const std::optional<net::IpAddress>& peer() const = 0;
   virtual Protocol protocol() const = 0;
+  virtual size_t listener() const = 0;  // by which the connection came: its number in the Server
   // Counts the client of this request, whom its peer names, until the request has been answered.
   virtual ClientTicket& client_ticket() = 0;
 

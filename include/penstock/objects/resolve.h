@@ -29,6 +29,13 @@ struct ServicePool {
   std::string port;  // number or name; "": the only one, or the one called http
   bool operator==(const ServicePool&) const = default;
 };
+// One of the gateway's own listeners, as the listeners of Gateways name it.
+struct OwnListener {
+  std::string name;
+  uint16_t port = 0;  // 0: no Gateway's listener has this port
+  bool tls = false;
+  bool operator==(const OwnListener&) const = default;
+};
 struct PoolName {
   std::string ns, name;
   bool operator==(const PoolName&) const = default;
@@ -42,6 +49,8 @@ struct ResolveOptions {
   std::vector<ServicePool> service_pools;
   std::string controller = "penstock.dev/gateway";  // GatewayClass.spec.controllerName, and who writes statuses
   std::string gateway_address;                      // for the status of Gateways: an IP or a hostname; "": not known
+  // By number (RouteQuery::listener); empty: all of them are one, in plain HTTP.
+  std::vector<OwnListener> listeners;
   // HTTPRoutes whose Gateway is not in the store count as attached to one that lets everything in: for manifests.
   bool implicit_gateway = false;
   // Parent in the status of pools that no route leads to: the gateway's own Service. name "": none is written.

@@ -86,6 +86,7 @@ struct RouteQuery {
   // Value of the header field of this name (lower case), or nothing; good until the next call. Rules on headers ask.
   std::optional<std::string_view> (*header)(const void* context, std::string_view name) = nullptr;
   const void* context = nullptr;
+  size_t listener = 0;  // which of ResolveOptions::listeners it came to
 };
 
 enum class RoutingMode : uint8_t {

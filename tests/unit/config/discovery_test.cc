@@ -110,6 +110,19 @@ TEST_CASE("names get the home namespace, and every namespace that is named is lo
         std::vector<objects::PoolName>{{"b", "c"}});
 }
 
+TEST_CASE("Gateways are told of every listener, by the port that they call it") {
+  const LoadResult loaded = load_text(
+      "kind: GatewayConfig\nlisten: 0.0.0.0:8080\nlisteners:\n  - {address: '[::]:8081', gateway_port: 81}\n"
+      "  - {name: any, address: '127.0.0.1:0'}\nkubernetes:\n  enabled: true\n",
+      "f");
+  REQUIRE_MESSAGE(loaded.ok(), to_string(loaded.problems.front()));
+  CHECK(resolve_options(loaded.options, {}, "home").listeners ==
+        std::vector<objects::OwnListener>{{"listen", 8080, false}, {"[::]:8081", 81, false}, {"any", 0, false}});
+  Options without = loaded.options;
+  without.listen = "none";
+  CHECK(resolve_options(without, {}, "home").listeners.front().name == "[::]:8081");
+}
+
 TEST_CASE("a pool from labels is the only one, and is called default or what --pool says") {
   const std::string text = "  enabled: true\n  endpoint_selector: tier=gpu,app=vllm\n  endpoint_ports: [8000]\n";
   const objects::ResolveOptions plain = resolve_options(options_of(text), {}, "home");

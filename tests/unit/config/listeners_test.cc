@@ -57,7 +57,7 @@ TEST_CASE("a listener with everything reaches the options") {
       files.pair("a.crt", "a.key") + "\n        - " + files.pair("b.crt", "b.key") +
       "\n      strict_sni: true\n      min_version: 1.3\n      client_certificates: required\n      client_ca: " +
       files.path("ca.crt") + "\n      client_names: [a, 'spiffe://b']\n      handshake_timeout: 3s\n" +
-      "  - {address: ':8081', protocol: http}\n");
+      "  - {address: ':8081', protocol: http, gateway_port: 80}\n");
   REQUIRE_MESSAGE(result.ok(), problems(result));
   REQUIRE(result.options.listeners.size() == 2);
   const ListenerEntry& entry = result.options.listeners[0];
@@ -74,6 +74,8 @@ TEST_CASE("a listener with everything reaches the options") {
   CHECK(entry.tls->handshake_timeout == seconds(3));
   CHECK(result.options.listeners[1].name == ":8081");
   CHECK_FALSE(result.options.listeners[1].tls.has_value());
+  CHECK(entry.gateway_port == 0);
+  CHECK(result.options.listeners[1].gateway_port == 80);
 }
 
 TEST_CASE("what is wrong with a listener is said with its place") {
@@ -86,9 +88,11 @@ TEST_CASE("what is wrong with a listener is said with its place") {
       "f.yaml:3: listeners[0].tls.certificates: is missing; protocol: https needs at least one pair of cert and key\n");
   CHECK(problem("  - {address: ':1', protocol: gopher}\n") ==
         "f.yaml:3: listeners[0].protocol: \"gopher\" is not one of: http, https\n");
+  CHECK(problem("  - {address: ':1', gateway_port: 70000}\n") ==
+        "f.yaml:3: listeners[0].gateway_port: is not a port; expected a whole number from 1 to 65535\n");
   CHECK(problem("  - {adress: ':1'}\n")
             .starts_with("f.yaml:3: listeners[0].adress: is not a known key; did you mean address? (known here: name, "
-                         "address, protocol, "
+                         "address, protocol, gateway_port, "
                          "tls)\n"));
   CHECK(problem("  - address: ':1'\n    protocol: http\n" + tls + "}\n") ==
         "f.yaml:3: listeners[0].tls: has no effect with protocol: http; expected protocol: https\n");

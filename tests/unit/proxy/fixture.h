@@ -57,6 +57,7 @@ class FakeClient final : public downstream::Responder {
   const std::string& client_ip() const override { return ip_; }
   const std::optional<net::IpAddress>& peer() const override { return peer_; }
   downstream::Protocol protocol() const override { return downstream::Protocol::http_1_1; }
+  size_t listener() const override { return listener_number; }
   downstream::ClientTicket& client_ticket() override { return ticket_; }
   bool takes_chunks() const override { return chunks; }
   downstream::Sent begin(const downstream::AnswerHead& head, std::string_view piece) override {
@@ -85,6 +86,7 @@ class FakeClient final : public downstream::Responder {
   void abandon() override {}
 
   bool chunks = true;
+  size_t listener_number = 0;
   downstream::Sent result = downstream::Sent::ok;
   uint16_t status = 0;
   http::Fields fields;
