@@ -195,7 +195,8 @@ bool Control::start() {
   keys_ = std::make_unique<ApiKeys>(*loop_);
   directory_ = std::make_unique<discovery::Directory>(*loop_, *client_, snapshots_, registry_, *this,
                                                       poll_options(options_, *keys_));
-  sources_ = std::make_unique<Sources>(*loop_, *directory_, *keys_);
+  sources_ = std::make_unique<Sources>(*loop_, *directory_, *keys_,
+                                       [this](const auto& certificates) { take_certificates(certificates); });
   if (options_.endpoint_picker != nullptr && options_.endpoint_picker->endpoints.watch) {
     endpoints_file_ = WatchedFile(options_.endpoint_picker->endpoints.path);
   }

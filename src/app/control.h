@@ -40,6 +40,7 @@ class Control final : public discovery::DirectoryEvents {
   bool load_certificates();
   bool start_shards();
   void publish_tls(size_t listener, std::vector<TlsFiles::Context> contexts);
+  void take_certificates(const objects::Certificates& of_gateways);
   bool start_admin();
   bool place_admin(int fd);
   void on_signal(int signal);

@@ -84,6 +84,19 @@ bool Control::start_shards() {
   return true;
 }
 
+void Control::take_certificates(const objects::Certificates& of_gateways) {
+  std::vector<std::vector<net::TlsCertificate>> out(options_.listeners.size());
+  for (size_t i = 0; i < out.size() && first_listener(options_) + i < of_gateways.size(); ++i) {
+    for (const objects::GatewayCertificate& one : of_gateways[first_listener(options_) + i]) {
+      net::TlsCertificate& certificate = out[i].emplace_back();
+      if (one.secret != nullptr) certificate = {one.secret->certificate, one.secret->key, "", ""};
+      certificate.origin = one.origin;
+      certificate.host = one.host;
+    }
+  }
+  tls_files_->set_gateway_certificates(std::move(out));
+}
+
 void Control::publish_tls(size_t listener, std::vector<TlsFiles::Context> contexts) {
   for (size_t i = 0; i < shards_.size(); ++i) {
     shards_[i]->set_tls(first_listener(options_) + listener, std::move(contexts[i]));

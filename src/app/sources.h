@@ -2,6 +2,7 @@
 // what there is. Thread: control.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -21,7 +22,9 @@ discovery::EndpointSpec host_of(const config::EndpointEntry& entry);
 
 class Sources final : public discovery::ClusterEvents {
  public:
-  Sources(net::EventLoop& loop, discovery::Directory& directory, ApiKeys& keys);
+  // Called when the certificates of Gateways' listeners are others.
+  using OnCertificates = std::function<void(const objects::Certificates& certificates)>;
+  Sources(net::EventLoop& loop, discovery::Directory& directory, ApiKeys& keys, OnCertificates on_certificates);
 
   // `manifests`: what options.manifests names. False: it cannot be done; why is in the log.
   bool start(const config::Options& options, objects::Manifests manifests);
@@ -64,6 +67,8 @@ class Sources final : public discovery::ClusterEvents {
   std::unique_ptr<discovery::ManifestFolder> manifests_;
   std::unique_ptr<discovery::Cluster> cluster_;
   bool had_pool_ = false;
+  OnCertificates on_certificates_;
+  uint64_t certificates_told_ = 0;
 };
 
 }  // namespace penstock::app

@@ -26,6 +26,7 @@ size_t state_of(const net::TlsServerOptions& options) {
   for (const net::TlsCertificate& certificate : options.certificates) {
     add(certificate.chain);
     add(certificate.key);
+    add(certificate.host);
   }
   add(options.client_ca);
   for (const std::string& protocol : options.alpn) add(protocol);
@@ -69,7 +70,9 @@ std::string TlsFiles::set(const config::Options& options) {
   std::vector<Read> all(listeners.size());
   for (size_t i = 0; i < listeners.size(); ++i) {
     if (!listeners[i].tls.has_value()) continue;
-    auto made = read(listeners[i], i < served_.size() ? served_[i].state : 0, options.http2.enabled);
+    static const Served nothing;
+    const Served& known = i < served_.size() ? served_[i] : nothing;
+    auto made = read(listeners[i], known.of_gateways, known.state, options.http2.enabled);
     if (!made.ok()) return made.error().text;
     all[i] = std::move(*made);
   }
@@ -91,9 +94,12 @@ std::string TlsFiles::set(const config::Options& options) {
 }
 
 // No contexts: the files hold what is known.
-Result<TlsFiles::Read> TlsFiles::read(const config::ListenerEntry& entry, size_t known, bool http2) const {
+Result<TlsFiles::Read> TlsFiles::read(const config::ListenerEntry& entry,
+                                      const std::vector<net::TlsCertificate>& of_gateways, size_t known,
+                                      bool http2) const {
   auto options = config::read_listener_tls(*entry.tls);
   if (!options.ok()) return options.error();
+  options->certificates.insert(options->certificates.begin(), of_gateways.begin(), of_gateways.end());
   if (http2) options->alpn.insert(options->alpn.begin(), "h2");
   Read out{.state = state_of(*options)};
   if (out.state == known) return out;
@@ -158,7 +164,7 @@ void TlsFiles::look() {
 
 void TlsFiles::look_at(size_t listener) {
   Served& served = served_[listener];
-  auto made = read(served.entry, served.state, http2_);
+  auto made = read(served.entry, served.of_gateways, served.state, http2_);
   if (!made.ok()) return refused(served.refused, served.entry.name, made.error().text);
   served.refused = 0;
   if (made->contexts.empty()) return;
@@ -168,6 +174,24 @@ void TlsFiles::look_at(size_t listener) {
   log::info("TLS: new certificates are served",
             {{"listener", served.entry.name}, {"certificates", served.certificates.size()}});
   publish_(listener, std::move(made->contexts));
+}
+
+void TlsFiles::set_gateway_certificates(std::vector<std::vector<net::TlsCertificate>> certificates) {
+  for (size_t i = 0; i < served_.size(); ++i) {
+    Served& served = served_[i];
+    if (!served.entry.tls.has_value()) continue;
+    std::vector<net::TlsCertificate> now;
+    if (i < certificates.size()) now = std::move(certificates[i]);
+    for (net::TlsCertificate& one : now) {
+      const auto before = std::ranges::find_if(served.of_gateways, [&](const net::TlsCertificate& known) {
+        return known.origin == one.origin && known.host == one.host;
+      });
+      if (one.chain.empty() && before != served.of_gateways.end()) one = *before;
+    }
+    std::erase_if(now, [](const net::TlsCertificate& one) { return one.chain.empty(); });
+    served.of_gateways = std::move(now);
+    look_at(i);
+  }
 }
 
 bool TlsFiles::any() const {

@@ -1,7 +1,7 @@
-// The certificates of the TLS listeners, and what TLS with endpoints needs: reads the files, again when one of their
-// folders changes (inotify) and once a minute in any case (for file systems that tell nothing), and hands each shard
-// contexts of its own. Files that cannot be used change nothing: what is served stays, one line of the log says why,
-// and a counter goes up. Thread: control.
+// The certificates of the TLS listeners, from files and from Gateways, and what TLS with endpoints needs: reads the
+// files, again when one of their folders changes (inotify) and once a minute in any case (for file systems that tell
+// nothing), and hands each shard contexts of its own. Files that cannot be used change nothing: what is served stays,
+// one line of the log says why, and a counter goes up. Thread: control.
 #pragma once
 
 #include <functional>
@@ -32,6 +32,9 @@ class TlsFiles final : private net::ReadyEvents {
   // Reads the files of endpoint_tls and of all listeners that have TLS, and publishes what is new. "": done; else
   // nothing has changed, and why.
   std::string set(const config::Options& options);
+  // What listeners of Gateways bring, by the number of the listener in options.listeners; it is shown before what files
+  // hold. One without chain and key cannot be used as it is now: what it was before stays.
+  void set_gateway_certificates(std::vector<std::vector<net::TlsCertificate>> certificates);
   bool any() const;  // some listener has TLS
   observability::TlsFilesStatus status() const;
 
@@ -40,6 +43,7 @@ class TlsFiles final : private net::ReadyEvents {
     config::ListenerEntry entry;
     size_t state = 0;    // hash of what the files hold
     size_t refused = 0;  // of what was refused last: it is logged once
+    std::vector<net::TlsCertificate> of_gateways;
     std::vector<net::TlsCertificateInfo> certificates;
   };
   struct Read {
@@ -53,7 +57,8 @@ class TlsFiles final : private net::ReadyEvents {
     ClientContext context;  // null: it is as known
   };
 
-  Result<Read> read(const config::ListenerEntry& entry, size_t known, bool http2) const;
+  Result<Read> read(const config::ListenerEntry& entry, const std::vector<net::TlsCertificate>& of_gateways,
+                    size_t known, bool http2) const;
   Result<ReadForEndpoints> read(const config::EndpointTls& tls, size_t known) const;
   void on_ready() override;
   void look();

@@ -17,6 +17,11 @@ std::string problem_with_files(const ListenerTls& tls) {
   return context.ok() ? "" : context.error().text;
 }
 
+// A listener of a Gateway may bring the certificates then.
+bool obeys_gateways(const Options& options) {
+  return !options.manifests.empty() || (options.kubernetes.enabled && options.kubernetes.gateway_api);
+}
+
 // Whether TLS with endpoints is possible as it is configured.
 void check_endpoint_tls(LoadResult& result, const Places& places, const std::string& file) {
   const EndpointTls& tls = result.options.endpoint_tls;
@@ -66,6 +71,11 @@ void check_listeners(LoadResult& result, const Places& places, const std::string
       }
     }
     if (!entry.tls) continue;
+    if (entry.tls->certificates.empty() && !obeys_gateways(o)) {
+      complain(".tls.certificates",
+               "is missing; protocol: https needs at least one pair of cert and key, or Gateways that bring them");
+      continue;
+    }
     const bool asks = entry.tls->client_certificates != net::ClientCertificates::none;
     if (!asks && (!entry.tls->client_ca.empty() || !entry.tls->client_names.empty())) {
       complain(".tls", "client_ca and client_names have no effect with client_certificates: none");

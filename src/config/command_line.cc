@@ -59,7 +59,7 @@ constexpr FlagSpec flag_specs[] = {
     {"--listen-tls",
      {"listeners", nullptr},
      "ADDR:PORT",
-     "Where clients connect with TLS as well; needs --tls-cert and --tls-key"},
+     "Where clients connect with TLS as well; needs --tls-cert and --tls-key, unless Gateways bring certificates"},
     {"--tls-cert",
      {"listeners", nullptr},
      "FILE",

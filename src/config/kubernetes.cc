@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdlib>
 
+#include "penstock/config/tls.h"
 #include "values.h"
 
 namespace penstock::config {
@@ -52,10 +53,12 @@ std::vector<objects::OwnListener> own_listeners(const Options& options) {
     return port;
   };
   std::vector<objects::OwnListener> out;
-  if (options.listen != "none") out.push_back({"listen", port_of(options.listen), false});
+  if (options.listen != "none") out.push_back({.name = "listen", .port = port_of(options.listen)});
   for (const ListenerEntry& entry : options.listeners) {
-    out.push_back(
-        {entry.name, entry.gateway_port != 0 ? entry.gateway_port : port_of(entry.address), entry.tls.has_value()});
+    out.push_back({.name = entry.name,
+                   .port = entry.gateway_port != 0 ? entry.gateway_port : port_of(entry.address),
+                   .tls = entry.tls.has_value(),
+                   .has_certificate = entry.tls.has_value() && !entry.tls->certificates.empty()});
   }
   return out;
 }
@@ -104,6 +107,7 @@ objects::ResolveOptions resolve_options(const Options& options, const PodIdentit
   out.gateway_address = from.gateway_address;
   out.implicit_gateway = !from.enabled;
   out.listeners = own_listeners(options);
+  out.check_certificate = check_secret;
   const ObjectName self = split_object_name(from.own_service);
   out.self.name = self.name;
   out.self.ns = !self.ns.empty() ? self.ns : !pod.ns.empty() ? pod.ns : home;

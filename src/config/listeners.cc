@@ -152,10 +152,7 @@ void read_listener(const YAML::Node& item, const Reader& reader, Options& option
       });
   if (entry.address.empty()) return reader.problem(item, "address", "is missing; expected ADDRESS:PORT");
   if (!protocol) protocol = entry.tls.has_value() ? 1 : 0;
-  if (*protocol == 1 && (!entry.tls.has_value() || entry.tls->certificates.empty())) {
-    return reader.problem(item, "tls.certificates",
-                          "is missing; protocol: https needs at least one pair of cert and key");
-  }
+  if (*protocol == 1 && !entry.tls.has_value()) entry.tls.emplace();
   if (*protocol == 0 && entry.tls.has_value()) {
     return reader.problem(item, "tls", "has no effect with protocol: http; expected protocol: https");
   }
@@ -193,7 +190,7 @@ std::string ListenerFlags::finish(Options& options, std::vector<EndpointPlace>& 
     return wrong + "; expected ADDRESS:PORT, such as 0.0.0.0:8443, [::]:8443 or :8443";
   }
   const std::vector<std::string> certs = items_of(certs_), keys = items_of(keys_);
-  if (certs.empty() || certs.size() != keys.size()) {
+  if (certs.size() != keys.size()) {
     return "needs --tls-cert FILE and --tls-key FILE, as many of the one as of the other";
   }
   ListenerEntry entry{.name = address_, .address = address_, .tls = ListenerTls{}};

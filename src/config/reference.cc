@@ -105,7 +105,7 @@ listeners:
 | `protocol` | choice | https with `tls`, else http | http, https | What is spoken there. |
 | `name` | text | the address | unique | Name in metrics and logs. |
 | `gateway_port` | integer | that of `address` | 1 to 65535 | The port of those listeners of Gateways whose requests arrive here, if a Service gives it another number: see [KUBERNETES.md](KUBERNETES.md). |
-| `tls.certificates` | list | required for https | maps of `cert` and `key` | Files in PEM form: a certificate with its intermediates, and its private key without a password. The certificate whose names (subjectAltName) hold the one that the client asks for is used, else one with a wildcard for its first label, else the first of the list. Two with the same names and keys of different kinds go together. |
+| `tls.certificates` | list | required for https, unless a Gateway brings them | maps of `cert` and `key` | Files in PEM form: a certificate with its intermediates, and its private key without a password. The certificate whose names (subjectAltName) hold the one that the client asks for is used, else one with a wildcard for its first label, else the first of the list. Two with the same names and keys of different kinds go together. |
 | `tls.strict_sni` | boolean | `false` | true or false | Refuse clients that ask for no name or for one that no certificate has. |
 | `tls.min_version` | choice | `1.2` | 1.2, 1.3 | The oldest version of TLS. (With quotes or without.) |
 | `tls.client_certificates` | choice | `none` | none, optional, required | Whether clients are asked for a certificate. `optional`: one that is presented must verify. |

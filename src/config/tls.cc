@@ -78,7 +78,7 @@ Result<net::TlsCertificate> read_pair(const CertificateFiles& files) {
   const bool together = folder_of(files.key) == folder_of(files.cert);
   auto key = together ? folder.read(name_of(files.key), files.key) : read_one(files.key);
   if (!key.ok()) return key.error();
-  return net::TlsCertificate{std::move(*chain), std::move(*key), files.cert};
+  return net::TlsCertificate{std::move(*chain), std::move(*key), files.cert, ""};
 }
 
 }  // namespace
@@ -89,6 +89,7 @@ Result<net::TlsServerOptions> read_listener_tls(const ListenerTls& tls) {
   out.min_version = tls.min_version;
   out.client_certificates = tls.client_certificates;
   out.client_names = tls.client_names;
+  out.may_be_none = tls.certificates.empty();
   out.handshake_timeout = tls.handshake_timeout;
   for (const CertificateFiles& files : tls.certificates) {
     auto pair = read_pair(files);
@@ -100,6 +101,12 @@ Result<net::TlsServerOptions> read_listener_tls(const ListenerTls& tls) {
   if (!bundle.ok()) return bundle.error();
   out.client_ca = std::move(*bundle);
   return out;
+}
+
+std::string check_secret(const objects::Secret& secret) {
+  const net::TlsCertificate pair{secret.certificate, secret.key, "holds no usable pair", ""};
+  const auto made = net::TlsServerContext::make({.certificates = {pair}}, std::make_shared<net::TlsTicketKeys>());
+  return made.ok() ? "" : made.error().text;
 }
 
 bool needs_endpoint_tls(const Options& options) {

@@ -21,7 +21,7 @@ constexpr size_t kNamespacesMax = 32;   // a watch each, of every kind
 // Objects that say which others are to be watched.
 bool shapes_plan(Kind kind) {
   return kind == Kind::inference_pool || kind == Kind::inference_pool_legacy || kind == Kind::http_route ||
-         kind == Kind::gateway || kind == Kind::gateway_class;
+         kind == Kind::gateway || kind == Kind::gateway_class || kind == Kind::reference_grant;
 }
 
 // What comes with the resource definitions of the Gateway API, and Namespaces, which its objects select.
@@ -208,7 +208,7 @@ bool ClusterImpl::all_known(Kind kind) const {
 bool ClusterImpl::first_list_missing(const Watch& watch, bool routed) const {
   if (synced_) return false;
   if (watch.plan().essential) return !watch.listed();
-  return routed && of_gateway_api(watch.plan().kind) && !watch.settled();
+  return routed && (of_gateway_api(watch.plan().kind) || watch.plan().kind == Kind::secret) && !watch.settled();
 }
 
 // The watch whose list is waited for; null: none.
@@ -230,9 +230,9 @@ void ClusterImpl::resolve() {
   const objects::Desired& desired = resolver_.update(loop_.clock().wall_time_us() / 1'000'000);
   if (!synced_) log::info("kubernetes: synced", {{"pools", desired.pools.size()}});
   synced_ = true;
-  if (desired.pools_revision != pools_told_ || desired.routes_revision != routes_told_) {
-    pools_told_ = desired.pools_revision;
-    routes_told_ = desired.routes_revision;
+  const Told now{desired.pools_revision, desired.routes_revision, desired.certificates_revision};
+  if (now != told_) {
+    told_ = now;
     events_.on_desired(desired);
   }
   if (running_) write_back_->take(desired);

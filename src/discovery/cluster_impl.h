@@ -67,7 +67,11 @@ class ClusterImpl final : public WatchEvents {
   uint64_t known_ = 0;      // a bit for each kind of the Gateway API that the server has had at least once
   Instant hurried_at_{};    // when one watch that got through last called the others
   Instant essential_at_{};  // when all essential lists had come for the first time
-  uint64_t pools_told_ = 0, routes_told_ = 0;
+  struct Told {
+    uint64_t pools = 0, routes = 0, certificates = 0;
+    bool operator==(const Told&) const = default;
+  };
+  Told told_;
 };
 
 }  // namespace penstock::discovery

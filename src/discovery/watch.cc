@@ -18,6 +18,8 @@ kube::Resource resource_of(const PlannedWatch& plan) {
   out.plural = api.resource;
   out.ns = plan.ns;
   out.label_selector = plan.selector;
+  out.confidential = plan.kind == objects::Kind::secret;
+  if (!plan.name.empty()) out.field_selector = "metadata.name=" + plan.name;
   return out;
 }
 

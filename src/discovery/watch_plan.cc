@@ -20,10 +20,10 @@ void add(std::vector<PlannedWatch>& plan, PlannedWatch watch) {
 
 void add_everywhere(std::vector<PlannedWatch>& plan, const ClusterOptions& options, Kind kind, bool essential) {
   if (!objects::api_of(kind).namespaced || options.resolve.namespaces.empty()) {
-    return add(plan, {.kind = kind, .ns = "", .selector = "", .essential = essential});
+    return add(plan, {.kind = kind, .essential = essential});
   }
   for (const std::string& ns : options.resolve.namespaces) {
-    add(plan, {.kind = kind, .ns = ns, .selector = "", .essential = essential});
+    add(plan, {.kind = kind, .ns = ns, .essential = essential});
   }
 }
 
@@ -76,6 +76,14 @@ void add_pods(std::vector<PlannedWatch>& plan, const ClusterOptions& options, co
   }
 }
 
+// By their names: the permission to read these is enough then. A watch each, so that many are watched together.
+void add_secrets(std::vector<PlannedWatch>& plan, const ClusterOptions& options, const objects::Store& store) {
+  constexpr size_t alone_max = 32;
+  const auto secrets = objects::referenced_secrets(store, options.resolve);
+  if (secrets.size() > alone_max) return add_everywhere(plan, options, Kind::secret, /*essential=*/false);
+  for (const auto& [ns, name] : secrets) add(plan, {.kind = Kind::secret, .ns = ns, .name = name});
+}
+
 }  // namespace
 
 std::string name_of(const PlannedWatch& watch) {
@@ -84,6 +92,7 @@ std::string name_of(const PlannedWatch& watch) {
   if (!api.group.empty()) out.append(".").append(api.group);
   if (!watch.ns.empty()) out += " in " + watch.ns;
   if (!watch.selector.empty()) out += " with " + watch.selector;
+  if (!watch.name.empty()) out += " named " + watch.name;
   return out;
 }
 
@@ -118,6 +127,7 @@ std::vector<PlannedWatch> plan_watches(const ClusterOptions& options, const obje
          {Kind::gateway_class, Kind::gateway, Kind::http_route, Kind::reference_grant, Kind::name_space}) {
       add_everywhere(plan, options, kind, /*essential=*/false);
     }
+    add_secrets(plan, options, store);
   }
   if (services) {
     // Without the right to list them, pools that do not need them still work.

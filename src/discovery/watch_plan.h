@@ -13,9 +13,10 @@ struct PlannedWatch {
   objects::Kind kind;
   std::string ns;        // "": all, or objects without namespace
   std::string selector;  // "app=vllm,tier=x"; "": all objects
+  std::string name;      // of the only object; "": all
   bool essential = false;
   bool operator==(const PlannedWatch& other) const {
-    return kind == other.kind && ns == other.ns && selector == other.selector;
+    return kind == other.kind && ns == other.ns && selector == other.selector && name == other.name;
   }
 };
 

@@ -3,6 +3,7 @@
 #include <simdjson.h>
 
 #include "encoding.h"
+#include "penstock/base/base64.h"
 #include "penstock/base/log.h"
 #include "penstock/base/text.h"
 

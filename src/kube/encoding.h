@@ -10,9 +10,6 @@
 
 namespace penstock::kube {
 
-// Standard alphabet; white space is skipped, padding may be missing. Nothing for other characters.
-std::optional<std::string> base64_decode(std::string_view text);
-std::string base64_encode(std::string_view bytes);
 // For a query value or a path segment: everything but unreserved characters as %XX.
 void append_escaped(std::string& out, std::string_view text);
 // At most `most` bytes, never in the middle of a UTF-8 character.

@@ -6,6 +6,7 @@
 #include <filesystem>
 
 #include "encoding.h"
+#include "penstock/base/base64.h"
 #include "penstock/base/text.h"
 
 namespace penstock::kube {

@@ -122,7 +122,8 @@ void ReflectorImpl::undecodable(std::string_view what) {
   const Instant now = loop_.now();
   if (undecodable_logged_ != Instant{} && now - undecodable_logged_ < limits_.log_pause) return;
   undecodable_logged_ = now;
-  log::warn("kubernetes: an object cannot be decoded, skipped", {{"resource", name_}, {"begins", cut_utf8(what, 120)}});
+  const std::string_view begins = resource_.confidential ? "(confidential)" : cut_utf8(what, 120);
+  log::warn("kubernetes: an object cannot be decoded, skipped", {{"resource", name_}, {"begins", begins}});
 }
 
 // Something between us and the server garbles the stream, and with it an event may have been lost: from the last known

@@ -22,12 +22,13 @@ class Made final : public tls::ServerContext {
 
   std::optional<Message> load();
 
-  ssl_ctx_st* handle() const override { return contexts_.front().get(); }
+  ssl_ctx_st* handle() const override { return default_ != nullptr ? default_ : contexts_.front().get(); }
   const TlsServerOptions& options() const override { return options_; }
   const std::vector<TlsCertificateInfo>& certificates() const override { return certificates_; }
   bool allows(const x509_st* certificate) const override;
 
   // For OpenSSL's callbacks.
+  // Null: no certificate is for this name.
   SSL_CTX* find(std::string name) const;
   const std::string& alpn() const { return alpn_; }
   const TlsTicketKeys& tickets() const { return *tickets_; }
@@ -44,7 +45,15 @@ class Made final : public tls::ServerContext {
   std::vector<tls::Context> contexts_;  // the first is the default
   std::vector<TlsCertificateInfo> certificates_;
   std::vector<SSL_CTX*> of_certificate_;
-  std::unordered_map<std::string, SSL_CTX*> exact_, wildcard_;  // by name; by what follows "*."
+  std::vector<std::string> host_of_;  // likewise
+  // The certificates for one host.
+  struct Group {
+    SSL_CTX* first = nullptr;
+    std::unordered_map<std::string, SSL_CTX*> exact, wildcard;  // by name; by what follows "*."
+    SSL_CTX* find(const std::string& name) const;
+  };
+  std::unordered_map<std::string, Group> groups_;  // by host
+  SSL_CTX* default_ = nullptr;                     // the first for any host
 };
 
 const Made& of(SSL* ssl) {
@@ -56,7 +65,7 @@ int on_server_name(SSL* ssl, int* alert, void*) {
   const char* const name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
   if (SSL_CTX* context = made.find(name == nullptr ? "" : name)) {
     SSL_set_SSL_CTX(ssl, context);
-  } else if (made.options().strict_sni) {
+  } else {
     *alert = SSL_AD_UNRECOGNIZED_NAME;
     static_cast<TlsLayer*>(SSL_get_app_data(ssl))->refuse_name();
     return SSL_TLSEXT_ERR_ALERT_FATAL;
@@ -114,7 +123,10 @@ int on_client_certificate(int good, X509_STORE_CTX* chain) {
 }
 
 std::optional<Message> Made::load() {
-  if (options_.certificates.empty()) return Message{"TLS needs at least one certificate"};
+  if (options_.certificates.empty()) {
+    if (!options_.may_be_none) return Message{"TLS needs at least one certificate"};
+    contexts_.push_back(tls::new_context(/*server=*/true, options_.min_version));
+  }
   for (const TlsCertificate& certificate : options_.certificates) {
     if (auto problem = add(certificate)) return problem;
   }
@@ -128,22 +140,28 @@ std::optional<Message> Made::load() {
 std::optional<Message> Made::add(const TlsCertificate& certificate) {
   auto described = tls::describe(certificate);
   if (!described.ok()) return described.error();
-  const auto same = std::ranges::find(certificates_, described->names, &TlsCertificateInfo::names);
-  const bool fresh = same == certificates_.end() || described->names.empty();
-  SSL_CTX* context = fresh ? nullptr : of_certificate_[static_cast<size_t>(same - certificates_.begin())];
+  SSL_CTX* context = nullptr;
+  for (size_t i = 0; i < certificates_.size() && !described->names.empty(); ++i) {
+    if (host_of_[i] == certificate.host && certificates_[i].names == described->names) context = of_certificate_[i];
+  }
+  const bool fresh = context == nullptr;
   if (fresh) {
     contexts_.push_back(tls::new_context(/*server=*/true, options_.min_version));
     context = contexts_.back().get();
   }
   auto used = tls::use_certificate(context, certificate);
   if (!used.ok()) return used.error();
+  Group& group = groups_[certificate.host];
+  if (group.first == nullptr) group.first = context;
   if (fresh) {
     for (const std::string& name : used->names) {
-      if (name.starts_with("*.")) wildcard_.emplace(name.substr(2), context);
-      else exact_.emplace(name, context);
+      if (name.starts_with("*.")) group.wildcard.emplace(name.substr(2), context);
+      else group.exact.emplace(name, context);
     }
   }
+  if (certificate.host.empty()) default_ = group.first;
   of_certificate_.push_back(context);
+  host_of_.push_back(certificate.host);
   certificates_.push_back(std::move(*used));
   return std::nullopt;
 }
@@ -151,12 +169,30 @@ std::optional<Message> Made::add(const TlsCertificate& certificate) {
 SSL_CTX* Made::find(std::string name) const {
   tls::lower(name);
   if (name.ends_with('.')) name.pop_back();
-  const auto exact = exact_.find(name);
-  if (exact != exact_.end()) return exact->second;
+  const auto of_host = [&](const std::string& host) -> SSL_CTX* {
+    const auto group = groups_.find(host);
+    if (group == groups_.end()) return nullptr;
+    SSL_CTX* const named = group->second.find(name);
+    return named != nullptr ? named : group->second.first;
+  };
+  if (!name.empty()) {
+    if (SSL_CTX* const exact = of_host(name)) return exact;
+    for (size_t dot = name.find('.', 1); dot != std::string::npos; dot = name.find('.', dot + 1)) {
+      if (SSL_CTX* const wildcard = of_host('*' + name.substr(dot))) return wildcard;
+    }
+  }
+  if (default_ == nullptr) return nullptr;
+  SSL_CTX* const named = groups_.at("").find(name);
+  return named != nullptr || options_.strict_sni ? named : default_;
+}
+
+SSL_CTX* Made::Group::find(const std::string& name) const {
+  const auto same = exact.find(name);
+  if (same != exact.end()) return same->second;
   const size_t dot = name.find('.');
   if (dot == std::string::npos || dot == 0) return nullptr;
-  const auto wildcard = wildcard_.find(name.substr(dot + 1));
-  return wildcard == wildcard_.end() ? nullptr : wildcard->second;
+  const auto covering = wildcard.find(name.substr(dot + 1));
+  return covering == wildcard.end() ? nullptr : covering->second;
 }
 
 std::optional<Message> Made::verify_clients() {

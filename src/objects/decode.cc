@@ -17,6 +17,7 @@ std::unique_ptr<json::Body> body_of(Kind kind) {
     case Kind::endpoint_slice:
     case Kind::service:
     case Kind::name_space:
+    case Kind::secret:
       return json::core_body(kind);
     case Kind::inference_pool:
     case Kind::inference_pool_legacy:

@@ -4,6 +4,7 @@
 #include <array>
 
 #include "json.h"
+#include "penstock/base/base64.h"
 
 namespace penstock::objects::json {
 namespace {
@@ -232,6 +233,31 @@ constexpr Field<Service> service_spec_fields[] = {
 constexpr Field<Service> service_fields[] = {
     {"spec", [](Reader& r, Value v, Service& s) { read_object(r, v, s, service_spec_fields, Keys::open); }},
 };
+// ---- Secrets ----
+
+// What cannot be decoded is missing: whoever needs it says so. No message cites any of it.
+void read_decoded(Reader& reader, Value value, std::string& out) {
+  std::string text;
+  reader.text(value, text);
+  out = base64_decode(text).value_or("");
+}
+constexpr Field<Secret> secret_data_fields[] = {
+    {"tls.crt", [](Reader& r, Value v, Secret& s) { read_decoded(r, v, s.certificate); }},
+    {"tls.key", [](Reader& r, Value v, Secret& s) { read_decoded(r, v, s.key); }},
+};
+// Only in manifests: an API server has made `data` of it.
+constexpr Field<Secret> secret_text_fields[] = {
+    {"tls.crt", [](Reader& r, Value v, Secret& s) { r.text(v, s.certificate); }},
+    {"tls.key", [](Reader& r, Value v, Secret& s) { r.text(v, s.key); }},
+};
+constexpr Field<Secret> secret_fields[] = {
+    {"type", [](Reader& r, Value v, Secret& s) { r.text(v, s.type); }},
+    {"data", [](Reader& r, Value v, Secret& s) { read_object(r, v, s, secret_data_fields, Keys::open); }},
+    {"stringData", [](Reader& r, Value v, Secret& s) { read_object(r, v, s, secret_text_fields, Keys::open); }},
+};
+
+// ---- Namespaces ----
+
 constexpr Field<Namespace> namespace_fields[] = {{"spec", nullptr}, {"status", nullptr}};
 
 }  // namespace
@@ -255,6 +281,8 @@ std::unique_ptr<Body> core_body(Kind kind) {
       return table(slice_fields);
     case Kind::service:
       return table(service_fields);
+    case Kind::secret:
+      return table(secret_fields);
     default:
       return table(namespace_fields);
   }

@@ -62,19 +62,42 @@ constexpr Field<Listener> allowed_routes_fields[] = {
     {"namespaces", [](Reader& r, Value v, Listener& l) { read_object(r, v, l, allowed_namespaces_fields); }},
     {"kinds", [](Reader& r, Value v, Listener& l) { read_list(r, v, l.kinds, group_kind_fields, [](GroupKind&) {}); }},
 };
+constexpr Field<ObjectRef> object_ref_fields[] = {
+    {"group", [](Reader& r, Value v, ObjectRef& o) { r.text(v, o.group); }},
+    {"kind", [](Reader& r, Value v, ObjectRef& o) { r.text(v, o.kind); }},
+    {"namespace", [](Reader& r, Value v, ObjectRef& o) { r.text(v, o.ns); }},
+    {"name", [](Reader& r, Value v, ObjectRef& o) { r.text(v, o.name); }},
+};
+constexpr Field<Listener> listener_tls_fields[] = {
+    {"mode", [](Reader& r, Value v, Listener& l) { r.text(v, l.tls_mode); }},
+    {"certificateRefs",
+     [](Reader& r, Value v, Listener& l) {
+       read_list(r, v, l.certificates, object_ref_fields, [&](ObjectRef& ref) {
+         if (ref.kind.empty()) ref.kind = "Secret";
+         if (ref.name.empty()) r.missing("name", "the name of a Secret");
+       });
+     }},
+    {"options", [](Reader&, Value, Listener& l) { l.tls_options = true; }},
+    // Of the experimental channel, before it became a part of the Gateway.
+    {"frontendValidation", [](Reader&, Value, Listener& l) { l.tls_mode = "with frontendValidation"; }},
+};
+void read_listener_tls(Reader& reader, Value value, Listener& listener) {
+  listener.tls = true;
+  read_object(reader, value, listener, listener_tls_fields);
+}
 constexpr Field<Listener> listener_fields[] = {
     {"name", [](Reader& r, Value v, Listener& l) { r.text(v, l.name); }},
     {"hostname", [](Reader& r, Value v, Listener& l) { r.text(v, l.hostname); }},
     {"port", [](Reader& r, Value v, Listener& l) { r.port(v, l.port); }},
     {"protocol", [](Reader& r, Value v, Listener& l) { r.text(v, l.protocol); }},
     {"allowedRoutes", [](Reader& r, Value v, Listener& l) { read_object(r, v, l, allowed_routes_fields); }},
-    {"tls", [](Reader&, Value, Listener& l) { l.tls = true; }},
+    {"tls", read_listener_tls},
 };
 void read_listeners(Reader& reader, Value value, std::vector<Listener>& out) {
   read_list(reader, value, out, listener_fields, [&](Listener& listener) {
     if (listener.name.empty()) reader.missing("name", "the listener's name");
     if (listener.port == 0) reader.missing("port", "a whole number from 1 to 65535");
-    if (listener.protocol.empty()) reader.missing("protocol", "HTTP");
+    if (listener.protocol.empty()) reader.missing("protocol", "HTTP or HTTPS");
   });
 }
 
@@ -111,6 +134,10 @@ void read_default_scope(Reader& reader, Value value, Gateway& gateway) {
   if (gateway.spec.is_default) gateway.spec.ignored.emplace_back("defaultScope");
 }
 
+constexpr Field<Gateway> gateway_tls_fields[] = {
+    {"frontend", [](Reader&, Value, Gateway& g) { g.spec.frontend_tls = true; }},
+    {"backend", [](Reader&, Value, Gateway& g) { g.spec.ignored.emplace_back("tls.backend"); }},
+};
 constexpr Field<Gateway> gateway_spec_fields[] = {
     {"gatewayClassName", [](Reader& r, Value v, Gateway& g) { r.text(v, g.spec.class_name); }},
     {"listeners", [](Reader& r, Value v, Gateway& g) { read_listeners(r, v, g.spec.listeners); }},
@@ -119,7 +146,7 @@ constexpr Field<Gateway> gateway_spec_fields[] = {
     {"infrastructure", [](Reader& r, Value v, Gateway& g) { read_object(r, v, g, infrastructure_fields); }},
     {"allowedListeners", read_allowed_listeners},
     {"defaultScope", read_default_scope},
-    {"tls", [](Reader&, Value, Gateway& g) { g.spec.ignored.emplace_back("tls"); }},
+    {"tls", [](Reader& r, Value v, Gateway& g) { read_object(r, v, g, gateway_tls_fields); }},
 };
 constexpr Field<Gateway> gateway_fields[] = {
     {"spec", [](Reader& r, Value v, Gateway& g) { read_object(r, v, g, gateway_spec_fields); }},

@@ -92,6 +92,14 @@ const int32_t* Objectives::find(std::string_view name) const {
   return at != list_.end() && at->first == name ? &at->second : nullptr;
 }
 
+bool GatewayCertificate::operator==(const GatewayCertificate& other) const {
+  const auto same = [](const std::shared_ptr<const Secret>& a, const std::shared_ptr<const Secret>& b) {
+    if (a == nullptr || b == nullptr) return a == b;
+    return a->certificate == b->certificate && a->key == b->key;
+  };
+  return host == other.host && origin == other.origin && same(secret, other.secret);
+}
+
 const Pool* Desired::find(const PoolId& id) const {
   const auto at = std::lower_bound(pools.begin(), pools.end(), id,
                                    [](const auto& pool, const PoolId& wanted) { return pool->id < wanted; });
@@ -102,6 +110,13 @@ std::string Desired::describe() const {
   std::string out;
   for (const auto& pool : pools) objects::describe(out, *pool);
   if (routes != nullptr) out += routes->describe();
+  for (size_t listener = 0; listener < certificates.size(); ++listener) {
+    for (const GatewayCertificate& certificate : certificates[listener]) {
+      out.append("certificate of listener ").append(std::to_string(listener));
+      out.append(" host ").append(certificate.host.empty() ? "*" : certificate.host).append(" ");
+      out.append(certificate.origin).append(certificate.secret == nullptr ? " as before" : "").append("\n");
+    }
+  }
   for (const StatusWrite& status : statuses) {
     out.append("status ").append(status.needed ? "write " : "keep ").append(status.path);
     out.append("\n  ").append(status.body).append("\n");

@@ -3,16 +3,15 @@
 #include <algorithm>
 #include <set>
 
+#include "listener_certificates.h"
 #include "penstock/base/text.h"
-#include "route_filters.h"
 
 namespace penstock::objects {
 namespace {
 
 constexpr std::string_view gateway_group = "gateway.networking.k8s.io";
 
-// The conformance profiles' names of what is supported, in the order of the alphabet. Of "Gateway", listeners with TLS
-// are not.
+// The conformance profiles' names of what is supported, in the order of the alphabet.
 constexpr std::string_view features[] = {
     "Gateway",
     "GatewayHTTPListenerIsolation",
@@ -25,6 +24,7 @@ constexpr std::string_view features[] = {
     "HTTPRouteHostRewrite",
     "HTTPRouteMethodMatching",
     "HTTPRouteNamedRouteRule",
+    "HTTPRouteParentRefPort",
     "HTTPRoutePathRedirect",
     "HTTPRoutePathRewrite",
     "HTTPRoutePortRedirect",
@@ -39,9 +39,16 @@ static_assert(std::ranges::is_sorted(features));
 
 ListenerState judge(const Gateway& gateway, const Listener& listener) {
   ListenerState state{.gateway = &gateway, .spec = &listener, .host = lower_case(listener.hostname)};
-  if (listener.protocol != "HTTP") {
+  if (listener.protocol != "HTTP" && listener.protocol != "HTTPS") {
     state.refused = "UnsupportedProtocol";
-    state.why = "the protocol " + listener.protocol + " is not supported; expected HTTP";
+    state.why = "the protocol " + listener.protocol + " is not supported; expected HTTP or HTTPS";
+  } else if (listener.protocol == "HTTPS" && listener.tls_mode != "Terminate") {
+    state.refused = "UnsupportedProtocol";
+    state.why = "tls.mode " + listener.tls_mode + " is not supported; expected Terminate";
+  } else if (listener.protocol == "HTTPS" && gateway.spec.frontend_tls) {
+    // Not to be passed over: it keeps out clients that have no certificate.
+    state.refused = "UnsupportedProtocol";
+    state.why = "certificates of clients are not asked for here (tls.frontend)";
   }
   if (listener.kinds.empty()) state.kinds = {std::string(gateway_group) + "/HTTPRoute"};
   for (const GroupKind& kind : listener.kinds) {
@@ -49,6 +56,10 @@ ListenerState judge(const Gateway& gateway, const Listener& listener) {
     else state.other_kinds = true;
   }
   return state;
+}
+
+bool is_https(const ListenerState& listener) {
+  return listener.spec->protocol == "HTTPS";
 }
 
 ListenerPort port_of(const Listener& listener) {
@@ -66,11 +77,13 @@ void refuse_port(ListenerState& listener) {
 void mark_conflicts(std::vector<ListenerState>& listeners) {
   for (ListenerState& a : listeners) {
     for (const ListenerState& b : listeners) {
-      if (&a == &b || a.spec->port != b.spec->port || a.host != b.host) continue;
-      if (a.spec->protocol != b.spec->protocol) continue;
+      if (&a == &b || a.spec->port != b.spec->port || a.refused == "UnsupportedProtocol") continue;
+      const bool protocols = a.spec->protocol != b.spec->protocol && b.refused != "UnsupportedProtocol";
+      if (!protocols && (a.host != b.host || a.spec->protocol != b.spec->protocol)) continue;
       a.conflicted = true;
-      a.refused = "HostnameConflict";
-      a.why = "another listener has the same port and hostname";
+      a.refused = protocols ? "ProtocolConflict" : "HostnameConflict";
+      a.why = protocols ? "another listener has the same port and another protocol"
+                        : "another listener has the same port and hostname";
     }
   }
 }
@@ -84,17 +97,18 @@ std::vector<Condition> conditions_of(const ListenerState& listener, const Meta& 
                           accepted ? "is in use" : listener.why, about));
   out.push_back(condition("Conflicted", listener.conflicted, listener.conflicted ? listener.refused : "NoConflicts",
                           listener.conflicted ? listener.why : "no other listener is in the way", about));
-  out.push_back(condition("Programmed", good && programmed,
-                          !good        ? "Invalid"
-                          : programmed ? "Programmed"
-                                       : "Pending",
-                          !good        ? listener.why
-                          : programmed ? "takes requests"
-                                       : "the gateway has no address yet",
-                          about));
-  out.push_back(condition("ResolvedRefs", !listener.other_kinds,
-                          listener.other_kinds ? "InvalidRouteKinds" : "ResolvedRefs",
-                          listener.other_kinds ? "only HTTPRoute is supported" : "every reference is resolved", about));
+  Finding pending, unresolved;  // the first of these counts
+  if (!good) pending.note("Invalid", listener.why);
+  else if (is_https(listener) && !shows_certificate(listener)) pending.note("Invalid", listener.unresolved.message);
+  else if (!programmed) pending.note("Pending", "the gateway has no address yet");
+  const bool done = !pending.found();
+  pending.note("Programmed", "takes requests");
+  out.push_back(condition("Programmed", done, pending.reason, pending.message, about));
+  if (listener.other_kinds) unresolved.note("InvalidRouteKinds", "only HTTPRoute is supported");
+  if (listener.unresolved.found()) unresolved.note(listener.unresolved.reason, listener.unresolved.message);
+  const bool resolved = !unresolved.found();
+  unresolved.note("ResolvedRefs", "every reference is resolved");
+  out.push_back(condition("ResolvedRefs", resolved, unresolved.reason, unresolved.message, about));
   return out;
 }
 
@@ -108,6 +122,7 @@ void report(const Meta& gateway, const ListenerState& listener, Policy& policy) 
   };
   if (!listener.refused.empty()) add(listener.refused, listener.why);
   if (listener.other_kinds) add("InvalidRouteKinds", "only HTTPRoute is supported");
+  if (listener.unresolved.found()) add(listener.unresolved.reason, listener.unresolved.message);
 }
 
 std::string ignored_of(const GatewaySpec& spec) {
@@ -116,7 +131,9 @@ std::string ignored_of(const GatewaySpec& spec) {
   for (const std::string& field : spec.ignored) add(field);
   for (size_t i = 0; i < spec.listeners.size(); ++i) {
     const Listener& listener = spec.listeners[i];
-    if (listener.tls && listener.protocol == "HTTP") add("listeners[" + std::to_string(i) + "].tls");
+    const std::string path = "listeners[" + std::to_string(i) + "].tls";
+    if (listener.tls && listener.protocol == "HTTP") add(path);
+    else if (listener.tls_options) add(path + ".options");
   }
   return out;
 }
@@ -213,11 +230,11 @@ Gateways::Gateways(const View& view, Policy& policy) : view_(view) {
     mark_conflicts(state.listeners);
     gateways_.emplace(std::pair(gateway.meta.ns, gateway.meta.name), std::move(state));
   });
-  place_listeners();
+  place_listeners(policy);
 }
 
 // Where none of ours has the port of a Gateway's listener, it depends on all others which one takes its requests.
-void Gateways::place_listeners() {
+void Gateways::place_listeners(Policy& policy) {
   std::set<ListenerPort> asked;
   for (const auto& [name, gateway] : gateways_) {
     for (const ListenerState& listener : gateway.listeners) {
@@ -230,8 +247,14 @@ void Gateways::place_listeners() {
     for (ListenerState& listener : gateway.listeners) {
       if (!listener.refused.empty()) continue;
       const auto table = map_.find(port_of(*listener.spec));
-      if (!table) refuse_port(listener);
-      else merged_ |= !hosts.emplace(listener.table = *table, listener.host).second;
+      if (!table) {
+        refuse_port(listener);
+        continue;
+      }
+      merged_ |= !hosts.emplace(listener.table = *table, listener.host).second;
+      if (!is_https(listener)) continue;
+      find_certificates(view_, map_, listener);
+      add_certificates(view_, map_, listener, policy.certificates);
     }
   }
 }

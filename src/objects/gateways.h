@@ -7,6 +7,7 @@
 
 #include "listener_map.h"
 #include "policy.h"
+#include "route_filters.h"
 
 namespace penstock::objects {
 
@@ -19,6 +20,8 @@ struct ListenerState {
   bool conflicted = false;
   std::vector<std::string> kinds;  // "group/kind" of the routes that it takes
   bool other_kinds = false;        // asks for kinds that we do not know
+  Finding unresolved;              // a certificateRef
+  std::vector<GatewayCertificate> certificates;
   int32_t attached = 0;
 };
 struct GatewayState {
@@ -47,7 +50,7 @@ class Gateways {
   void want_statuses(Policy& policy) const;
 
  private:
-  void place_listeners();
+  void place_listeners(Policy& policy);
   bool lets_in(const Listener& listener, const Gateway& gateway, const HttpRoute& route) const;
   void want_status(const GatewayState& state, Policy& policy) const;
   const View& view_;

@@ -27,6 +27,7 @@ constexpr ApiResource resources[kind_count] = {
     {Kind::gateway, gateway_api, "v1", "gateways", "Gateway", true},
     {Kind::http_route, gateway_api, "v1", "httproutes", "HTTPRoute", true},
     {Kind::reference_grant, gateway_api, "v1beta1", "referencegrants", "ReferenceGrant", true},
+    {Kind::secret, "", "v1", "secrets", "Secret", true},
 };
 
 constexpr std::string_view api_versions[kind_count] = {
@@ -44,6 +45,7 @@ constexpr std::string_view api_versions[kind_count] = {
     "gateway.networking.k8s.io/v1",
     "gateway.networking.k8s.io/v1",
     "gateway.networking.k8s.io/v1beta1",
+    "v1",
 };
 
 }  // namespace

@@ -324,6 +324,20 @@ void find_pool_statuses(const View& view, const std::map<PoolId, std::vector<Poo
   });
 }
 
+bool granted(const Store& store, std::string_view from_kind, const std::string& from_ns, const ReferredObject& to) {
+  bool found = to.ns == from_ns;
+  store.each_in<ReferenceGrant>(Kind::reference_grant, to.ns, [&](const auto& grant) {
+    const bool from = std::any_of(grant->from.begin(), grant->from.end(), [&](const GrantFrom& f) {
+      return f.group == "gateway.networking.k8s.io" && f.kind == from_kind && f.ns == from_ns;
+    });
+    const bool named = std::any_of(grant->to.begin(), grant->to.end(), [&](const GrantTo& t) {
+      return t.group == to.group && t.kind == to.kind && (t.name.empty() || t.name == to.name);
+    });
+    found |= from && named;
+  });
+  return found;
+}
+
 Policy find_policy(const View& view) {
   Policy policy;
   std::vector<ModelClaim> claims;

@@ -48,6 +48,7 @@ struct Policy {
   std::shared_ptr<const RouteTable> routes;
   std::vector<WantedStatus> statuses;
   std::vector<Notice> notices;
+  Certificates certificates;
 };
 
 // The store as the options let it be seen.
@@ -84,6 +85,14 @@ struct ModelClaim {
   std::string ns, name;
   PoolId pool;
 };
+
+// Whether an object of this kind of the Gateway API may refer to another: that is in its own namespace, or a
+// ReferenceGrant in that of the other allows it.
+struct ReferredObject {
+  std::string_view group, kind;
+  const std::string &ns, &name;
+};
+bool granted(const Store& store, std::string_view from_kind, const std::string& from_ns, const ReferredObject& to);
 
 // An InferencePool, served here or not.
 bool pool_exists(const View& view, const std::string& ns, const std::string& name);

@@ -250,6 +250,10 @@ struct Resolver::State {
       ++desired.routes_revision;
     }
     policy_notices = std::move(policy.notices);
+    if (policy.certificates != desired.certificates || desired.certificates_revision == 0) {
+      desired.certificates = std::move(policy.certificates);
+      ++desired.certificates_revision;
+    }
     std::vector<StatusWrite> statuses = writer.write(std::move(policy.statuses), view, now_seconds);
     const auto same = [](const StatusWrite& a, const StatusWrite& b) {
       return a.path == b.path && a.body == b.body && a.needed == b.needed && (!a.needed || a.version == b.version);

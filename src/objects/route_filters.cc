@@ -149,7 +149,11 @@ void describe_filters(std::string& out, const RouteFilters& filters) {
   describe(out, filters.path);
   if (!filters.redirect) return;
   const Redirect& redirect = *filters.redirect;
-  out.append(" redirect ").append(std::to_string(redirect.status)).append(" ").append(redirect.scheme).append("://");
+  out.append(" redirect ")
+      .append(std::to_string(redirect.status))
+      .append(" ")
+      .append(redirect.scheme.empty() && redirect.secure ? "https" : redirect.scheme)
+      .append("://");
   out.append(redirect.hostname).append(":").append(std::to_string(redirect.port));
   describe(out, redirect.path);
 }
@@ -173,7 +177,7 @@ std::string Redirect::location(std::string_view host, std::string_view target) c
   if (name.empty()) return "";
   std::string number = port != 0 ? std::to_string(port) : "";
   if (port == 0 && scheme.empty() && ported) number = host.substr(colon + 1);
-  const std::string_view spoken = scheme.empty() ? std::string_view("http") : std::string_view(scheme);
+  const std::string_view spoken = !scheme.empty() ? std::string_view(scheme) : secure ? "https" : "http";
   if (number == (spoken == "https" ? "443" : "80")) number.clear();
   return std::string(spoken)
       .append("://")

@@ -38,6 +38,7 @@ class RouteFinder {
   };
   struct Placed {
     int32_t port;  // of the listener; 0: not known
+    bool tls;
     CameBy came_by;
   };
 
@@ -67,21 +68,6 @@ class RouteFinder {
     return at->second;
   }
 
-  bool granted(const HttpRoute& route, const std::string& ns, std::string_view group, const std::string& kind,
-               const std::string& name) const {
-    bool found = ns == route.meta.ns;
-    view_.store().each_in<ReferenceGrant>(Kind::reference_grant, ns, [&](const auto& grant) {
-      const bool from = std::any_of(grant->from.begin(), grant->from.end(), [&](const GrantFrom& f) {
-        return f.group == gateway_group && f.kind == "HTTPRoute" && f.ns == route.meta.ns;
-      });
-      const bool to = std::any_of(grant->to.begin(), grant->to.end(), [&](const GrantTo& t) {
-        return t.group == group && t.kind == kind && (t.name.empty() || t.name == name);
-      });
-      found |= from && to;
-    });
-    return found;
-  }
-
   // Index of the backend's pool, or -1; in `finding` what stands against it.
   int32_t resolve(const HttpRoute& route, const BackendRef& backend, CompiledRoute& out, Finding& finding) {
     const std::string& ns = backend.ns.empty() ? route.meta.ns : backend.ns;
@@ -94,7 +80,8 @@ class RouteFinder {
                                       "\" is not supported; expected InferencePool or Service");
       return -1;
     }
-    if (!granted(route, ns, is_service ? "" : backend.group, backend.kind, backend.name)) {
+    const ReferredObject to{is_service ? "" : backend.group, backend.kind, ns, backend.name};
+    if (!granted(view_.store(), "HTTPRoute", route.meta.ns, to)) {
       finding.note("RefNotPermitted", "no ReferenceGrant in " + ns + " allows the reference to " + what);
       return -1;
     }
@@ -235,8 +222,9 @@ class RouteFinder {
   // Of several listeners with the same table and host nobody can tell which one a request came to.
   void place(const HttpRoute& route, const ListenerState& listener) {
     const int32_t port = listener.spec->port;
+    const bool tls = listener.spec->protocol == "HTTPS";
     for (const std::string& host : intersections(listener.host, route.spec.hostnames)) {
-      Placed& placed = placed_.try_emplace({listener.table, listener.host, host}, Placed{port, {}}).first->second;
+      Placed& placed = placed_.try_emplace({listener.table, listener.host, host}, Placed{port, tls, {}}).first->second;
       if (placed.port != port) placed.port = 0;
       placed.came_by.push_back(&listener);
     }
@@ -245,7 +233,7 @@ class RouteFinder {
   void add_entries(const HttpRoute& route, const CompiledRoute& compiled) {
     for (const auto& [place, placed] : placed_) {
       for (const CompiledRoute::Rule& rule : compiled.rules) {
-        const uint32_t compiled_route = with_port(rule.route, placed.port);
+        const uint32_t compiled_route = with_port(rule.route, placed.port, placed.tls);
         for (const auto& [index, match] : rule.matches) {
           entries_.push_back({place.table, place.listener_host, place.host, match, compiled_route, route.meta.created,
                               route.meta.ns, route.meta.name, rule.index, index});
@@ -255,21 +243,24 @@ class RouteFinder {
     }
   }
 
-  // A redirect that names neither scheme nor port leads to the port of the listener; where that is not known, to the
-  // port that the request names.
-  uint32_t with_port(uint32_t index, int32_t port) {
-    const auto open = [](const RouteFilters& filters) {
-      return filters.redirect && filters.redirect->scheme.empty() && filters.redirect->port == 0;
+  // A redirect that names no scheme stays with that of the listener; if it names no port either, it leads to the port
+  // of the listener, and where that is not known, to the port that the request names.
+  uint32_t with_port(uint32_t index, int32_t port, bool tls) {
+    const auto open = [&](const RouteFilters& filters) {
+      return filters.redirect && filters.redirect->scheme.empty() && (tls || filters.redirect->port == 0);
     };
     const auto open_backend = [&](const RouteBackend& backend) { return open(backend.filters); };
     const auto& backends = routes_[index].backends;
     const bool any = open(routes_[index].filters) || std::any_of(backends.begin(), backends.end(), open_backend);
-    if (port == 0 || !any) return index;
-    const auto [at, added] = with_port_.try_emplace({index, port}, static_cast<uint32_t>(routes_.size()));
+    if ((port == 0 && !tls) || !any) return index;
+    const auto [at, added] = with_port_.try_emplace({index, port, tls}, static_cast<uint32_t>(routes_.size()));
     if (!added) return at->second;
     Route& copy = routes_.emplace_back(Route(routes_[index]));
     const auto close = [&](RouteFilters& filters) {
-      if (open(filters)) filters.redirect->port = static_cast<uint16_t>(port);
+      if (!open(filters)) return;
+      Redirect& redirect = *filters.redirect;
+      if (redirect.port == 0) redirect.port = static_cast<uint16_t>(port);
+      if (tls) redirect.secure = true;
     };
     close(copy.filters);
     for (RouteBackend& backend : copy.backends) close(backend.filters);
@@ -311,7 +302,7 @@ class RouteFinder {
     implicit_ = true;
     for (size_t table = 0; table < gateways_.map().tables(); ++table) {
       for (const std::string& host : intersections("", route.spec.hostnames)) {
-        placed_.try_emplace({table, "", host}, Placed{0, {}}).first->second.port = 0;
+        placed_.try_emplace({table, "", host}, Placed{0, false, {}}).first->second.port = 0;
       }
     }
   }
@@ -403,10 +394,10 @@ class RouteFinder {
   std::vector<PoolId> pools_;
   std::map<PoolId, int32_t> indices_;
   std::map<PoolId, std::vector<PoolParent>> parents_;
-  std::map<std::pair<uint32_t, int32_t>, uint32_t> with_port_;  // copies of routes for a listener's port
-  std::vector<CameBy> came_by_;                                 // of each entry, when Gateways are merged
-  std::map<Place, Placed> placed_;                              // of the route at hand
-  std::set<const ListenerState*> counted_;                      // likewise
+  std::map<std::tuple<uint32_t, int32_t, bool>, uint32_t> with_port_;  // copies of routes for a listener's port
+  std::vector<CameBy> came_by_;                                        // of each entry, when Gateways are merged
+  std::map<Place, Placed> placed_;                                     // of the route at hand
+  std::set<const ListenerState*> counted_;                             // likewise
 };
 
 }  // namespace

@@ -85,7 +85,7 @@ POD_SPEC = {
 PEER = {"podSelector": SELECTOR, "namespaceSelector": SELECTOR, "ipBlock": {"cidr!": str, "except": [str]}}
 POLICY_PORT = {"port!": PORT_REFERENCE, "protocol!": PROTOCOL, "endPort": "port"}
 RBAC_RULES = [
-    {"apiGroups!": [str], "resources!": [str], "verbs!": [{"get", "list", "watch", "create", "patch", "update"}]}
+    {"apiGroups!": [str], "resources!": [str], "resourceNames": [str], "verbs!": [{"get", "list", "watch", "create", "patch", "update"}]}
 ]
 SCRAPED = [{"port!": str, "path": str, "interval": "duration"}]
 POOL_REFERENCE = {"group": str, "kind": str, "name!": str}

@@ -17,7 +17,7 @@ READ = {"get", "list", "watch"}
 STATUS = {"get", "patch", "update"}
 # What the writer needs besides the status of what is read.
 EVENTS = (("", "events"), ("events.k8s.io", "events"))
-STATUS_NOT_WRITTEN = {"pods", "endpointslices", "services", "namespaces", "referencegrants"}
+STATUS_NOT_WRITTEN = {"pods", "endpointslices", "services", "namespaces", "referencegrants", "secrets"}
 
 
 def for_each_set(test):
@@ -283,7 +283,9 @@ class References(unittest.TestCase):
 class Permissions(unittest.TestCase):
     """Roles against the program's own table of what it reads."""
 
-    GATEWAY_API = ("deploy/helm/golden/full.yaml", "deploy/helm/golden/guide.yaml")
+    GATEWAY_API = ("deploy/helm/golden/full.yaml", "deploy/helm/golden/guide.yaml", "deploy/helm/golden/https.yaml")
+    # Only by name, unless all are asked for.
+    SECRETS = {"deploy/helm/golden/full.yaml": ["gateway-cert"], "deploy/helm/golden/https.yaml": None}
 
     def test_all_that_is_read_is_granted(self):
         table = read_resources()
@@ -294,12 +296,21 @@ class Permissions(unittest.TestCase):
             anywhere = granted(objects, ("Role", "ClusterRole"))
             gateway_api = name in self.GATEWAY_API
             for group, resource, namespaced in table:
+                if resource == "secrets" and name not in self.SECRETS:
+                    self.assertFalse([g for g in anywhere if g[1] == "secrets"], name)
+                    continue
                 if not gateway_api and (group == "gateway.networking.k8s.io" or resource == "namespaces"):
                     self.assertFalse([g for g in anywhere if g[:2] == (group, resource)], name)
                     continue
                 with self.subTest(name, resource=f"{group}/{resource}"):
                     have = anywhere if namespaced else granted(objects, ("ClusterRole",))
                     self.assertLessEqual({(group, resource, verb) for verb in READ}, have)
+
+    def test_secrets_are_read_by_the_names_that_are_told(self):
+        for name, secrets in self.SECRETS.items():
+            rules = [r for role in files.of_kind(SETS[name], "Role", "ClusterRole") for r in role["rules"] if "secrets" in r["resources"]]
+            self.assertEqual([rule.get("resourceNames") for rule in rules], [secrets], name)
+            self.assertEqual(rules[0]["resources"], ["secrets"])
 
     def test_all_that_is_written_is_granted_and_nothing_where_writing_is_off(self):
         written = {(g, f"{r}/status") for g, r, _ in read_resources() if r not in STATUS_NOT_WRITTEN}

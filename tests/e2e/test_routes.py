@@ -143,7 +143,7 @@ class Routes(E2E):
     def test_a_redirect_leads_to_the_port_of_the_listener(self):
         self.start(rule("/", redirect("hostname: b.example.com"), to=""), gateway=GATEWAY)
         self.assertEqual(self.get("/x").header("location"), "http://b.example.com:8081/x")
-        self.assert_problem("UnsupportedProtocol", "listener tls: .*HTTPS", "Gateway", "gw")
+        self.assert_problem("PortUnavailable", "listener tls: .*with TLS", "Gateway", "gw")
 
     def test_a_redirect_of_several_listeners_leads_to_the_port_of_the_request(self):
         two = GATEWAY.replace("listeners: [", "listeners: [{name: plain, port: 80, protocol: HTTP, hostname: h}, "

@@ -8,6 +8,7 @@
 #include "penstock/base/result.h"
 #include "penstock/config/options.h"
 #include "penstock/net/tls.h"
+#include "penstock/objects/types.h"
 
 namespace penstock::config {
 
@@ -15,6 +16,8 @@ namespace penstock::config {
 // while it is being replaced as a kubelet replaces mounted Secrets: by turning the link ..data to another folder.
 // Errors name the file, and never cite what it holds.
 Result<net::TlsServerOptions> read_listener_tls(const ListenerTls& tls);
+// As objects::CheckCertificate: whether a listener could show what the Secret of a Gateway holds.
+std::string check_secret(const objects::Secret& secret);
 // Whether some endpoint is asked in TLS.
 bool needs_endpoint_tls(const Options& options);
 // The options of the context for endpoints.

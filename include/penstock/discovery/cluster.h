@@ -32,9 +32,9 @@ struct ClusterOptions {
 
 class ClusterEvents {
  public:
-  // Pools or routes changed: in the turn of the loop in which the event came, after all events of that turn. First
-  // when pools and pods were listed once, so that no half list can remove an endpoint. `desired` is valid during the
-  // call; what it points at lives on.
+  // Pools, routes or certificates changed: in the turn of the loop in which the event came, after all events of that
+  // turn. First when pools and pods were listed once, so that no half list can remove an endpoint. `desired` is valid
+  // during the call; what it points at lives on.
   virtual void on_desired(const objects::Desired& desired) = 0;
 
  protected:

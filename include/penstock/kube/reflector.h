@@ -49,6 +49,7 @@ struct Resource {
   std::string ns;              // empty: all namespaces, or cluster-scoped
   std::string label_selector;  // as in kubectl -l, not escaped
   std::string field_selector;
+  bool confidential = false;  // no log line shows what its objects hold
 };
 
 struct ReflectorLimits {

@@ -35,17 +35,22 @@ enum class TlsVersion : uint8_t { tls1_2, tls1_3 };
 // `origin` names them in errors: usually the file of the certificate.
 struct TlsCertificate {
   std::string chain, key, origin;
+  // Of a server: for clients that ask for this name, or for one that it covers ("*.example.com", of any depth). "": for
+  // all that no other certificate of the server is for.
+  std::string host;
 };
 
 // none: not asked for. optional: one that is presented must verify. required: none presented, no connection.
 enum class ClientCertificates : uint8_t { none, optional, required };
 
 struct TlsServerOptions {
-  // A client that asks for a name (SNI) gets the certificate with that name, else one with a wildcard for its first
-  // label, else the first. Names are those of the certificate (subjectAltName DNS; without any, the common name).
+  // A client that asks for a name (SNI) gets one of those for the most specific `host` that fits: that with the name,
+  // else one with a wildcard for its first label, else the first. Names are those of the certificate (subjectAltName
+  // DNS; without any, the common name). Where no host fits, it is refused (unknown_name).
   // Certificates with the same names and different kinds of key go together: the client's algorithms decide.
   std::vector<TlsCertificate> certificates;
-  bool strict_sni = false;  // refuse clients that ask for no name or an unknown one
+  bool strict_sni = false;   // refuse clients that ask for no name or an unknown one, of those for any host
+  bool may_be_none = false;  // no certificate yet is no error: every client is refused (unknown_name)
   TlsVersion min_version = TlsVersion::tls1_2;
   std::vector<std::string> alpn = {"http/1.1"};  // the server's order; a client that offers others only is refused
   ClientCertificates client_certificates = ClientCertificates::none;

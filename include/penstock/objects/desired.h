@@ -112,13 +112,24 @@ struct Notice {
   auto operator<=>(const Notice&) const = default;
 };
 
+// What clients are shown that ask one of our listeners for this name (SNI).
+struct GatewayCertificate {
+  std::string host;                      // "", "a.example.com" or "*.example.com" (which covers any depth)
+  std::string origin;                    // "Secret namespace/name", for people
+  std::shared_ptr<const Secret> secret;  // null: what it holds now cannot be used
+  bool operator==(const GatewayCertificate& other) const;
+};
+using Certificates = std::vector<std::vector<GatewayCertificate>>;  // by the number of our listener (ResolveOptions)
+
 struct Desired {
   // Each rises when its part changes; 0: nothing was resolved yet.
-  uint64_t pools_revision = 0, routes_revision = 0, statuses_revision = 0, notices_revision = 0;
+  uint64_t pools_revision = 0, routes_revision = 0, statuses_revision = 0, notices_revision = 0,
+           certificates_revision = 0;
   std::vector<std::shared_ptr<const Pool>> pools;  // sorted by id
   std::shared_ptr<const RouteTable> routes;        // never null once resolved
   std::vector<StatusWrite> statuses;               // sorted by kind, namespace, name
   std::vector<Notice> notices;                     // sorted
+  Certificates certificates;
 
   const Pool* find(const PoolId& id) const;
   std::string describe() const;  // all of it as text, for people and tests

@@ -24,8 +24,9 @@ enum class Kind : uint8_t {
   gateway,
   http_route,
   reference_grant,
+  secret,
 };
-inline constexpr size_t kind_count = 14;
+inline constexpr size_t kind_count = 15;
 
 struct ApiResource {
   Kind kind;

@@ -34,8 +34,11 @@ struct OwnListener {
   std::string name;
   uint16_t port = 0;  // 0: no Gateway's listener has this port
   bool tls = false;
+  bool has_certificate = false;  // of its own, from files
   bool operator==(const OwnListener&) const = default;
 };
+// Why a certificate with its key cannot be used; "": it can.
+using CheckCertificate = std::string (*)(const Secret& secret);
 struct PoolName {
   std::string ns, name;
   bool operator==(const PoolName&) const = default;
@@ -51,6 +54,7 @@ struct ResolveOptions {
   std::string gateway_address;                      // for the status of Gateways: an IP or a hostname; "": not known
   // By number (RouteQuery::listener); empty: all of them are one, in plain HTTP.
   std::vector<OwnListener> listeners;
+  CheckCertificate check_certificate = nullptr;  // null: whatever there is can be used
   // HTTPRoutes whose Gateway is not in the store count as attached to one that lets everything in: for manifests.
   bool implicit_gateway = false;
   // Parent in the status of pools that no route leads to: the gateway's own Service. name "": none is written.
@@ -59,6 +63,14 @@ struct ResolveOptions {
   bool prefer_ipv6 = false;   // of Services with both families
   bool operator==(const ResolveOptions&) const = default;
 };
+
+// Secrets that listeners of our Gateways refer to, and may: in the Gateway's namespace, or in one with a
+// ReferenceGrant. Sorted, each once.
+struct SecretName {
+  std::string ns, name;
+  auto operator<=>(const SecretName&) const = default;
+};
+std::vector<SecretName> referenced_secrets(const Store& store, const ResolveOptions& options);
 
 // "app=vllm,tier=prod" (also "=="). Only equality: what a pool's selector can say.
 Result<Labels> parse_selector(std::string_view text);

@@ -41,9 +41,10 @@ struct PathChange {
 // Answers instead of a backend.
 struct Redirect {
   uint16_t status = 302;
-  std::string scheme, hostname;  // "": http, the request's
+  std::string scheme, hostname;  // "": that of the listener, the request's
   uint16_t port = 0;             // 0: that of the scheme if one is given, else the request's
   PathChange path;
+  bool secure = false;  // the listener speaks TLS
   // The value of Location for a request to `host` ("name" or "name:port"); "" when there is no hostname at all.
   std::string location(std::string_view host, std::string_view target) const;
   bool operator==(const Redirect&) const = default;

@@ -131,6 +131,15 @@ struct Namespace {
   bool operator==(const Namespace&) const = default;
 };
 
+// What a Secret of the type kubernetes.io/tls holds. It goes nowhere but to the TLS context: no page, status, log line
+// or error shows it.
+struct Secret {
+  Meta meta;
+  std::string type;
+  std::string certificate, key;  // tls.crt and tls.key, PEM; "": missing, or not base64
+  bool operator==(const Secret&) const = default;
+};
+
 // ---- inference ----
 
 struct InferencePoolSpec {
@@ -214,6 +223,10 @@ struct GroupKind {
   std::string group = "gateway.networking.k8s.io", kind;
   bool operator==(const GroupKind&) const = default;
 };
+struct ObjectRef {
+  std::string group, kind, ns, name;  // ns "": that of the object that refers
+  bool operator==(const ObjectRef&) const = default;
+};
 struct Listener {
   std::string name, hostname, protocol;
   int32_t port = 0;
@@ -221,6 +234,9 @@ struct Listener {
   LabelSelector selector;
   std::vector<GroupKind> kinds;  // empty: those that fit the protocol
   bool tls = false;              // it has settings of TLS
+  std::string tls_mode = "Terminate";
+  std::vector<ObjectRef> certificates;  // certificateRefs
+  bool tls_options = false;             // it has some: none means anything here
   bool operator==(const Listener&) const = default;
 };
 struct GatewayAddress {
@@ -232,6 +248,7 @@ struct GatewaySpec {
   std::vector<Listener> listeners;
   std::vector<GatewayAddress> addresses;  // asked for
   bool parameters = false;                // infrastructure has a parametersRef
+  bool frontend_tls = false;              // asks for certificates of clients
   bool is_default = false;                // asks for the routes of its defaultScope
   std::vector<std::string> ignored;       // fields that are given and mean nothing here: they are reported
   bool operator==(const GatewaySpec&) const = default;
@@ -328,7 +345,7 @@ struct ReferenceGrant {
 };
 
 using Object = std::variant<Pod, EndpointSlice, Service, Namespace, InferencePool, ModelRewrite, Objective,
-                            GatewayClass, Gateway, HttpRoute, ReferenceGrant>;
+                            GatewayClass, Gateway, HttpRoute, ReferenceGrant, Secret>;
 const Meta& meta_of(const Object& object);
 
 // Annotations and labels that mean something to the gateway.

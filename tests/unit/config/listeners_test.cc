@@ -83,9 +83,10 @@ TEST_CASE("what is wrong with a listener is said with its place") {
   const auto problem = [](const std::string& text) { return problems(load_listeners(text)); };
   const std::string tls = "    tls: {certificates: [" + files.pair("a.crt", "a.key") + "]";
   CHECK(problem("  - {}\n") == "f.yaml:3: listeners[0].address: is missing; expected ADDRESS:PORT\n");
-  CHECK(
-      problem("  - {address: ':1', protocol: https}\n") ==
-      "f.yaml:3: listeners[0].tls.certificates: is missing; protocol: https needs at least one pair of cert and key\n");
+  CHECK(problem("  - {address: ':1', protocol: https}\n") ==
+        "f.yaml:3: listeners[0].tls.certificates: is missing; protocol: https needs at least one pair of cert and key, "
+        "or "
+        "Gateways that bring them\n");
   CHECK(problem("  - {address: ':1', protocol: gopher}\n") ==
         "f.yaml:3: listeners[0].protocol: \"gopher\" is not one of: http, https\n");
   CHECK(problem("  - {address: ':1', gateway_port: 70000}\n") ==
@@ -130,6 +131,22 @@ TEST_CASE("flags make a listener, and say what they lack") {
   CHECK(problems(with({address, certs})).find("as many of the one as of the other") != std::string::npos);
   CHECK(problems(with({{"--listen-tls", "listeners", "here"}, certs, keys})).find("--listen-tls: \"here\"") !=
         std::string::npos);
+}
+
+TEST_CASE("a listener needs no certificate where Gateways bring them") {
+  for (const std::string more : {"kubernetes: {enabled: true}\n", "manifests: /nowhere\n"}) {
+    const LoadResult result = load_text(
+        "kind: GatewayConfig\nlisteners: [{address: ':1', protocol: https, tls: {min_version: 1.3}}]\n" + more,
+        "f.yaml");
+    CHECK(problems(result).find("certificates") == std::string::npos);
+    REQUIRE(result.options.listeners.size() == 1);
+    CHECK(result.options.listeners[0].tls->certificates.empty());
+  }
+  const std::string no_gateways = "kubernetes: {enabled: true, gateway_api: false}\n";
+  CHECK(problems(load_listeners("  - {address: ':1', protocol: https}\n" + no_gateways)).find("Gateways that bring") !=
+        std::string::npos);
+  CHECK(load(Source{.flags = {{"--listen-tls", "listeners", ":8443"}, {"--kubernetes", "kubernetes.enabled", "true"}}})
+            .ok());
 }
 
 TEST_CASE("listen may be none where there are listeners") {

@@ -45,9 +45,11 @@ std::string status_of(int code, const char* reason) {
 kube::CallId FakeApi::start(kube::Call call, kube::CallEvents& events) {
   const kube::CallId id = ++last_id_;
   paths_.push_back(call.method + ' ' + call.path);
-  Running running{std::move(call), &events, "", "", "", false};
+  Running running{std::move(call), &events, "", "", "", "", false};
   std::tie(running.collection, running.ns) = collection_of(running.call.path);
   running.selector = parameter(running.call.path, "labelSelector");
+  running.name = parameter(running.call.path, "fieldSelector");
+  if (!running.name.empty()) running.name = running.name.substr(running.name.find('=') + 1);
   if (running.call.method != "GET") writes.push_back({running.call.method, running.call.path, running.call.body});
   calls_.emplace(id, std::move(running));
   loop_.defer([this, id] { answer(id); });
@@ -98,6 +100,7 @@ void FakeApi::stream(Running& running) {
 // Selectors of one label: enough here.
 bool FakeApi::concerns(const Running& running, const Object& object) const {
   if (!running.ns.empty() && running.ns != object.ns) return false;
+  if (!running.name.empty() && running.name != object.name) return false;
   if (running.selector.empty()) return true;
   const size_t equals = running.selector.find('=');
   const std::string label =
@@ -152,7 +155,8 @@ std::set<std::string> FakeApi::asked() const {
   for (const auto& [id, running] : calls_) {
     if (running.call.method != "GET") continue;
     out.insert(running.collection + (running.ns.empty() ? "" : " in " + running.ns) +
-               (running.selector.empty() ? "" : " with " + running.selector));
+               (running.selector.empty() ? "" : " with " + running.selector) +
+               (running.name.empty() ? "" : " named " + running.name));
   }
   return out;
 }

@@ -48,7 +48,7 @@ class FakeApi final : public kube::Transport {
   struct Running {
     kube::Call call;
     kube::CallEvents* events;
-    std::string collection, ns, selector;
+    std::string collection, ns, selector, name;
     bool watching = false;
   };
 

@@ -1,5 +1,6 @@
 // Small conversions, and the JSON that this layer looks into.
 #include "src/kube/encoding.h"
+#include "penstock/base/base64.h"
 
 #include <doctest/doctest.h>
 

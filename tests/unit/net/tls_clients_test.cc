@@ -37,6 +37,37 @@ TEST_CASE("a client gets the certificate of the name it asks for") {
   CHECK(served(options, "127.0.0.1").find("unrecognized name") != std::string::npos);  // an address is not asked for
 }
 
+TEST_CASE("of certificates that are for some hosts a client gets those of the most specific one") {
+  const auto for_host = [](TlsCertificate certificate, const std::string& host) {
+    certificate.host = host;
+    return certificate;
+  };
+  TlsServerOptions options;
+  options.certificates = {for_host(named("DNS:first.test,DNS:x.wild.test"), "*.wild.test"),
+                          for_host(named("DNS:second.test,DNS:*.deep.wild.test"), "*.wild.test"),
+                          for_host(named("DNS:exact.test,DNS:x.wild.test"), "x.wild.test"), named("DNS:any.test")};
+  CHECK(served(options, "x.wild.test") == "exact.test");        // the host itself before one that covers it
+  CHECK(served(options, "a.deep.wild.test") == "second.test");  // of the host's own, that with the name
+  CHECK(served(options, "b.wild.test").find("verify failed") != std::string::npos);  // else its first
+  CHECK(served(options, "any.test") == "any.test");
+  CHECK(served(options, "unknown.test").find("verify failed") != std::string::npos);  // the first for any host
+  options.certificates.pop_back();
+  CHECK(served(options, "X.wild.test") == "exact.test");
+  CHECK(served(options, "any.test").find("unrecognized name") != std::string::npos);  // there is none for it
+  CHECK(served(options, "wild.test").find("unrecognized name") != std::string::npos);
+  CHECK(served(options, "127.0.0.1").find("unrecognized name") != std::string::npos);
+}
+
+TEST_CASE("without any certificate yet every client is refused") {
+  TlsServerOptions options;
+  options.may_be_none = true;
+  CHECK(served(options, "any.test").find("unrecognized name") != std::string::npos);
+  Simulated s(options);
+  auto end = s.connect(client_options());
+  CHECK_FALSE(s.talks(*end));
+  CHECK(s.server.failed(TlsFailure::unknown_name) == 1);
+}
+
 TEST_CASE("an unknown name is counted as such") {
   TlsServerOptions options = server_options();
   options.strict_sni = true;

@@ -31,6 +31,16 @@ SelectorPool selector_pool(const std::string& text) {  // name:selector:ports
   return out;
 }
 
+std::vector<OwnListener> own_listeners(const std::string& text) {  // name:port or name:port:tls or name:port:own
+  std::vector<OwnListener> out;
+  for (const std::string& one : split(text, ',')) {
+    const auto parts = split(one, ':');
+    const std::string how = parts.size() > 2 ? parts[2] : "";
+    out.push_back({parts[0], static_cast<uint16_t>(std::stoi(parts[1])), !how.empty(), how == "own"});
+  }
+  return out;
+}
+
 ResolveOptions options_of(const std::string& text) {
   ResolveOptions out;
   constexpr std::string_view mark = "# options: ";
@@ -40,6 +50,7 @@ ResolveOptions options_of(const std::string& text) {
     const std::string value = word.find('=') == std::string::npos ? "" : word.substr(word.find('=') + 1);
     if (name == "implicit") out.implicit_gateway = true;
     else if (name == "address") out.gateway_address = value;
+    else if (name == "listeners") out.listeners = own_listeners(value);
     else if (name == "namespaces") out.namespaces = split(value, ',');
     else if (name == "selector") out.selector_pools.push_back(selector_pool(value));
     else if (name == "self") out.self = {.group = "", .kind = "Service", .ns = "gateway-system", .name = value};

@@ -135,6 +135,58 @@ TEST_CASE("a Gateway's listener that is none of ours says so") {
   CHECK(scene.match(0, "h") == "all[0]");  // by the listener of 8081
 }
 
+std::string refuse_all(const Secret&) {
+  return "is no good";
+}
+
+TEST_CASE("what a Secret holds is checked before it is shown, and never told") {
+  Store store;
+  const std::string text = std::string(gateway) +
+                           "  - {name: tls, port: 443, protocol: HTTPS, tls: {certificateRefs: [{name: cert}]}}\n"
+                           "---\n{apiVersion: v1, kind: Secret, metadata: {name: cert}, type: kubernetes.io/tls, "
+                           "stringData: {tls.crt: certificate-text, tls.key: key-text}}\n";
+  apply_manifests(read_manifests({{"test", text}}, "default"), store);
+  for (const bool good : {true, false}) {
+    Resolver resolver(store, {.listeners = three, .check_certificate = good ? nullptr : refuse_all});
+    const Desired& desired = resolver.update(1);
+    REQUIRE(desired.certificates.size() == 3);
+    REQUIRE(desired.certificates[2].size() == 1);
+    CHECK(desired.certificates[2][0].origin == "Secret default/cert");
+    CHECK((desired.certificates[2][0].secret != nullptr) == good);
+    const std::string all = desired.describe();
+    CHECK((all.find("Secret default/cert is no good") == std::string::npos) == good);
+    CHECK(all.find("key-text") == std::string::npos);
+    CHECK(all.find("certificate-text") == std::string::npos);
+    store.apply(Kind::name_space,
+                object_of(Kind::name_space, good ? R"({"metadata":{"name":"a"}})" : R"({"metadata":{"name":"b"}})"));
+  }
+}
+
+TEST_CASE("certificates have a revision of their own") {
+  Store store;
+  const auto secret = [](const std::string& key) {
+    return object_of(Kind::secret, R"({"metadata":{"namespace":"default","name":"cert"},"type":"kubernetes.io/tls",)"
+                                   R"("data":{"tls.crt":"Y2VydA==","tls.key":")" +
+                                       key + R"("}})");
+  };
+  const std::string text =
+      std::string(gateway) + "  - {name: tls, port: 443, protocol: HTTPS, tls: {certificateRefs: [{name: cert}]}}\n";
+  apply_manifests(read_manifests({{"test", text}}, "default"), store);
+  Resolver resolver(store, {.listeners = three});
+  const uint64_t before = resolver.update(1).certificates_revision;
+  store.apply(Kind::secret, secret("a2V5"));
+  CHECK(resolver.update(1).certificates_revision == before + 1);
+  const uint64_t routes = resolver.desired().routes_revision;
+  store.apply(Kind::secret, secret("a2V5Mg=="));
+  CHECK(resolver.update(1).certificates_revision == before + 2);
+  CHECK(resolver.desired().routes_revision == routes);
+  store.apply(Kind::secret, secret("a2V5Mg=="));
+  CHECK(resolver.update(1).certificates_revision == before + 2);
+  store.erase(Kind::secret, "default", "cert", "");
+  CHECK(resolver.update(1).certificates_revision == before + 3);
+  CHECK(resolver.desired().certificates[2].empty());
+}
+
 TEST_CASE("the listener costs a match no allocation") {
   const Scene scene(gateway + route("bound", ", sectionName: other"), three);
   const RouteQuery query{.host = "a-long-name-of-a-host.example.com:8080", .path = "/v1/completions", .listener = 1};

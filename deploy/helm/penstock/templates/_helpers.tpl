@@ -135,6 +135,14 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 - apiGroups: [gateway.networking.k8s.io]
   resources: [gateways, httproutes, referencegrants]
   verbs: [get, list, watch]
+{{- with .Values.discovery.gatewaySecrets }}
+- apiGroups: [""]
+  resources: [secrets]
+  {{- if not (has "*" .) }}
+  resourceNames: {{ toJson . }}
+  {{- end }}
+  verbs: [get, list, watch]
+{{- end }}
 {{- end }}
 {{- if .Values.discovery.write }}
 - apiGroups: [inference.networking.k8s.io]
