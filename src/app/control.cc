@@ -131,6 +131,7 @@ Control::Control(const config::Command& command)
               config::descriptors_for_traffic(config::raise_open_file_limit(), options_.shards),
               [this](const std::string& address) { loop_->post([this, address] { sources_->unreachable(address); }); }},
       pool_(budget_),
+      trusts_([this](const std::string& trust, const auto& context) { publish_trust(trust, context); }),
       endpoints_watch_(net::Timer::of<&Control::look_at_endpoints_file>(this)),
       drain_notice_(net::Timer::of<&Control::announce_drain>(this)),
       drain_delay_(net::Timer::of<&Control::stop_accepting>(this)),
@@ -195,8 +196,7 @@ bool Control::start() {
   keys_ = std::make_unique<ApiKeys>(*loop_);
   directory_ = std::make_unique<discovery::Directory>(*loop_, *client_, snapshots_, registry_, *this,
                                                       poll_options(options_, *keys_));
-  sources_ = std::make_unique<Sources>(*loop_, *directory_, *keys_,
-                                       [this](const auto& certificates) { take_certificates(certificates); });
+  sources_ = std::make_unique<Sources>(*loop_, *directory_, *keys_, [this](const auto& desired) { take_tls(desired); });
   if (options_.endpoint_picker != nullptr && options_.endpoint_picker->endpoints.watch) {
     endpoints_file_ = WatchedFile(options_.endpoint_picker->endpoints.path);
   }

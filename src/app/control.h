@@ -11,6 +11,7 @@
 
 #include "admin.h"
 #include "api_keys.h"
+#include "backend_trusts.h"
 #include "penstock/config/command_line.h"
 #include "penstock/discovery/directory.h"
 #include "penstock/kvevents/listener.h"
@@ -40,6 +41,8 @@ class Control final : public discovery::DirectoryEvents {
   bool load_certificates();
   bool start_shards();
   void publish_tls(size_t listener, std::vector<TlsFiles::Context> contexts);
+  void publish_trust(const std::string& trust, const TlsFiles::ClientContext& context);
+  void take_tls(const objects::Desired& desired);
   void take_certificates(const objects::Certificates& of_gateways);
   bool start_admin();
   bool place_admin(int fd);
@@ -108,6 +111,8 @@ class Control final : public discovery::DirectoryEvents {
   std::unique_ptr<discovery::Directory> directory_;
   std::unique_ptr<Sources> sources_;
   std::unique_ptr<TlsFiles> tls_files_;
+  uint64_t certificates_taken_ = 0;  // their revision
+  BackendTrusts trusts_;
   MemoryBudget admin_budget_{kAdminMemory};  // of its own: probes are answered also when clients use up theirs
   net::BlockPool admin_pool_{admin_budget_};
   std::unique_ptr<AdminService> admin_;

@@ -84,6 +84,17 @@ bool Control::start_shards() {
   return true;
 }
 
+void Control::take_tls(const objects::Desired& desired) {
+  trusts_.set(desired);
+  if (desired.certificates_revision == std::exchange(certificates_taken_, desired.certificates_revision)) return;
+  take_certificates(desired.certificates);
+}
+
+void Control::publish_trust(const std::string& trust, const TlsFiles::ClientContext& context) {
+  client_->set_trust(*client_tls_, trust, context);
+  for (const auto& shard : shards_) shard->set_trust(trust, context);
+}
+
 void Control::take_certificates(const objects::Certificates& of_gateways) {
   std::vector<std::vector<net::TlsCertificate>> out(options_.listeners.size());
   for (size_t i = 0; i < out.size() && first_listener(options_) + i < of_gateways.size(); ++i) {

@@ -214,6 +214,8 @@ void Shard::run(std::vector<net::Address> listen, Started started) {
   for (const auto& [listener, context] : first_tls_) parts.server.set_tls(listener, {&parts.tls, context});
   first_tls_.clear();
   if (first_endpoint_tls_ != nullptr) parts.client.set_tls(parts.tls, std::move(first_endpoint_tls_));
+  for (const auto& [trust, context] : first_trusts_) parts.client.set_trust(parts.tls, trust, context);
+  first_trusts_.clear();
   parts_ = &parts;
   ring_stats_ = &(*ring)->stats();
   upstream_stats_ = &parts.client.stats();
@@ -361,6 +363,15 @@ void Shard::set_endpoint_tls(std::shared_ptr<const net::TlsClientContext> contex
     return;
   }
   loop->post([this, context = std::move(context)] { parts_->client.set_tls(parts_->tls, context); });
+}
+
+void Shard::set_trust(const std::string& trust, std::shared_ptr<const net::TlsClientContext> context) {
+  net::EventLoop* const loop = loop_.load(std::memory_order_acquire);
+  if (loop == nullptr) {
+    first_trusts_[trust] = std::move(context);
+    return;
+  }
+  loop->post([this, trust, context = std::move(context)] { parts_->client.set_trust(parts_->tls, trust, context); });
 }
 
 void Shard::announce_drain() {

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <functional>
 #include <future>
+#include <map>
 #include <memory>
 #include <string_view>
 #include <thread>
@@ -65,6 +66,8 @@ class Shard {
   void set_tls(size_t listener, std::shared_ptr<const net::TlsServerContext> context);
   // Likewise, for new connections to endpoints.
   void set_endpoint_tls(std::shared_ptr<const net::TlsClientContext> context);
+  // Likewise, for those of this tls_trust; null: none can be made.
+  void set_trust(const std::string& trust, std::shared_ptr<const net::TlsClientContext> context);
   void announce_drain();          // a drain is near: answers say `Connection: close`
   void stop_accepting();          // the drain begins: no new connections, idle ones end
   void drop_idle(uint32_t slot);  // closes idle connections to the endpoint with this slot
@@ -112,6 +115,7 @@ class Shard {
   std::string ring_reason_;
   std::vector<std::pair<size_t, std::shared_ptr<const net::TlsServerContext>>> first_tls_;  // given before start()
   std::shared_ptr<const net::TlsClientContext> first_endpoint_tls_;
+  std::map<std::string, std::shared_ptr<const net::TlsClientContext>> first_trusts_;
   std::thread thread_;
   alignas(64) std::atomic<int64_t> load_{0};  // connections + requests in flight, published each turn
   std::atomic<int64_t> in_flight_{0};

@@ -24,13 +24,13 @@ discovery::EndpointSpec host_of(const config::EndpointEntry& entry) {
   return spec;
 }
 
-Sources::Sources(net::EventLoop& loop, discovery::Directory& directory, ApiKeys& keys, OnCertificates on_certificates)
+Sources::Sources(net::EventLoop& loop, discovery::Directory& directory, ApiKeys& keys, Before before)
     : loop_(loop),
       directory_(directory),
       resolver_(loop, {}),
       names_(loop, resolver_, [this] { on_names(); }),
       keys_(keys),
-      on_certificates_(std::move(on_certificates)) {}
+      before_(std::move(before)) {}
 
 bool Sources::start(const config::Options& options, objects::Manifests manifests) {
   set_engines(options);
@@ -124,9 +124,7 @@ void Sources::take_manifests(objects::Manifests manifests) {
 
 void Sources::on_desired(const objects::Desired& desired) {
   had_pool_ = had_pool_ || !desired.pools.empty();
-  if (desired.certificates_revision != std::exchange(certificates_told_, desired.certificates_revision)) {
-    on_certificates_(desired.certificates);
-  }
+  before_(desired);
   for (const std::string& problem : directory_.set_pools(pools_.convert(desired))) log::warn(problem);
 }
 

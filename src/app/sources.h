@@ -22,9 +22,9 @@ discovery::EndpointSpec host_of(const config::EndpointEntry& entry);
 
 class Sources final : public discovery::ClusterEvents {
  public:
-  // Called when the certificates of Gateways' listeners are others.
-  using OnCertificates = std::function<void(const objects::Certificates& certificates)>;
-  Sources(net::EventLoop& loop, discovery::Directory& directory, ApiKeys& keys, OnCertificates on_certificates);
+  // Called with all that is desired before the directory is told of it.
+  using Before = std::function<void(const objects::Desired& desired)>;
+  Sources(net::EventLoop& loop, discovery::Directory& directory, ApiKeys& keys, Before before);
 
   // `manifests`: what options.manifests names. False: it cannot be done; why is in the log.
   bool start(const config::Options& options, objects::Manifests manifests);
@@ -67,8 +67,7 @@ class Sources final : public discovery::ClusterEvents {
   std::unique_ptr<discovery::ManifestFolder> manifests_;
   std::unique_ptr<discovery::Cluster> cluster_;
   bool had_pool_ = false;
-  OnCertificates on_certificates_;
-  uint64_t certificates_told_ = 0;
+  Before before_;
 };
 
 }  // namespace penstock::app

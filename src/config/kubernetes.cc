@@ -108,6 +108,7 @@ objects::ResolveOptions resolve_options(const Options& options, const PodIdentit
   out.implicit_gateway = !from.enabled;
   out.listeners = own_listeners(options);
   out.check_certificate = check_secret;
+  out.check_authorities = check_authorities;
   const ObjectName self = split_object_name(from.own_service);
   out.self.name = self.name;
   out.self.ns = !self.ns.empty() ? self.ns : !pod.ns.empty() ? pod.ns : home;

@@ -109,6 +109,11 @@ std::string check_secret(const objects::Secret& secret) {
   return made.ok() ? "" : made.error().text;
 }
 
+std::string check_authorities(const std::string& pem) {
+  const auto made = net::TlsClientContext::make({.ca = pem});
+  return made.ok() ? "" : made.error().text;
+}
+
 bool needs_endpoint_tls(const Options& options) {
   return std::ranges::any_of(options.endpoints,
                              [](const EndpointEntry& entry) { return entry.url.starts_with("https://"); });

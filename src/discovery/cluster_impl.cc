@@ -21,13 +21,19 @@ constexpr size_t kNamespacesMax = 32;   // a watch each, of every kind
 // Objects that say which others are to be watched.
 bool shapes_plan(Kind kind) {
   return kind == Kind::inference_pool || kind == Kind::inference_pool_legacy || kind == Kind::http_route ||
-         kind == Kind::gateway || kind == Kind::gateway_class || kind == Kind::reference_grant;
+         kind == Kind::gateway || kind == Kind::gateway_class || kind == Kind::reference_grant ||
+         kind == Kind::backend_tls_policy;
 }
 
 // What comes with the resource definitions of the Gateway API, and Namespaces, which its objects select.
 bool of_gateway_api(Kind kind) {
   return kind == Kind::gateway_class || kind == Kind::gateway || kind == Kind::http_route ||
-         kind == Kind::reference_grant || kind == Kind::name_space;
+         kind == Kind::reference_grant || kind == Kind::name_space || kind == Kind::backend_tls_policy;
+}
+
+// What its objects refer to.
+bool named_by_gateway_api(Kind kind) {
+  return kind == Kind::secret || kind == Kind::config_map;
 }
 
 bool contains(const std::vector<PlannedWatch>& plan, const PlannedWatch& watch) {
@@ -208,7 +214,7 @@ bool ClusterImpl::all_known(Kind kind) const {
 bool ClusterImpl::first_list_missing(const Watch& watch, bool routed) const {
   if (synced_) return false;
   if (watch.plan().essential) return !watch.listed();
-  return routed && (of_gateway_api(watch.plan().kind) || watch.plan().kind == Kind::secret) && !watch.settled();
+  return routed && (of_gateway_api(watch.plan().kind) || named_by_gateway_api(watch.plan().kind)) && !watch.settled();
 }
 
 // The watch whose list is waited for; null: none.

@@ -8,10 +8,15 @@
 namespace penstock::discovery {
 namespace {
 
-std::shared_ptr<const EndpointSpec> spec_of(const objects::Endpoint& endpoint, const PodEngines& engines) {
+std::shared_ptr<const EndpointSpec> spec_of(const objects::Endpoint& endpoint, const objects::BackendTls* tls,
+                                            const PodEngines& engines) {
   auto spec = std::make_shared<EndpointSpec>();
   spec->name = endpoint.name;
-  spec->url = "http://" + authority_of(endpoint.ip, endpoint.port);
+  spec->url = (tls == nullptr ? "http://" : "https://") + authority_of(endpoint.ip, endpoint.port);
+  if (tls != nullptr) {
+    spec->tls_name = tls->hostname;
+    spec->tls_trust = tls->policy;
+  }
   spec->host = endpoint.ip;
   spec->port = endpoint.port;
   spec->rank = endpoint.rank;
@@ -22,6 +27,11 @@ std::shared_ptr<const EndpointSpec> spec_of(const objects::Endpoint& endpoint, c
   spec->last_resort = endpoint.last_resort;
   spec->labels = endpoint.labels;
   return spec;
+}
+
+bool same_tls(const EndpointSpec& spec, const objects::BackendTls* tls) {
+  if (tls == nullptr || !spec.tls_name) return tls == nullptr && !spec.tls_name;
+  return *spec.tls_name == tls->hostname && spec.tls_trust == tls->policy;
 }
 
 // Where the route table's pools are in `pools`; one that is not there is added, empty.
@@ -88,7 +98,8 @@ PoolsSpec DesiredPools::convert(const objects::Desired& desired) {
     spec.endpoints.reserve(pool->endpoints.size());
     for (const auto& endpoint : pool->endpoints) {
       const auto before = known_.find(endpoint.get());
-      spec.endpoints.push_back(before == known_.end() ? spec_of(*endpoint, engines_) : before->second.spec);
+      const bool same = before != known_.end() && same_tls(*before->second.spec, pool->tls.get());
+      spec.endpoints.push_back(same ? before->second.spec : spec_of(*endpoint, pool->tls.get(), engines_));
       known.try_emplace(endpoint.get(), Known{endpoint, spec.endpoints.back()});
     }
   }

@@ -17,7 +17,7 @@ constexpr Duration kTimePerScrape = microseconds(500);
 
 std::string key_of(const EndpointSpec& spec) {
   return (spec.uid.empty() ? spec.name : '\n' + spec.uid) + '\n' + spec.url + '\n' + spec.host + '\n' +
-         spec.tls_name.value_or("");
+         spec.tls_name.value_or("") + '\n' + spec.tls_trust;
 }
 }  // namespace
 
@@ -97,9 +97,9 @@ Result<EndpointPoller*> Directory::poller_of(const EndpointSpec& spec) {
   const std::string authority = authority_of(spec.host, spec.port);
   const auto address = net::Address::parse(authority);
   if (!address.ok()) return Message{"endpoint " + spec.name + ": " + address.error().text};
-  endpoints::EndpointState& state =
-      registry_.find_or_add(spec.name, spec.url, address->to_string(),
-                            spec.authority.empty() ? authority : spec.authority, spec.uid, spec.ns, spec.tls_name);
+  endpoints::EndpointState& state = registry_.find_or_add(spec.name, spec.url, address->to_string(),
+                                                          spec.authority.empty() ? authority : spec.authority, spec.uid,
+                                                          spec.ns, spec.tls_name, spec.tls_trust);
   auto poller = std::make_unique<EndpointPoller>(*this, spec.engine, state, *address);
   return pollers_.emplace(key, std::move(poller)).first->second.get();
 }

@@ -69,7 +69,8 @@ EndpointPoller::EndpointPoller(Directory& directory, const std::string& engine, 
              .incarnation = state.incarnation,
              .address = address,
              .open_connections = &state.connections,
-             .tls_name = state.tls_name ? &*state.tls_name : nullptr};
+             .tls_name = state.tls_name ? &*state.tls_name : nullptr,
+             .tls_trust = &state.tls_trust};
   view_.state = &state;
   status_.endpoint = state.name;
   status_.since = directory.loop_.now();

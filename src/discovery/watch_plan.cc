@@ -77,11 +77,11 @@ void add_pods(std::vector<PlannedWatch>& plan, const ClusterOptions& options, co
 }
 
 // By their names: the permission to read these is enough then. A watch each, so that many are watched together.
-void add_secrets(std::vector<PlannedWatch>& plan, const ClusterOptions& options, const objects::Store& store) {
+void add_named(std::vector<PlannedWatch>& plan, const ClusterOptions& options, Kind kind,
+               const std::vector<objects::ObjectName>& names) {
   constexpr size_t alone_max = 32;
-  const auto secrets = objects::referenced_secrets(store, options.resolve);
-  if (secrets.size() > alone_max) return add_everywhere(plan, options, Kind::secret, /*essential=*/false);
-  for (const auto& [ns, name] : secrets) add(plan, {.kind = Kind::secret, .ns = ns, .name = name});
+  if (names.size() > alone_max) return add_everywhere(plan, options, kind, /*essential=*/false);
+  for (const auto& [ns, name] : names) add(plan, {.kind = kind, .ns = ns, .name = name});
 }
 
 }  // namespace
@@ -123,11 +123,12 @@ std::vector<PlannedWatch> plan_watches(const ClusterOptions& options, const obje
     add_everywhere(plan, options, kind, /*essential=*/false);
   }
   if (options.gateway_api) {
-    for (const Kind kind :
-         {Kind::gateway_class, Kind::gateway, Kind::http_route, Kind::reference_grant, Kind::name_space}) {
+    for (const Kind kind : {Kind::gateway_class, Kind::gateway, Kind::http_route, Kind::reference_grant,
+                            Kind::name_space, Kind::backend_tls_policy}) {
       add_everywhere(plan, options, kind, /*essential=*/false);
     }
-    add_secrets(plan, options, store);
+    add_named(plan, options, Kind::secret, objects::referenced_secrets(store, options.resolve));
+    add_named(plan, options, Kind::config_map, objects::referenced_config_maps(store, options.resolve));
   }
   if (services) {
     // Without the right to list them, pools that do not need them still work.

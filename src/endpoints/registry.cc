@@ -9,8 +9,8 @@ namespace {
 
 // A name never begins with a line feed, so a uid cannot be taken for one.
 std::string key_of(const std::string& name, const std::string& uid, const std::string& address,
-                   const std::optional<std::string>& tls_name) {
-  const std::string tls = tls_name ? '\n' + *tls_name : "";
+                   const std::optional<std::string>& tls_name, const std::string& tls_trust) {
+  const std::string tls = tls_name ? '\n' + *tls_name + '\n' + tls_trust : "";
   return (uid.empty() ? name + '\n' + address : '\n' + uid + '\n' + address) + tls;
 }
 
@@ -26,8 +26,8 @@ bool unused(const EndpointState& state) {
 EndpointState& EndpointRegistry::find_or_add(const std::string& name, const std::string& url,
                                              const std::string& address, const std::string& host_header,
                                              const std::string& uid, const std::string& ns,
-                                             const std::optional<std::string>& tls_name) {
-  const auto [place, added] = living_.try_emplace(key_of(name, uid, address, tls_name), nullptr);
+                                             const std::optional<std::string>& tls_name, const std::string& tls_trust) {
+  const auto [place, added] = living_.try_emplace(key_of(name, uid, address, tls_name, tls_trust), nullptr);
   if (!added) return *place->second;
 
   auto state = std::make_unique<EndpointState>();
@@ -47,6 +47,7 @@ EndpointState& EndpointRegistry::find_or_add(const std::string& name, const std:
   state->address = address;
   state->host_header = host_header;
   state->tls_name = tls_name;
+  state->tls_trust = tls_trust;
   state->place = ns + '/' + address.substr(address.rfind(':') + 1);
   place->second = state.get();
   entries_.push_back({std::move(state), 0});
@@ -62,7 +63,8 @@ void EndpointRegistry::collect(const Snapshot& snapshot, uint64_t oldest_version
   for (Entry& entry : entries_) {
     if (entry.gone_since_version != 0 || listed.contains(entry.state.get())) continue;
     entry.gone_since_version = snapshot.version;
-    living_.erase(key_of(entry.state->name, entry.state->uid, entry.state->address, entry.state->tls_name));
+    living_.erase(key_of(entry.state->name, entry.state->uid, entry.state->address, entry.state->tls_name,
+                         entry.state->tls_trust));
   }
   std::erase_if(entries_, [&](const Entry& entry) {
     const bool free =

@@ -69,7 +69,9 @@ ssl_st* new_ssl(ssl_ctx_st* context, TlsLayer& layer) {
 }
 
 // Whether the certificate must name the address instead of a host name.
-bool set_peer_name(SSL* ssl, const std::string& name, const Address& to) {
+// With `other_names` the certificate must have one of those, which the context sees to.
+bool set_peer_name(SSL* ssl, const std::string& name, const Address& to, bool other_names) {
+  if (other_names) return name.empty() || IpAddress::parse(name) || SSL_set_tlsext_host_name(ssl, name.c_str()) == 1;
   const std::optional<IpAddress> ip = name.empty() ? IpAddress::of(to) : IpAddress::parse(name);
   if (ip.has_value()) return X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), ip->to_string().c_str()) == 1;
   SSL_set_hostflags(ssl, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
@@ -154,7 +156,7 @@ TlsLayer::TlsLayer(Stream& stream, SocketEvents& owner, const TlsConnect& tls, c
   server_name_ = options.server_name.empty() ? tls.server_name : options.server_name;
   ssl_ = new_ssl(context.handle(), *this);
   SSL_set_connect_state(ssl_);
-  if (!set_peer_name(ssl_, server_name_, to)) broken_ = EPROTO;
+  if (!set_peer_name(ssl_, server_name_, to, !options.names.empty())) broken_ = EPROTO;
   if (session_ != nullptr && session_->session_ != nullptr) {
     const bool same = session_->context_ == client_ && session_->server_name_ == server_name_;
     if (same) SSL_set_session(ssl_, session_->session_);

@@ -18,6 +18,7 @@ std::unique_ptr<json::Body> body_of(Kind kind) {
     case Kind::service:
     case Kind::name_space:
     case Kind::secret:
+    case Kind::config_map:
       return json::core_body(kind);
     case Kind::inference_pool:
     case Kind::inference_pool_legacy:
@@ -30,6 +31,7 @@ std::unique_ptr<json::Body> body_of(Kind kind) {
     case Kind::gateway:
     case Kind::http_route:
     case Kind::reference_grant:
+    case Kind::backend_tls_policy:
       break;
   }
   return json::gateway_body(kind);

@@ -67,6 +67,8 @@ constexpr Field<ParentRef> parent_ref_fields[] = {
 constexpr Field<ParentStatus> parent_fields[] = {
     {"parentRef",
      [](Reader& r, Value v, ParentStatus& p) { read_object(r, v, p.parent, parent_ref_fields, Keys::open); }},
+    {"ancestorRef",
+     [](Reader& r, Value v, ParentStatus& p) { read_object(r, v, p.parent, parent_ref_fields, Keys::open); }},
     {"controllerName", [](Reader& r, Value v, ParentStatus& p) { r.text(v, p.controller); }},
     {"conditions", [](Reader& r, Value v, ParentStatus& p) { read_conditions(r, v, p.conditions); }},
 };
@@ -124,6 +126,7 @@ void read_features(Reader& reader, Value value, std::vector<std::string>& out) {
 constexpr Field<Status> status_fields[] = {
     {"conditions", [](Reader& r, Value v, Status& s) { read_conditions(r, v, s.conditions); }},
     {"parents", [](Reader& r, Value v, Status& s) { read_parents(r, v, s.parents); }},
+    {"ancestors", [](Reader& r, Value v, Status& s) { read_parents(r, v, s.parents); }},
     {"listeners",
      [](Reader& r, Value v, Status& s) {
        read_list(
@@ -256,6 +259,15 @@ constexpr Field<Secret> secret_fields[] = {
     {"stringData", [](Reader& r, Value v, Secret& s) { read_object(r, v, s, secret_text_fields, Keys::open); }},
 };
 
+// ---- ConfigMaps ----
+
+constexpr Field<ConfigMap> config_map_data_fields[] = {
+    {"ca.crt", [](Reader& r, Value v, ConfigMap& c) { r.text(v, c.authorities); }},
+};
+constexpr Field<ConfigMap> config_map_fields[] = {
+    {"data", [](Reader& r, Value v, ConfigMap& c) { read_object(r, v, c, config_map_data_fields, Keys::open); }},
+};
+
 // ---- Namespaces ----
 
 constexpr Field<Namespace> namespace_fields[] = {{"spec", nullptr}, {"status", nullptr}};
@@ -283,6 +295,8 @@ std::unique_ptr<Body> core_body(Kind kind) {
       return table(service_fields);
     case Kind::secret:
       return table(secret_fields);
+    case Kind::config_map:
+      return table(config_map_fields);
     default:
       return table(namespace_fields);
   }

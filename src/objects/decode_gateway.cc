@@ -393,6 +393,50 @@ constexpr Field<ReferenceGrant> grant_fields[] = {
     {"spec", [](Reader& r, Value v, ReferenceGrant& g) { read_object(r, v, g, grant_spec_fields); }},
 };
 
+// ---- BackendTLSPolicy ----
+
+constexpr Field<PolicyTarget> policy_target_fields[] = {
+    {"group", [](Reader& r, Value v, PolicyTarget& t) { r.text(v, t.group); }},
+    {"kind", [](Reader& r, Value v, PolicyTarget& t) { r.text(v, t.kind); }},
+    {"name", [](Reader& r, Value v, PolicyTarget& t) { r.text(v, t.name); }},
+    {"sectionName", [](Reader& r, Value v, PolicyTarget& t) { r.text(v, t.section); }},
+};
+constexpr Field<std::string> alt_name_fields[] = {
+    {"type", nullptr},
+    {"hostname", [](Reader& r, Value v, std::string& name) { r.text(v, name); }},
+    {"uri", [](Reader& r, Value v, std::string& name) { r.text(v, name); }},
+};
+constexpr Field<BackendTlsPolicy> validation_fields[] = {
+    {"caCertificateRefs",
+     [](Reader& r, Value v, BackendTlsPolicy& p) {
+       read_list(r, v, p.spec.authorities, object_ref_fields, [](ObjectRef&) {});
+     }},
+    {"wellKnownCACertificates", [](Reader& r, Value v, BackendTlsPolicy& p) { r.text(v, p.spec.well_known); }},
+    {"hostname", [](Reader& r, Value v, BackendTlsPolicy& p) { r.text(v, p.spec.hostname); }},
+    {"subjectAltNames",
+     [](Reader& r, Value v, BackendTlsPolicy& p) {
+       read_list(r, v, p.spec.names, alt_name_fields, [&](std::string& name) {
+         if (name.empty()) r.missing("hostname", "a hostname or a uri");
+       });
+     }},
+};
+constexpr Field<BackendTlsPolicy> backend_tls_spec_fields[] = {
+    {"targetRefs",
+     [](Reader& r, Value v, BackendTlsPolicy& p) {
+       read_list(r, v, p.spec.targets, policy_target_fields, [](PolicyTarget&) {});
+     }},
+    {"validation", [](Reader& r, Value v, BackendTlsPolicy& p) { read_object(r, v, p, validation_fields); }},
+    {"options", [](Reader&, Value, BackendTlsPolicy& p) { p.spec.options = true; }},
+};
+constexpr Field<BackendTlsPolicy> backend_tls_fields[] = {
+    {"spec", [](Reader& r, Value v, BackendTlsPolicy& p) { read_object(r, v, p, backend_tls_spec_fields); }},
+    {"status", [](Reader& r, Value v, BackendTlsPolicy& p) { read_status(r, v, p.status); }},
+};
+void check_backend_tls(Reader& reader, BackendTlsPolicy& policy) {
+  if (policy.spec.hostname.empty())
+    reader.missing("spec.validation.hostname", "the name of the endpoints' certificate");
+}
+
 template <typename T, size_t count>
 std::unique_ptr<Body> table(const Field<T> (&fields)[count], void (*check)(Reader&, T&)) {
   return std::make_unique<TableBody<T, count>>(fields, Keys::closed, check);
@@ -408,6 +452,8 @@ std::unique_ptr<Body> gateway_body(Kind kind) {
       return table(gateway_fields, check_gateway);
     case Kind::http_route:
       return table(route_fields, nothing_more<HttpRoute>);
+    case Kind::backend_tls_policy:
+      return table(backend_tls_fields, check_backend_tls);
     default:
       return table(grant_fields, nothing_more<ReferenceGrant>);
   }

@@ -59,6 +59,12 @@ void describe(std::string& out, const Pool& pool) {
         .append(describe(pool.rewrites->rule(alias.rule)))
         .append("\n");
   }
+  if (const BackendTls* const tls = pool.tls.get()) {
+    out.append("  tls ").append(tls->usable ? "" : "refused ").append(tls->hostname);
+    for (const std::string& name : tls->names) out.append(" or ").append(name);
+    out.append(tls->authorities.empty() ? " of the system's authorities" : "").append(" by ").append(tls->policy) +=
+        '\n';
+  }
   if (const Rewrites::Rule* const rule = pool.rewrites->generic()) {
     out.append("  rewrite * ").append(describe(*rule)).append("\n");
   }

@@ -13,6 +13,8 @@ constexpr std::string_view gateway_group = "gateway.networking.k8s.io";
 
 // The conformance profiles' names of what is supported, in the order of the alphabet.
 constexpr std::string_view features[] = {
+    "BackendTLSPolicy",
+    "BackendTLSPolicySANValidation",
     "Gateway",
     "GatewayHTTPListenerIsolation",
     "HTTPRoute",

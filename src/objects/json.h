@@ -163,7 +163,7 @@ struct Body {  // one object being read: the members of its top level one by one
   virtual void finish(Reader& reader) = 0;
   virtual Object take() = 0;
 };
-std::unique_ptr<Body> core_body(Kind kind);       // pods, slices, services, namespaces, Secrets
+std::unique_ptr<Body> core_body(Kind kind);       // pods, slices, services, namespaces, Secrets, ConfigMaps
 std::unique_ptr<Body> inference_body(Kind kind);  // pools, rewrites, objectives
 std::unique_ptr<Body> gateway_body(Kind kind);    // Gateway API
 

@@ -28,6 +28,8 @@ constexpr ApiResource resources[kind_count] = {
     {Kind::http_route, gateway_api, "v1", "httproutes", "HTTPRoute", true},
     {Kind::reference_grant, gateway_api, "v1beta1", "referencegrants", "ReferenceGrant", true},
     {Kind::secret, "", "v1", "secrets", "Secret", true},
+    {Kind::config_map, "", "v1", "configmaps", "ConfigMap", true},
+    {Kind::backend_tls_policy, gateway_api, "v1", "backendtlspolicies", "BackendTLSPolicy", true},
 };
 
 constexpr std::string_view api_versions[kind_count] = {
@@ -46,6 +48,8 @@ constexpr std::string_view api_versions[kind_count] = {
     "gateway.networking.k8s.io/v1",
     "gateway.networking.k8s.io/v1beta1",
     "v1",
+    "v1",
+    "gateway.networking.k8s.io/v1",
 };
 
 }  // namespace

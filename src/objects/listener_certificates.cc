@@ -85,8 +85,8 @@ void add_certificates(const View& view, const ListenerMap& map, const ListenerSt
   }
 }
 
-std::vector<SecretName> referenced_secrets(const Store& store, const ResolveOptions& options) {
-  std::vector<SecretName> out;
+std::vector<ObjectName> referenced_secrets(const Store& store, const ResolveOptions& options) {
+  std::vector<ObjectName> out;
   const View view(store, options);
   view.each<Gateway>(Kind::gateway, std::nullopt, [&](Kind, const Gateway& gateway) {
     const auto its_class = store.get<GatewayClass>(Kind::gateway_class, "", gateway.spec.class_name);

@@ -346,6 +346,7 @@ Policy find_policy(const View& view) {
   find_objectives(view, policy);
   const auto parents = find_routes(view, policy, std::move(claims));
   find_pool_statuses(view, parents, policy);
+  find_backend_tls(view, parents, policy);
   return policy;
 }
 

@@ -45,6 +45,7 @@ struct Policy {
   std::map<PoolId, PoolDefinition> pools;
   std::map<PoolId, std::shared_ptr<const Rewrites>> rewrites;
   std::map<PoolId, std::shared_ptr<const Objectives>> objectives;
+  std::map<PoolId, std::shared_ptr<const BackendTls>> tls;
   std::shared_ptr<const RouteTable> routes;
   std::vector<WantedStatus> statuses;
   std::vector<Notice> notices;
@@ -103,6 +104,11 @@ void find_objectives(const View& view, Policy& policy);
 // Adds pools for Services that routes lead to; gives the parents of each pool.
 std::map<PoolId, std::vector<PoolParent>> find_routes(const View& view, Policy& policy, std::vector<ModelClaim> claims);
 void find_pool_statuses(const View& view, const std::map<PoolId, std::vector<PoolParent>>& parents, Policy& policy);
+
+// BackendTLSPolicies: how the pools that they are about are spoken to.
+void find_backend_tls(const View& view, const std::map<PoolId, std::vector<PoolParent>>& parents, Policy& policy);
+// Whether one is about this Service.
+bool has_backend_tls(const View& view, const std::string& ns, const std::string& service);
 
 Policy find_policy(const View& view);
 

@@ -25,6 +25,7 @@ struct PoolState {
   std::set<std::string> pod_names;     // of a Service: whose pods matter
   std::shared_ptr<const Rewrites> rewrites;
   std::shared_ptr<const Objectives> objectives;
+  std::shared_ptr<const BackendTls> tls;
   std::shared_ptr<const Pool> published;
   std::vector<Notice> notices;  // about its endpoints
   bool dirty = true;
@@ -183,6 +184,7 @@ struct Resolver::State {
                                                     [](const auto& e) { return e->readiness == Readiness::ready; }));
     pool->rewrites = state.rewrites;
     pool->objectives = state.objectives;
+    pool->tls = state.tls;
     if (state.pods == nullptr) {
       state.pod_names.clear();
       for (const auto& endpoint : pool->endpoints) state.pod_names.insert(endpoint->pod_name);
@@ -205,9 +207,12 @@ struct Resolver::State {
 
   // An appProtocol that we do not speak, of the pool or of its endpoints; null: there is none.
   static const std::string* unspoken_of(const Pool& pool) {
-    if (!speaks(pool.app_protocol)) return &pool.app_protocol;
+    const auto unspoken = [&](const std::string& protocol) {
+      return !speaks(protocol) && !(pool.tls != nullptr && protocol == "https");
+    };
+    if (unspoken(pool.app_protocol)) return &pool.app_protocol;
     const auto found = std::find_if(pool.endpoints.begin(), pool.endpoints.end(),
-                                    [](const auto& e) { return !speaks(e->app_protocol); });
+                                    [&](const auto& e) { return unspoken(e->app_protocol); });
     return found == pool.endpoints.end() ? nullptr : &(*found)->app_protocol;
   }
 
@@ -280,6 +285,8 @@ struct Resolver::State {
       const auto objectives = policy.objectives.find(id);
       adopt(pool, pool.rewrites, rewrites == policy.rewrites.end() ? no_rewrites : rewrites->second);
       adopt(pool, pool.objectives, objectives == policy.objectives.end() ? no_objectives : objectives->second);
+      const auto tls = policy.tls.find(id);
+      adopt(pool, pool.tls, tls == policy.tls.end() ? std::shared_ptr<const BackendTls>() : tls->second);
     }
     if (fewer && std::none_of(pools.begin(), pools.end(), [](const auto& p) { return p.second.dirty; })) list_pools();
   }
@@ -287,7 +294,7 @@ struct Resolver::State {
   // Takes the new one only if it says something else: an unchanged part keeps its pointer.
   template <typename T>
   static void adopt(PoolState& pool, std::shared_ptr<const T>& have, const std::shared_ptr<const T>& now) {
-    if (have != nullptr && *have == *now) return;
+    if (have == now || (have != nullptr && now != nullptr && *have == *now)) return;
     have = now;
     pool.dirty = true;
   }

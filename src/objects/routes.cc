@@ -27,7 +27,7 @@ struct CompiledRoute {
   bool any_supported = false;
   std::vector<Finding> problems;  // all of them, each once
   std::string ignored;            // fields that mean nothing here, for people
-  std::vector<PoolId> pools;      // InferencePools that it names
+  std::vector<PoolId> pools;      // that it names
 };
 
 class RouteFinder {
@@ -85,7 +85,12 @@ class RouteFinder {
       finding.note("RefNotPermitted", "no ReferenceGrant in " + ns + " allows the reference to " + what);
       return -1;
     }
-    return is_pool ? resolve_pool(ns, backend, what, out, finding) : resolve_service(ns, backend, what, finding);
+    return is_pool ? resolve_pool(ns, backend, what, out, finding) : resolve_service(ns, backend, what, out, finding);
+  }
+
+  int32_t named(const PoolId& id, CompiledRoute& out) {
+    if (std::find(out.pools.begin(), out.pools.end(), id) == out.pools.end()) out.pools.push_back(id);
+    return pool_index(id);
   }
 
   int32_t resolve_pool(const std::string& ns, const BackendRef& backend, const std::string& what, CompiledRoute& out,
@@ -100,11 +105,11 @@ class RouteFinder {
       }
       return -1;
     }
-    if (std::find(out.pools.begin(), out.pools.end(), id) == out.pools.end()) out.pools.push_back(id);
-    return pool_index(id);
+    return named(id, out);
   }
 
-  int32_t resolve_service(const std::string& ns, const BackendRef& backend, const std::string& what, Finding& finding) {
+  int32_t resolve_service(const std::string& ns, const BackendRef& backend, const std::string& what, CompiledRoute& out,
+                          Finding& finding) {
     const auto service = view_.store().get<Service>(Kind::service, ns, backend.name);
     // An ExternalName could lead anywhere.
     if (service == nullptr || service->type == "ExternalName") {
@@ -119,12 +124,14 @@ class RouteFinder {
                                                         : what + " has no port " + std::to_string(backend.port));
       return -1;
     }
-    if (!speaks(found->app_protocol)) finding.note("UnsupportedProtocol", what + ": " + unspoken(found->app_protocol));
+    const bool tls = found->app_protocol == "https" && has_backend_tls(view_, ns, backend.name);
+    if (!tls && !speaks(found->app_protocol))
+      finding.note("UnsupportedProtocol", what + ": " + unspoken(found->app_protocol));
     const std::string port = std::to_string(backend.port);
     const PoolId id{Source::service, ns, backend.name, port};
     policy_.pools.try_emplace(
         id, PoolDefinition{id, Kind::service, service->meta.uid, {}, {}, "http", ServicePool{ns, backend.name, port}});
-    return pool_index(id);
+    return named(id, out);
   }
 
   // ---- rules ----

@@ -35,9 +35,10 @@ void append_conditions(std::string& out, const std::vector<Condition>& condition
   out += ']';
 }
 
-void append_parent(std::string& out, const ParentStatus& parent) {
+// Policies call them ancestors.
+void append_parent(std::string& out, const ParentStatus& parent, bool ancestor) {
   const ParentRef& ref = parent.parent;
-  out += "{\"parentRef\":{";
+  out += ancestor ? "{\"ancestorRef\":{" : "{\"parentRef\":{";
   append_member(out, "group", ref.group);
   out += ',';
   append_member(out, "kind", ref.kind);
@@ -72,18 +73,19 @@ void append_listener(std::string& out, const ListenerStatus& listener) {
 }
 
 bool has_parents(Kind kind) {
-  return kind == Kind::inference_pool || kind == Kind::http_route;
+  return kind == Kind::inference_pool || kind == Kind::http_route || kind == Kind::backend_tls_policy;
 }
 // What the resource's own default says as long as no controller has spoken; not kept.
 bool placeholder(const ParentStatus& parent) {
   return parent.parent.kind == "Status" && parent.parent.name == "default";
 }
 
-void append_parents(std::string& out, const Status& ours, const std::vector<const ParentStatus*>& others) {
-  out += "\"parents\":[";
+void append_parents(std::string& out, const Status& ours, const std::vector<const ParentStatus*>& others,
+                    bool ancestors) {
+  out += ancestors ? "\"ancestors\":[" : "\"parents\":[";
   for (const ParentStatus& parent : ours.parents) {
     if (out.back() != '[') out += ',';
-    append_parent(out, parent);
+    append_parent(out, parent, ancestors);
   }
   for (const ParentStatus* const parent : others) {
     if (out.back() != '[') out += ',';
@@ -115,7 +117,7 @@ void append_gateway(std::string& out, const Status& status) {
 // The `status` member alone; equal text means equal status.
 std::string status_text(Kind kind, const Status& status, const std::vector<const ParentStatus*>& others) {
   std::string out = "{";
-  if (has_parents(kind)) append_parents(out, status, others);
+  if (has_parents(kind)) append_parents(out, status, others, kind == Kind::backend_tls_policy);
   else if (kind == Kind::gateway) append_gateway(out, status);
   else append_conditions(out, status.conditions);
   return out + '}';

@@ -131,6 +131,7 @@ const upstream::Target& Gateway::target_of(endpoints::EndpointState& endpoint) {
     target.address = *address;
     target.open_connections = &endpoint.connections;
     target.tls_name = endpoint.tls_name ? &*endpoint.tls_name : nullptr;
+    target.tls_trust = &endpoint.tls_trust;
   }
   return target;
 }

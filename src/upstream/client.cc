@@ -73,13 +73,29 @@ void Client::set_tls(net::TlsRuntime& runtime, std::shared_ptr<const net::TlsCli
   drop_all_idle();
 }
 
-net::TlsConnect Client::tls_for(const Target& target) {
-  PENSTOCK_ASSERT(tls_context_ != nullptr);
+void Client::set_trust(net::TlsRuntime& runtime, const std::string& trust,
+                       std::shared_ptr<const net::TlsClientContext> context) {
+  tls_runtime_ = &runtime;
+  if (context == nullptr) trusts_.erase(trust);
+  else trusts_[trust] = std::move(context);
+  drop_all_idle();
+}
+
+std::optional<net::TlsConnect> Client::tls_for(const Target& target) {
+  std::shared_ptr<const net::TlsClientContext> context = tls_context_;
+  if (target.tls_trust != nullptr && !target.tls_trust->empty()) {
+    const auto found = trusts_.find(*target.tls_trust);
+    context = found == trusts_.end() ? nullptr : found->second;
+  }
+  if (context == nullptr) return std::nullopt;
   Session& known = sessions_[target.key];
   if (known.session == nullptr || known.incarnation != target.incarnation) {
     known = {target.incarnation, std::make_shared<net::TlsSession>()};
   }
-  return {.runtime = tls_runtime_, .context = tls_context_, .server_name = *target.tls_name, .session = known.session};
+  return net::TlsConnect{.runtime = tls_runtime_,
+                         .context = std::move(context),
+                         .server_name = *target.tls_name,
+                         .session = known.session};
 }
 
 void Client::tls_failed(const Target& target, std::string_view why) {

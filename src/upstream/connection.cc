@@ -61,8 +61,12 @@ bool Connection::connect() {
   if (target_.tls_name == nullptr) {
     if (stream_.connect(target_.address, *this) != 0) return false;
   } else {
-    const net::TlsConnect tls = client_.tls_for(target_);
-    if (stream_.connect(target_.address, *this, &tls) != 0) return false;
+    const std::optional<net::TlsConnect> tls = client_.tls_for(target_);
+    if (!tls) {  // nobody has said whom to trust: on_deadline() tells the sink
+      wait_for(Duration{1});
+      return true;
+    }
+    if (stream_.connect(target_.address, *this, &*tls) != 0) return false;
   }
   if (request_.connect_timeout > Duration{0}) wait_for(request_.connect_timeout);
   return true;
@@ -224,7 +228,8 @@ void Connection::on_deadline() {
   if (phase_ == Phase::idle) return end(/*reset=*/false);
   if (phase_ == Phase::connecting && !stream_.open()) {
     if (std::exchange(awaits_descriptor_, false) && connect()) return;
-    return fail(Failure::no_socket);
+    const bool trusts_nobody = target_.tls_name != nullptr && !client_.tls_for(target_);
+    return fail(trusts_nobody ? Failure::connect_failed : Failure::no_socket);
   }
   if (phase_ == Phase::connecting) return fail(Failure::connect_timeout);
   if (send_broken_) return fail(Failure::reset);

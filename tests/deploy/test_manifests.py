@@ -17,7 +17,7 @@ READ = {"get", "list", "watch"}
 STATUS = {"get", "patch", "update"}
 # What the writer needs besides the status of what is read.
 EVENTS = (("", "events"), ("events.k8s.io", "events"))
-STATUS_NOT_WRITTEN = {"pods", "endpointslices", "services", "namespaces", "referencegrants", "secrets"}
+STATUS_NOT_WRITTEN = {"pods", "endpointslices", "services", "namespaces", "referencegrants", "secrets", "configmaps"}
 
 
 def for_each_set(test):
@@ -285,7 +285,10 @@ class Permissions(unittest.TestCase):
 
     GATEWAY_API = ("deploy/helm/golden/full.yaml", "deploy/helm/golden/guide.yaml", "deploy/helm/golden/https.yaml")
     # Only by name, unless all are asked for.
-    SECRETS = {"deploy/helm/golden/full.yaml": ["gateway-cert"], "deploy/helm/golden/https.yaml": None}
+    NAMED = {
+        "deploy/helm/golden/full.yaml": {"secrets": ["gateway-cert"], "configmaps": ["model-ca"]},
+        "deploy/helm/golden/https.yaml": {"secrets": None, "configmaps": None},
+    }
 
     def test_all_that_is_read_is_granted(self):
         table = read_resources()
@@ -296,8 +299,8 @@ class Permissions(unittest.TestCase):
             anywhere = granted(objects, ("Role", "ClusterRole"))
             gateway_api = name in self.GATEWAY_API
             for group, resource, namespaced in table:
-                if resource == "secrets" and name not in self.SECRETS:
-                    self.assertFalse([g for g in anywhere if g[1] == "secrets"], name)
+                if resource in ("secrets", "configmaps") and name not in self.NAMED:
+                    self.assertFalse([g for g in anywhere if g[1] == resource], name)
                     continue
                 if not gateway_api and (group == "gateway.networking.k8s.io" or resource == "namespaces"):
                     self.assertFalse([g for g in anywhere if g[:2] == (group, resource)], name)
@@ -307,10 +310,12 @@ class Permissions(unittest.TestCase):
                     self.assertLessEqual({(group, resource, verb) for verb in READ}, have)
 
     def test_secrets_are_read_by_the_names_that_are_told(self):
-        for name, secrets in self.SECRETS.items():
-            rules = [r for role in files.of_kind(SETS[name], "Role", "ClusterRole") for r in role["rules"] if "secrets" in r["resources"]]
-            self.assertEqual([rule.get("resourceNames") for rule in rules], [secrets], name)
-            self.assertEqual(rules[0]["resources"], ["secrets"])
+        for name, named in self.NAMED.items():
+            for resource, names in named.items():
+                rules = [r for role in files.of_kind(SETS[name], "Role", "ClusterRole") for r in role["rules"]]
+                rules = [rule for rule in rules if resource in rule["resources"]]
+                self.assertEqual([rule.get("resourceNames") for rule in rules], [names], name)
+                self.assertEqual(rules[0]["resources"], [resource])
 
     def test_all_that_is_written_is_granted_and_nothing_where_writing_is_off(self):
         written = {(g, f"{r}/status") for g, r, _ in read_resources() if r not in STATUS_NOT_WRITTEN}

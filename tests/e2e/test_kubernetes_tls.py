@@ -3,9 +3,11 @@
 import base64
 import os
 import ssl
+import sys
 import threading
 
 import harness
+from fake_cluster import FakeCluster
 from harness import E2E, PATIENCE, completion, wait_for
 from kube_case import POOL, KubernetesCase
 from tls_client import Authority, TlsClient, client_context, tls_port
@@ -183,6 +185,91 @@ class Https(KubernetesCase):
         self.assertEqual(plain.status, 404)  # the route is not at the plain listener
         attached = {one["name"]: one["attachedRoutes"] for one in self.server.get("gateways", "gw")["status"]["listeners"]}
         self.assertEqual(attached, {"one": 0, "many": 1, "plain": 0})
+
+
+class Backends(KubernetesCase):
+    """Endpoints that speak TLS, as a BackendTLSPolicy says."""
+
+    def setUp(self):
+        self.folder = E2E.directory(self)
+        self.authority = Authority(self.folder)
+        pair = self.authority.issue(os.path.join(self.folder, "pod"), "DNS:model.test,URI:spiffe://models/a")
+        script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "fake_pod.py")
+        self.server = self.api()
+        cluster = FakeCluster(
+            self.server, lambda pod, address, port: [sys.executable, "-I", script, pod, address, str(port), *pair]
+        )
+        self.addCleanup(cluster.close)
+        cluster.scale(2)
+        cluster.wait_ready(2)
+
+    def create_authority(self, name, authority):
+        self.server.create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"ca.crt": self.pem(authority)}})
+
+    @staticmethod
+    def pem(authority):
+        with open(authority.path, encoding="utf-8") as file:
+            return file.read()
+
+    def create_policy(self, name="tls", **validation):
+        ref = {"group": "", "kind": "ConfigMap", "name": "ca"}
+        target = {"group": "inference.networking.k8s.io", "kind": "InferencePool", "name": POOL}
+        spec = {"targetRefs": [target], "validation": {"hostname": "model.test", "caCertificateRefs": [ref], **validation}}
+        self.server.create(gateway_api("BackendTLSPolicy", name, spec))
+
+    def conditions(self, name="tls"):
+        status = self.server.get("backendtlspolicies", name).get("status") or {}
+        return [
+            (one["ancestorRef"]["kind"], one["ancestorRef"]["name"], *sorted((c["type"], c["reason"]) for c in one["conditions"]))
+            for one in status.get("ancestors") or []
+        ]
+
+    def wait_conditions(self, accepted, resolved, name="tls"):
+        expected = [("Service", "penstock", ("Accepted", accepted), ("ResolvedRefs", resolved))]
+        self.server.wait(f"the status is {expected}", lambda: self.conditions(name) == expected)
+
+    def status_of(self, gateway):
+        return harness.fetch(gateway.port, "/v1/completions", "POST", BODY).status
+
+    def test_endpoints_are_spoken_to_in_tls_and_never_without(self):
+        self.create_authority("ca", self.authority)
+        self.create_policy()
+        gateway = self.penstock(self.server)
+        gateway.wait_pods(2)
+        self.assertEqual(self.status_of(gateway), 200)
+        self.wait_conditions("Accepted", "ResolvedRefs")
+        self.assertGreater(gateway.value("penstock_tls_handshakes_total", peer="endpoint"), 0)
+        # Another authority: nobody is trusted any more, and nothing goes out in plain text.
+        other = Authority(self.folder, "other")
+        self.server.patch("configmaps", "ca", {"data": {"ca.crt": self.pem(other)}})
+        wait_for("requests fail", lambda: self.status_of(gateway) >= 500)
+        self.server.patch("configmaps", "ca", {"data": {"ca.crt": self.pem(self.authority)}})
+        wait_for("they are answered again", lambda: self.status_of(gateway) == 200)
+        self.server.delete("configmaps", "ca")
+        self.wait_conditions("NoValidCACertificate", "InvalidCACertificateRef")
+        wait_for("requests fail", lambda: self.status_of(gateway) >= 500)
+
+    def test_the_certificate_must_have_the_name_or_one_of_the_others(self):
+        self.create_authority("ca", self.authority)
+        self.create_policy(hostname="elsewhere.test")
+        gateway = self.penstock(self.server, ready=False)
+        wait_for(
+            "it is refused",
+            lambda: gateway.value("penstock_tls_handshake_failures_total", peer="endpoint", reason="peer_certificate") > 0,
+        )
+        names = [{"type": "Hostname", "hostname": "no.test"}, {"type": "URI", "uri": "spiffe://models/a"}]
+        self.server.patch("backendtlspolicies", "tls", {"spec": {"validation": {"subjectAltNames": names}}})
+        wait_for("it is trusted", lambda: self.status_of(gateway) == 200)
+
+    def test_the_older_of_two_policies_counts(self):
+        self.create_authority("ca", self.authority)
+        self.create_policy()
+        gateway = self.penstock(self.server)
+        gateway.wait_pods(2)
+        self.create_policy("z-later", hostname="elsewhere.test")
+        self.wait_conditions("Conflicted", "ResolvedRefs", "z-later")
+        self.wait_conditions("Accepted", "ResolvedRefs")
+        self.assertEqual(self.status_of(gateway), 200)
 
 
 if __name__ == "__main__":

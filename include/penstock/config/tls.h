@@ -18,6 +18,8 @@ namespace penstock::config {
 Result<net::TlsServerOptions> read_listener_tls(const ListenerTls& tls);
 // As objects::CheckCertificate: whether a listener could show what the Secret of a Gateway holds.
 std::string check_secret(const objects::Secret& secret);
+// As objects::CheckAuthorities.
+std::string check_authorities(const std::string& pem);
 // Whether some endpoint is asked in TLS.
 bool needs_endpoint_tls(const Options& options);
 // The options of the context for endpoints.

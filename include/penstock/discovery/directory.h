@@ -49,6 +49,7 @@ struct EndpointSpec {
   uint16_t port = 0;
   std::string authority;                // for the Host field; "": host and port
   std::optional<std::string> tls_name;  // https: as in EndpointState
+  std::string tls_trust;                // likewise
   // Where it publishes KV events and replays them, if not where all do (kv_events.*); 0: there.
   uint16_t kv_events_port = 0, kv_replay_port = 0;
   std::string engine;                     // one of PollOptions::engines; else it is found out

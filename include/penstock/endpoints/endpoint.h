@@ -90,7 +90,9 @@ struct EndpointState {
   std::string url;           // http://host:port, or https
   // It speaks TLS: the name that its certificate must have, unless endpoint_tls.server_name says it; "": its address.
   std::optional<std::string> tls_name;
-  std::string address;      // numeric ip:port ("[::1]:80"), what connects and what x-penstock-endpoint shows
+  std::string
+      tls_trust;        // whom to trust with that: "" as endpoint_tls says, else "namespace/name" of a BackendTLSPolicy
+  std::string address;  // numeric ip:port ("[::1]:80"), what connects and what x-penstock-endpoint shows
   std::string host_header;  // authority for the Host field
   std::string place;        // namespace/port, as metrics tell ports apart; without the namespace for static endpoints
   LoadCounters load;

@@ -78,10 +78,12 @@ class EndpointRegistry {
  public:
   // The living state of this endpoint, or a new one. Who it is: the uid and the address, or the name and the address
   // where there is no uid. A state that was marked as gone does not come back: the process behind the address may be
-  // another one. `ns`: namespace of its pod. `tls_name` as in EndpointState: with another one it is another endpoint.
+  // another one. `ns`: namespace of its pod. `tls_name` and `tls_trust` as in EndpointState: with others it is another
+  // endpoint.
   EndpointState& find_or_add(const std::string& name, const std::string& url, const std::string& address,
                              const std::string& host_header, const std::string& uid = "", const std::string& ns = "",
-                             const std::optional<std::string>& tls_name = std::nullopt);
+                             const std::optional<std::string>& tls_name = std::nullopt,
+                             const std::string& tls_trust = "");
   // Marks all states not in `snapshot` as gone; frees those that nobody refers to, given that versions below
   // `oldest_version_in_use` are no longer used. `snapshot` is the published one (it has its version).
   void collect(const Snapshot& snapshot, uint64_t oldest_version_in_use);

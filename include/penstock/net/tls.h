@@ -64,6 +64,8 @@ struct TlsClientOptions {
   std::string ca;                     // PEM bundle; "": the system's
   bool insecure_skip_verify = false;  // accept any certificate: whoever is in between can read and change everything
   std::string server_name;            // SNI, and the name that the certificate must have; "": see TlsConnect
+  // The certificate must have one of these (DNS names and URIs) instead of the name; none: the name.
+  std::vector<std::string> names;
   std::optional<TlsCertificate> certificate;  // for servers that ask for one
   TlsVersion min_version = TlsVersion::tls1_2;
   std::vector<std::string> alpn = {"http/1.1"};

@@ -80,6 +80,16 @@ class Objectives {
   std::vector<std::pair<std::string, int32_t>> list_;
 };
 
+// How the endpoints of a pool are spoken to in TLS, as a BackendTLSPolicy says.
+struct BackendTls {
+  std::string policy;              // "namespace/name"
+  std::string hostname;            // SNI, and what the certificate must have
+  std::vector<std::string> names;  // it must have one of these instead (DNS names and URIs); none: the hostname
+  std::string authorities;         // PEM; "": the system's
+  bool usable = true;              // false: the policy is invalid, and no endpoint may be spoken to
+  bool operator==(const BackendTls&) const = default;
+};
+
 struct Pool {
   PoolId id;
   std::string uid;  // of the InferencePool; "" for others
@@ -89,6 +99,7 @@ struct Pool {
   size_t ready = 0;                                        // endpoints that are ready
   std::shared_ptr<const Rewrites> rewrites;                // never null
   std::shared_ptr<const Objectives> objectives;            // never null
+  std::shared_ptr<const BackendTls> tls;                   // null: plain
 };
 
 // One status, as the body of a server-side apply (PATCH, application/apply-patch+yaml, JSON is YAML).

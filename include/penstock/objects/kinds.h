@@ -25,8 +25,10 @@ enum class Kind : uint8_t {
   http_route,
   reference_grant,
   secret,
+  config_map,
+  backend_tls_policy,
 };
-inline constexpr size_t kind_count = 15;
+inline constexpr size_t kind_count = 17;
 
 struct ApiResource {
   Kind kind;

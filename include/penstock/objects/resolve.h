@@ -39,6 +39,8 @@ struct OwnListener {
 };
 // Why a certificate with its key cannot be used; "": it can.
 using CheckCertificate = std::string (*)(const Secret& secret);
+// Likewise for a bundle of authorities.
+using CheckAuthorities = std::string (*)(const std::string& pem);
 struct PoolName {
   std::string ns, name;
   bool operator==(const PoolName&) const = default;
@@ -55,6 +57,7 @@ struct ResolveOptions {
   // By number (RouteQuery::listener); empty: all of them are one, in plain HTTP.
   std::vector<OwnListener> listeners;
   CheckCertificate check_certificate = nullptr;  // null: whatever there is can be used
+  CheckAuthorities check_authorities = nullptr;
   // HTTPRoutes whose Gateway is not in the store count as attached to one that lets everything in: for manifests.
   bool implicit_gateway = false;
   // Parent in the status of pools that no route leads to: the gateway's own Service. name "": none is written.
@@ -66,11 +69,13 @@ struct ResolveOptions {
 
 // Secrets that listeners of our Gateways refer to, and may: in the Gateway's namespace, or in one with a
 // ReferenceGrant. Sorted, each once.
-struct SecretName {
+struct ObjectName {
   std::string ns, name;
-  auto operator<=>(const SecretName&) const = default;
+  auto operator<=>(const ObjectName&) const = default;
 };
-std::vector<SecretName> referenced_secrets(const Store& store, const ResolveOptions& options);
+std::vector<ObjectName> referenced_secrets(const Store& store, const ResolveOptions& options);
+// ConfigMaps that BackendTLSPolicies take authorities from. Likewise.
+std::vector<ObjectName> referenced_config_maps(const Store& store, const ResolveOptions& options);
 
 // "app=vllm,tier=prod" (also "=="). Only equality: what a pool's selector can say.
 Result<Labels> parse_selector(std::string_view text);

@@ -140,6 +140,12 @@ struct Secret {
   bool operator==(const Secret&) const = default;
 };
 
+struct ConfigMap {
+  Meta meta;
+  std::string authorities;  // ca.crt; "": missing
+  bool operator==(const ConfigMap&) const = default;
+};
+
 // ---- inference ----
 
 struct InferencePoolSpec {
@@ -344,8 +350,27 @@ struct ReferenceGrant {
   bool operator==(const ReferenceGrant&) const = default;
 };
 
+struct PolicyTarget {
+  std::string group, kind, name, section;  // in the policy's namespace; section "": all of it
+  bool operator==(const PolicyTarget&) const = default;
+};
+struct BackendTlsSpec {
+  std::vector<PolicyTarget> targets;
+  std::vector<ObjectRef> authorities;  // caCertificateRefs
+  std::string well_known;              // wellKnownCACertificates
+  std::string hostname;
+  std::vector<std::string> names;  // subjectAltNames: DNS names and URIs
+  bool options = false;            // it has some: none means anything here
+  bool operator==(const BackendTlsSpec&) const = default;
+};
+struct BackendTlsPolicy {
+  Meta meta;
+  BackendTlsSpec spec;
+  Status status;  // its ancestors are `parents`
+};
+
 using Object = std::variant<Pod, EndpointSlice, Service, Namespace, InferencePool, ModelRewrite, Objective,
-                            GatewayClass, Gateway, HttpRoute, ReferenceGrant, Secret>;
+                            GatewayClass, Gateway, HttpRoute, ReferenceGrant, Secret, ConfigMap, BackendTlsPolicy>;
 const Meta& meta_of(const Object& object);
 
 // Annotations and labels that mean something to the gateway.

@@ -8,6 +8,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -46,6 +47,8 @@ struct Target {
   // TLS: the name that the endpoint's certificate must have if the context names none; "": its IP address. It lives as
   // long as open_connections. Null: a plain connection.
   const std::string* tls_name = nullptr;
+  // Which context that is: see set_trust(). Likewise. Null, "": that of set_tls().
+  const std::string* tls_trust = nullptr;
 };
 
 struct Request {
@@ -182,6 +185,9 @@ class Client {
   // How to speak TLS with the targets that want it; needed before the first of them. Idle connections of another
   // context close: it may have trusted others.
   void set_tls(net::TlsRuntime& runtime, std::shared_ptr<const net::TlsClientContext> context);
+  // The same for targets of this tls_trust; a null context: none, so that nobody can connect to them.
+  void set_trust(net::TlsRuntime& runtime, const std::string& trust,
+                 std::shared_ptr<const net::TlsClientContext> context);
 
   net::EventLoop& loop() { return loop_; }
   const ClientOptions& options() const { return options_; }
@@ -194,7 +200,8 @@ class Client {
     size_t count = 0;
   };
   Connection* take_idle(const Target& target);
-  net::TlsConnect tls_for(const Target& target);
+  // Nothing: there is no context for the target.
+  std::optional<net::TlsConnect> tls_for(const Target& target);
   void tls_failed(const Target& target, std::string_view why);
   void keep(Connection& connection);
   void forget(Connection& connection);
@@ -205,6 +212,7 @@ class Client {
   std::unordered_map<uint32_t, IdleList> idle_;
   net::TlsRuntime* tls_runtime_ = nullptr;
   std::shared_ptr<const net::TlsClientContext> tls_context_;
+  std::unordered_map<std::string, std::shared_ptr<const net::TlsClientContext>> trusts_;
   struct Session {
     uint32_t incarnation;
     std::shared_ptr<net::TlsSession> session;

@@ -314,6 +314,38 @@ REFERENCE_GRANT = obj(
 )
 
 
+_LOCAL_REF = obj(("group", "kind", "name"), group=_GROUP, kind=_KIND, name=NAME)
+BACKEND_TLS_POLICY = obj(
+    ("spec",),
+    spec=obj(
+        ("targetRefs", "validation"),
+        targetRefs=array(
+            obj(("group", "kind", "name"), group=_GROUP, kind=_KIND, name=NAME, sectionName=NAME), minItems=1, maxItems=16
+        ),
+        validation=obj(
+            ("hostname",),
+            hostname=_HOSTNAME,
+            caCertificateRefs=array(_LOCAL_REF, maxItems=8),
+            wellKnownCACertificates={"type": "string", "minLength": 1},
+            subjectAltNames=array(OPEN, maxItems=5),
+        ),
+        options=OPEN,
+    ),
+    status=obj(
+        ("ancestors",),
+        ancestors=array(
+            obj(
+                ("ancestorRef", "conditions", "controllerName"),
+                ancestorRef=OPEN,
+                controllerName=_CONTROLLER,
+                conditions=conditions(),
+            ),
+            maxItems=16,
+        ),
+    ),
+)
+
+
 # ---- what the real ones state in CEL ----
 
 
@@ -372,6 +404,7 @@ TABLE = [
     (_GATEWAYS, "gateways", "Gateway", ["v1"], ["gtw"], "Namespaced", True, GATEWAY),
     (_GATEWAYS, "httproutes", "HTTPRoute", ["v1"], [], "Namespaced", True, ROUTE),
     (_GATEWAYS, "referencegrants", "ReferenceGrant", ["v1beta1"], ["refgrant"], "Namespaced", False, REFERENCE_GRANT),
+    (_GATEWAYS, "backendtlspolicies", "BackendTLSPolicy", ["v1"], ["btlspolicy"], "Namespaced", True, BACKEND_TLS_POLICY),
 ]
 
 

@@ -71,6 +71,28 @@ TEST_CASE("a pod's engine is known by the label's older name too") {
   CHECK(other.pools[0].endpoints[1]->engine == "atom");
 }
 
+TEST_CASE("a BackendTLSPolicy makes other endpoints of the same pods") {
+  objects::Store store;
+  objects::Resolver resolver(store, {});
+  store.apply(Kind::inference_pool, objects::inference_pool("p"));
+  store.apply(Kind::pod, objects::object_of(Kind::pod, labelled_pod("a", "10.0.0.1", "sglang")));
+  DesiredPools pools;
+  const PoolsSpec plain = pools.convert(resolver.update(1));
+  store.apply(Kind::backend_tls_policy,
+              objects::object_of(Kind::backend_tls_policy,
+                                 R"({"metadata":{"namespace":"default","name":"tls"},"spec":{"targetRefs":[{"group":)"
+                                 R"("inference.networking.k8s.io","kind":"InferencePool","name":"p"}],"validation":)"
+                                 R"({"hostname":"model.test","wellKnownCACertificates":"System"}}})"));
+  const PoolsSpec secure = pools.convert(resolver.update(2));
+  const EndpointSpec& endpoint = *secure.pools[0].endpoints.at(0);
+  CHECK(endpoint.url == "https://10.0.0.1:8000");
+  CHECK(endpoint.tls_name == "model.test");
+  CHECK(endpoint.tls_trust == "default/tls");
+  CHECK(pools.convert(resolver.update(3)).pools[0].endpoints[0] == secure.pools[0].endpoints[0]);
+  store.erase(Kind::backend_tls_policy, "default", "tls", "");
+  CHECK_FALSE(pools.convert(resolver.update(4)).pools[0].endpoints[0]->tls_name.has_value());
+}
+
 TEST_CASE("each pool has a name of its own") {
   objects::Desired desired;
   const auto add = [&](objects::Source source, const char* ns, const char* name, const char* port = "") {

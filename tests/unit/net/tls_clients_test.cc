@@ -171,6 +171,24 @@ std::string identity(const ClientCase& c) {
   return "refused: " + std::to_string(s.server.failed(TlsFailure::peer_certificate));
 }
 
+TEST_CASE("a certificate may have to have another name than the one that is asked for") {
+  TlsServerOptions server;
+  server.certificates = {named("DNS:asked.test,DNS:*.wild.test,URI:spiffe://models/a")};
+  const auto trusts = [&](const std::vector<std::string>& names, const std::string& asked = "asked.test") {
+    Simulated s(server);
+    TlsClientOptions client = client_options();
+    client.server_name = asked;
+    client.names = names;
+    return s.talks(*s.connect(client));
+  };
+  CHECK(trusts({"asked.test"}));
+  CHECK(trusts({"no.test", "x.wild.test"}));
+  CHECK(trusts({"spiffe://models/a"}));
+  CHECK(trusts({"spiffe://models/a"}, "another.test"));  // what is asked for does not matter then
+  CHECK_FALSE(trusts({"no.test"}));
+  CHECK_FALSE(trusts({"spiffe://models/b"}));
+}
+
 TEST_CASE("client certificates: asked for, verified, listed") {
   const auto pod = pair_of(issue(authority(), "pod", "URI:spiffe://cluster/ns/a/sa/web,DNS:web.a.svc"));
   const auto plain = pair_of(issue(authority(), "just a name", ""));

@@ -44,12 +44,17 @@ struct World : net::test::Simulated {
   }
   Sink ask(Duration connect_timeout = seconds(1)) {
     Sink sink;
-    client.start({.key = 3, .incarnation = 1, .address = server.address, .open_connections = &open, .tls_name = &name},
+    client.start({.key = 3,
+                  .incarnation = 1,
+                  .address = server.address,
+                  .open_connections = &open,
+                  .tls_name = &name,
+                  .tls_trust = &trust},
                  {.pieces = {kHead}, .connect_timeout = connect_timeout}, sink);
     network.run_until([&] { return sink.ended; });
     return sink;
   }
-  std::string answer, name;
+  std::string answer, name, trust;
   std::function<void(End&)> then;
   std::atomic<int64_t> open{0};
   Client client;
@@ -99,6 +104,19 @@ TEST_CASE("an answer that ends with the connection needs a close_notify, one wit
     w.network.run_for(seconds(1));
     CHECK(w.open.load() == 0);
   }
+}
+
+TEST_CASE("a target may have a context of its own, and without it nobody connects") {
+  World w("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello");
+  w.trust = "ns/policy";
+  CHECK(w.ask().failure == Failure::connect_failed);
+  CHECK(w.server.ends.empty());
+  w.client.set_trust(w.client_runtime, "ns/policy", client_context());
+  CHECK(w.ask().body == "hello");
+  w.client.set_trust(w.client_runtime, "ns/policy", nullptr);  // idle connections close as well
+  CHECK(w.ask().failure == Failure::connect_failed);
+  w.trust.clear();
+  CHECK(w.ask().body == "hello");
 }
 
 TEST_CASE("a server that is not trusted, or does not speak TLS, cannot be connected to") {

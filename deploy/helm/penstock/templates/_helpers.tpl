@@ -133,8 +133,16 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
   verbs: [get, list, watch]
 {{- if .Values.discovery.gatewayApi }}
 - apiGroups: [gateway.networking.k8s.io]
-  resources: [gateways, httproutes, referencegrants]
+  resources: [gateways, httproutes, referencegrants, backendtlspolicies]
   verbs: [get, list, watch]
+{{- with .Values.discovery.backendAuthorities }}
+- apiGroups: [""]
+  resources: [configmaps]
+  {{- if not (has "*" .) }}
+  resourceNames: {{ toJson . }}
+  {{- end }}
+  verbs: [get, list, watch]
+{{- end }}
 {{- with .Values.discovery.gatewaySecrets }}
 - apiGroups: [""]
   resources: [secrets]
@@ -156,7 +164,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
   verbs: [create, patch]
 {{- if .Values.discovery.gatewayApi }}
 - apiGroups: [gateway.networking.k8s.io]
-  resources: [gateways/status, httproutes/status]
+  resources: [gateways/status, httproutes/status, backendtlspolicies/status]
   verbs: [get, patch, update]
 {{- end }}
 {{- end }}
