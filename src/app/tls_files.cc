@@ -86,7 +86,7 @@ std::string TlsFiles::set(const config::Options& options) {
     publish_(i, std::move(all[i].contexts));
   }
   endpoint_tls_.reset();
-  if (asks) endpoint_tls_ = options.endpoint_tls;
+  if (asks) endpoint_tls_.emplace(options.endpoint_tls);
   endpoint_state_ = for_endpoints->state;
   if (for_endpoints->context != nullptr) publish_for_endpoints_(for_endpoints->context);
   watch_folders();

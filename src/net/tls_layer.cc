@@ -312,7 +312,7 @@ void TlsLayer::on_bytes(std::span<char> bytes) {
   if (failed_ || eof_told_) return;
   const std::string_view view(bytes.data(), bytes.size());
   if (!established_) {
-    if (!waiting_input_.append(view)) return fail(ENOBUFS);
+    if (!waiting_input_.append(view)) return handshake_failed(TlsFailure::no_memory);
     if (waiting_input_.size() > kWaitingMax && !std::exchange(paused_by_us_, true)) {
       stream_->loop().ring().pause_recv(stream_->socket_);
     }

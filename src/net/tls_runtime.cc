@@ -11,8 +11,8 @@ namespace penstock::net {
 
 std::string_view to_string(TlsFailure failure) {
   constexpr std::array<std::string_view, tls_failures> words = {
-      "timed_out",    "closed",           "not_tls",         "no_agreement",
-      "unknown_name", "peer_certificate", "refused_by_peer", "protocol",
+      "timed_out",        "closed",          "not_tls",   "no_agreement", "unknown_name",
+      "peer_certificate", "refused_by_peer", "no_memory", "protocol",
   };
   return words[static_cast<size_t>(failure)];
 }

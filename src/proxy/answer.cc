@@ -49,6 +49,7 @@ void Answer::begin(const http::Head& head, const AnswerContext& shown, bool gath
   append_answer_fields(kept_.fields, head, !gathers_ && form_ != BodyForm::open, shown);
   if (!intake_.answer_changes().empty()) change_fields(kept_.fields, intake_.answer_changes());
   if (form_ == BodyForm::none) return;
+  if (form_ == BodyForm::open) context_.piece.clear();
   const openai::Request& request = intake_.request();
   watch_.begin(head, intake_.inference() ? request.api : openai::Api::other, request.n);
   if (request.api == openai::Api::responses && context_.responses != nullptr) watch_.look_for_response();
@@ -109,11 +110,12 @@ Relayed Answer::take(std::string_view decoded) {
 
 // The last bytes of an answer are its proper end, as far as HTTP can tell: they are withheld if it is none.
 Relayed Answer::take_raw(std::string_view raw, bool last) {
-  if (gathers_ || !is_raw()) return Relayed::nothing;
+  if (gathers_ || form_ == BodyForm::none || (form_ == BodyForm::open && started_)) return Relayed::nothing;
   if (last) watch_.end();
-  if (!watch_.failure()) return relay(raw);
   good_ = {};
-  return Relayed::failed;
+  if (watch_.failure()) return Relayed::failed;
+  if (form_ != BodyForm::open) return relay(raw);
+  return context_.piece.empty() ? Relayed::nothing : relay_piece();
 }
 
 Relayed Answer::end() {
@@ -136,6 +138,11 @@ Relayed Answer::relay_gathered() {
   gathered_->reset();
   kept_.fields.add("content-length", piece.size());
   form_ = BodyForm::sized;
+  return relay_piece();
+}
+
+Relayed Answer::relay_piece() {
+  std::string& piece = context_.piece;
   const Relayed result = relay(piece);
   if (piece.capacity() > piece_bytes_kept) free_memory(piece);
   return result;
@@ -151,11 +158,14 @@ Relayed Answer::relay(std::string_view piece) {
   return relayed(sent);
 }
 
+// The first piece waits for all that was read together with it: if that shows a failure, nothing has been sent.
 Relayed Answer::relay_open(std::string_view decoded) {
-  if (!restores_) return relay(decoded);
-  context_.piece.clear();
-  restorer_->feed(decoded, context_.piece);
-  return context_.piece.empty() ? Relayed::nothing : relay(context_.piece);  // it was only the server's name
+  if (started_ && !restores_) return relay(decoded);
+  std::string& piece = context_.piece;
+  if (started_) piece.clear();
+  if (restores_) restorer_->feed(decoded, piece);
+  else piece.append(decoded);
+  return started_ && !piece.empty() ? relay(piece) : Relayed::nothing;  // empty: it was only the server's name
 }
 
 Relayed Answer::relayed(Sent sent) {
@@ -175,7 +185,8 @@ Relayed Answer::relay_good(const upstream::Connection* from, bool* whole_chunks)
   *whole_chunks = !is_raw() || chunk != nullptr;
   // Raw bytes in front of a chunk of which not all may pass; or, in the middle of one, all of them up to the good ones.
   std::string_view raw;
-  if (chunk != nullptr) raw = from->raw_until(chunk);
+  if (!is_raw() && !started_) raw = context_.piece;
+  else if (chunk != nullptr) raw = from->raw_until(chunk);
   else if (is_raw() && !good_.empty()) raw = from->raw_until(good_.data() + good_.size());
   if ((!raw.empty() || !started_) && relay(raw) == Relayed::lost) return Relayed::lost;
   if (good_.empty() || !*whole_chunks) return Relayed::some;

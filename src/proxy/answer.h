@@ -78,6 +78,7 @@ class Answer {
   Relayed relay(std::string_view piece);
   Relayed relayed(downstream::Sent sent);
   Relayed relay_open(std::string_view decoded);
+  Relayed relay_piece();
   Relayed relay_gathered();
   void gather(const http::Head& head);
   // Its pieces are relayed as they come from the endpoint.

@@ -1,7 +1,8 @@
 """Runs the real programs for end-to-end tests: penstock, penstock-sim, and endpoints scripted in Python.
 
 Everything binds to 127.0.0.1 and a port that the kernel chooses; nothing waits without a deadline; every process and
-socket that a test makes ends with it. PENSTOCK and PENSTOCK_SIM name the programs; --ring chooses the I/O engine.
+socket that a test makes ends with it. PENSTOCK and PENSTOCK_SIM name the programs; --ring chooses the I/O engine and
+--protocol what clients speak with the gateway (wires.py).
 """
 
 import collections
@@ -18,14 +19,40 @@ import threading
 import time
 import unittest
 
+
+
+def _argument(name, otherwise):
+    """Takes `name VALUE` out of this program's arguments, which unittest reads afterwards."""
+    if name not in sys.argv:
+        return otherwise
+    at = sys.argv.index(name)
+    value = sys.argv[at + 1]
+    del sys.argv[at : at + 2]
+    return value
+
+
 PENSTOCK = os.environ.get("PENSTOCK", "penstock")
 SIM = os.environ.get("PENSTOCK_SIM", "penstock-sim")
-RING = "epoll"
+RING = _argument("--ring", "epoll")
+PROTOCOL = _argument("--protocol", "http/1.1")
 # Longest wait for anything that should happen at once: the machine may be busy with something else.
 PATIENCE = float(os.environ.get("E2E_PATIENCE_S", "20"))
 # Longest for what an event brings about by itself, where without it a minute or more would pass.
 SOON = PATIENCE / 4
 LOOPBACK = "127.0.0.1"
+
+
+def over_http2():
+    return PROTOCOL in ("h2c", "h2")
+
+
+def http1_only(why):
+    """A test of what only HTTP/1.1 has, be it over TLS or not."""
+    return unittest.skipIf(over_http2(), why)
+
+
+def plain_http1_only(why):
+    return unittest.skipIf(PROTOCOL != "http/1.1", why)
 
 
 # ---- waiting ----
@@ -180,9 +207,17 @@ class Sim(Process):
         return self.metrics().sum(name)
 
 
+def wires():
+    import wires as module  # pylint: disable=import-outside-toplevel,redefined-outer-name
+
+    return module
+
+
 class Gateway(Process):
     """A running penstock. `endpoints` are URLs; `config` is the text of a configuration without listen and admin;
     `prefix` is a command that executes what follows it; `admin` is where its admin port is (None: the config says)."""
+
+    ports = set()  # where gateways serve clients that speak another protocol than HTTP/1.1 on a plain socket
 
     def __init__(
         self,
@@ -202,6 +237,7 @@ class Gateway(Process):
         self.any_path = any_path
         self.config_path = None
         command = [PENSTOCK, "serve", "--listen", listen, "--ring", RING, "--shards", str(shards)]
+        command += wires().gateway_flags(PROTOCOL) if PROTOCOL != "http/1.1" else []
         command += ["--admin", admin] if admin else []
         if config is None and (any_path or not access_log):
             config = ""
@@ -239,6 +275,10 @@ class Gateway(Process):
             raise AssertionError("it ended")
         self.port = int(started.group(1))
         self.admin_port = int(self.err.wait(r"admin pages\W.*?listen\W+(?:\S+?):(\d+)").group(1))
+        if PROTOCOL != "http/1.1":
+            self.port = wires().client_port(self, PROTOCOL)
+            Gateway.ports.discard(self.admin_port)
+            Gateway.ports.add(self.port)
         self.address = f"{LOOPBACK}:{self.port}"
         if ready:
             self.wait_ready()
@@ -324,6 +364,7 @@ class Gateway(Process):
                 self.wait(2)
             except subprocess.TimeoutExpired:
                 pass
+        Gateway.ports.discard(self.port)  # the next program may get it
         if self.alive():
             try:
                 self.wait()
@@ -445,6 +486,8 @@ class Client:
             self.sock.close()
             raise
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if port in Gateway.ports:
+            self.sock = wires().wrap(self.sock, PROTOCOL)
         self.buffer = b""
         self.ended = False
 
@@ -935,17 +978,11 @@ status: {{phase: Running, podIP: {LOOPBACK}, conditions: [{{type: Ready, status:
 
 
 def main():
-    """Runs the tests of the calling module: FILE [--ring epoll|io_uring] [unittest options]."""
-    global RING  # pylint: disable=global-statement
-    arguments = list(sys.argv)
-    if "--ring" in arguments:
-        at = arguments.index("--ring")
-        RING = arguments[at + 1]
-        del arguments[at : at + 2]
+    """Runs the tests of the calling module: FILE [--ring epoll|io_uring] [--protocol NAME] [unittest options]."""
     if RING == "io_uring":
         _, text, _ = run_program(PENSTOCK, "version")
         if not re.search(r"^io_uring usable", text, re.M):
             reason = re.search(r"^io_uring (.*)$", text, re.M)
             print(f"skipped: io_uring is {reason.group(1) if reason else 'not known to this build'}")
             sys.exit(77)  # what meson takes for "skipped"
-    unittest.main(module="__main__", argv=arguments, verbosity=2)
+    unittest.main(module="__main__", verbosity=2)

@@ -94,9 +94,11 @@ class BrokenStreams(E2E):
     def test_a_stream_that_is_closed_between_events_ends_with_an_error_event(self):
         self.assertFalse(self.broken_between_events("HTTP/1.1"))
 
+    @harness.http1_only("HTTP/1.0")
     def test_a_stream_to_http_1_0_too(self):
         self.assertFalse(self.broken_between_events("HTTP/1.0"))
 
+    @harness.http1_only("HTTP/1.0")
     def test_http_1_0_cannot_take_a_torso_for_an_answer(self):
         head = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ntransfer-encoding: chunked\r\n\r\n"
         relayed = threading.Event()

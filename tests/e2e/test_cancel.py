@@ -116,6 +116,7 @@ class Cancel(E2E):
         for key in ("in_flight", "decoding", "prefill_tokens", "kv_tokens"):
             self.assertEqual(endpoint[key], 0, key)
 
+    @harness.http1_only("pipelining")
     def test_behind_a_pipelined_request(self):
         self.start("--decode-ms", "10")
         client = self.client(self.gw)
@@ -125,6 +126,7 @@ class Cancel(E2E):
         wait_for("the server is free", lambda: self.load() == (0, 0), timeout=harness.SOON)
         self.gw.wait_outcomes({"client_gone": 1})  # the others never began
 
+    @harness.http1_only("pipelining")
     def test_behind_pipelined_bytes_that_nobody_reads(self):
         self.start("--fail", "slow-header=60000")
         for behind in (200, 40_000):  # what the kernel holds: a FIN behind more does not arrive
@@ -163,6 +165,7 @@ class Cancel(E2E):
         wait_for("the memory is given back", lambda: gateway.memory() < 1_000_000, harness.SOON)
         wait_for("the connection is given up", lambda: gateway.value("penstock_upstream_connections") <= 1, harness.SOON)
 
+    @harness.plain_http1_only("half-closed connections, which a TLS client of Python cannot make")
     def test_a_client_that_only_finished_sending_is_not_taken_for_gone(self):
         self.start("--decode-ms", "10")
         client = self.begin(completion(max_tokens=30))  # a third of a second: longer than the gateway's patience

@@ -432,6 +432,7 @@ class Drain(E2E):
         self.assertEqual(self.gw.wait(), 0)
         self.assertEqual(client.read_until_end(), (b"", False))
 
+    @harness.http1_only("Connection: close")
     def test_a_kept_connection_is_closed_after_its_answer(self):
         self.start("drain_delay: 1ms, drain_limit: 10m")
         client = self.client(self.gw)
@@ -448,6 +449,7 @@ class Drain(E2E):
         self.gw.signal(signal.SIGTERM)
         self.assertEqual(self.gw.wait(harness.SOON), 0)
 
+    @harness.http1_only("Connection: close")
     def test_a_promise_to_keep_the_connection_is_kept(self):
         self.start("drain_delay: 1ms, drain_limit: 10m")
         client, response = self.stream(100)
@@ -459,6 +461,7 @@ class Drain(E2E):
         self.assertEqual((answer.status, answer.header("connection")), (200, "close"))
         self.assertEqual(self.gw.wait(harness.SOON), 0)
 
+    @harness.http1_only("Connection: close")
     def test_in_the_second_half_of_the_delay_answers_say_that_the_connection_ends(self):
         self.start("drain_delay: 1s, drain_limit: 10m")
         self.gw.signal(signal.SIGTERM)
@@ -480,6 +483,7 @@ class Drain(E2E):
             answer = client.request("GET", "/version")
             self.assertEqual((answer.status, answer.header("connection")), (200, None))
 
+    @harness.http1_only("half a head is not sent here")
     def test_half_a_head_does_not_hold_up_the_end(self):
         self.start("drain_delay: 1ms, drain_limit: 10m")
         client = self.client(self.gw)
@@ -677,6 +681,7 @@ class AccessLog(E2E):
                 self.assertEqual(found or None, value, (key, line))
         return lines
 
+    @harness.http1_only("one of its requests is ambiguous")
     def test_as_text(self):
         self.start("text")
         self.check()
@@ -684,6 +689,7 @@ class AccessLog(E2E):
             text = file.read()
         self.assertFalse(re.search(rb"[\x00-\x09\x0b-\x1f\x7f]", text), "control characters in the log")
 
+    @harness.http1_only("one of its requests is ambiguous")
     def test_as_json(self):
         self.start("json")
         lines = self.check()

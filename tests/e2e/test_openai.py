@@ -75,6 +75,8 @@ class SameBytes(E2E):
                 direct, through = self.both(path, body)
                 self.assertEqual(direct.header("transfer-encoding"), "chunked")
                 self.assertGreater(len(direct.events()), 5)
+                if harness.over_http2():  # which has no chunks
+                    through.raw, direct.raw = through.body, direct.body
                 self.assertEqual(masked(through.raw), masked(direct.raw))
                 self.assertEqual(end_to_end_fields(through), end_to_end_fields(direct))
                 self.assertEqual(through.header_all("transfer-encoding"), ["chunked"])
@@ -243,20 +245,21 @@ class Heads(E2E):
             "test-epp-endpoint-selection",
         ]
         hop_by_hop = [
-            ("Connection", "keep-alive, x-named-by-connection"),
-            ("x-named-by-connection", "1"),
             ("Keep-Alive", "timeout=5"),
             ("Proxy-Connection", "keep-alive"),
             ("TE", "trailers"),
             ("Upgrade", "h2c"),
             ("Proxy-Authorization", "Basic eDp5"),
         ]
-        kept = [("Authorization", "Bearer k"), ("traceparent", "00-ab-cd-01"), ("Cookie", "c=d")]
-        kept += [("X-Own", "a"), ("X-Own", "b")]
+        if not harness.over_http2():
+            hop_by_hop += [("Connection", "keep-alive, x-named-by-connection"), ("x-named-by-connection", "1")]
+        kept = [("authorization", "Bearer k"), ("traceparent", "00-ab-cd-01"), ("cookie", "c=d")]
+        kept += [("x-own", "a"), ("x-own", "b")]
         _, seen = self.exchange(headers=[(name.title(), "1") for name in control] + hop_by_hop + kept)
         for name in control + [name for name, _ in hop_by_hop]:
             self.assertEqual(seen.header_all(name), [], name)
-        self.assertEqual([h for h in seen.headers if h in kept], kept)
+        by_name = lambda field: field[0]  # Cookie is put together, at the end, where HTTP/2 takes it apart
+        self.assertEqual(sorted((h for h in seen.headers if h in kept), key=by_name), sorted(kept, key=by_name))
 
     def test_a_client_cannot_make_the_endpoint_lose_its_framing(self):
         _, seen = self.exchange(headers=[("Connection", "content-length, host, content-type")])
@@ -392,7 +395,8 @@ class Heads(E2E):
 
         self.endpoint.script = script
         answer, _ = self.exchange()
-        self.assertEqual((answer.status, answer.reason, answer.body), (201, "Made Up", b"made"))
+        reason = "Created" if harness.over_http2() else "Made Up"
+        self.assertEqual((answer.status, answer.reason, answer.body), (201, reason, b"made"))
         self.assertEqual(answer.header_all("set-cookie"), ["a=1", "b=2"])
         self.assertEqual(answer.header("x-odd"), "spaced")
         self.assertEqual(answer.header_all("via"), ["1.1 inner, 1.1 penstock"])

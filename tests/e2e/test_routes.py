@@ -134,17 +134,20 @@ class Routes(E2E):
         self.assertEqual([one.requests for one in self.ends.values()], [[], []])
         self.gw.wait_outcomes({"ok": 7})
 
+    @harness.plain_http1_only("bytes of HTTP/1.0 on a plain socket")
     def test_a_redirect_without_any_host_is_refused(self):
         self.start(rule("/", redirect("scheme: https"), to=""))
         with socket.create_connection(("127.0.0.1", self.gw.port), harness.PATIENCE) as sock:
             sock.sendall(b"GET //evil.example.com HTTP/1.0\r\n\r\n")
             self.assertIn(b" 400 ", sock.makefile("rb").readline())
 
+    @harness.plain_http1_only("it is about the listeners of plain HTTP")
     def test_a_redirect_leads_to_the_port_of_the_listener(self):
         self.start(rule("/", redirect("hostname: b.example.com"), to=""), gateway=GATEWAY)
         self.assertEqual(self.get("/x").header("location"), "http://b.example.com:8081/x")
         self.assert_problem("PortUnavailable", "listener tls: .*with TLS", "Gateway", "gw")
 
+    @harness.plain_http1_only("it is about the listeners of plain HTTP")
     def test_a_redirect_of_several_listeners_leads_to_the_port_of_the_request(self):
         two = GATEWAY.replace("listeners: [", "listeners: [{name: plain, port: 80, protocol: HTTP, hostname: h}, "
                               "{name: also, port: 8081, protocol: HTTP, hostname: h}, ")
@@ -158,6 +161,7 @@ class Routes(E2E):
 
     # ---- listeners ----
 
+    @harness.plain_http1_only("it is about the listeners of plain HTTP")
     def test_a_route_takes_only_requests_of_its_listener(self):
         two = GATEWAY.replace("listeners: [", "listeners: [{name: other, port: 9000, protocol: HTTP}, ")
         bound = "---" + ROUTE.replace("name: r", "name: bound").replace("name: gw", "name: gw, sectionName: other")

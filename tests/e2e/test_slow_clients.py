@@ -138,6 +138,7 @@ class Crowds(Slow):
             self.client(gateway)
         self.assertEqual(self.client(gateway).request("GET", "/version").status, 200)
 
+    @harness.plain_http1_only("a connection that is refused is closed before the handshake")
     def test_busy_ones_stay_and_the_new_one_is_refused(self):
         release, script = self.held(lambda _, sock: sock.sendall(answer_bytes()) or True)
         gateway = self.gateway([self.fake(script)], "limits: {connections: 20}\n", shards=4)
@@ -155,6 +156,7 @@ class Crowds(Slow):
         for _ in range(8):
             self.assertEqual(self.client(gateway).request("GET", "/version").status, 200)
 
+    @harness.http1_only("half a head is not sent here")
     def test_half_sent_heads_hold_their_share_and_no_more(self):
         config = "limits: {memory: 64MiB, incomplete_heads_percent: 1, header_bytes: 64KiB}\n"
         gateway = self.gateway([self.fake()], config, shards=1)  # with two, few may be on the shard of the oldest
@@ -175,6 +177,7 @@ class Crowds(Slow):
             client.close()
         gateway.wait_idle()
 
+    @harness.plain_http1_only("a connection that is refused is closed before the handshake")
     def test_connections_of_one_client(self):
         gateway = self.gateway([self.fake()], "limits: {connections_per_client: 3}\n")
         clients = [self.client(gateway) for _ in range(3)]

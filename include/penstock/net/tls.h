@@ -145,6 +145,7 @@ enum class TlsFailure : uint8_t {
   unknown_name,      // strict_sni, and no certificate has the name
   peer_certificate,  // the peer's certificate is missing, does not verify, or is not allowed
   refused_by_peer,   // the peer sent an alert: it may not trust our certificate
+  no_memory,         // the memory budget has no room for what arrived before the handshake was done
   protocol,          // anything else that breaks the protocol
 };
 constexpr size_t tls_failures = static_cast<size_t>(TlsFailure::protocol) + 1;

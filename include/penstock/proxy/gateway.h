@@ -84,7 +84,7 @@ struct Context {
   std::vector<uint64_t> told_chain{};      // Features::told_blocks of that prompt
   std::vector<uint32_t> token_ids{};       // its token ids, if it consists of them
   std::vector<std::string_view> prompt{};  // its pieces
-  std::string piece{};                     // a piece of an answer in which the model's name was restored
+  std::string piece{};                     // a piece of an answer that is not relayed as it came
 };
 
 class Exchange;

@@ -53,8 +53,9 @@ TEST_CASE("each kind of body is relayed in its form, and nothing before its firs
     CHECK_FALSE(given.answer.started());
     CHECK(scene.client.status == 0);
     if (one.form != BodyForm::none) {
-      CHECK(given.answer.take("hello") == (one.raw ? Relayed::nothing : Relayed::some));
-      CHECK(given.answer.take_raw("HELLO", false) == (one.raw ? Relayed::some : Relayed::nothing));
+      CHECK(given.answer.take("hello") == Relayed::nothing);
+      CHECK_FALSE(given.answer.started());
+      CHECK(given.answer.take_raw("HELLO", false) == Relayed::some);
     }
     CHECK(given.answer.end() == Relayed::some);
     CHECK(given.answer.started());
@@ -82,10 +83,15 @@ TEST_CASE("the client's name for the model comes back, in a stream and in one pi
   Scene scene;
   Given given(scene, "POST /v1/completions", renamed);
   given.begin(std::string("200 OK\r\n") + events);
-  CHECK(given.answer.take("data: {\"model\":\"theirs\"}\n\n") == Relayed::some);
-  CHECK(given.answer.take_raw("raw", false) == Relayed::nothing);
+  const std::string theirs = "data: {\"model\":\"theirs\"}\n\n", ours = "data: {\"model\":\"m\"}\n\n";
+  CHECK(given.answer.take(theirs) == Relayed::nothing);
+  CHECK(given.answer.take(theirs) == Relayed::nothing);
+  CHECK(given.answer.take_raw("raw", false) == Relayed::some);
   CHECK(scene.client.form == BodyForm::open);
-  CHECK(scene.client.body == "data: {\"model\":\"m\"}\n\n");
+  CHECK(scene.client.body == ours + ours);
+  CHECK(given.answer.take(theirs) == Relayed::some);
+  CHECK(given.answer.take_raw("raw", false) == Relayed::nothing);
+  CHECK(scene.client.body == ours + ours + ours);
 
   Scene packed;
   Given compressed(packed, "POST /v1/completions", renamed);
@@ -97,7 +103,8 @@ TEST_CASE("a stream that reports an error keeps its good part, and the client he
   Scene scene;
   Given given(scene);
   given.begin("200 OK\r\ncontent-type: text/event-stream\r\nconnection: close");
-  CHECK(given.answer.take("data: {\"choices\":[{\"text\":\"a\"}]}\n\n") == Relayed::some);
+  CHECK(given.answer.take("data: {\"choices\":[{\"text\":\"a\"}]}\n\n") == Relayed::nothing);
+  CHECK(given.answer.take_raw("raw", false) == Relayed::some);
   const std::string good = "data: {\"choices\":[{\"text\":\"b\"}]}\n\n";
   const std::string last = good + "data: {\"choices\":[{\"finish_reason\":\"abort\"}]}\n\n";
   CHECK(given.answer.take(last) == Relayed::failed);
@@ -110,6 +117,30 @@ TEST_CASE("a stream that reports an error keeps its good part, and the client he
   scene.client.body.clear();
   CHECK(given.answer.say_why(ErrorCode::stream_broken, whole_chunks));
   CHECK(scene.client.body.starts_with("<data: {\"error\""));
+}
+
+TEST_CASE("a failure that is read together with the first piece finds nothing sent, in every form") {
+  const std::string text = "data: {\"choices\":[{\"text\":\"a\"}]}\n\n";
+  for (const bool takes_chunks : {true, false}) {
+    for (const bool ends : {true, false}) {
+      CAPTURE(takes_chunks);
+      CAPTURE(ends);
+      Scene scene;
+      scene.client.chunks = takes_chunks;
+      Given given(scene);
+      given.begin(std::string("200 OK\r\n") + events);
+      CHECK(given.answer.take(text) == Relayed::nothing);
+      if (ends) CHECK(given.answer.take_raw("raw", true) == Relayed::failed);
+      else CHECK(given.answer.take("data: {\"choices\":[{\"finish_reason\":\"abort\"}]}\n\n") == Relayed::failed);
+      CHECK_FALSE(given.answer.started());
+      CHECK(scene.client.body.empty());
+      // No other endpoint may answer: what was good is sent at last.
+      if (takes_chunks || ends) continue;
+      bool whole_chunks = false;
+      CHECK(given.answer.relay_good(nullptr, &whole_chunks) == Relayed::some);
+      CHECK(scene.client.body == text);
+    }
+  }
 }
 
 TEST_CASE("a stream without its end has failed, though HTTP says that it is over") {
