@@ -36,9 +36,11 @@ proxy::Options proxy_options(const config::Options& options) {
   out.first_byte_timeout = options.timeouts.first_byte;
   out.chunk_idle_timeout = options.timeouts.chunk_idle;
   out.unresponsive_timeout = options.timeouts.unresponsive;
+  out.tunnel_idle_timeout = options.timeouts.tunnel_idle;
   out.total_timeout = options.timeouts.total;
   out.body_bytes_max = options.limits.body_bytes;
   out.requests_max = options.limits.requests_per_shard;
+  out.tunnels_max = options.limits.tunnels_per_shard;
   out.paths = options.paths;
   out.attempts_max = options.retry.attempts;
   out.second_opinions = options.retry.second_opinions;

@@ -5,6 +5,8 @@
 
 #include "penstock/base/assert.h"
 #include "penstock/base/text.h"
+#include "penstock/downstream/client_tunnel.h"
+#include "penstock/http/websocket.h"
 #include "penstock/http/writer.h"
 
 namespace penstock::downstream {
@@ -47,7 +49,7 @@ bool Connection::can_keep_alive() const {
 
 bool Connection::can_take_another() const {
   // After FIN, complete requests may still be waiting in the stash.
-  return request_keep_alive_ && request_complete_ && (!half_closed_ || !stash_.empty());
+  return request_keep_alive_ && request_complete_ && !may_switch_ && (!half_closed_ || !stash_.empty());
 }
 
 // ---- bytes in ----
@@ -110,9 +112,9 @@ void Connection::watch_body(size_t arrived) {
 // Keeps bytes that follow a complete request until its answer is finished. Reading pauses meanwhile.
 void Connection::stash(std::string_view bytes) {
   pause_recv();
-  if (!request_keep_alive_ || stash_.append(bytes)) return;
+  if ((!request_keep_alive_ && !may_switch_) || stash_.append(bytes)) return;
   // Part of them would be useless. The client sees the connection end after the answer, and may send them again.
-  request_keep_alive_ = false;
+  request_keep_alive_ = may_switch_ = false;
   stash_.clear();
   server_.service().on_pipeline_dropped();
 }
@@ -178,6 +180,7 @@ void Connection::Codec::on_head(http::Head& head) {
   owner.response_begun_ = false;
   owner.minor_version_ = head.minor_version;
   owner.request_keep_alive_ = head.keep_alive;
+  owner.may_switch_ = head.upgrade && http::asks_for_websocket(head);
   owner.deadline_.cancel();
   owner.pace_.rest();
   owner.finish_head();
@@ -289,6 +292,23 @@ Sent Connection::insert(std::string_view bytes) {
 
 Sent Connection::end() {
   return form_ == BodyForm::open && takes_chunks() ? sent(send_raw("0\r\n\r\n")) : sent(true);
+}
+
+// What was queued for the client before, and what it has sent early, goes along.
+ClientTunnel* Connection::switch_protocols(const AnswerHead& head) {
+  if (!may_switch_ || !request_complete_ || half_closed_ || phase_ != Phase::exchange) return nullptr;
+  std::string& text = server_.scratch_;
+  text.clear();
+  http::HeadWriter(text).status_line(head.status, head.reason);
+  append_all(text, head.fields.lines(), "connection: upgrade\r\nupgrade: websocket\r\n\r\n");
+  if (!send_raw(text)) return nullptr;
+  handler_ = nullptr;
+  phase_ = Phase::closed;
+  deadline_.cancel();
+  auto* const tunnel = new ClientTunnel(*this, stash_, forwarded_client_);
+  forget_input();
+  server_.replace(*this, *tunnel);
+  return tunnel;
 }
 
 void Connection::finish() {

@@ -53,14 +53,18 @@ void Server::adopt(int fd, ClientTable* counted_in, size_t listener) {
   if (draining_) connection->close_when_idle();
 }
 
-// The count stays: it is the same connection.
 void Server::speak_http2(Connection& from, std::string_view line, std::string_view rest) {
   auto* connection = new Http2Connection(from);
-  from.ListNode<ConnectionTag>::unlink();
-  loop_.dispose(std::unique_ptr<net::Disposable>(&from));
-  connections_.push_back(*connection);
+  replace(from, *connection);
   connection->begin(line, rest);
   if (draining_) connection->close_when_idle();
+}
+
+// The count stays: it is the same connection of the client.
+void Server::replace(ClientConnection& from, ClientConnection& by) {
+  from.ListNode<ConnectionTag>::unlink();
+  loop_.dispose(std::unique_ptr<net::Disposable>(&from));
+  connections_.push_back(by);
 }
 
 void Server::remove(ClientConnection& connection) {

@@ -6,6 +6,8 @@
 #include <new>
 #include <utility>
 
+#include "penstock/base/assert.h"
+
 namespace penstock::net {
 
 namespace {
@@ -105,6 +107,13 @@ void OutQueue::consume(size_t bytes) {
     if (head_->begin == head_->end) pool_->release(std::exchange(head_, head_->next));
   }
   if (head_ == nullptr) tail_ = nullptr;
+}
+
+void OutQueue::take(OutQueue& from) {
+  PENSTOCK_ASSERT(empty() && pool_ == from.pool_);
+  head_ = std::exchange(from.head_, nullptr);
+  tail_ = std::exchange(from.tail_, nullptr);
+  size_ = std::exchange(from.size_, 0);
 }
 
 void OutQueue::clear() {

@@ -24,12 +24,20 @@ int Connection::connect(const Address& to, const TlsConnect* tls) {
 }
 
 void Connection::take_over(Connection& from) {
-  PENSTOCK_ASSERT(!open() && from.queue_.empty());
-  const bool paused = from.recv_paused_;
+  const bool paused = from.recv_paused_, blocked = from.blocked_;
   from.Flushable::unlink();
-  stream_.take_over(from.stream_, *this);
-  opened();
+  take_over(from.stream_);
+  queue_.take(from.queue_);
   recv_paused_ = paused;
+  blocked_ = blocked;
+  note_congestion();
+  if (!blocked_ && !queue_.empty()) loop().flush_later(*this);
+}
+
+void Connection::take_over(Stream& from) {
+  PENSTOCK_ASSERT(!open());
+  stream_.take_over(from, *this);
+  opened();
 }
 
 void Connection::opened() {

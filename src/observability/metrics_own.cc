@@ -340,6 +340,17 @@ double prefix_blocks_cached(const endpoints::Snapshot& snapshot) {
   return sum;
 }
 
+void add_tunnels(Families& families, const ExportInput& input) {
+  families.gauge("penstock_tunnels", "WebSocket sessions between clients and endpoints.")
+      .add(sum_over_shards(input, [](const ShardStats& s) { return s.tunnels(); }));
+  auto bytes = families.counter("penstock_tunnel_bytes_total",
+                                "Bytes that have passed in WebSocket sessions, as they pass, by direction.");
+  for (const bool from_client : {true, false}) {
+    bytes.add(sum_over_shards(input, [&](const ShardStats& s) { return s.tunnel_bytes(from_client); }),
+              {{"direction", from_client ? "from_client" : "to_client"}});
+  }
+}
+
 void add_exchange_metrics(Families& families, const ExportInput& input) {
   add_outcomes(families, input);
   add_attempts(families, input);
@@ -377,6 +388,7 @@ void add_exchange_metrics(Families& families, const ExportInput& input) {
       .counter("penstock_client_idle_evictions_total",
                "Idle client connections that were closed to make room for new ones at limits.connections.")
       .add(sum_over_shards(input, [](const ShardStats& s) { return s.idle_evicted(); }));
+  add_tunnels(families, input);
   add_limits(families, input);
   add_prefix_index(families, input);
   add_responses(families, input);

@@ -38,8 +38,8 @@ void add_one(std::atomic<uint64_t>& count) {
   count.store(count.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
 }
 
-constexpr const char* answer_code_names[] = {"200", "400", "401", "403", "404", "408", "413", "422", "429",
-                                             "500", "502", "503", "504", "2xx", "3xx", "4xx", "5xx"};
+constexpr const char* answer_code_names[] = {"101", "200", "400", "401", "403", "404", "408", "413", "422",
+                                             "429", "500", "502", "503", "504", "2xx", "3xx", "4xx", "5xx"};
 static_assert(std::size(answer_code_names) == answer_code_count);
 
 }  // namespace
@@ -113,10 +113,10 @@ ShardStats::ShardStats(Names& names, AccessLogWriter* access_log, DecisionLog* d
       plugin_times_(std::make_unique<std::atomic<PluginTime*>[]>(names.plugins.names_max() + 1)),
       tenants_(names.tenants, inter_token_) {
   // A limit that was never reached says so: its series is there from the start.
-  for (const char* name :
-       {"header_bytes", "body_bytes", "field_bytes", "connections", "requests_per_shard", "memory", "descriptors",
-        "saturation", "flow_control", "flow_control_ttl", "client_min_rate", "incomplete_heads",
-        "connections_per_client", "http2_streams", "http2_resets", "http2_idle_frames"}) {
+  for (const char* name : {"header_bytes", "body_bytes", "field_bytes", "connections", "requests_per_shard", "memory",
+                           "descriptors", "saturation", "flow_control", "flow_control_ttl", "client_min_rate",
+                           "incomplete_heads", "connections_per_client", "http2_streams", "http2_resets",
+                           "http2_idle_frames", "tunnels_per_shard", "tunnel_idle"}) {
     static_cast<void>(limit_named(name));
   }
 }

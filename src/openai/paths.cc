@@ -84,6 +84,7 @@ constexpr Row rows[] = {
     {"/v1/messages", run, Kind::inference, Api::messages},
     {"/v1/messages/count_tokens", post, Kind::cheap},
     {"/v1/models", get, Kind::cheap},
+    {"/v1/realtime", get, Kind::cheap},  // a WebSocket: what it costs is the session's affair
     {"/v1/rerank", run, Kind::inference},
     {"/v1/reranking", run, Kind::inference},
     {"/v1/responses", run, Kind::inference, Api::responses},

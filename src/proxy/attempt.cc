@@ -53,6 +53,7 @@ upstream::Request Attempt::compose(const Context& context, const Intake& intake,
       .first_byte_timeout = context.options.first_byte_timeout,
       .chunk_idle_timeout = context.options.chunk_idle_timeout,
       .fresh = to.fresh,
+      .upgrade = head.websocket,
   };
 }
 

@@ -84,6 +84,8 @@ constexpr ErrorInfo table[error_code_count] = {
      "The request was cut off: it is of negative priority, and one of higher priority needs its room.", "evicted"},
     {too_many_client_connections, "too_many_client_connections", 429, kRate, Outcome::overloaded, 1,
      "This client has as many connections as limits.connections_per_client allows."},
+    {too_many_tunnels, "too_many_tunnels", 503, kOverload, Outcome::overloaded, 1,
+     "The gateway has as many WebSocket sessions as limits.tunnels_per_shard allows."},
 };
 
 constexpr bool table_is_in_order() {

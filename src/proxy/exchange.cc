@@ -68,7 +68,7 @@ Verdict Exchange::perform(Step step) {
       return placement_->route();
     case Step::connect:  // and sends
       return connect();
-    case Step::relay:  // on_response_head() ... on_response_end()
+    case Step::relay:  // on_response_head() ... on_response_end(); or, after a 101, on_tunnel_over()
       return Verdict::wait();
     case Step::free:
       break;
@@ -154,6 +154,7 @@ void Exchange::on_connected() {
 
 void Exchange::on_response_head(http::Head& head) {
   context_.observer.endpoint_answered(*placement_->endpoint(), head.status);
+  if (head.status == 101) return begin_tunnel(head);
   if (tried_elsewhere(head)) return;
   step_ = Step::relay;
   begin_answer(head);
@@ -187,16 +188,20 @@ std::optional<AttemptFailure> Exchange::failure_by_status(const http::Head& head
 }
 
 void Exchange::begin_answer(const http::Head& head) {
-  std::string session_token;
+  answer_.emplace(context_, *intake_, *client_, answer_kept_);
+  answer_->begin(head, answer_context(), reads_refusal_);
+}
+
+// Valid until the next call on this shard.
+AnswerContext Exchange::answer_context() const {
+  std::string& session_token = context_.piece;
+  session_token.clear();
   if (context_.gives_session_tokens) routing::append_session_token(session_token, placement_->endpoint()->name);
   const std::string* const explanation = placement_->explanation();
-  answer_.emplace(context_, *intake_, *client_, answer_kept_);
-  answer_->begin(head,
-                 {.endpoint = shown_endpoint(),
-                  .request_id = intake_->head().request_id,
-                  .explanation = explanation != nullptr ? std::string_view(*explanation) : "",
-                  .session_token = session_token},
-                 reads_refusal_);
+  return {.endpoint = shown_endpoint(),
+          .request_id = intake_->head().request_id,
+          .explanation = explanation != nullptr ? std::string_view(*explanation) : "",
+          .session_token = session_token};
 }
 
 void Exchange::on_response_data(std::string_view decoded) {
@@ -276,13 +281,17 @@ bool Exchange::heed(Relayed relayed) {
   return false;
 }
 
-// From here on no retry is possible, so the memory that was kept for one is freed.
-void Exchange::first_byte_relayed() {
+void Exchange::begin_relaying(bool good) {
   relaying_ = true;
   ListNode<AttemptTag>::unlink();
-  if (under_way()) gateway_.relaying_.push_back(*this);
+  if (under_way() || tunnel_ != nullptr) gateway_.relaying_.push_back(*this);
   first_byte_ = context_.loop.now();
-  placement_->first_byte(first_byte_, answer_->good());
+  placement_->first_byte(first_byte_, good);
+}
+
+// From here on no retry is possible, so the memory that was kept for one is freed.
+void Exchange::first_byte_relayed() {
+  begin_relaying(answer_->good());
   answer_->first_byte_relayed();
   if (attempt_->request_sent()) intake_->drop_body();
   attempt_->first_byte_relayed(answer_->event_stream());
@@ -313,7 +322,7 @@ void Exchange::go_elsewhere(bool load_stays) {
 }
 
 bool Exchange::waits_for(uint32_t slot, uint32_t incarnation) const {
-  if (!under_way()) return false;
+  if (!under_way() && tunnel_ == nullptr) return false;
   const endpoints::EndpointState& endpoint = *placement_->endpoint();
   return endpoint.slot == slot && endpoint.incarnation == incarnation;
 }
@@ -331,8 +340,9 @@ void Exchange::on_silent(uint32_t slot, uint32_t incarnation) {
 void Exchange::on_silent_stream(uint32_t slot, uint32_t incarnation, Instant since) {
   if (!waits_for(slot, incarnation)) return;
   const Duration limit = context_.options.unresponsive_timeout;
-  const Instant heard = attempt_->connection().heard_at();
+  const Instant heard = tunnel_ != nullptr ? tunnel_->heard_at() : attempt_->connection().heard_at();
   if (limit == Duration{0} || heard >= since || context_.loop.now() - heard < limit) return;
+  if (tunnel_ != nullptr) return break_tunnel(AttemptFailure::probe_failed);
   break_stream(AttemptFailure::probe_failed, between_chunks());
 }
 

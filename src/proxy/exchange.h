@@ -1,11 +1,12 @@
 // Exchange: one client request and all that happens to it, from its head to the last byte of its answer.
 //
-// Four parts do the work, and each knows only what it needs (see their headers):
+// These parts do the work, and each knows only what it needs (see their headers):
 //
 //   Intake      what was asked: head, body, route rule, pool, model                 intake.h
 //   Placement   where it goes, and when: admission, holding, routing, reservations  placement.h
 //   Attempt     one try on one endpoint                                             attempt.h
 //   Answer      what the client has got                                             answer.h
+//   Tunnel      in place of an answer: what both say to each other after a 101      tunnel.h
 //
 // The exchange is the journey over them. perform() lists its steps in order; every other function is an event that lets
 // the journey continue, or one of the ways in which it ends. Each part lives as long as it is needed: a retry destroys
@@ -21,6 +22,7 @@
 #include "intake.h"
 #include "penstock/proxy/gateway.h"
 #include "placement.h"
+#include "tunnel.h"
 
 namespace penstock::proxy {
 
@@ -28,7 +30,8 @@ class Exchange final : public net::Disposable,
                        public downstream::RequestHandler,
                        public ListNode<AttemptTag>,
                        private upstream::ResponseSink,
-                       private PlacementEvents {
+                       private PlacementEvents,
+                       private TunnelOwner {
  public:
   Exchange(Gateway& gateway, Context& context);
   ~Exchange() override;
@@ -73,10 +76,19 @@ class Exchange final : public net::Disposable,
   bool tried_elsewhere(const http::Head& head);
   std::optional<AttemptFailure> failure_by_status(const http::Head& head) const;
   void begin_answer(const http::Head& head);
+  AnswerContext answer_context() const;
   void remember_response();
   bool heed(Relayed relayed);
   void first_byte_relayed();
+  void begin_relaying(bool good);
   void end_attempt();
+
+  // ---- a session after a 101: TunnelOwner ----
+  void begin_tunnel(const http::Head& head);
+  void break_tunnel(AttemptFailure failure);
+  void end_tunnel(ErrorCode why);
+  void on_tunnel_over(TunnelOutcome how) override;
+  void on_tunnel_ending() override;
 
   // ---- another endpoint ----
   bool try_again(AttemptFailure failure);
@@ -90,6 +102,7 @@ class Exchange final : public net::Disposable,
   void refuse(ErrorCode code) { respond({.error = code}); }
   void answer_failed();
   void break_stream(AttemptFailure failure, bool whole_chunks);
+  void count_break(AttemptFailure failure);
   void break_off(ErrorCode why, bool whole_chunks);
   void cut_off(ErrorCode why);
   void lose_client();
@@ -108,13 +121,15 @@ class Exchange final : public net::Disposable,
   Gateway& gateway_;
   Context& context_;
   Step step_ = Step::free;
-  bool relaying_ = false;          // a byte of the answer has gone to the client
-  bool counted_running_ = false;   // the observer was told that it runs
-  bool reads_refusal_ = false;     // the answer is a 503 whose body is read first: the server may only be full
+  bool relaying_ = false;         // a byte of the answer has gone to the client
+  bool counted_running_ = false;  // the observer was told that it runs
+  bool reads_refusal_ = false;    // the answer is a 503 whose body is read first: the server may only be full
+  ErrorCode tunnel_end_ = ErrorCode::shutting_down;  // why the gateway itself ends a tunnel
   bool fresh_connection_ = false;  // the next attempt must not reuse a connection: the last one lost a reuse race
   downstream::Responder* client_ = nullptr;  // null once it is gone or answered
   std::optional<Attempt> attempt_;           // from the first one on
   std::optional<Answer> answer_;             // of the current attempt, from its head on
+  std::unique_ptr<Tunnel> tunnel_;           // instead, from a 101 on
   std::optional<Intake> intake_;
   std::optional<Placement> placement_;
   net::Timer total_deadline_, attempt_deadline_;
@@ -125,13 +140,13 @@ class Exchange final : public net::Disposable,
   Answer::Kept answer_kept_;
 
   // For the record.
-  uint16_t own_status_ = 0;  // of an answer of the gateway's own, and its body
+  uint32_t running_as_ = no_kind;  // its number there, for the observer
+  uint16_t own_status_ = 0;        // of an answer of the gateway's own, and its body
   uint64_t own_bytes_ = 0;
   std::string_view reason_;
   Instant began_{}, request_read_{}, first_byte_{};
   int64_t began_wall_us_ = 0;
   Duration connect_time_{0};
-  uint32_t running_as_ = no_kind;  // its number there, for the observer
 };
 
 }  // namespace penstock::proxy

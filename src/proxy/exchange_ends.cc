@@ -53,11 +53,15 @@ void Exchange::answer_failed() {
 
 // The endpoint failed, or a time limit passed, after the client had begun to receive the answer.
 void Exchange::break_stream(AttemptFailure failure, bool whole_chunks) {
+  count_break(failure);
+  break_off(ErrorCode::stream_broken, whole_chunks);
+}
+
+void Exchange::count_break(AttemptFailure failure) {
   placement_->penalise(failure);
   context_.observer.attempt_failed(failure, false);
   context_.observer.stream_broken(failure);
   reason_ = to_string(failure);
-  break_off(ErrorCode::stream_broken, whole_chunks);
 }
 
 // Ends an answer in the middle, so that the client cannot take it for a complete one.
@@ -72,6 +76,7 @@ void Exchange::break_off(ErrorCode why, bool whole_chunks) {
 // The gateway itself ends the request (shutdown, eviction): no attempt has failed, and no endpoint is penalised.
 void Exchange::cut_off(ErrorCode why) {
   if (!relaying_) return refuse(why);
+  if (tunnel_ != nullptr) return end_tunnel(why);
   reason_ = info_of(why).name;
   break_off(why, between_chunks());
 }
@@ -81,7 +86,7 @@ void Exchange::lose_client() {
   downstream::Responder& client = let_go_of_client();
   const bool starved = client.starved();
   client.abandon();
-  answer_->count_unsent(client.unsent());
+  if (answer_) answer_->count_unsent(client.unsent());
   if (starved) context_.observer.limit_hit("memory");
   reason_ = starved ? info_of(ErrorCode::memory_budget_exhausted).name : "client_gone";
   finish(starved ? Outcome::overloaded : Outcome::client_gone);
@@ -99,7 +104,7 @@ void Exchange::finish(Outcome outcome) {
   if (counted_running_) context_.observer.running_ended(running_as_);
   Placement::End end{
       .if_held = outcome == Outcome::client_gone ? HoldOutcome::evicted_cancelled : HoldOutcome::evicted_other,
-      .ok = outcome == Outcome::ok,
+      .ok = outcome == Outcome::ok && tunnel_ == nullptr,  // a session's length says nothing of answers
       .started = relaying_,
       .usage = {},
       .tokens = 0};
@@ -156,6 +161,10 @@ void Exchange::report(Outcome outcome, Instant now) {
   record.slo_tpot_ms = head.slo_tpot_ms;
   record.status = own_status_;
   record.response_bytes = own_bytes_;
+  if (tunnel_ != nullptr) {
+    record.request_bytes += tunnel_->from_client();
+    record.response_bytes = tunnel_->to_client();
+  }
   placement_->describe(record, began_);
   if (answer_) answer_->describe(record);
   context_.observer.finished(record);
@@ -167,6 +176,7 @@ void Exchange::reset() {
   ListNode<AttemptTag>::unlink();
   total_deadline_.cancel();
   attempt_deadline_.cancel();
+  tunnel_.reset();
   answer_.reset();
   attempt_.reset();
   placement_.reset();
@@ -178,6 +188,7 @@ void Exchange::reset() {
   running_as_ = no_kind;
   own_status_ = 0;
   own_bytes_ = 0;
+  tunnel_end_ = ErrorCode::shutting_down;
   reason_ = {};
   connect_time_ = Duration{0};
 }

@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "penstock/base/text.h"
+#include "penstock/http/websocket.h"
 
 namespace penstock::proxy {
 
@@ -153,7 +154,7 @@ bool says_json(std::string_view content_type) {
 void ForwardedHead::clear() {
   recycle_all(fields, method, path, rewritten, request_id, host, session, fairness_id, objective, model_rewrite,
               test_endpoints);
-  json = traced = explain = false;
+  json = traced = explain = websocket = false;
   slo_ttft_ms = slo_tpot_ms = 0;
 }
 
@@ -162,6 +163,7 @@ void ForwardedHead::assign(const http::Head& head, std::string_view peer_ip, Ran
   copy_text(method, head.method_text);
   assign_target(head.target, path, host);
   json = says_json(head.get(Field::content_type));
+  websocket = http::asks_for_websocket(head);
   std::string& lines = fields.storage();
   lines.reserve(head.bytes() + 160);
   bool was_forwarded = false, has_via = false;
@@ -264,6 +266,7 @@ void append_request_head(std::string& out, const ForwardedHead& head, std::strin
              " HTTP/1.1\r\nhost: ", head.host.empty() ? endpoint_host : std::string_view(head.host), "\r\n",
              head.fields.lines(), more);
   if (has_body) append_all(out, "content-length: ", length, "\r\n");
+  if (head.websocket) append_all(out, "connection: upgrade\r\nupgrade: websocket\r\n");
   append_all(out, "\r\n");
 }
 

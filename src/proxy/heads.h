@@ -38,10 +38,11 @@ struct ForwardedHead {
   std::string method, path;  // path: origin-form target
   std::string rewritten;     // the path as a route rewrites it; "": not rewritten
   std::string request_id;
-  std::string host;      // "" when the client sent none (HTTP/1.0)
-  bool json = false;     // content-type is JSON, or missing
-  bool traced = false;   // there is a traceparent among `fields`
-  bool explain = false;  // x-penstock-explain: 1
+  std::string host;        // "" when the client sent none (HTTP/1.0)
+  bool json = false;       // content-type is JSON, or missing
+  bool traced = false;     // there is a traceparent among `fields`
+  bool explain = false;    // x-penstock-explain: 1
+  bool websocket = false;  // it asks for one, and so will its attempts
   std::string session, fairness_id, objective, model_rewrite, test_endpoints;
   double slo_ttft_ms = 0, slo_tpot_ms = 0;
 

@@ -54,8 +54,8 @@ Intake::Intake(Context& context, Kept& kept)
       request_(kept.request),
       target_model_(kept.target_model),
       body_(context.budget, net::BodyBuffer::Use::begins),
-      time_limit_(context.options.total_timeout),
-      attempts_max_(context.options.attempts_max) {}
+      attempts_max_(context.options.attempts_max),
+      time_limit_(context.options.total_timeout) {}
 
 // ---- the head ----
 
@@ -185,6 +185,7 @@ Verdict Intake::parse() {
   const openai::PathInfo path = openai::path_info(head_.method, head_.target());
   costs_work_ = path.costs_work;
   path_allowed_ = allows(context_.options.paths, path, head_.target());
+  if (head_.websocket) read_session();
   if (!path.json || body_.empty()) return Verdict::go_on();
   const openai::ScanFailure failure = scan(path.api);
   if (starved_) return Verdict::refuse(ErrorCode::memory_budget_exhausted);
@@ -199,6 +200,15 @@ Verdict Intake::parse() {
   if (!model_read_) return Verdict::go_on();
   copy_text(target_model_, head_.model_rewrite.empty() ? request_.model : head_.model_rewrite);
   return Verdict::go_on();
+}
+
+// What a session will ask for is not known. Its model is that of the query, as OpenAI's realtime API has it, if there
+// is one. It keeps its name: the frames in which the client may repeat it are not read.
+void Intake::read_session() {
+  costs_work_ = true;
+  request_.model = model_in_query(head_.target());
+  model_read_ = !request_.model.empty();
+  copy_text(target_model_, request_.model);
 }
 
 openai::ScanFailure Intake::scan(openai::Api api) {
@@ -345,7 +355,7 @@ bool Intake::reads_model(const endpoints::Pool& pool) {
 // Decides target_model(). It is already the client's model or that of the header field x-gateway-model-name-rewrite;
 // without that field, a rewrite of the pool may change it.
 void Intake::name_model(const endpoints::Pool& pool) {
-  if (head_.model_rewrite.empty() && renames(pool)) rewrite_model(pool);
+  if (head_.model_rewrite.empty() && !head_.websocket && renames(pool)) rewrite_model(pool);
   if (model_renamed()) head_.change(uncompressed());
   model_listed_ = may_serve(pool, target_model_);
 }

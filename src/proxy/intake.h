@@ -86,6 +86,7 @@ class Intake {
   ErrorCode identify_client(downstream::Responder& client, const http::Head& head);
   std::string body_limit_message() const;
   openai::ScanFailure scan(openai::Api api);
+  void read_session();
   uint32_t estimate_tokens() const;
   void forget_parsed();
   Verdict refuse_model(std::string_view model) const;
@@ -128,10 +129,10 @@ class Intake {
   uint32_t prompt_tokens_ = 0;
   std::optional<uint32_t> pool_id_;
   int priority_ = 0;
+  uint32_t attempts_max_;
   std::shared_ptr<const objects::RouteTable> route_table_;  // keeps answer_changes_ alive
   std::span<const objects::HeaderChange> answer_changes_;
   Duration time_limit_, attempt_limit_{0};
-  uint32_t attempts_max_;
 };
 
 }  // namespace penstock::proxy

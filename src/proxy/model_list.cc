@@ -62,6 +62,18 @@ std::optional<std::string> models_asked_for(std::string_view method, std::string
   return percent_decoded(path.substr(1));
 }
 
+std::string model_in_query(std::string_view target) {
+  constexpr std::string_view name = "model=";
+  target.remove_prefix(std::min(target.find('?'), target.size()));
+  while (!target.empty()) {
+    target.remove_prefix(1);
+    const size_t end = std::min(target.find('&'), target.size());
+    if (target.starts_with(name)) return percent_decoded(target.substr(name.size(), end - name.size()));
+    target.remove_prefix(end);
+  }
+  return {};
+}
+
 std::vector<std::string_view> model_names(std::span<const endpoints::Pool* const> pools) {
   std::vector<std::string_view> names;
   const auto add = [&](std::string_view name) {

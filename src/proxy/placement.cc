@@ -22,6 +22,7 @@ Placement::~Placement() {
   reservation_.release();
   prefill_reservation_.release();
   opinion_.reset();
+  if (has_tunnel_) --gateway_.tunnels_;
   if (evictable_ != nullptr) context_.hold->remove_running(*evictable_, context_.loop.now());
 }
 
@@ -41,8 +42,17 @@ Verdict Placement::admit() {
     context_.observer.limit_hit("memory");
     return Verdict::refuse(ErrorCode::memory_budget_exhausted);
   }
+  if (intake_.head().websocket && !take_tunnel()) return Verdict::refuse(ErrorCode::too_many_tunnels);
   context_.retries.on_request(context_.loop.now());
   return find_room();
+}
+
+// Sessions last: without a limit of their own they could come to be all requests that the shard may have.
+bool Placement::take_tunnel() {
+  has_tunnel_ = gateway_.tunnels_ < context_.options.tunnels_max;
+  if (has_tunnel_) ++gateway_.tunnels_;
+  else context_.observer.limit_hit("tunnels_per_shard");
+  return has_tunnel_;
 }
 
 // The usual case is cheap: no request waits, and the first endpoint that is asked has room. Requests that cost a model

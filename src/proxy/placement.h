@@ -105,6 +105,7 @@ class Placement {
   friend HeldPlacement;
   const endpoints::Pool* pool() const;
   // admit()
+  bool take_tunnel();
   Verdict find_room();
   Verdict wait_for_room(const endpoints::Pool& pool, Duration time_to_live);
   void on_hold_deadline();
@@ -150,6 +151,7 @@ class Placement {
   uint32_t attempts_ = 0;
   uint32_t attempts_unsent_ = 0;  // of them, those that do not count because no connection could be made
   uint32_t matched_blocks_ = 0, prompt_blocks_ = 0, prompt_block_tokens_ = 0;
+  bool has_tunnel_ = false;  // counted in Gateway::tunnels_
   routing::Prediction predicted_;
   Instant predicted_at_{};
   std::unique_ptr<std::string> explanation_;

@@ -5,6 +5,7 @@
 #include "penstock/base/assert.h"
 #include "penstock/net/connection.h"
 #include "penstock/upstream/client.h"
+#include "penstock/upstream/endpoint_tunnel.h"
 
 namespace penstock::upstream {
 
@@ -148,6 +149,7 @@ void Connection::receive(std::string_view bytes) {
     const auto fed = codec_.parser.feed(bytes);
     const std::string_view raw = bytes.substr(fed.head_bytes, fed.consumed - fed.head_bytes - fed.trailer_bytes);
     bytes.remove_prefix(fed.consumed);
+    if (tunnel_ != nullptr) return tunnel_->take(bytes);
     if (!raw.empty() && phase_ == Phase::exchange) sink_->on_response_raw(raw);
     if (!trailers_.empty() && phase_ == Phase::exchange) sink_->on_response_raw(trailers_);
     if (phase_ != Phase::exchange) return;
@@ -161,8 +163,8 @@ void Connection::receive(std::string_view bytes) {
 }
 
 void Connection::Codec::on_head(http::Head& head) {
-  // Unexpected: no request is sent with Upgrade.
-  if (head.status == 101) return owner.fail(Failure::bad_response);
+  const bool unasked = !owner.request_.upgrade || !owner.request_sent();
+  if (head.status == 101 && unasked) return owner.fail(Failure::bad_response);
   owner.head_ended_ = true;
   owner.head_deadline_ = {};
   owner.sink_->on_response_head(head);
@@ -288,6 +290,17 @@ void Connection::delay_acks() {
   if (acks_delayed_ || message_ended_ || phase_ != Phase::exchange) return;
   acks_delayed_ = true;
   stream_.delay_acks(true);
+}
+
+// The endpoint's answer is over, and so is HTTP: there is no way back.
+EndpointTunnel& Connection::switch_protocols(net::BlockPool& pool) {
+  PENSTOCK_ASSERT(phase_ == Phase::exchange && head_ended_ && request_sent());
+  sink_ = nullptr;
+  cancel_deadline();
+  tunnel_ = new EndpointTunnel(client_, target_, stream_, pool);
+  client_.forget(*this);
+  phase_ = Phase::closed;
+  return *tunnel_;
 }
 
 // ---- the ends ----

@@ -558,7 +558,7 @@ class Client:
         return response
 
     def _read_body(self, response, method):
-        if method == "HEAD" or response.status in (204, 304):
+        if method == "HEAD" or response.status in (101, 204, 304):
             return
         if (response.header("transfer-encoding") or "").lower() == "chunked":
             return self._read_chunks(response)

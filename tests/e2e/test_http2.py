@@ -107,6 +107,24 @@ class Requests(OverHttp2):
         self.assertEqual(client.fetch("GET", "/v1/models").status, 200)
         self.assertEqual(client.goaways, [])
 
+    def test_a_websocket_is_refused(self):
+        fake = self.fake()
+        gateway = self.gateway([fake], any_path=True)
+        asks = (
+            [(":method", "CONNECT"), (":protocol", "websocket")],  # RFC 8441, which is not offered
+            [(":method", "GET"), ("connection", "upgrade"), ("upgrade", "websocket")],
+        )
+        for fields in asks:
+            raw = self.raw(gateway)
+            rest = [(":scheme", "http"), (":authority", "a"), (":path", "/v1/realtime")]
+            fields = sorted(fields + rest, key=lambda field: not field[0].startswith(":"))
+            raw.send(frame(HEADERS, END_HEADERS, 1, block(*fields)))
+            raw.read_until(lambda: raw.all(RST_STREAM) or raw.all(GOAWAY))
+            self.assertNotIn(DATA, [kind for kind, stream, _ in raw.frames() if stream == 1])
+        settings = b"".join(raw.all(SETTINGS))
+        self.assertNotIn(8, [int.from_bytes(settings[at : at + 2], "big") for at in range(0, len(settings), 6)])
+        self.assertEqual([r for r in fake.requests if "realtime" in r.path], [])
+
     def test_an_answer_that_breaks_ends_with_a_reset(self):
         def breaks(_, sock):
             sock.sendall(STREAM_HEAD + b"20\r\n" + b"data: {\"choices\":[{\"index\":0}]}\n" + b"\r\n")

@@ -174,7 +174,7 @@ class Observer final : public proxy::ExchangeObserver, proxy::GapObserver {
     // Attempts without a connection do not count while another endpoint is ready (there are three), nor does the
     // return to the one that has refused the request.
     if (record.attempts > attempts_max_ + 3) network_.fail("more attempts than are allowed");
-    const bool answered = record.status >= 200 && record.status < 500;
+    const bool answered = (record.status >= 200 && record.status < 500) || record.status == 101;
     if (record.outcome == proxy::Outcome::ok && !answered) network_.fail("what was not answered is no success");
     if (record.outcome == proxy::Outcome::internal_error) network_.fail("an exchange does not know how it ended");
   }

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "penstock/http/parser.h"
+#include "penstock/http/websocket.h"
 #include "penstock/http/writer.h"
 #include "tests/support/sim_peer.h"
 
@@ -29,7 +30,21 @@ struct Asked {
   bool rewritten = false;             // for another model: the server sees served_name, the client must not
   std::vector<std::string> answered;  // "200 body", as the client may get it
   bool ends_anywhere = false;         // by the end of the connection: what came until then is the answer
+  // It asks for a WebSocket: what the client has sent behind it, and what each server that agreed has sent.
+  std::string from_client;
+  std::map<const void*, std::string> from_servers;
 };
+
+inline constexpr std::string_view websocket_key = "dGhlIHNhbXBsZSBub25jZQ==";
+
+// What came through a session is what was sent, or the beginning of that; perhaps with a Close frame of the gateway's.
+inline bool passed_on(std::string_view got, std::string_view sent, bool may_close) {
+  if (sent.starts_with(got)) return true;
+  constexpr size_t frame = 4;
+  if (!may_close || got.size() < frame || !sent.starts_with(got.substr(0, got.size() - frame))) return false;
+  const std::string_view end = got.substr(got.size() - frame);
+  return end == std::string_view("\x88\x02\x03\xe9", frame) || end == std::string_view("\x88\x02\x03\xf5", frame);
+}
 
 // What all peers know.
 struct Ledger {
@@ -47,6 +62,10 @@ struct RequestKind {
   enum Bits : uint8_t { kind = 7, rewrites = 8, batch = 16, closes = 32, large = 64, old = 128 };
   enum Kind : uint8_t { completion, stream, chat_stream, models, head_of_models, unread, chunked, waits_for_continue };
 };
+
+inline bool asks_for_websocket(uint8_t bits) {
+  return (bits & RequestKind::kind) == RequestKind::models && (bits & RequestKind::large) != 0;
+}
 
 inline std::string request_body(uint8_t bits, size_t number) {
   const int kind = bits & RequestKind::kind;
@@ -66,11 +85,14 @@ inline std::string request_text(uint8_t bits, size_t number, const std::string& 
                                             "GET /v1/models",       "HEAD /v1/models",      "PUT /other?a=b",
                                             "POST /v1/completions", "POST /v1/completions"};
   const int kind = bits & RequestKind::kind;
-  std::string text = kStarts[kind];
+  std::string text = asks_for_websocket(bits) ? "GET /v1/realtime?model=m" : kStarts[kind];
   text += (bits & RequestKind::old) != 0 ? " HTTP/1.0\r\n" : " HTTP/1.1\r\n";
   text += "Host: sim\r\nx-number: " + std::to_string(number) + "\r\n" + more;
   if ((bits & RequestKind::rewrites) != 0) text += "x-llm-d-model-name-rewrite: " + std::string(served_name) + "\r\n";
   if ((bits & RequestKind::batch) != 0) text += "x-gateway-inference-objective: batch\r\n";
+  if (asks_for_websocket(bits)) {
+    text += "Connection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: " + std::string(websocket_key) + "\r\n";
+  }
   if ((bits & RequestKind::closes) != 0) text += "Connection: close\r\n";
   if (kind == RequestKind::waits_for_continue) text += "Expect: 100-continue\r\n";
   if (kind == RequestKind::chunked && (bits & RequestKind::old) == 0) {
@@ -101,11 +123,14 @@ class SentRequests final : private http::ParserEvents {
   }
 
  private:
-  void on_head(http::Head& head) override { unanswered.push_back(head.method); }
+  void on_head(http::Head& head) override {
+    unanswered.push_back(head.method);
+    upgrades_ = http::asks_for_websocket(head);
+  }
   void on_body(std::string_view) override {}
-  void on_message_end(bool keep_alive) override { failed_ |= !keep_alive; }  // what follows is not read
+  void on_message_end(bool keep_alive) override { failed_ |= !keep_alive || upgrades_; }  // what follows is not read
   http::Parser parser_{http::Parser::Kind::request, *this};
-  bool failed_ = false;
+  bool failed_ = false, upgrades_ = false;
 };
 
 // Fields of an answer that only an endpoint writes: an answer with it is relayed, not the gateway's own.
@@ -126,6 +151,7 @@ class ScriptClient final : private http::ParserEvents {
     const size_t number = ledger_.asked.size();
     ledger_.asked.push_back({.body = request_body(bits, number), .rewritten = (bits & RequestKind::rewrites) != 0});
     numbers_.push_back(number);
+    if (asks_for_websocket(bits)) upgrade_ = std::min(upgrade_, number);
     later_ = request_text(bits, number, ledger_.asked.back().body, more);
     const bool waits = (bits & RequestKind::kind) == RequestKind::waits_for_continue;
     go_on(whole ? 0 : waits ? later_.find("\r\n\r\n") + 4 : later_.size() / 2);
@@ -134,6 +160,8 @@ class ScriptClient final : private http::ParserEvents {
   void go_on(size_t bytes) {
     if (later_.empty() || !can_send()) return;
     if (bytes == 0 || bytes > later_.size()) bytes = later_.size();
+    const bool behind = upgrade_ < ledger_.asked.size() && !numbers_.empty() && numbers_.back() != upgrade_;
+    if (behind) ledger_.asked[upgrade_].from_client += later_.substr(0, bytes);
     send(std::string_view(later_).substr(0, bytes));
     later_.erase(0, bytes);
   }
@@ -158,6 +186,7 @@ class ScriptClient final : private http::ParserEvents {
     const std::string heard = peer_.take();
     std::string_view bytes = heard;
     while (!bytes.empty()) {
+      if (switched_) return hear_session(bytes);
       if (over_) ledger_.network.fail("something came behind the answer that was to be the last");
       if (parser_.idle()) parser_.expect_response_to(sent_.next());
       const auto fed = parser_.feed(bytes);
@@ -167,7 +196,22 @@ class ScriptClient final : private http::ParserEvents {
     if (status_ != 0) check(/*whole=*/false);
   }
 
+  void hear_session(std::string_view bytes) {
+    session_ += bytes;
+    if (raw_ || !ledger_.endpoints_are_honest || upgrade_ >= ledger_.asked.size()) return;
+    for (const auto& [line, sent] : ledger_.asked[upgrade_].from_servers) {
+      if (passed_on(session_, sent, /*may_close=*/true)) return;
+    }
+    ledger_.network.fail("a client got in its session what no endpoint sent");
+  }
+
   void on_head(http::Head& head) override {
+    switched_ = head.status == 101;
+    if (switched_) {
+      if (!raw_ && (numbers_.empty() || numbers_.front() != upgrade_))
+        ledger_.network.fail("a 101 that nobody asked for");
+      return;
+    }
     status_ = head.status;
     body_.clear();
     relayed_ = false;
@@ -175,6 +219,7 @@ class ScriptClient final : private http::ParserEvents {
   }
   void on_body(std::string_view bytes) override { body_ += bytes; }
   void on_message_end(bool keep_alive) override {
+    if (switched_) return;
     check(/*whole=*/true);
     status_ = 0;
     over_ = !keep_alive;
@@ -217,8 +262,9 @@ class ScriptClient final : private http::ParserEvents {
   std::deque<size_t> numbers_;  // in Ledger::asked, in order, not answered
   int answers_to_nothing_ = 0;
   uint16_t status_ = 0;  // of the answer that has begun; 0: none has
-  std::string body_, later_;
-  bool raw_ = false, finished_ = false, relayed_ = false, over_ = false;
+  std::string body_, later_, session_;
+  size_t upgrade_ = SIZE_MAX;  // number of its first request for a WebSocket
+  bool raw_ = false, finished_ = false, relayed_ = false, over_ = false, switched_ = false;
 };
 
 // Answers that are made of a number.
@@ -254,8 +300,10 @@ class EndpointLine final : private http::ParserEvents {
 
   // Answers the request that waits, if one does. Sends nothing yet.
   void answer(uint8_t bits) {
+    if (switched_) return speak(bits);
     if (!waits_) return;
     waits_ = false;
+    if (upgrades_ && (bits & AnswerKind::kind) == AnswerKind::json) return agree();
     const bool bare = head_of_ || (bits & AnswerKind::kind) == AnswerKind::no_content;
     const std::string body = bare ? "" : answer_body(bits);
     pending_ += answer_head(bits, bare, body.size());
@@ -285,6 +333,33 @@ class EndpointLine final : private http::ParserEvents {
   }
 
  private:
+  void agree() {
+    switched_ = true;
+    if (number_ < ledger_.asked.size()) ledger_.asked[number_].from_servers[this] = "";
+    pending_ += "HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: " +
+                http::websocket_accept(websocket_key) + "\r\n\r\n";
+  }
+  // A frame: the bits choose its length and whether it is a Close.
+  void speak(uint8_t bits) {
+    const std::string payload((bits & AnswerKind::large) != 0 ? 6000 : 5, 's');
+    const bool closes = (bits & AnswerKind::closes) != 0;
+    std::string frame = closes ? "\x88" : "\x82";
+    if (payload.size() < 126) frame += static_cast<char>(payload.size());
+    else
+      frame.append("\x7e").append({static_cast<char>(payload.size() >> 8), static_cast<char>(payload.size() & 0xff)});
+    frame += payload;
+    pending_ += frame;
+    if (number_ < ledger_.asked.size()) ledger_.asked[number_].from_servers[this] += frame;
+    closes_ = (bits & AnswerKind::until_close) != 0;
+  }
+  void hear_session(std::string_view bytes) {
+    session_ += bytes;
+    if (!ledger_.clients_are_honest || number_ >= ledger_.asked.size()) return;
+    if (!passed_on(session_, ledger_.asked[number_].from_client, /*may_close=*/false)) {
+      ledger_.network.fail("an endpoint got in a session what no client sent");
+    }
+  }
+
   static std::string with_model(std::string text, std::string_view from, std::string_view to) {
     const std::string was = "\"model\":\"" + std::string(from) + '"', is = "\"model\":\"" + std::string(to) + '"';
     for (size_t at = text.find(was); at != std::string::npos; at = text.find(was, at + is.size())) {
@@ -376,6 +451,7 @@ class EndpointLine final : private http::ParserEvents {
     const std::string heard = peer_.take();
     std::string_view bytes = heard;
     while (!bytes.empty()) {
+      if (switched_) return hear_session(bytes);
       const auto fed = parser_.feed(bytes);
       if (fed.error != http::ParseError::none) ledger_.network.fail("an endpoint got something that is not HTTP");
       bytes.remove_prefix(fed.consumed);
@@ -387,8 +463,12 @@ class EndpointLine final : private http::ParserEvents {
       ledger_.network.fail("a request came before the answer to the one before it was over");
     }
     int ids = 0, ways = 0;
+    upgrades_ = http::asks_for_websocket(head);
     for (const http::Header& header : head.headers()) {
-      if (must_not_come(header.field)) ledger_.network.fail("a field that ends at the gateway was passed on");
+      const bool upgrade = header.field == http::Field::upgrade && header.value == "websocket";
+      const bool connection = header.field == http::Field::connection && header.value == "upgrade";
+      if (must_not_come(header.field) && !(upgrades_ && (upgrade || connection)))
+        ledger_.network.fail("a field that ends at the gateway was passed on");
       ids += header.field == http::Field::x_request_id;
       ways += header.field == http::Field::via;
       if (header.name == "x-number") number_ = std::strtoul(std::string(header.value).c_str(), nullptr, 10);
@@ -428,8 +508,9 @@ class EndpointLine final : private http::ParserEvents {
   Ledger& ledger_;
   SimPeer& peer_;
   http::Parser parser_{http::Parser::Kind::request, *this};
-  std::string body_, pending_;
+  std::string body_, pending_, session_;
   size_t number_ = SIZE_MAX;
+  bool upgrades_ = false, switched_ = false;  // the request asks for a WebSocket; it has got one
   bool waits_ = false, head_of_ = false, renamed_ = false, closes_ = false, finished_ = false;
 };
 

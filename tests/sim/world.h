@@ -41,6 +41,7 @@ class CountingObserver final : public proxy::ExchangeObserver {
   void endpoint_ejected(const endpoints::EndpointState&, proxy::Ejection) override { ++ejections; }
   void finished(const proxy::ExchangeRecord& record) override { ++outcomes[static_cast<size_t>(record.outcome)]; }
   void client_connections_changed(int delta) override { connections += delta; }
+  void tunnels_changed(int delta) override { tunnels += delta; }
   void limit_hit(std::string_view name) override {
     if (name == "flow_control") ++queue_full;
     if (name == "flow_control_ttl") ++queue_timeouts;
@@ -49,7 +50,7 @@ class CountingObserver final : public proxy::ExchangeObserver {
   uint64_t finished_count() const;
   uint64_t queue_full = 0, queue_timeouts = 0;
   uint64_t started = 0, retries = 0, ejections = 0;
-  int64_t running = 0, connections = 0;
+  int64_t running = 0, connections = 0, tunnels = 0;
   uint64_t outcomes[proxy::outcome_count] = {};
   uint64_t failures[proxy::attempt_failure_count] = {};
 };

@@ -33,6 +33,7 @@ struct Timeouts {                            // 0 = none
   Duration first_byte = seconds(600);        // timeouts.first_byte: request sent to head of the answer
   Duration chunk_idle = seconds(300);        // timeouts.chunk_idle: between two reads of an answer
   Duration unresponsive = seconds(5);        // timeouts.unresponsive: a silent answer whose endpoint answers no probe
+  Duration tunnel_idle = seconds(300);       // timeouts.tunnel_idle: a WebSocket session in which no byte passes
   Duration total{0};                         // timeouts.total
   Duration upstream_idle = seconds(4);       // timeouts.upstream_idle: below uvicorn's 5 s
 };
@@ -42,6 +43,7 @@ struct Limits {
   size_t body_bytes = 64 * 1024 * 1024;  // 413
   size_t connections = 0;                // clients, whole process; 0: from RLIMIT_NOFILE
   size_t requests_per_shard = 20000;     // in flight; 503
+  size_t tunnels_per_shard = 1000;       // WebSocket sessions; 503
   size_t metrics_page = 1536 * 1024;     // bytes of our page of metrics that names from clients may cause
   size_t memory_bytes = 0;               // budget; 0: 60 % of the cgroup limit, else of the machine's memory
   size_t client_min_rate = 256;          // bytes/s of bodies and of answers that wait for the client; 0: any

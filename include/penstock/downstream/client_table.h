@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <mutex>
 #include <unordered_map>
+#include <utility>
 
 namespace penstock::downstream {
 
@@ -34,7 +35,7 @@ class ClientTicket {
  public:
   ClientTicket() = default;
   ~ClientTicket() { release(); }
-  ClientTicket(const ClientTicket&) = delete;
+  ClientTicket(ClientTicket&& from) noexcept : table_(std::exchange(from.table_, nullptr)), client_(from.client_) {}
   // False: the client has as many as it may have.
   bool take(ClientTable& table, uint64_t client, uint32_t most) {
     release();

@@ -107,6 +107,7 @@ class Connection final : public Responder, public ClientConnection {
   [[nodiscard]] Sent end() override;
   bool starved() const override { return net::Connection::starved(); }
   uint64_t unsent() const override { return phase_ == Phase::closed ? lost_ : queued(); }
+  [[nodiscard]] ClientTunnel* switch_protocols(const AnswerHead& head) override;
   void finish() override;
   void abort() override;
   void abandon() override;  // resets the connection at once
@@ -206,6 +207,7 @@ class Connection final : public Responder, public ClientConnection {
   uint8_t minor_version_ = 1;
   bool request_complete_ = false;  // of the current exchange
   bool request_keep_alive_ = false;
+  bool may_switch_ = false;  // the request asks for a WebSocket: what follows it is never taken for a request
   bool response_begun_ = false;
   BodyForm form_ = BodyForm::sized;  // of the answer that was begun
   bool keeps_alive_ = false;         // it said so
@@ -258,6 +260,7 @@ class Server final {
 
  private:
   friend class ClientConnection;
+  friend class ClientTunnel;
   friend class Connection;
   friend class Http2Connection;
   struct Listener final : net::AcceptEvents {
@@ -272,6 +275,7 @@ class Server final {
   void accept_failed(int error);
   void remove(ClientConnection& connection);
   void speak_http2(Connection& from, std::string_view line, std::string_view rest);
+  void replace(ClientConnection& from, ClientConnection& by);
   bool make_room_for_head(ClientConnection& wanting, size_t bytes);
   bool waits_for_more() const;  // whether connections may still bring requests
   Duration linger_time() const;

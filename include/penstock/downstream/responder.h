@@ -20,6 +20,8 @@
 
 namespace penstock::downstream {
 
+class ClientTunnel;  // client_tunnel.h
+
 // How the pieces of a body are given.
 enum class BodyForm : uint8_t {
   none,     // there is none (HEAD, 204, 304); Content-Length may be among the fields all the same
@@ -67,6 +69,11 @@ class Responder {
   virtual bool starved() const = 0;      // Sent::lost: the memory budget had no room
   // Bytes given that the client's socket has not accepted. After on_gone() and abandon(): those that were lost.
   virtual uint64_t unsent() const = 0;
+
+  // For a request that asks for a WebSocket (http::asks_for_websocket()), instead of begin(): answers with this head of
+  // a 101 and leaves HTTP. Null: that is not possible (the client has gone, or the memory budget has no room), and
+  // abandon() must follow. Otherwise it is the handler's last use of the Responder.
+  [[nodiscard]] virtual ClientTunnel* switch_protocols(const AnswerHead&) { return nullptr; }
 
   virtual void finish() = 0;   // the answer is complete
   virtual void abort() = 0;    // it is not, and the client must be able to tell

@@ -58,6 +58,9 @@ class OutQueue {
   size_t pieces(iovec* out, size_t max) const;
   void consume(size_t bytes);
   void clear();
+  // Takes all that `from` holds, which must use the same pool. This one must be empty.
+  void take(OutQueue& from);
+  BlockPool& pool() const { return *pool_; }
   const MemoryBudget& budget() const { return pool_->budget(); }
 
  private:

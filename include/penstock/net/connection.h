@@ -26,6 +26,7 @@ class Connection : public SocketEvents, private Flushable {
   EventLoop& loop() { return stream_.loop(); }
   bool open() const { return stream_.open(); }
   const Stream& stream() const { return stream_; }
+  BlockPool& pool() const { return queue_.pool(); }
   size_t queued() const { return queue_.size(); }  // whether the kernel refused them or the turn's end will send them
   bool blocked() const { return blocked_; }        // the kernel has refused some; on_flushed() ends it
   // A queue of more than this is congested (high_mark, or less as the memory budget fills).
@@ -50,9 +51,11 @@ class Connection : public SocketEvents, private Flushable {
 
  protected:
   ~Connection();
+  // Goes on with a stream of another kind of owner, which has nothing left to send.
+  void take_over(Stream& from);
   // `tls`: null for a plain connection.
   void adopt(int fd, const TlsAccept* tls = nullptr);
-  // Goes on with the stream of `from`, which has nothing left to send: its events come here from now on.
+  // Goes on with the stream of `from` and with what it has left to send: its events come here from now on.
   void take_over(Connection& from);
   // errno when no socket could be made, else 0.
   int connect(const Address& to, const TlsConnect* tls = nullptr);

@@ -42,7 +42,7 @@ struct Names {
 };
 
 // Status codes of answers that metrics tell apart: these, and each class for the others.
-inline constexpr uint16_t answer_codes[] = {200, 400, 401, 403, 404, 408, 413, 422, 429, 500, 502, 503, 504};
+inline constexpr uint16_t answer_codes[] = {101, 200, 400, 401, 403, 404, 408, 413, 422, 429, 500, 502, 503, 504};
 constexpr size_t answer_code_count = std::size(answer_codes) + 4;
 size_t answer_code(uint16_t status);         // its place
 const char* answer_code_name(size_t place);  // "404"; "4xx" for others of the class
@@ -70,6 +70,8 @@ class ShardStats final : public proxy::ExchangeObserver, private proxy::GapObser
   void endpoint_ejected(const endpoints::EndpointState& endpoint, proxy::Ejection reason) override;
   void endpoint_answered(const endpoints::EndpointState& endpoint, uint16_t status) override;
   proxy::GapObserver* stream_began(const proxy::RequestKind& kind) override;
+  void tunnels_changed(int delta) override { tunnels_.add(delta); }
+  void tunnel_bytes(bool from_client, uint64_t bytes) override { tunnel_bytes_[from_client].add(bytes); }
   void finished(const proxy::ExchangeRecord& record) override;
   void client_connections_changed(int delta) override { client_connections_.add(delta); }
   void limit_hit(std::string_view limit_name) override;
@@ -107,6 +109,8 @@ class ShardStats final : public proxy::ExchangeObserver, private proxy::GapObser
   uint64_t chunks() const { return chunks_.get(); }
   int64_t client_connections() const { return client_connections_.get(); }
   uint64_t idle_evicted() const { return idle_evicted_.get(); }
+  int64_t tunnels() const { return tunnels_.get(); }
+  uint64_t tunnel_bytes(bool from_client) const { return tunnel_bytes_[from_client].get(); }
   const std::array<Limit, limits_max>& limits() const { return limits_; }
   // Of inference requests whose answer was one: streams, and answers that came as a whole.
   const Histogram<epp_general_seconds>& time_to_first_token() const { return time_to_first_token_; }
@@ -193,7 +197,8 @@ class ShardStats final : public proxy::ExchangeObserver, private proxy::GapObser
   std::array<Counter, proxy::outcome_count> outcomes_;
   std::array<Counter, proxy::attempt_failure_count> failures_, retries_, breaks_;
   std::array<Counter, proxy::ejection_count> ejections_;
-  Gauge client_connections_;
+  Gauge client_connections_, tunnels_;
+  std::array<Counter, 2> tunnel_bytes_;  // to clients, from them
   std::array<Limit, limits_max> limits_;
   Histogram<epp_general_seconds> time_to_first_token_, time_to_whole_answer_;
   Histogram<inter_token_seconds> inter_token_;

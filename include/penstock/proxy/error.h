@@ -51,8 +51,9 @@ enum class ErrorCode : uint8_t {
   no_profile,
   evicted,
   too_many_client_connections,
+  too_many_tunnels,
 };
-constexpr size_t error_code_count = 36;
+constexpr size_t error_code_count = 37;
 
 struct ErrorInfo {
   ErrorCode code;

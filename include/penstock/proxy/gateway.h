@@ -36,7 +36,9 @@ struct Options {
   Duration unresponsive_timeout = seconds(5);  // a silent answer whose endpoint answers no probe; 0: none
   Duration total_timeout{0};                   // 0: none
   size_t body_bytes_max = 64 * 1024 * 1024;
-  size_t requests_max = 20000;  // in flight on this shard
+  size_t requests_max = 20000;                  // in flight on this shard
+  size_t tunnels_max = 1000;                    // of those, the ones that ask for a WebSocket or have one
+  Duration tunnel_idle_timeout = seconds(300);  // in which no byte passes; 0: none
   uint32_t attempts_max = 3;
   uint32_t second_opinions = 50;  // of an endpoint's refusals, tried elsewhere at once; one comes back each second
   routing::EjectionOptions ejection;
@@ -137,6 +139,7 @@ class Gateway final : public downstream::Service, private HoldShard {
   };
   std::vector<Place> places_;  // by endpoint slot
   size_t in_flight_ = 0;
+  size_t tunnels_ = 0;  // requests that ask for a WebSocket, and sessions
 };
 
 }  // namespace penstock::proxy

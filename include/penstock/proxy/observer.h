@@ -174,6 +174,9 @@ class ExchangeObserver {
   // An event stream has begun to answer a request of this kind: who is to hear of the times between its events, if
   // anybody.
   virtual GapObserver* stream_began(const RequestKind& kind) { return nullptr; }
+  // A WebSocket session has begun or ended; bytes of one have passed, from the client or to it.
+  virtual void tunnels_changed(int delta) {}
+  virtual void tunnel_bytes(bool from_client, uint64_t bytes) {}
   virtual void finished(const ExchangeRecord& record) = 0;
 
   // Counts that do not belong to an exchange.

@@ -21,6 +21,7 @@
 namespace penstock::upstream {
 
 class Client;
+class EndpointTunnel;  // endpoint_tunnel.h
 
 // Why an attempt did not bring a complete answer.
 enum class Failure : uint8_t {
@@ -55,15 +56,17 @@ struct Request {
   http::Method method = http::Method::get;
   std::array<std::string_view, 4> pieces;  // head and body, in order; valid until the attempt has ended
   Duration connect_timeout = seconds(1), first_byte_timeout{0}, chunk_idle_timeout{0};  // 0: none
-  bool fresh = false;  // do not use a pooled connection
+  bool fresh = false;    // do not use a pooled connection
+  bool upgrade = false;  // it asks for another protocol: only then may the answer be a 101
 };
 
 // Receives one answer. on_response_end or on_response_failed is the last call. cancel() may be called from inside any
 // of these; a sink may start its next request from on_response_end and on_response_failed.
 class ResponseSink {
  public:
-  virtual void on_connected() {}                                // connected: the request is being sent
-  virtual void on_response_head(http::Head& head) = 0;          // valid during the call
+  virtual void on_connected() {}  // connected: the request is being sent
+  // Valid during the call. If the status is 101, the sink calls switch_protocols() or cancel() before it returns.
+  virtual void on_response_head(http::Head& head) = 0;
   virtual void on_response_data(std::string_view decoded) = 0;  // body without chunk framing
   // The same bytes as on the wire, including framing, and including trailers except those that end at this hop.
   virtual void on_response_raw(std::string_view raw) = 0;
@@ -91,6 +94,9 @@ class Connection final : public net::SocketEvents,
   void cancel();  // the answer is not wanted any more: resets the connection at once
   void pause();   // back-pressure: stop reading the answer
   void resume();
+  // In on_response_head(), of a 101: the connection leaves HTTP and goes on as the tunnel that is returned. What the
+  // endpoint has sent behind the head goes to it when on_response_head() has returned. The last use of this.
+  EndpointTunnel& switch_protocols(net::BlockPool& pool);
   void delay_acks();  // until the end of the answer, which comes in many small pieces (Ring::delay_acks())
   bool reused() const { return reused_; }
   bool request_sent() const { return sent_piece_ == request_.pieces.size(); }
@@ -157,7 +163,8 @@ class Connection final : public net::SocketEvents,
   bool awaits_descriptor_ = false;  // connect() failed for lack of a descriptor, and will be tried once more
   bool head_ended_ = false, message_ended_ = false, keep_alive_ = false, cut_between_chunks_ = false;
   bool acks_delayed_ = false;
-  std::string trailers_;  // trailers of the answer that may be relayed; usually ""
+  EndpointTunnel* tunnel_ = nullptr;  // what this has become
+  std::string trailers_;              // trailers of the answer that may be relayed; usually ""
 };
 
 struct ClientOptions {
@@ -192,6 +199,7 @@ class Client {
   net::EventLoop& loop() { return loop_; }
   const ClientOptions& options() const { return options_; }
   const ClientStats& stats() const { return stats_; }
+  void tunnel_closed() { stats_.connections.add(-1); }  // for EndpointTunnel
 
  private:
   friend class Connection;

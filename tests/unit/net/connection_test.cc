@@ -29,6 +29,7 @@ class TestConnection final : public Connection, public Disposable {
   explicit TestConnection(SimLoop& sim) : Connection(sim.loop(), sim.pool()) {}
   using Connection::adopt;
   using Connection::connect;
+  using Connection::take_over;
 
   void on_connected() override { connected = true; }
   void on_bytes(std::span<char> bytes) override {
@@ -537,6 +538,29 @@ TEST_CASE("relayed bytes equal sent bytes under every mix of faults, queues stay
   CHECK(whole > 500);
   CHECK(broken > 100);
   CHECK(pauses > 20);
+}
+
+TEST_CASE("what waits to be sent goes on with the next owner, gathered or refused by the kernel") {
+  for (const size_t size : {size_t{100}, size_t{50'000}}) {
+    Pair pair(/*slow=*/true);
+    const std::string bytes(size, 'x');
+    REQUIRE(pair.connection->write(bytes));
+    TestConnection next(pair.sim);
+    next.take_over(*pair.connection);
+    CHECK_FALSE(pair.connection->open());
+    CHECK(pair.connection->queued() == 0);
+    CHECK(next.blocked() == (size > 10'000));
+    REQUIRE(next.write("y"));
+    pair.peer().resume();
+    pair.network.run_for(seconds(5));
+    CHECK(pair.peer().received() == bytes + "y");
+    CHECK(next.queued() == 0);
+    CHECK(next.flushed > 0);
+    pair.peer().send("back");
+    pair.network.run_for(seconds(1));
+    CHECK(next.received == "back");
+    CHECK(pair.connection->received.empty());
+  }
 }
 
 }  // namespace
