@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <cstring>
 #include <functional>
+#include <set>
 #include <utility>
 
 #include "penstock/base/log.h"
@@ -226,7 +227,9 @@ void TlsFiles::rotate() {
 observability::TlsFilesStatus TlsFiles::status() const {
   observability::TlsFilesStatus status{.reloads = reloads_, .reloads_failed = reloads_failed_};
   for (const Served& served : served_) {
+    std::set<std::string> told;  // listeners of Gateways may show the same Secret for several hosts
     for (const net::TlsCertificateInfo& certificate : served.certificates) {
+      if (!told.insert(certificate.origin).second) continue;
       status.certificates.push_back({served.entry.name, certificate.origin, certificate.not_after_s});
     }
   }

@@ -41,9 +41,9 @@ void add_tls_metrics(Families& families, const ExportInput& input) {
   auto failures = families.counter(
       "penstock_tls_handshake_failures_total",
       "TLS handshakes that failed, by peer and reason: timed_out, closed (by the peer), not_tls (its first bytes), "
-      "no_agreement (on version, cipher or protocol), unknown_name (strict_sni), peer_certificate (missing, not "
-      "verified or not allowed), refused_by_peer (it sent an alert), no_memory (limits.memory), protocol (anything "
-      "else).");
+      "no_agreement (on version, cipher or protocol), unknown_name (no certificate is for it), "
+      "peer_certificate (missing, not verified or not allowed), refused_by_peer (it sent an alert), no_memory "
+      "(limits.memory), protocol (anything else).");
   for (const NamedSide& side : kSides) {
     for (size_t i = 0; i < net::tls_failures; ++i) {
       failures.add(sum(input, side.stats, [i](const TlsStats& stats) { return stats.failed[i].get(); }),

@@ -140,6 +140,20 @@ class Https(KubernetesCase):
         for text in (good["tls.key"], base64.b64decode(good["tls.key"]).decode().split("\n")[1]):
             self.assertNotIn(text, gateway.log())
 
+    def test_nothing_of_a_secret_is_in_the_log(self):
+        self.create_secret("cert")
+        self.create_gateway(https("https", "cert"))
+        gateway, port = self.start()
+        self.server.faults.inject("secrets", '{"type":"MODIFIED","object":{"data":{"tls.key":"cGVuZ3Vpbi10ZXh0"},"metadata":[1]}}')
+        self.assertIsNotNone(gateway.err.wait("cannot be decoded"))
+        self.server.patch("secrets", "cert", {"data": {"tls.key": "cGVuZ3Vpbi10ZXh0"}})
+        self.wait_condition("https", "ResolvedRefs", "False", "InvalidCertificateRef")
+        self.serial(port)
+        pages = [gateway.admin(path).body.decode() for path in ("/status", "/metrics", "/")]
+        for text in ("cGVuZ3Vpbi10ZXh0", "penguin-text"):
+            self.assertNotIn(text, gateway.log())
+            self.assertNotIn(text, str(pages))
+
     def test_a_secret_of_another_namespace_needs_a_grant(self):
         self.create_secret("cert", namespace="other")
         self.create_gateway(https("https", "cert", namespace="other"))
@@ -168,6 +182,7 @@ class Https(KubernetesCase):
         self.create_secret("many", self.pair("DNS:a.many.test,DNS:a.b.many.test"))
         self.create_gateway(
             https("one", "one", "one.test"),
+            https("again", "one", "again.test"),
             https("many", "many", "*.many.test"),
             {"name": "plain", "port": 80, "protocol": "HTTP"},
             parentRefs=[{"name": "gw", "sectionName": "many"}],
@@ -184,7 +199,9 @@ class Https(KubernetesCase):
         plain = harness.fetch(gateway.port, "/v1/completions", "POST", BODY, [("host", "a.many.test")])
         self.assertEqual(plain.status, 404)  # the route is not at the plain listener
         attached = {one["name"]: one["attachedRoutes"] for one in self.server.get("gateways", "gw")["status"]["listeners"]}
-        self.assertEqual(attached, {"one": 0, "many": 1, "plain": 0})
+        self.assertEqual(attached, {"one": 0, "again": 0, "many": 1, "plain": 0})
+        series = [labels["certificate"] for labels, _ in gateway.metrics().series("penstock_tls_certificate_expiry_timestamp_seconds")]
+        self.assertEqual(sorted(series), ["Secret default/many", "Secret default/one"])  # each once
 
 
 class Backends(KubernetesCase):
