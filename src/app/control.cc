@@ -178,6 +178,7 @@ bool Control::start() {
   loop_->arm(sampling_, observability::RecentTimes::period);
   loop_->arm(forgetting_, options_.metrics.series_idle / kForgettingSweeps);
   client_tls_.emplace(*loop_, pool_);
+  admin_tls_.emplace(*loop_, admin_pool_);
   client_ = std::make_unique<upstream::Client>(*loop_, client_options(options_));
 
   auto access_log = observability::AccessLog::open(access_log_options(options_));
@@ -527,6 +528,7 @@ observability::ExportInput Control::gather() const {
   input.reloads = reloads_;
   input.reloads_failed = reloads_failed_;
   input.control_tls = &*client_tls_;
+  input.admin_tls = &*admin_tls_;
   if (tls_files_->any()) input.tls_files = tls_files_->status();
   input.access_log = access_log_.get();
   input.admin_connections_refused = admin_connections_refused_;

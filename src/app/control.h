@@ -41,6 +41,7 @@ class Control final : public discovery::DirectoryEvents {
   bool load_certificates();
   bool start_shards();
   void publish_tls(size_t listener, std::vector<TlsFiles::Context> contexts);
+  void publish_admin_tls(TlsFiles::Context context);
   void publish_trust(const std::string& trust, const TlsFiles::ClientContext& context);
   void take_tls(const objects::Desired& desired);
   void take_certificates(const objects::Certificates& of_gateways);
@@ -115,6 +116,8 @@ class Control final : public discovery::DirectoryEvents {
   BackendTrusts trusts_;
   MemoryBudget admin_budget_{kAdminMemory};  // of its own: probes are answered also when clients use up theirs
   net::BlockPool admin_pool_{admin_budget_};
+  std::optional<net::TlsRuntime> admin_tls_;
+  TlsFiles::Context admin_context_;  // null: plain HTTP
   std::unique_ptr<AdminService> admin_;
   std::unique_ptr<downstream::Server> admin_server_;
   WatchedFile endpoints_file_;  // of file-discovery with watchFile

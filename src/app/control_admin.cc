@@ -1,4 +1,6 @@
 // The admin port of the control thread: how many connections it takes, and from whom it parts for a new one.
+#include <unistd.h>
+
 #include <algorithm>
 
 #include "control.h"
@@ -45,11 +47,19 @@ bool Control::start_admin() {
                {{"error", bound.error().text}, {"hint", "choose another address with --admin"}});
     return false;
   }
-  log::info("admin pages", {{"listen", bound->to_string()}});
+  if (admin_context_ != nullptr) publish_admin_tls(admin_context_);
+  log::info("admin pages",
+            {{"listen", bound->to_string()}, {"protocol", admin_context_ != nullptr ? "https" : "http"}});
   if (options_.admin_debug) {
     log::warn("admin.debug: everybody who reaches the admin port sees the debug pages and the full status");
   }
   return true;
+}
+
+// The first one is known before the port is open.
+void Control::publish_admin_tls(TlsFiles::Context context) {
+  admin_context_ = std::move(context);
+  if (admin_server_ != nullptr) admin_server_->set_tls(0, {&*admin_tls_, admin_context_});
 }
 
 // Admin connections must not use up the descriptors that clients and endpoints need. One that asks nothing gives way,
@@ -62,6 +72,10 @@ bool Control::place_admin(int fd) {
   }
   if (admin_server_->connections() < admin_connections_max_ + kProbeConnections) return false;
   ++admin_connections_refused_;
+  if (admin_server_->secure(0)) {  // it could not read an answer without a handshake
+    ::close(fd);
+    return true;
+  }
   answer_and_close(fd, proxy::error_answer(proxy::ErrorCode::too_many_connections,
                                            {.message = "The admin port has as many connections as it may have (" +
                                                        std::to_string(admin_connections_max_) + ")."}));

@@ -53,11 +53,15 @@ bool Control::find_addresses() {
 
 bool Control::load_certificates() {
   tls_files_ = std::make_unique<TlsFiles>(
-      *loop_, shards_.size(), [this](size_t listener, auto contexts) { publish_tls(listener, std::move(contexts)); },
-      [this](const TlsFiles::ClientContext& context) {
-        client_->set_tls(*client_tls_, context);
-        for (const auto& shard : shards_) shard->set_endpoint_tls(context);
-      });
+      *loop_, shards_.size(),
+      TlsFiles::Publish{
+          .listener = [this](size_t listener, auto contexts) { publish_tls(listener, std::move(contexts)); },
+          .admin = [this](TlsFiles::Context context) { publish_admin_tls(std::move(context)); },
+          .endpoints =
+              [this](const TlsFiles::ClientContext& context) {
+                client_->set_tls(*client_tls_, context);
+                for (const auto& shard : shards_) shard->set_endpoint_tls(context);
+              }});
   if (const std::string problem = tls_files_->set(options_); !problem.empty()) {
     log::error("cannot serve TLS", {{"error", problem}});
     return false;

@@ -10,6 +10,7 @@
 #include <set>
 #include <utility>
 
+#include "penstock/base/assert.h"
 #include "penstock/base/log.h"
 #include "penstock/config/tls.h"
 
@@ -48,11 +49,10 @@ size_t state_of(const net::TlsClientOptions& options) {
 
 }  // namespace
 
-TlsFiles::TlsFiles(net::EventLoop& loop, size_t shards, Publish publish, PublishForEndpoints publish_for_endpoints)
+TlsFiles::TlsFiles(net::EventLoop& loop, size_t shards, Publish publish)
     : loop_(loop),
       shards_(shards),
       publish_(std::move(publish)),
-      publish_for_endpoints_(std::move(publish_for_endpoints)),
       look_(net::Timer::of<&TlsFiles::look>(this)),
       rotation_(net::Timer::of<&TlsFiles::rotate>(this)) {
   loop_.arm(rotation_, net::TlsTicketKeys::rotation);
@@ -63,48 +63,58 @@ TlsFiles::~TlsFiles() {
   if (inotify_ >= 0) ::close(inotify_);
 }
 
+std::vector<TlsFiles::Port> TlsFiles::ports_of(const config::Options& options) const {
+  std::vector<Port> ports;
+  for (const config::ListenerEntry& entry : options.listeners) {
+    ports.push_back({entry.name, entry.tls, shards_, options.http2.enabled});
+  }
+  ports.push_back({std::string(config::admin_port_name), options.admin_tls, 1, false});
+  return ports;
+}
+
 std::string TlsFiles::set(const config::Options& options) {
-  const std::vector<config::ListenerEntry>& listeners = options.listeners;
   const bool asks = config::needs_endpoint_tls(options);
   const auto for_endpoints = asks ? read(options.endpoint_tls, endpoint_state_) : ReadForEndpoints{endpoint_state_, {}};
   if (!for_endpoints.ok()) return for_endpoints.error().text;
-  std::vector<Read> all(listeners.size());
-  for (size_t i = 0; i < listeners.size(); ++i) {
-    if (!listeners[i].tls.has_value()) continue;
-    static const Served nothing;
-    const Served& known = i < served_.size() ? served_[i] : nothing;
-    auto made = read(listeners[i], known.of_gateways, known.state, options.http2.enabled);
+  std::vector<Port> ports = ports_of(options);
+  served_.resize(ports.size());
+  std::vector<Read> all(ports.size());
+  for (size_t i = 0; i < ports.size(); ++i) {
+    if (!ports[i].tls.has_value()) continue;
+    auto made = read(ports[i], served_[i].of_gateways, served_[i].state);
     if (!made.ok()) return made.error().text;
     all[i] = std::move(*made);
   }
-  http2_ = options.http2.enabled;
-  served_.resize(listeners.size());
-  for (size_t i = 0; i < listeners.size(); ++i) {
-    served_[i].entry = listeners[i];
+  for (size_t i = 0; i < ports.size(); ++i) {
+    served_[i].port = std::move(ports[i]);
     if (all[i].contexts.empty()) continue;
     served_[i].state = all[i].state;
     served_[i].certificates = std::move(all[i].certificates);
-    publish_(i, std::move(all[i].contexts));
+    publish(i, std::move(all[i].contexts));
   }
   endpoint_tls_.reset();
   if (asks) endpoint_tls_.emplace(options.endpoint_tls);
   endpoint_state_ = for_endpoints->state;
-  if (for_endpoints->context != nullptr) publish_for_endpoints_(for_endpoints->context);
+  if (for_endpoints->context != nullptr) publish_.endpoints(for_endpoints->context);
   watch_folders();
   return "";
 }
 
+void TlsFiles::publish(size_t number, std::vector<Context> contexts) {
+  if (number + 1 == served_.size()) publish_.admin(std::move(contexts.front()));
+  else publish_.listener(number, std::move(contexts));
+}
+
 // No contexts: the files hold what is known.
-Result<TlsFiles::Read> TlsFiles::read(const config::ListenerEntry& entry,
-                                      const std::vector<net::TlsCertificate>& of_gateways, size_t known,
-                                      bool http2) const {
-  auto options = config::read_listener_tls(*entry.tls);
+Result<TlsFiles::Read> TlsFiles::read(const Port& port, const std::vector<net::TlsCertificate>& of_gateways,
+                                      size_t known) const {
+  auto options = config::read_listener_tls(*port.tls);
   if (!options.ok()) return options.error();
   options->certificates.insert(options->certificates.begin(), of_gateways.begin(), of_gateways.end());
-  if (http2) options->alpn.insert(options->alpn.begin(), "h2");
+  if (port.http2) options->alpn.insert(options->alpn.begin(), "h2");
   Read out{.state = state_of(*options)};
   if (out.state == known) return out;
-  for (size_t shard = 0; shard < shards_; ++shard) {
+  for (size_t i = 0; i < port.contexts; ++i) {
     auto context = net::TlsServerContext::make(*options, tickets_);
     if (!context.ok()) return context.error();
     out.contexts.push_back(std::move(*context));
@@ -142,7 +152,7 @@ void TlsFiles::watch_folders() {
   };
   watch_all(of_endpoints);
   for (const Served& served : served_) {
-    if (served.entry.tls.has_value()) watch_all(config::tls_folders(*served.entry.tls));
+    if (served.port.tls.has_value()) watch_all(config::tls_folders(*served.port.tls));
   }
   const auto watch = loop_.ring().watch(inotify_, *this);
   if (watch.ok()) watch_ = *watch;
@@ -159,30 +169,30 @@ void TlsFiles::look() {
   watch_folders();
   look_at_endpoints();
   for (size_t i = 0; i < served_.size(); ++i) {
-    if (served_[i].entry.tls.has_value()) look_at(i);
+    if (served_[i].port.tls.has_value()) look_at(i);
   }
 }
 
-void TlsFiles::look_at(size_t listener) {
-  Served& served = served_[listener];
-  auto made = read(served.entry, served.of_gateways, served.state, http2_);
-  if (!made.ok()) return refused(served.refused, served.entry.name, made.error().text);
+void TlsFiles::look_at(size_t number) {
+  Served& served = served_[number];
+  auto made = read(served.port, served.of_gateways, served.state);
+  if (!made.ok()) return refused(served.refused, served.port.name, made.error().text);
   served.refused = 0;
   if (made->contexts.empty()) return;
   served.state = made->state;
   served.certificates = std::move(made->certificates);
   ++reloads_;
   log::info("TLS: new certificates are served",
-            {{"listener", served.entry.name}, {"certificates", served.certificates.size()}});
-  publish_(listener, std::move(made->contexts));
+            {{"listener", served.port.name}, {"certificates", served.certificates.size()}});
+  publish(number, std::move(made->contexts));
 }
 
 void TlsFiles::set_gateway_certificates(std::vector<std::vector<net::TlsCertificate>> certificates) {
-  for (size_t i = 0; i < served_.size(); ++i) {
+  PENSTOCK_ASSERT(certificates.size() + 1 == served_.size());  // Gateways bring none for the admin port
+  for (size_t i = 0; i < certificates.size(); ++i) {
     Served& served = served_[i];
-    if (!served.entry.tls.has_value()) continue;
-    std::vector<net::TlsCertificate> now;
-    if (i < certificates.size()) now = std::move(certificates[i]);
+    if (!served.port.tls.has_value()) continue;
+    std::vector<net::TlsCertificate> now = std::move(certificates[i]);
     for (net::TlsCertificate& one : now) {
       const auto before = std::ranges::find_if(served.of_gateways, [&](const net::TlsCertificate& known) {
         return known.origin == one.origin && known.host == one.host;
@@ -196,7 +206,7 @@ void TlsFiles::set_gateway_certificates(std::vector<std::vector<net::TlsCertific
 }
 
 bool TlsFiles::any() const {
-  return std::ranges::any_of(served_, [](const Served& served) { return served.entry.tls.has_value(); });
+  return std::ranges::any_of(served_, [](const Served& served) { return served.port.tls.has_value(); });
 }
 
 void TlsFiles::look_at_endpoints() {
@@ -208,7 +218,7 @@ void TlsFiles::look_at_endpoints() {
   endpoint_state_ = made->state;
   ++reloads_;
   log::info("TLS: new files are used with endpoints", {{"ca", endpoint_tls_->ca}});
-  publish_for_endpoints_(made->context);
+  publish_.endpoints(made->context);
 }
 
 // Once for each reason.
@@ -230,7 +240,7 @@ observability::TlsFilesStatus TlsFiles::status() const {
     std::set<std::string> told;  // listeners of Gateways may show the same Secret for several hosts
     for (const net::TlsCertificateInfo& certificate : served.certificates) {
       if (!told.insert(certificate.origin).second) continue;
-      status.certificates.push_back({served.entry.name, certificate.origin, certificate.not_after_s});
+      status.certificates.push_back({served.port.name, certificate.origin, certificate.not_after_s});
     }
   }
   return status;

@@ -17,6 +17,27 @@ std::string problem_with_files(const ListenerTls& tls) {
   return context.ok() ? "" : context.error().text;
 }
 
+// Says what is wrong with certificates that are there, and with what is asked of those of clients.
+template <typename Complain>
+void check_tls(const ListenerTls& tls, const Complain& complain) {
+  const bool asks = tls.client_certificates != net::ClientCertificates::none;
+  if (!asks && (!tls.client_ca.empty() || !tls.client_names.empty())) {
+    complain("client_ca and client_names have no effect with client_certificates: none");
+  }
+  if (std::string problem = problem_with_files(tls); !problem.empty()) complain(std::move(problem));
+}
+
+void check_admin_tls(LoadResult& result, const Places& places, const std::string& file) {
+  if (!result.options.admin_tls) return;
+  const auto complain = [&](std::string message) {
+    result.problems.push_back(problem_of(places, file, "admin.tls", std::move(message)));
+  };
+  if (result.options.admin_tls->certificates.empty()) {
+    return complain("has no certificates; expected at least one pair of cert and key");
+  }
+  check_tls(*result.options.admin_tls, complain);
+}
+
 // A listener of a Gateway may bring the certificates then.
 bool obeys_gateways(const Options& options) {
   return !options.manifests.empty() || (options.kubernetes.enabled && options.kubernetes.gateway_api);
@@ -52,6 +73,7 @@ void check_endpoint_tls(LoadResult& result, const Places& places, const std::str
 
 void check_listeners(LoadResult& result, const Places& places, const std::string& file) {
   check_endpoint_tls(result, places, file);
+  check_admin_tls(result, places, file);
   const Options& o = result.options;
   std::map<std::string, size_t> names;
   for (size_t i = 0; i < o.listeners.size(); ++i) {
@@ -63,6 +85,9 @@ void check_listeners(LoadResult& result, const Places& places, const std::string
           {flag ? "command line" : file, place.line, flag ? place.key : place.key + key, message});
     };
     if (!names.emplace(entry.name, i).second) complain(".name", "the name " + in_quotes(entry.name) + " is used twice");
+    if (o.admin_tls && entry.name == admin_port_name) {
+      complain(".name", "is what the admin port is called in metrics and logs where it has TLS; choose another");
+    }
     if (overlap(entry.address, o.listen)) complain(".address", "takes the same port as listen (" + o.listen + ")");
     if (overlap(entry.address, o.admin)) complain(".address", "takes the same port as admin (" + o.admin + ")");
     for (size_t other = 0; other < i; ++other) {
@@ -76,11 +101,7 @@ void check_listeners(LoadResult& result, const Places& places, const std::string
                "is missing; protocol: https needs at least one pair of cert and key, or Gateways that bring them");
       continue;
     }
-    const bool asks = entry.tls->client_certificates != net::ClientCertificates::none;
-    if (!asks && (!entry.tls->client_ca.empty() || !entry.tls->client_names.empty())) {
-      complain(".tls", "client_ca and client_names have no effect with client_certificates: none");
-    }
-    if (std::string problem = problem_with_files(*entry.tls); !problem.empty()) complain(".tls", std::move(problem));
+    check_tls(*entry.tls, [&](std::string message) { complain(".tls", std::move(message)); });
   }
   if (o.listen == "none" && o.listeners.empty()) {
     result.problems.push_back(

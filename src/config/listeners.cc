@@ -114,9 +114,9 @@ void read_tls_key(const std::string& key, const YAML::Node& value, const Reader&
   }
 }
 
-void read_tls(const YAML::Node& map, const Reader& reader, ListenerEntry& entry) {
+void read_tls(const YAML::Node& map, const Reader& reader, std::optional<ListenerTls>& into) {
   if (!map.IsMap()) return reader.problem(map, "", "is a section: expected keys below it, such as certificates");
-  ListenerTls& tls = entry.tls.emplace();
+  ListenerTls& tls = into.emplace();
   const Words known = {"certificates", "strict_sni",   "min_version",      "client_certificates",
                        "client_ca",    "client_names", "handshake_timeout"};
   reader.keys(map, known,
@@ -135,7 +135,7 @@ void read_listener(const YAML::Node& item, const Reader& reader, Options& option
   reader.keys(
       item, {"name", "address", "protocol", "gateway_port", "tls"},
       [&](const std::string& key, const YAML::Node& value) {
-        if (key == "tls") return read_tls(value, reader.below("tls"), entry);
+        if (key == "tls") return read_tls(value, reader.below("tls"), entry.tls);
         if (key == "gateway_port") return read_gateway_port(value, reader, entry);
         if (key == "protocol") {
           protocol = reader.choice(value, key, {"http", "https"});
@@ -210,6 +210,10 @@ void read_listeners(const YAML::Node& list, Options& options, std::vector<Endpoi
   for (const YAML::Node& item : list) {
     read_listener(item, Reader("listeners[" + std::to_string(index++) + "]", complain), options, places);
   }
+}
+
+void read_admin_tls(const YAML::Node& map, Options& options, const Complain& complain) {
+  read_tls(map, Reader("admin.tls", complain), options.admin_tls);
 }
 
 }  // namespace penstock::config

@@ -1,4 +1,4 @@
-// Reads `listeners` of the file. Private to config.
+// Reads `listeners` and `admin.tls` of the file. Private to config.
 #pragma once
 
 #include <yaml-cpp/yaml.h>
@@ -16,6 +16,9 @@ namespace penstock::config {
 using Complain = std::function<void(const YAML::Node& at, std::string key, std::string message)>;
 void read_listeners(const YAML::Node& list, Options& options, std::vector<EndpointPlace>& places,
                     const Complain& complain);
+
+// `admin.tls`, which says what the `tls` of a listener says.
+void read_admin_tls(const YAML::Node& map, Options& options, const Complain& complain);
 
 // --listen-tls, --tls-cert and --tls-key: one listener more.
 class ListenerFlags {

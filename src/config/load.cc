@@ -98,11 +98,12 @@ class Loader {
     if (name == "kind") return read_fixed(name, value, kind_name);
     if (name == "apiVersion") return read_fixed(name, value, api_version);
     if (name == "endpoints") return read_endpoints(value);
-    if (name == "listeners") {
-      return read_listeners(value, out_.options, listener_places_,
-                            [this](const YAML::Node& node, std::string key, std::string message) {
-                              problem(line(node), std::move(key), std::move(message));
-                            });
+    if (name == "listeners" || name == "admin.tls") {
+      const Complain complain = [this](const YAML::Node& node, std::string key, std::string message) {
+        problem(line(node), std::move(key), std::move(message));
+      };
+      if (name == "admin.tls") return read_admin_tls(value, out_.options, complain);
+      return read_listeners(value, out_.options, listener_places_, complain);
     }
     if (const PickerKeys* const keys = find_embedded(name)) return read_embedded_picker(*keys, value);
     if (name == "admin" && value.IsMap()) return read_section(name, value);  // else the address alone
@@ -170,7 +171,7 @@ class Loader {
     std::vector<std::string_view> known;
     const size_t skip = prefix.empty() ? 0 : prefix.size() + 1;
     if (prefix.empty()) known = {"apiVersion", "kind", "endpoints", "listeners"};
-    if (prefix == "admin") known = {"listen"};
+    if (prefix == "admin") known = {"listen", "tls"};
     for (const PickerKeys& keys : picker_keys) {
       if (keys.embedded.starts_with(prefix + '.')) known.push_back(keys.embedded.substr(skip));
     }
@@ -311,6 +312,8 @@ void read_yaml(std::string_view text, const std::string& file, LoadResult& resul
     const std::string name(keys.embedded);
     if (const int line = loader.line_of(name)) places.given[name] = {file, line, name};
   }
+  const std::string admin_tls = "admin.tls";
+  if (const int line = loader.line_of(admin_tls)) places.given[admin_tls] = {file, line, admin_tls};
   places.endpoints = loader.endpoint_places();
   places.listeners = loader.listener_places();
 }

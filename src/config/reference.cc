@@ -116,6 +116,23 @@ listeners:
 The files are read again when something changes in their folders, and once a minute. What cannot be used (a key of another
 certificate, an expired one) is refused, and what was served before stays: see [OPERATIONS.md](OPERATIONS.md).
 
+## admin.tls
+
+TLS for everything on the admin port: what `tls` of a listener says, with at least one pair of `certificates`. Plain HTTP is
+refused there then. A reload may change what it says, but not whether there is TLS. In metrics and logs the port is the listener
+`admin`.
+
+```yaml
+admin:
+  listen: 0.0.0.0:9090
+  tls:
+    certificates:
+      - {cert: /etc/penstock/admin-tls/tls.crt, key: /etc/penstock/admin-tls/tls.key}
+```
+
+Probes of Kubernetes need `scheme: HTTPS`. A kubelet verifies no certificate, asks for no name and presents no certificate:
+`strict_sni` and `client_certificates: required` turn it away.
+
 )";
 
 constexpr std::string_view endpoints_section = R"(## endpoints
@@ -172,12 +189,10 @@ void diff_endpoints(const Options& from, const Options& to, std::vector<std::str
   }
 }
 
-std::string describe_listener(const ListenerEntry& entry) {
-  std::string out = entry.name + " (" + entry.address;
-  if (entry.gateway_port != 0) out += ", port " + std::to_string(entry.gateway_port) + " of Gateways";
-  if (!entry.tls.has_value()) return out + ", http)";
-  const ListenerTls& tls = *entry.tls;
-  out += ", https";
+std::string describe_protocol(const std::optional<ListenerTls>& maybe) {
+  if (!maybe.has_value()) return "http";
+  const ListenerTls& tls = *maybe;
+  std::string out = "https";
   for (const CertificateFiles& files : tls.certificates)
     out.append(", ").append(files.cert).append(" ").append(files.key);
   if (tls.strict_sni) out += ", strict_sni";
@@ -190,7 +205,18 @@ std::string describe_listener(const ListenerEntry& entry) {
   if (tls.handshake_timeout != ListenerTls().handshake_timeout) {
     out += ", handshakes within " + format_duration(tls.handshake_timeout);
   }
-  return out + ")";
+  return out;
+}
+
+std::string describe_listener(const ListenerEntry& entry) {
+  std::string out = entry.name + " (" + entry.address;
+  if (entry.gateway_port != 0) out += ", port " + std::to_string(entry.gateway_port) + " of Gateways";
+  return out + ", " + describe_protocol(entry.tls) + ")";
+}
+
+void diff_admin_tls(const Options& from, const Options& to, std::vector<std::string>& lines) {
+  const std::string before = describe_protocol(from.admin_tls), after = describe_protocol(to.admin_tls);
+  if (before != after) lines.push_back("admin.tls: " + before + " -> " + after);
 }
 
 void diff_listeners(const Options& from, const Options& to, std::vector<std::string>& lines) {
@@ -291,6 +317,7 @@ std::vector<std::string> diff(const Options& from, const Options& to) {
   if (from.epp_config == to.epp_config) diff_picker("the", from.endpoint_picker, to.endpoint_picker, lines);
   if (from.shadow_epp_config == to.shadow_epp_config)
     diff_picker("the shadow's", from.shadow_picker, to.shadow_picker, lines);
+  diff_admin_tls(from, to, lines);
   diff_listeners(from, to, lines);
   diff_endpoints(from, to, lines);
   return lines;
@@ -303,6 +330,7 @@ std::vector<std::string> changes_needing_restart(const Options& from, const Opti
   }
   if (listeners_moved(from, to))
     names.emplace_back("listeners (their addresses, names, ports of Gateways and protocols)");
+  if (from.admin_tls.has_value() != to.admin_tls.has_value()) names.emplace_back("admin.tls (whether there is TLS)");
   if (picker_changed(from.endpoint_picker, to.endpoint_picker)) {
     names.emplace_back("routing.endpoint_picker (the EndpointPickerConfig)");
   }

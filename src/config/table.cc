@@ -46,7 +46,7 @@ const Key keys_in_order[] = {
     {.name = "listen", .type = Type::address, .field = PENSTOCK_FIELD(listen), .zero = "none", .needs_restart = true,
      .doc = "Where clients connect in plain HTTP. `none`: only at `listeners`."},
     {.name = "admin", .type = Type::address, .field = PENSTOCK_FIELD(admin), .needs_restart = true,
-     .doc = "Where metrics, health, status and debug pages are served. Beside `debug`, the address is `admin.listen`."},
+     .doc = "Where metrics, health, status and debug pages are served. Beside `debug` and `tls`, the address is `admin.listen`."},
     {.name = "pool", .type = Type::text, .field = PENSTOCK_FIELD(pool_name), .least = 1, .most = 253, .needs_restart = true,
      .doc = "Name of the pool of endpoints: the label `name` of the `inference_pool_*` metrics."},
     {.name = "shards", .type = Type::integer, .field = PENSTOCK_FIELD(shards), .most = 1024, .zero = "one per CPU it may use",

@@ -19,7 +19,10 @@ constexpr NamedSide kSides[] = {{"client", &net::TlsRuntime::server_stats},
 
 template <typename Get>
 double sum(const ExportInput& input, Side side, const Get& get) {
-  double total = input.control_tls == nullptr ? 0 : static_cast<double>(get((input.control_tls->*side)()));
+  double total = 0;
+  for (const net::TlsRuntime* const runtime : {input.control_tls, input.admin_tls}) {
+    if (runtime != nullptr) total += static_cast<double>(get((runtime->*side)()));
+  }
   for (const ShardInput& shard : input.shards) {
     if (shard.tls != nullptr) total += static_cast<double>(get((shard.tls->*side)()));
   }

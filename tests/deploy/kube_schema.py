@@ -20,7 +20,7 @@ META = {"name!": "dns name", "namespace": "dns label", "labels": LABELS, "annota
 PORT_REFERENCE = "port reference"  # a number or the name of a container's port
 
 HTTP_PROBE = {
-    "httpGet!": {"path!": str, "port!": PORT_REFERENCE},
+    "httpGet!": {"path!": str, "port!": PORT_REFERENCE, "scheme": {"HTTP", "HTTPS"}},
     "periodSeconds": "positive",
     "timeoutSeconds": "positive",
     "failureThreshold": "positive",
@@ -87,7 +87,14 @@ POLICY_PORT = {"port!": PORT_REFERENCE, "protocol!": PROTOCOL, "endPort": "port"
 RBAC_RULES = [
     {"apiGroups!": [str], "resources!": [str], "resourceNames": [str], "verbs!": [{"get", "list", "watch", "create", "patch", "update"}]}
 ]
-SCRAPED = [{"port!": str, "path": str, "interval": "duration"}]
+SCRAPE_TLS = {
+    "ca": {"secret": {"name!": "dns name", "key!": str}, "configMap": {"name!": "dns name", "key!": str}},
+    "serverName": "dns name",
+    "insecureSkipVerify": bool,
+}
+SCRAPED = [
+    {"port!": str, "path": str, "interval": "duration", "scheme": {"http", "https"}, "tlsConfig": SCRAPE_TLS}
+]
 POOL_REFERENCE = {"group": str, "kind": str, "name!": str}
 
 OBJECTIVE_SPEC = {"priority": int, "poolRef!": POOL_REFERENCE}

@@ -19,8 +19,16 @@ def seconds(duration):
 
 
 def check(text):
+    """`penstock check`, with a pair in a folder of this machine instead of that of a mounted Secret."""
     with tempfile.TemporaryDirectory() as folder:
-        name = os.path.join(folder, "penstock.yaml")
+        name, secret = os.path.join(folder, "penstock.yaml"), "/etc/penstock-admin-tls"
+        if secret in text:
+            text = text.replace(secret, folder)
+            subprocess.run(
+                ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days",
+                 "2", "-subj", "/CN=admin", "-keyout", folder + "/tls.key", "-out", folder + "/tls.crt"],
+                capture_output=True, check=True,
+            )
         with open(name, "w", encoding="utf-8") as file:
             file.write(text)
         return subprocess.run([files.PENSTOCK, "check", "--config", name], capture_output=True, text=True, check=False)
@@ -36,6 +44,13 @@ class Configuration(unittest.TestCase):
                 self.assertEqual(done.returncode, 0, done.stderr + text)
                 # The same with a key that does not exist: the program did look.
                 self.assertNotEqual(check(text + "\nno_such_key: 1\n").returncode, 0)
+
+    def test_every_section_of_the_values_reaches_the_program(self):
+        values = files.documents("deploy/helm/golden/full.values.yaml")[0]["config"]
+        rendered = yaml.safe_load(files.configuration_of(SETS["deploy/helm/golden/full.yaml"]))
+        self.assertEqual(values["http2"], {"streams": 256, "stream_window": "2MiB"})
+        self.assertTrue(rendered["admin"].pop("tls"))  # from a value of its own
+        self.assertEqual({name: rendered.get(name) for name in values}, values)
 
     def test_the_drain_fits_into_the_grace_period(self):
         for name, objects in SETS.items():
@@ -53,7 +68,8 @@ class Configuration(unittest.TestCase):
         ).stdout
         for objects in SETS.values():
             configuration = yaml.safe_load(files.configuration_of(objects))
-            self.assertFalse({"listen", "admin"} & set(configuration))
+            self.assertNotIn("listen", configuration)
+            self.assertNotIn("listen", configuration.get("admin", {}))
         self.assertRegex(help_text, r"--listen[\s\S]*0\.0\.0\.0:8080")
         self.assertRegex(help_text, r"--admin[\s\S]*0\.0\.0\.0:9090")
 

@@ -422,6 +422,31 @@ class Hardening(unittest.TestCase):
             self.assertIn(f'"{probe["path"]}"', known)
 
     @for_each_set
+    def test_the_admin_port_is_asked_in_what_it_speaks(self, objects):
+        container = files.container_of(files.one(objects, "Deployment"))
+        tls = yaml.safe_load(files.configuration_of(objects)).get("admin", {}).get("tls")
+        probes = [container[kind]["httpGet"] for kind in ("startupProbe", "readinessProbe", "livenessProbe")]
+        self.assertEqual({probe.get("scheme", "HTTP") for probe in probes}, {"HTTPS" if tls else "HTTP"})
+        scrapes = [e for o in files.of_kind(objects, "PodMonitor") for e in o["spec"]["podMetricsEndpoints"]]
+        scrapes += [e for o in files.of_kind(objects, "ServiceMonitor") for e in o["spec"]["endpoints"]]
+        for scrape in scrapes:
+            self.assertEqual((scrape.get("scheme"), "tlsConfig" in scrape), ("https" if tls else None, bool(tls)))
+        mounted = {m["mountPath"] for m in container["volumeMounts"]}
+        for pair in tls["certificates"] if tls else ():
+            self.assertEqual({os.path.dirname(path) for path in pair.values()} - mounted, set())
+
+    def test_scrapes_verify_the_certificate_of_the_admin_port_unless_told_otherwise(self):
+        objects = HELM["deploy/helm/golden/full.yaml"]
+        volumes = files.pod_of(files.one(objects, "Deployment"))["spec"]["volumes"]
+        (secret,) = [volume["secret"]["secretName"] for volume in volumes if volume["name"] == "admin-tls"]
+        names = [f"{s['metadata']['name']}.{s['metadata']['namespace']}.svc" for s in files.of_kind(objects, "Service")]
+        (scrape,) = files.one(objects, "PodMonitor")["spec"]["podMetricsEndpoints"]
+        self.assertEqual(scrape["tlsConfig"]["ca"], {"secret": {"name": secret, "key": "ca.crt"}})
+        self.assertIn(scrape["tlsConfig"]["serverName"], names)
+        (told,) = files.one(objects, "ServiceMonitor")["spec"]["endpoints"]
+        self.assertEqual(told["tlsConfig"], {"insecureSkipVerify": True})
+
+    @for_each_set
     def test_rollouts_keep_all_replicas(self, objects):
         rolling = files.one(objects, "Deployment")["spec"]["strategy"]["rollingUpdate"]
         self.assertEqual((rolling["maxUnavailable"], rolling["maxSurge"]), (0, 1))

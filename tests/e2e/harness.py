@@ -215,7 +215,8 @@ def wires():
 
 class Gateway(Process):
     """A running penstock. `endpoints` are URLs; `config` is the text of a configuration without listen and admin;
-    `prefix` is a command that executes what follows it; `admin` is where its admin port is (None: the config says)."""
+    `prefix` is a command that executes what follows it; `admin` is where its admin port is (None: the config says), and
+    `admin_context` what TLS to use there."""
 
     ports = set()  # where gateways serve clients that speak another protocol than HTTP/1.1 on a plain socket
 
@@ -232,7 +233,9 @@ class Gateway(Process):
         any_path=False,
         admin=f"{LOOPBACK}:0",
         listen=f"{LOOPBACK}:0",
+        admin_context=None,
     ):
+        self.admin_context = admin_context
         self.directory = directory
         self.any_path = any_path
         self.config_path = None
@@ -304,7 +307,7 @@ class Gateway(Process):
         wait_for(f"{count} ready pods", lambda: self.metrics().sum("inference_pool_ready_pods") == count, timeout)
 
     def admin(self, path, method="GET", body=None):
-        return fetch(self.admin_port, path, method, body)
+        return fetch(self.admin_port, path, method, body, tls=self.admin_context)
 
     def metrics(self):
         return Metrics(self.admin("/metrics").body.decode())
@@ -655,10 +658,12 @@ def chunked(*pieces, trailers=""):
     return data + b"0\r\n" + trailers.encode() + b"\r\n"
 
 
-def fetch(port, path, method="GET", body=None, headers=()):
+def fetch(port, path, method="GET", body=None, headers=(), tls=None):
     """One request on a connection of its own."""
     client = Client(port)
     try:
+        if tls:
+            client.sock = tls.wrap_socket(client.sock, server_hostname=LOOPBACK, suppress_ragged_eofs=False)
         return client.request(method, path, body, [*headers, ("connection", "close")])
     finally:
         client.close()

@@ -208,7 +208,9 @@ class Misbehaving(Tls):
         gateway.wait_outcomes({"ok": 101})
 
 
-class Certificates(Tls):
+class Mounted(Tls):
+    """With a pair in a Secret that changes."""
+
     def setUp(self):
         super().setUp()
         self.secret = MountedSecret(os.path.join(self.folder, "secret"))
@@ -219,7 +221,7 @@ class Certificates(Tls):
     def contents(self, *names):
         self.made += 1
         folder = os.path.join(self.folder, f"made{self.made}")
-        for path, name in zip(self.authority.issue(folder, "DNS:server.test"), names):
+        for path, name in zip(self.authority.issue(folder, "DNS:server.test,IP:127.0.0.1"), names):
             with open(path, "rb") as file:
                 yield name, file.read()
         shutil.rmtree(folder)
@@ -236,6 +238,8 @@ class Certificates(Tls):
         finally:
             client.close()
 
+
+class Certificates(Mounted):
     def test_a_new_certificate_is_served_without_a_failed_request(self):
         gateway, port = self.start(self.paths)
         stop, failed, asked, serials = threading.Event(), [], [0], set()
@@ -298,6 +302,88 @@ class Certificates(Tls):
         gateway.signal(harness.signal.SIGHUP)
         gateway.err.wait("needs a restart.*listeners")
         self.ask(port)
+
+
+class Admin(Mounted):
+    def config(self, **more):
+        cert, key = self.paths
+        rest = "".join(f"    {key}: {value}\n" for key, value in more.items())
+        return f"admin:\n  tls:\n    certificates: [{{cert: {cert}, key: {key}}}]\n{rest}"
+
+    def start_admin(self, context=None, **tls):
+        gateway = self.gateway([self.sim()], self.config(**tls), admin_context=context or self.context)
+        self.assertIn("https", gateway.err.wait("admin pages.*").group(0))
+        return gateway
+
+    def test_pages_probes_and_scrapes(self):
+        gateway = self.start_admin()
+        port = gateway.admin_port
+        for path, expected in (("healthz", "ok"), ("readyz", "ready"), ("metrics", "inference_pool_ready_pods")):
+            code, out, err = run_program(
+                "curl", "-sS", "--cacert", self.authority.path, "--resolve", f"server.test:{port}:127.0.0.1",
+                f"https://server.test:{port}/{path}", "-w", "status %{http_code} version %{http_version}",
+            )
+            self.assertEqual((code, err), (0, ""))
+            self.assertIn(expected, out)
+            self.assertTrue(out.endswith("status 200 version 1.1"), out[-100:])
+        client = self.connect(port)
+        for path in ("/status", "/", "/debug/decisions", "/metrics"):
+            self.assertEqual(client.request("GET", path).status, 200, path)  # kept alive
+        self.assertGreater(
+            gateway.value("penstock_tls_certificate_expiry_timestamp_seconds", listener="admin"), 1.7e9
+        )
+        self.assertGreater(gateway.value("penstock_tls_handshakes_total", peer="client"), 4)
+        self.assertEqual(harness.fetch(gateway.port, "/v1/models").status, 200)  # plain, as before
+
+    def test_plain_http_is_refused(self):
+        gateway = self.start_admin()
+        plain = self.client(gateway.admin_port)
+        plain.send("GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+        answer, _ = plain.read_until_end()
+        self.assertNotIn(b"HTTP/", answer)
+        wait_for("it is counted", lambda: self.failures(gateway, "not_tls") == 1)
+        self.assertEqual(gateway.admin("/healthz").status, 200)
+
+    def test_client_certificates(self):
+        ours = self.authority.issue(os.path.join(self.folder, "c"), "DNS:prometheus.test", "prometheus")
+        gateway = self.start_admin(
+            client_context(self.authority, ours), client_certificates="required", client_ca=self.authority.path
+        )
+        with self.assertRaises((ssl.SSLError, ConnectionEnded, ConnectionResetError, BrokenPipeError)):
+            self.connect(gateway.admin_port).request("GET", "/healthz")
+        wait_for("it is counted", lambda: self.failures(gateway, "peer_certificate") == 1)
+
+    def test_a_new_pair_is_served_and_a_bad_one_is_refused(self):
+        gateway = self.start_admin()
+        port = gateway.admin_port
+        serial, before = self.serial(port), self.connect(port)
+        self.turn()
+        wait_for("the new one is served", lambda: self.serial(port) != serial)
+        self.assertEqual(gateway.value("penstock_tls_certificate_reloads_total", result="ok"), 1)
+        self.assertEqual(before.request("GET", "/healthz").status, 200)  # what is open stays
+        serial = self.serial(port)
+        with open(self.pair[1], "rb") as file:
+            self.turn(tls_key=file.read())
+        refused = lambda: gateway.value("penstock_tls_certificate_reloads_total", result="refused")
+        wait_for("it is refused", lambda: refused() == 1)
+        gateway.err.wait("of=\"?admin.*do not belong together")
+        self.assertEqual(self.serial(port), serial)
+        self.turn()
+        wait_for("the next one is served", lambda: self.serial(port) != serial)
+        self.assertEqual(refused(), 1)
+
+    def test_a_reload_changes_what_it_says_but_not_whether_there_is_tls(self):
+        gateway = self.start_admin()
+        rest = "access_log: {enabled: false}\npin: false\n"
+        gateway.write_config(self.config(min_version="1.3") + rest)
+        gateway.signal(harness.signal.SIGHUP)
+        gateway.err.wait("reloaded")
+        with self.assertRaises(ssl.SSLError):
+            self.connect(gateway.admin_port, context=client_context(self.authority, version=ssl.TLSVersion.TLSv1_2))
+        gateway.write_config(rest)
+        gateway.signal(harness.signal.SIGHUP)
+        gateway.err.wait("needs a restart.*admin.tls|admin.tls.*needs a restart")
+        self.assertEqual(gateway.admin("/healthz").status, 200)
 
 
 if __name__ == "__main__":

@@ -200,6 +200,7 @@ struct Options {
   std::vector<ListenerEntry> listeners;  // --listen-tls adds one
   EndpointTls endpoint_tls;
   std::string admin = "0.0.0.0:9090";
+  std::optional<ListenerTls> admin_tls;  // admin.tls; nothing: plain HTTP
   bool admin_debug = false;  // admin.debug: debug pages and the full status for everybody who reaches the admin port
   std::string pool_name = "default";
   std::vector<EndpointEntry> endpoints;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "penstock/base/result.h"
@@ -12,9 +13,12 @@
 
 namespace penstock::config {
 
-// The options of a listener's contexts. A certificate and a key that lie in one folder are of one state of it, also
-// while it is being replaced as a kubelet replaces mounted Secrets: by turning the link ..data to another folder.
-// Errors name the file, and never cite what it holds.
+// What the admin port is called beside the listeners, where certificates are told apart.
+constexpr std::string_view admin_port_name = "admin";
+
+// The options of a listener's contexts, or of the admin port's. A certificate and a key that lie in one folder are of
+// one state of it, also while it is being replaced as a kubelet replaces mounted Secrets: by turning the link ..data to
+// another folder. Errors name the file, and never cite what it holds.
 Result<net::TlsServerOptions> read_listener_tls(const ListenerTls& tls);
 // As objects::CheckCertificate: whether a listener could show what the Secret of a Gateway holds.
 std::string check_secret(const objects::Secret& secret);

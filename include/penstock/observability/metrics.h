@@ -92,7 +92,8 @@ struct ExportInput {
   std::string shadow_policy;                                   // "": none
   uint64_t reloads = 0, reloads_failed = 0;
   const net::TlsRuntime* control_tls = nullptr;  // of the control thread: scrapes and probes
-  std::optional<TlsFilesStatus> tls_files;       // nothing: no listener has TLS
+  const net::TlsRuntime* admin_tls = nullptr;    // likewise: the admin port
+  std::optional<TlsFilesStatus> tls_files;       // nothing: neither a listener nor the admin port has TLS
   const AccessLog* access_log = nullptr;
   uint64_t log_lines_lost = 0;
   uint64_t admin_connections_refused = 0, admin_connections_evicted = 0;

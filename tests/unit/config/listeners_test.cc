@@ -170,6 +170,61 @@ TEST_CASE("a reload may change what TLS asks for, but not where listeners are") 
   CHECK(changes_needing_restart(from, to).size() == 1);
 }
 
+LoadResult load_admin(const std::string& text) {
+  return load_text("kind: GatewayConfig\nadmin:\n" + text, "f.yaml");
+}
+
+TEST_CASE("TLS of the admin port says what that of a listener says") {
+  const Files files;
+  const LoadResult result = load_admin(
+      "  listen: ':9443'\n  debug: true\n  tls:\n    certificates: [" + files.pair("a.crt", "a.key") +
+      "]\n    min_version: 1.3\n    client_certificates: required\n    client_ca: " + files.path("ca.crt") + "\n");
+  REQUIRE_MESSAGE(result.ok(), problems(result));
+  CHECK(result.options.admin == ":9443");
+  CHECK(result.options.admin_debug);
+  REQUIRE(result.options.admin_tls.has_value());
+  CHECK(result.options.admin_tls->certificates[0].cert == files.path("a.crt"));
+  CHECK(result.options.admin_tls->min_version == net::TlsVersion::tls1_3);
+  CHECK(result.options.admin_tls->client_certificates == net::ClientCertificates::required);
+  for (const std::string plain : {"  listen: ':9443'\n", "  debug: true\n"}) {
+    CHECK_FALSE(load_admin(plain).options.admin_tls.has_value());
+  }
+  CHECK_FALSE(load_text("kind: GatewayConfig\nadmin: ':9443'\n", "f.yaml").options.admin_tls.has_value());
+}
+
+TEST_CASE("what is wrong with TLS of the admin port is said with its place") {
+  const Files files;
+  const auto problem = [](const std::string& text) { return problems(load_admin(text)); };
+  CHECK(problem("  tls: {}\n") ==
+        "f.yaml:3: admin.tls: has no certificates; expected at least one pair of cert and key\n");
+  // No Gateway brings certificates for it.
+  CHECK(problem("  tls: {}\nkubernetes: {enabled: true}\n").starts_with("f.yaml:3: admin.tls: has no certificates"));
+  CHECK(problem("  tls: true\n").starts_with("f.yaml:3: admin.tls: is a section: expected keys below it"));
+  CHECK(problem("  debug: true\n  tls: {certificates: [" + files.pair("a.crt", "b.key") + "]}\n") ==
+        "f.yaml:4: admin.tls: " + files.path("a.crt") + ": certificate and private key do not belong together\n");
+  CHECK(problem("  tls:\n    certificate: []\n")
+            .find("f.yaml:4: admin.tls.certificate: is not a known key; did you mean certificates?") !=
+        std::string::npos);
+  CHECK(problem("  tlss: {}\n").find("did you mean tls? (known here: listen tls debug)") != std::string::npos);
+  const std::string good = "  tls: {certificates: [" + files.pair("a.crt", "a.key") + "]";
+  CHECK(problem(good + ", client_ca: x}\n").find("no effect with client_certificates: none") != std::string::npos);
+  CHECK(problem(good + "}\nlisteners: [{name: admin, address: ':1'}]\n")
+            .starts_with("f.yaml:4: listeners[0].name: is what the admin port is called in metrics"));
+  CHECK(problem("  debug: true\nlisteners: [{name: admin, address: ':1'}]\n").empty());
+}
+
+TEST_CASE("a reload may change what TLS of the admin port says, but not whether there is any") {
+  Options from;
+  from.admin_tls = ListenerTls{.certificates = {{"a.crt", "a.key"}}};
+  Options to = from;
+  to.admin_tls->certificates[0].cert = "b.crt";
+  CHECK(changes_needing_restart(from, to).empty());
+  CHECK(diff(from, to) == std::vector<std::string>{"admin.tls: https, a.crt a.key -> https, b.crt a.key"});
+  to.admin_tls.reset();
+  CHECK(diff(from, to) == std::vector<std::string>{"admin.tls: https, a.crt a.key -> http"});
+  CHECK(changes_needing_restart(from, to) == std::vector<std::string>{"admin.tls (whether there is TLS)"});
+}
+
 TEST_CASE("certificate and key come from one state of a mounted Secret") {
   const Files files;
   namespace fs = std::filesystem;

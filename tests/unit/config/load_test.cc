@@ -206,7 +206,7 @@ TEST_CASE("the admin port is an address, or a map of its address and debug") {
   CHECK(both.options.admin == "127.0.0.1:1");
   CHECK(both.options.admin_debug);
   CHECK(loaded("admin: {debug: true}\n").options.admin == Options().admin);
-  CHECK(problems_of(loaded("admin: {debgu: true}\n")).find("did you mean debug? (known here: listen debug)") !=
+  CHECK(problems_of(loaded("admin: {debgu: true}\n")).find("did you mean debug? (known here: listen tls debug)") !=
         std::string::npos);
   CHECK(problems_of(loaded("admin: {listen: 7}\n")).find("admin") != std::string::npos);
 }

@@ -59,7 +59,34 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end -}}
 {{- $_ := set $decided "kubernetes" $kubernetes -}}
 {{- end -}}
+{{- $admin := default dict .Values.config.admin -}}
+{{- if and (kindIs "map" $admin) (hasKey $admin "tls") (not .Values.admin.tls.secretName) -}}
+{{- fail "config.admin.tls needs admin.tls.secretName, which probes and scrapes go by" -}}
+{{- end -}}
+{{- if .Values.admin.tls.secretName -}}
+{{- $pair := dict "cert" "/etc/penstock-admin-tls/tls.crt" "key" "/etc/penstock-admin-tls/tls.key" -}}
+{{- $_ := set $decided "admin" (dict "tls" (dict "certificates" (list $pair))) -}}
+{{- end -}}
 {{- toYaml (mergeOverwrite (deepCopy .Values.config) $decided) -}}
+{{- end -}}
+
+{{/* How Prometheus scrapes the admin port, of (list $ .Values.podMonitor). */}}
+{{- define "penstock.scraped" -}}
+{{- $root := index . 0 -}}
+{{- $monitor := index . 1 -}}
+port: metrics
+path: /metrics
+interval: {{ $monitor.interval }}
+{{- with $root.Values.admin.tls.secretName }}
+scheme: https
+tlsConfig:
+  {{- if $monitor.tlsConfig }}
+  {{- toYaml $monitor.tlsConfig | nindent 2 }}
+  {{- else }}
+  ca: {secret: {name: {{ . }}, key: ca.crt}}
+  serverName: {{ include "penstock.fullname" $root }}-metrics.{{ $root.Release.Namespace }}.svc
+  {{- end }}
+{{- end }}
 {{- end -}}
 
 {{/* API of a kind that two groups have, of (list $ "InferenceObjective"): the one that the program prefers, of those that are there. */}}
