@@ -8,7 +8,8 @@ import threading
 import time
 
 import harness
-from harness import E2E, Client, answer_bytes, completion, request_bytes, wait_for
+from harness import E2E, answer_bytes, completion, request_bytes, wait_for
+from tls_client import Authority, TlsClient, client_context
 
 PROMPT = "All rivers run into the sea; yet the sea is not full. " * 8
 
@@ -158,8 +159,8 @@ class Pages(E2E):
         self.assertEqual(self.client(gateway).post("/v1/completions", completion()).status, 200)
 
 
-class AdminPort(E2E):
-    """What clients of the admin port may do to each other, and to those who probe the gateway."""
+class FewConnections(E2E):
+    """With room for few at the admin port."""
 
     FEW = ["sh", "-c", 'ulimit -n 512 && exec "$@"', "sh"]  # an eighth of it for the admin port
     LIMIT = 64
@@ -170,9 +171,16 @@ class AdminPort(E2E):
         gateway.wait_pods(1)
         return gateway
 
+    def admin_client(self, gateway, **options):
+        return self.client(gateway.admin_port, **options)
+
+
+class AdminPort(FewConnections):
+    """What clients of the admin port may do to each other, and to those who probe the gateway."""
+
     def test_idle_connections_give_way_oldest_first(self):
         gateway = self.start()
-        silent = [self.client(gateway.admin_port) for _ in range(self.LIMIT)]
+        silent = [self.admin_client(gateway) for _ in range(self.LIMIT)]
         kept = silent.pop(0)
         self.assertEqual(kept.request("GET", "/healthz").status, 200)  # the first one is idle for the shortest time now
         for _ in range(20):
@@ -185,7 +193,7 @@ class AdminPort(E2E):
 
     def test_unfinished_heads_and_bodies_give_way(self):
         gateway = self.start()
-        begun = [self.client(gateway.admin_port) for _ in range(2 * self.LIMIT)]
+        begun = [self.admin_client(gateway) for _ in range(2 * self.LIMIT)]
         for number, client in enumerate(begun):
             try:
                 client.send(b"GET /" if number % 2 else b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\nx")
@@ -209,11 +217,11 @@ class AdminPort(E2E):
                 headers = [("x-gateway-inference-fairness-id", f"tenant-{number}")]
                 client.post("/v1/completions", completion(stream=True), headers)
             number += 1
-        stuck = [self.client(gateway.admin_port, receive_buffer=4096) for _ in range(12)]
+        stuck = [self.admin_client(gateway, receive_buffer=4096) for _ in range(12)]
         for one in stuck:
             one.send(request_bytes("GET", "/metrics"))
         for one in stuck:
-            one.sock.recv(1, socket.MSG_PEEK)  # its answer has begun: it does not give way any more
+            one.sock.recv(1)  # its answer has begun: it does not give way any more
 
         def refused():
             answer = gateway.admin("/status")
@@ -233,7 +241,7 @@ class AdminPort(E2E):
         client = self.client(gateway)
         for number in range(200):  # nine megabytes
             client.post("/v1/completions", completion(), [("x-gateway-inference-fairness-id", f"tenant-{number}")])
-        stuck = [self.client(gateway.admin_port, receive_buffer=4096) for _ in range(self.LIMIT)]
+        stuck = [self.admin_client(gateway, receive_buffer=4096) for _ in range(self.LIMIT)]
         for one in stuck:
             one.send(request_bytes("GET", "/metrics"))
         wait_for("pages are refused", lambda: gateway.admin("/metrics").status == 503)
@@ -242,6 +250,38 @@ class AdminPort(E2E):
         for one in stuck:
             one.close()
         wait_for("they are answered again", lambda: gateway.admin("/metrics").status == 200)
+
+    def test_probes_do_not_wait_for_pages(self):
+        gateway = self.start("metrics: {epp_names: both}\n")
+        client = self.client(gateway)
+        for number in range(60):
+            client.post("/v1/completions", completion(), [("x-gateway-inference-fairness-id", f"tenant-{number}")])
+        stop, sizes = threading.Event(), []
+
+        def scrape():
+            scraper = self.admin_client(gateway)
+            while not stop.is_set():
+                sizes.append(len(scraper.request("GET", "/metrics").body))
+
+        scrapers = [threading.Thread(target=scrape, daemon=True) for _ in range(20)]
+        for thread in scrapers:
+            thread.start()
+        try:
+            wait_for("all have had a page", lambda: len(sizes) >= 20)
+            before = len(sizes)
+            prober = self.admin_client(gateway)
+            for _ in range(100):
+                self.assertEqual(prober.request("GET", "/healthz").status, 200)
+            wait_for("they go on", lambda: len(sizes) > before)
+        finally:
+            stop.set()
+            for thread in scrapers:
+                thread.join(harness.PATIENCE)
+        self.assertGreater(min(sizes), 300_000)
+
+
+class AdminNames(FewConnections):
+    """What its pages tell of the names that clients bring, and to whom."""
 
     def test_invented_fairness_ids_neither_fill_the_page_nor_stay(self):
         config = "metrics: {epp_names: both, series_idle: %s}\n"
@@ -267,35 +307,6 @@ class AdminPort(E2E):
         self.assertEqual(gateway.metrics().sum("inference_objective_request_total"), 600)  # and their model's are not
         client.post("/v1/completions", completion(), [("x-gateway-inference-fairness-id", "later")])
         wait_for("there is room again", lambda: gateway.metrics().sum("llm_d_epp_request_total", fairness_id="later") == 1)
-
-    def test_probes_do_not_wait_for_pages(self):
-        gateway = self.start("metrics: {epp_names: both}\n")
-        client = self.client(gateway)
-        for number in range(60):
-            client.post("/v1/completions", completion(), [("x-gateway-inference-fairness-id", f"tenant-{number}")])
-        stop, sizes = threading.Event(), []
-
-        def scrape():
-            scraper = Client(gateway.admin_port)
-            while not stop.is_set():
-                sizes.append(len(scraper.request("GET", "/metrics").body))
-            scraper.close()
-
-        scrapers = [threading.Thread(target=scrape, daemon=True) for _ in range(20)]
-        for thread in scrapers:
-            thread.start()
-        try:
-            wait_for("all have had a page", lambda: len(sizes) >= 20)
-            before = len(sizes)
-            prober = self.client(gateway.admin_port)
-            for _ in range(100):
-                self.assertEqual(prober.request("GET", "/healthz").status, 200)
-            wait_for("they go on", lambda: len(sizes) > before)
-        finally:
-            stop.set()
-            for thread in scrapers:
-                thread.join(harness.PATIENCE)
-        self.assertGreater(min(sizes), 300_000)
 
     def test_debug_pages_show_no_ids(self):
         gateway = self.start()
@@ -327,6 +338,35 @@ class AdminPort(E2E):
             self.assertEqual(self.sim_.url.encode() in ask("/status").body, debug)
             for path in ("/healthz", "/readyz", "/metrics", "/"):
                 self.assertEqual(ask(path).status, 200)
+
+
+class AdminPortOverTls(AdminPort):
+    """The same with `admin.tls`: handshakes are part of it, and what waits to be read has been encrypted."""
+
+    def gateway(self, endpoints=(), config="", **options):  # pylint: disable=arguments-differ
+        folder = E2E.directory(self)
+        authority = Authority(folder)
+        cert, key = authority.issue(folder, "DNS:server.test,IP:127.0.0.1")
+        config += f"admin: {{tls: {{certificates: [{{cert: {cert}, key: {key}}}]}}}}\n"
+        self.context = client_context(authority)
+        return super().gateway(endpoints, config, admin_context=self.context, **options)
+
+    def admin_client(self, gateway, **options):
+        client = TlsClient(gateway.admin_port, self.context, **options)
+        self.addCleanup(client.close)
+        return client
+
+    def test_connections_that_begin_no_handshake_give_way(self):
+        gateway = self.start()
+        silent = [self.client(gateway.admin_port) for _ in range(2 * self.LIMIT)]
+        for client in silent[1::2]:
+            try:
+                client.send(b"\x16\x03\x01")  # the beginning of a record
+            except OSError:
+                pass  # it has given way already
+        for _ in range(20):
+            self.assertEqual(gateway.admin("/healthz").status, 200)
+        self.assertGreater(gateway.value("penstock_admin_connections_evicted_total"), self.LIMIT)
 
 
 if __name__ == "__main__":
