@@ -7,8 +7,6 @@
 namespace penstock::downstream {
 
 namespace {
-// What a connection costs in the memory budget: measured with nghttp2 1.52, its tables for HPACK included.
-constexpr size_t kConnection = 32 * 1024;
 // A frame that is part of a request or an answer excuses so many that are not: an update of the stream's window, one of
 // the connection's, a PING to measure the path.
 constexpr double kExcused = 4;
@@ -18,7 +16,8 @@ constexpr size_t kPieces = 8;
 
 Http2Connection::Http2Connection(ClientConnection& from)
     : ClientConnection(from),
-      session_(*this, options().http2, options().parser.head_bytes_max),
+      memory_(pool().budget()),
+      session_(*this, options().http2, options().parser.head_bytes_max, memory_),
       fields_(options().parser),
       resets_(options().http2.resets, loop().now()),
       frames_(options().http2.idle_frames, loop().now()),
@@ -31,12 +30,10 @@ Http2Connection::Http2Connection(ClientConnection& from)
 
 Http2Connection::~Http2Connection() {
   PENSTOCK_ASSERT(streams_.empty());
-  if (charged_) pool().budget().give_back(kConnection);
 }
 
 void Http2Connection::begin(std::string_view line, std::string_view rest) {
-  charged_ = pool().budget().try_take_first(kConnection);
-  if (!charged_) {
+  if (!memory_.charge()) {
     service().on_limit("memory");
     return fail(Http2Error::enhance_your_calm);
   }
@@ -64,7 +61,7 @@ void Http2Connection::receive(std::string_view bytes) {
     service().on_limit(limit_);
     return fail(Http2Error::enhance_your_calm);
   }
-  if (received == Http2Session::Received::broken) return fail(Http2Error::protocol_error);
+  if (received == Http2Session::Received::broken && !memory_.starved()) return fail(Http2Error::protocol_error);
   watch_head();
   send_later();
 }
@@ -291,6 +288,10 @@ void Http2Connection::drop_all(Gone why) {
 // What a turn has left of the connection.
 void Http2Connection::settle() {
   if (phase_ != Phase::open) return;
+  if (memory_.starved()) {  // something that was to be sent may be missing
+    service().on_limit("memory");
+    return die(Gone::reset);
+  }
   if (broken_) return die(Gone::reset);
   if (limit_ != nullptr && !going_) {
     service().on_limit(limit_);

@@ -12,6 +12,7 @@
 #include <string_view>
 
 #include "allowance.h"
+#include "http2_memory.h"
 #include "http2_session.h"
 #include "http2_stream.h"
 #include "penstock/downstream/client_connection.h"
@@ -102,6 +103,7 @@ class Http2Connection final : public ClientConnection, private Http2Events {
   void on_deadline();
   void on_head_deadline();
 
+  Http2Memory memory_;
   Http2Session session_;
   IntrusiveList<Http2Stream, StreamTag> streams_;
   IntrusiveList<Http2Stream, NoticeTag> notices_;
@@ -123,8 +125,7 @@ class Http2Connection final : public ClientConnection, private Http2Events {
   bool broken_ = false;   // something could not be written
   bool noticed_ = false;  // the client was asked to send no new requests
   bool draining_ = false;
-  bool going_ = false;    // the last GOAWAY is submitted: it ends with its last stream
-  bool charged_ = false;  // it counts in the memory budget
+  bool going_ = false;  // the last GOAWAY is submitted: it ends with its last stream
 };
 
 }  // namespace penstock::downstream

@@ -189,12 +189,13 @@ const nghttp2_session_callbacks* Http2Callbacks::table() {
   return callbacks.get();
 }
 
-Http2Session::Http2Session(Http2Events& events, const Http2Options& options, size_t head_bytes_max) : events_(events) {
+Http2Session::Http2Session(Http2Events& events, const Http2Options& options, size_t head_bytes_max, Http2Memory& memory)
+    : events_(events) {
   nghttp2_option* option = nullptr;
   PENSTOCK_ASSERT(nghttp2_option_new(&option) == 0);
   nghttp2_option_set_no_auto_window_update(option, 1);
   nghttp2_option_set_no_closed_streams(option, 1);
-  PENSTOCK_ASSERT(nghttp2_session_server_new2(&session_, Http2Callbacks::table(), this, option) == 0);
+  session_ = memory.make_session(Http2Callbacks::table(), this, option);
   nghttp2_option_del(option);
   const std::array<nghttp2_settings_entry, 4> settings{{
       {NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, options.streams},

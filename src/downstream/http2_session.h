@@ -10,10 +10,9 @@
 #include <string_view>
 
 #include "http2_frames.h"
+#include "http2_memory.h"
 #include "penstock/downstream/responder.h"
 #include "penstock/downstream/server_options.h"
-
-struct nghttp2_session;
 
 namespace penstock::downstream {
 
@@ -72,7 +71,8 @@ class Http2Events {
 
 class Http2Session {
  public:
-  Http2Session(Http2Events& events, const Http2Options& options, size_t head_bytes_max);
+  // `memory` outlives it.
+  Http2Session(Http2Events& events, const Http2Options& options, size_t head_bytes_max, Http2Memory& memory);
   ~Http2Session();
   Http2Session(const Http2Session&) = delete;
 

@@ -347,5 +347,56 @@ TEST_CASE("a client that breaks the rules of the connection is told so, and its 
   CHECK(scene.server.connections() == 0);
 }
 
+// A client that reads nothing, whose socket is full, and which asks for `streams` answers with heads of 8 KB each.
+struct WaitingHeads {
+  WaitingHeads(Http2Scene& scene, uint32_t streams) : raw(scene), first(scene.service.all.size()) {
+    raw.peer.pause();
+    for (uint32_t i = 0; i <= streams; ++i) raw.peer.send(get_frame(2 * i + 1));
+    scene.run();
+    before = scene.loop.pool().budget().used();
+    REQUIRE(scene.request(first).begin(200) == Sent::ok);
+    static_cast<void>(scene.request(first).client.send(std::string(60'000, 'x')));
+    scene.run();
+    http::Fields fields;
+    fields.add("x-long", std::string(8000, 'y'));
+    for (size_t i = first + 1; i <= first + streams && !scene.request(i).over; ++i) {
+      static_cast<void>(scene.request(i).client.begin({.status = 200, .fields = fields, .form = BodyForm::none}, ""));
+    }
+  }
+  Raw raw;
+  size_t first, before;
+};
+
+TEST_CASE("heads of answers that wait for the client count in the memory budget, until they have gone") {
+  Http2Scene scene;
+  scene.network.faults().socket_buffer_min = scene.network.faults().socket_buffer_max = 10'000;
+  WaitingHeads waiting(scene, 60);
+  const MemoryBudget& budget = scene.loop.pool().budget();
+  CHECK(budget.used() > waiting.before + 60 * 8000);
+  for (uint32_t i = 1; i <= 60; ++i) scene.request(i).finish();
+  waiting.raw.peer.resume();
+  scene.run(seconds(10));
+  CHECK(waiting.raw.peer.received().size() > 60 * 2000);
+  CHECK(budget.used() < waiting.before + 100'000);
+  CHECK(scene.service.limits.empty());
+  scene.request(0).abort();
+}
+
+TEST_CASE("where the memory budget has no room for a session's frames its connection ends, and no other") {
+  Http2Scene scene({}, 600'000);
+  Http2Client other(scene.network, scene.at);
+  scene.network.faults().socket_buffer_min = scene.network.faults().socket_buffer_max = 10'000;
+  const int32_t id = other.get("/other");
+  scene.run();
+  WaitingHeads waiting(scene, 60);
+  scene.run();
+  CHECK(scene.service.limits == "memory ");
+  CHECK(scene.server.connections() == 1);
+  for (size_t i = 1; i < scene.service.all.size(); ++i) CHECK(scene.request(i).over);
+  scene.request(0).answer(200, "well");
+  scene.run();
+  CHECK(other.answers[id].body == "well");
+}
+
 }  // namespace
 }  // namespace penstock::downstream
