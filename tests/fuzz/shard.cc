@@ -16,6 +16,7 @@
 #include "penstock/objects/manifest.h"
 #include "penstock/objects/resolve.h"
 #include "script.h"
+#include "shard_http2_client.h"
 #include "shard_peers.h"
 #include "tests/support/sim_shard.h"
 
@@ -49,6 +50,16 @@ enum Change : uint8_t {
   drain_begins,
   process_ends,   // argument % 2: it tells the exchanges, or cuts what is left
   routes_change,  // until endpoints_change there are two pools, chosen by routes (argument % 2 == 0) or by model
+  http2_acts,     // argument: one of four HTTP/2 clients, what it does (enum Http2Action), and how; a byte follows
+};
+enum Http2Action : uint8_t {
+  http2_asks,
+  http2_begins,
+  http2_goes_on,
+  http2_resets,
+  http2_reads,
+  http2_ends,
+  http2_pings
 };
 constexpr uint8_t in_parts = 64;
 
@@ -275,6 +286,7 @@ class World {
     if (what == memory_changes) shard_->budget().set_limit(size_t{argument} * 1000);
     if (what == drain_is_near) shard_->announce_drain();
     if (what == drain_begins) shard_->drain();
+    if (what == http2_acts) http2_step(argument, script_.byte());
     if (what == process_ends) argument % 2 == 0 ? shard_->end() : shard_->cut();
     if (what == routes_change) {
       ledger_.pools_rename = true;
@@ -282,6 +294,22 @@ class World {
       shard_->publish(argument % 2 == 0 ? routed : by_model,
                       {{"a-rank-0", {"m"}}, {"b-rank-1", {std::string(served_name), "n"}}});
     }
+  }
+
+  void http2_step(uint8_t choice, uint8_t argument) {
+    auto& client = http2_clients_[choice % 4];
+    const int what = choice / 4 % 8;
+    if (client == nullptr || (!client->can_send() && what == http2_asks)) {
+      client = std::make_unique<ScriptHttp2Client>(ledger_, shard_->address());
+    }
+    if (what <= http2_begins && client->can_send()) client->ask(argument, what == http2_asks);
+    if (what == http2_goes_on) client->go_on();
+    if (what == http2_resets) client->reset(argument);
+    if (what == http2_reads && client->peer().is_open()) {
+      argument % 2 == 0 ? client->peer().pause() : client->peer().resume();
+    }
+    if (what == http2_ends) client->peer().close(/*reset=*/argument % 2 == 1);
+    if (what == http2_pings && client->can_send()) client->ping();
   }
 
   void client_step(uint8_t operation, uint8_t argument) {
@@ -335,6 +363,7 @@ class World {
       if (observer_.finished_count != observer_.started) network_.fail("an exchange waits for ever");
     }
     for (auto& client : clients_) client.reset();
+    for (auto& client : http2_clients_) client.reset();
     network_.run_for(seconds(2));
     endpoints_.clear();
     // What was not answered when it connected; and what was held before a reload, with the time to live of then.
@@ -355,6 +384,7 @@ class World {
   std::vector<std::unique_ptr<ScriptEndpoint>> endpoints_;
   std::unique_ptr<SimShard> shard_;
   std::unique_ptr<ScriptClient> clients_[4];
+  std::unique_ptr<ScriptHttp2Client> http2_clients_[4];
 };
 
 }  // namespace

@@ -37,13 +37,20 @@ struct Asked {
 
 inline constexpr std::string_view websocket_key = "dGhlIHNhbXBsZSBub25jZQ==";
 
-// What came through a session is what was sent, or the beginning of that; perhaps with a Close frame of the gateway's.
+// What came through a session is what was sent, or the beginning of that; perhaps with a Close frame of the gateway's,
+// or the beginning of one.
 inline bool passed_on(std::string_view got, std::string_view sent, bool may_close) {
-  if (sent.starts_with(got)) return true;
-  constexpr size_t frame = 4;
-  if (!may_close || got.size() < frame || !sent.starts_with(got.substr(0, got.size() - frame))) return false;
-  const std::string_view end = got.substr(got.size() - frame);
-  return end == std::string_view("\x88\x02\x03\xe9", frame) || end == std::string_view("\x88\x02\x03\xf5", frame);
+  const size_t same =
+      static_cast<size_t>(std::mismatch(got.begin(), got.end(), sent.begin(), sent.end()).first - got.begin());
+  const std::string_view rest = got.substr(same);
+  constexpr std::string_view going_away("\x88\x02\x03\xe9", 4), try_again("\x88\x02\x03\xf5", 4);
+  if (rest.empty()) return true;
+  // What was sent may begin like such a frame.
+  for (size_t back = 0; back < 4 && back <= same; ++back) {
+    const std::string_view end = got.substr(same - back);
+    if (may_close && (going_away.starts_with(end) || try_again.starts_with(end))) return true;
+  }
+  return false;
 }
 
 // What all peers know.
@@ -136,6 +143,27 @@ class SentRequests final : private http::ParserEvents {
 // Fields of an answer that only an endpoint writes: an answer with it is relayed, not the gateway's own.
 inline constexpr std::string_view told_field = "x-told";
 
+// Whole events, and the gateway's error event, or the beginning of it, behind them.
+inline bool breaks_off(std::string_view is, std::string_view answer) {
+  static constexpr std::string_view kErrors[] = {"data: {\"error\"", "event: error\ndata: {\"type\":\"error\""};
+  const auto differs = std::mismatch(is.begin(), is.end(), answer.begin(), answer.end()).first;
+  const size_t common = static_cast<size_t>(differs - is.begin());
+  const size_t boundary = is.substr(0, common).rfind("\n\n");
+  const std::string_view rest = is.substr(boundary == std::string_view::npos ? 4 : boundary + 2);
+  return std::any_of(std::begin(kErrors), std::end(kErrors),
+                     [&](std::string_view error) { return rest.starts_with(error) || error.starts_with(rest); });
+}
+
+// Whether this ("200 body") is what some endpoint sent in answer to the request, or, if not `whole`, the beginning of
+// it.
+inline bool was_sent(const Asked& asked, const std::string& is, bool whole) {
+  for (const std::string& answer : asked.answered) {
+    if (whole ? is == answer : answer.starts_with(is) || breaks_off(is, answer)) return true;
+  }
+  std::fprintf(stderr, "%s: %s\n", whole ? "whole" : "begun", is.c_str());
+  return false;
+}
+
 class ScriptClient final : private http::ParserEvents {
  public:
   ScriptClient(Ledger& ledger, const net::Address& gateway) : ledger_(ledger), peer_(ledger.network) {
@@ -178,13 +206,17 @@ class ScriptClient final : private http::ParserEvents {
 
  private:
   void send(std::string_view bytes) {
+    if (begun_.size() < http::Parser::http2_line.size()) begun_ += bytes.substr(0, http::Parser::http2_line.size());
     sent_.sent(bytes);
     peer_.send(bytes);
   }
+  // Of its own bytes, which then are no business of this class.
+  bool speaks_http2() const { return raw_ && begun_.starts_with(http::Parser::http2_line); }
 
   void hear() {
     const std::string heard = peer_.take();
     std::string_view bytes = heard;
+    if (speaks_http2()) return;
     while (!bytes.empty()) {
       if (switched_) return hear_session(bytes);
       if (over_) ledger_.network.fail("something came behind the answer that was to be the last");
@@ -236,23 +268,8 @@ class ScriptClient final : private http::ParserEvents {
     if (raw_ || !ledger_.endpoints_are_honest || !relayed_ || numbers_.empty()) return;
     const std::string is = std::to_string(status_) + ' ' + body_;
     const Asked& asked = ledger_.asked[numbers_.front()];
-    whole &= !asked.ends_anywhere;
-    for (const std::string& answer : asked.answered) {
-      if (whole ? is == answer : answer.starts_with(is) || breaks_off(is, answer)) return;
-    }
-    std::fprintf(stderr, "%s: %s\n", whole ? "whole" : "begun", is.c_str());
+    if (was_sent(asked, is, whole && !asked.ends_anywhere)) return;
     ledger_.network.fail("a client got what no endpoint sent in answer to it");
-  }
-
-  // Whole events, and the gateway's error event, or the beginning of it, behind them.
-  static bool breaks_off(std::string_view is, std::string_view answer) {
-    static constexpr std::string_view kErrors[] = {"data: {\"error\"", "event: error\ndata: {\"type\":\"error\""};
-    const auto differs = std::mismatch(is.begin(), is.end(), answer.begin(), answer.end()).first;
-    const size_t common = static_cast<size_t>(differs - is.begin());
-    const size_t boundary = is.substr(0, common).rfind("\n\n");
-    const std::string_view rest = is.substr(boundary == std::string_view::npos ? 4 : boundary + 2);
-    return std::any_of(std::begin(kErrors), std::end(kErrors),
-                       [&](std::string_view error) { return rest.starts_with(error) || error.starts_with(rest); });
   }
 
   Ledger& ledger_;
@@ -263,6 +280,7 @@ class ScriptClient final : private http::ParserEvents {
   int answers_to_nothing_ = 0;
   uint16_t status_ = 0;  // of the answer that has begun; 0: none has
   std::string body_, later_, session_;
+  std::string begun_;          // the first bytes that it has sent
   size_t upgrade_ = SIZE_MAX;  // number of its first request for a WebSocket
   bool raw_ = false, finished_ = false, relayed_ = false, over_ = false, switched_ = false;
 };

@@ -125,7 +125,7 @@ Http2Client::Http2Client(SimNetwork& network, const net::Address& at, const Sett
   const nghttp2_settings_entry window{NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, settings.window};
   nghttp2_submit_settings(session_, NGHTTP2_FLAG_NONE, &window, 1);
   peer.on_event = [this](SimPeer&) { on_event(); };
-  PENSTOCK_ASSERT(peer.connect(at));
+  static_cast<void>(peer.connect(at));  // where the network may refuse that, the client never hears anything
   flush();
 }
 

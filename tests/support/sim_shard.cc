@@ -31,7 +31,7 @@ SimShard::SimShard(SimNetwork& network, const std::vector<net::Address>& endpoin
                .options = options,
                .hold = &hold_},
       gateway_(context_),
-      server_(sim_.loop(), sim_.pool(), gateway_, {}) {
+      server_(sim_.loop(), sim_.pool(), gateway_, {.http2 = {.enabled = true}}) {
   sim_.loop().set_turn_hook([this] { reader_.end_turn(); });
   publish(endpoint_addresses);
   if (!server_.listen(address(), true).ok()) network.fail("the gateway cannot listen");
