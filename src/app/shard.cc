@@ -58,6 +58,7 @@ proxy::Options proxy_options(const config::Options& options) {
     apply_prefix(options.endpoint_picker->scheduling.prefix, out);
     out.identity_headers = options.endpoint_picker->identity_headers;
   }
+  out.certificate_names_flow = options.flow_names == config::FlowNames::certificate;
   out.flow = flow_options(options);
   return out;
 }

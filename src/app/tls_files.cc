@@ -92,8 +92,7 @@ std::string TlsFiles::set(const config::Options& options) {
     served_[i].certificates = std::move(all[i].certificates);
     publish(i, std::move(all[i].contexts));
   }
-  endpoint_tls_.reset();
-  if (asks) endpoint_tls_.emplace(options.endpoint_tls);
+  endpoint_tls_ = asks ? std::make_unique<config::EndpointTls>(options.endpoint_tls) : nullptr;
   endpoint_state_ = for_endpoints->state;
   if (for_endpoints->context != nullptr) publish_.endpoints(for_endpoints->context);
   watch_folders();

@@ -83,9 +83,9 @@ class TlsFiles final : private net::ReadyEvents {
   size_t shards_;
   Publish publish_;
   std::shared_ptr<net::TlsTicketKeys> tickets_ = std::make_shared<net::TlsTicketKeys>();
-  std::vector<Served> served_;                        // by the number of the listener, and last the admin port
-  std::optional<config::EndpointTls> endpoint_tls_;   // nothing: no endpoint is asked in TLS
-  size_t endpoint_state_ = 0, endpoint_refused_ = 0;  // as in Served
+  std::vector<Served> served_;                         // by the number of the listener, and last the admin port
+  std::unique_ptr<config::EndpointTls> endpoint_tls_;  // null: no endpoint is asked in TLS
+  size_t endpoint_state_ = 0, endpoint_refused_ = 0;   // as in Served
   net::Timer look_, rotation_;
   int inotify_ = -1;
   net::SocketId watch_;

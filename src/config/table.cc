@@ -25,6 +25,7 @@ constexpr Words flow_control_words[] = {"auto", "true", "false"};
 constexpr Words detector_words[] = {"late-binding", "utilization", "concurrency"};
 constexpr Words ordering_words[] = {"least-work", "fcfs", "edf", "slo-deadline"};
 constexpr Words fairness_words[] = {"round-robin", "global-strict"};
+constexpr Words flow_names_words[] = {"header", "client_certificate"};
 
 std::string check_path_pattern_text(std::string_view text) {
   const std::string problem = check_path_pattern(text);
@@ -302,6 +303,8 @@ const Key keys_in_order[] = {
      .doc = "`least-work`: so many seconds of waiting are worth one second of prefill. 5 is nearer to first come, first served, 60 greedier: the knob between the tail and everything else."},
     {.name = "flow_control.fairness", .type = Type::choice, .field = PENSTOCK_ENUM(flow.band.fairness), .words = fairness_words,
      .doc = "Which flow (`x-gateway-inference-fairness-id`) of a priority goes next: each in turn, or the one whose first request is best."},
+    {.name = "flow_control.fairness_id", .type = Type::choice, .field = PENSTOCK_ENUM(flow_names), .words = flow_names_words,
+     .doc = "What names the flow of a request. `header`: `x-gateway-inference-fairness-id`, which every client can choose. `client_certificate`: the first URI, else the first DNS name, else the common name of the client's certificate (`listeners[].tls.client_ca`), which nobody can forge; requests without one share a flow, and the header counts for nothing."},
     {.name = "flow_control.ttl", .type = Type::duration, .field = PENSTOCK_FIELD(flow.ttl), .least = 1e-3, .most = day, .zero = "none",
      .doc = "How long a request may wait for room (503)."},
     {.name = "flow_control.no_endpoint_ttl", .type = Type::duration, .field = PENSTOCK_FIELD(flow.no_endpoint_ttl), .least = 1e-3, .most = day, .zero = "none",

@@ -42,6 +42,8 @@ std::string_view text_of(upstream::Failure failure) {
       return "no connection in time";
     case upstream::Failure::connect_failed:
       return "cannot connect";
+    case upstream::Failure::tls_failed:
+      return "TLS failed";
     case upstream::Failure::no_socket:
       return "no descriptor left in the gateway";
     case upstream::Failure::reset:
@@ -316,11 +318,14 @@ void EndpointPoller::on_response_failed(upstream::Failure failure, bool received
   retried_ = false;
   if (task == Task::metrics) ++status_.scrape_errors;
   if (task == Task::health && wanted()) ++status_.probe_errors;  // a server that is starting is no error
-  const bool certain = failure == upstream::Failure::connect_refused || failure == upstream::Failure::connect_failed;
+  const bool certain = failure == upstream::Failure::connect_refused || failure == upstream::Failure::connect_failed ||
+                       failure == upstream::Failure::tls_failed;
   const bool late = failure == upstream::Failure::first_byte_timeout || failure == upstream::Failure::idle_timeout;
-  note(task, std::string(text_of(failure)));
+  std::string why(text_of(failure));
+  if (failure == upstream::Failure::tls_failed) why.append(": ").append(directory_.client_.tls_failure());
+  note(task, why);
   if (task == Task::health && late) engine_.probe_timed_out();
-  not_alive(certain, text_of(failure));
+  not_alive(certain, why);
   // Who has answered with errors is not alive either; one probe without an answer does not make it silent.
   if (alive_ == Alive::no) directory_.events_.on_unreachable(*view_.state);
   const bool silent = certain || failures_in_a_row_ >= directory_.options_.probe_failures;

@@ -43,6 +43,7 @@ class Http2Connection final : public ClientConnection, private Http2Events {
   Service& service() { return server_.service(); }
   const ServerOptions& options() const { return server_.options(); }
   net::BlockPool& pool() { return server_.pool(); }
+  net::TlsInfo tls() const { return stream().tls_info(); }
   void send_later();
   bool may_send_now() const { return !inside_ && !blocked() && phase_ == Phase::open; }
   void send_now();

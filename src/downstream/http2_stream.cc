@@ -36,6 +36,10 @@ size_t Http2Stream::listener() const {
   return connection_.accepted_by();
 }
 
+net::TlsInfo Http2Stream::tls() const {
+  return connection_.tls();
+}
+
 const std::optional<net::IpAddress>& Http2Stream::peer() const {
   return connection_.peer_address();
 }

@@ -30,6 +30,7 @@ class Http2Stream final : public Responder, public ListNode<StreamTag>, public L
   const std::optional<net::IpAddress>& peer() const override;
   Protocol protocol() const override { return Protocol::http_2; }
   size_t listener() const override;
+  net::TlsInfo tls() const override;
   ClientTicket& client_ticket() override { return forwarded_client_; }
   bool takes_chunks() const override { return false; }
   [[nodiscard]] Sent begin(const AnswerHead& head, std::string_view piece) override;

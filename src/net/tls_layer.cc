@@ -17,6 +17,11 @@ namespace penstock::net {
 
 namespace {
 
+// What a client hears that speaks HTTP without TLS.
+constexpr std::string_view kSpeaksTls =
+    "HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\ncontent-length: 58\r\nconnection: close\r\n\r\n"
+    "This port speaks TLS: begin the address with https://...\r\n";
+
 TlsLayer& layer_of(BIO* bio) {
   return *static_cast<TlsLayer*>(BIO_get_data(bio));
 }
@@ -214,7 +219,10 @@ void TlsLayer::handshake_step() {
   const int why = broken_ == 0 ? SSL_get_error(ssl_, result) : SSL_ERROR_SSL;
   const bool waits = result != 1 && why == SSL_ERROR_WANT_READ;
   const TlsFailure failure = result == 1 || waits ? TlsFailure::closed : reason();
-  if (result != 1 && !waits) failure_ = tls::last_error();
+  if (result != 1 && !waits) {
+    if (server_ != nullptr && ERR_GET_REASON(ERR_peek_error()) == SSL_R_HTTP_REQUEST) runtime_.sealed_ = kSpeaksTls;
+    failure_ = tls::last_error();
+  }
   const bool sent = send_output() == 0;
   if (result == 1 && sent) return established();
   if (waits && sent && !fin_) return receive_again();
@@ -503,7 +511,7 @@ void TlsLayer::say_goodbye() {
 
 TlsInfo TlsLayer::info() const {
   if (!established_) return {};
-  TlsInfo info{.version = SSL_get_version(ssl_),
+  TlsInfo info{.version = SSL_version(ssl_) == TLS1_3_VERSION ? TlsVersion::tls1_3 : TlsVersion::tls1_2,
                .server_name = server_name_,
                .peer_identity = identity_,
                .resumed = SSL_session_reused(ssl_) == 1};

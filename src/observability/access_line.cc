@@ -270,8 +270,8 @@ class LineWriter {
 };
 
 // The sum of all fields of format_access_line().
-constexpr size_t line_max = sizeof "{\"time\":\"\"}\n" + timestamp_size + 7 * text_field_max(short_text) +
-                            text_field_max(target_text) + 5 * text_field_max(name_text) + 15 * number_field_max;
+constexpr size_t line_max = sizeof "{\"time\":\"\"}\n" + timestamp_size + 8 * text_field_max(short_text) +
+                            text_field_max(target_text) + 6 * text_field_max(name_text) + 15 * number_field_max;
 static_assert(line_max <= access_line_max);
 
 }  // namespace
@@ -283,6 +283,10 @@ std::string_view format_access_line(std::span<char> space, log::Format format, c
   line.timestamp(r.started_wall_us);
   line.text<"client">(r.client, short_text);
   line.text<"protocol">(r.protocol, short_text);
+  if (!r.tls_version.empty()) {
+    line.text<"tls">(r.tls_version, short_text);
+    line.text<"client_certificate">(r.certificate, name_text);
+  }
   line.text<"method">(r.method, short_text);
   line.text<"path">(with_query ? r.target : r.target.substr(0, r.target.find('?')), target_text);
   line.number<"status">(r.status != 0, r.status);

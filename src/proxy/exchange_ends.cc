@@ -149,6 +149,8 @@ void Exchange::report(Outcome outcome, Instant now) {
   record.target = head.path;
   record.client = intake_->client_ip();
   record.protocol = to_string(intake_->protocol());
+  record.tls_version = to_string(head.tls);
+  if (head.certificate != nullptr) record.certificate = *head.certificate;
   record.request_id = head.request_id;
   record.reason = reason_;
   record.trace_id = head.trace_id();

@@ -12,6 +12,7 @@ constexpr FailureInfo table[attempt_failure_count] = {
     {connect_refused, "connect_refused", ErrorCode::connect_failed, Blame::hard, stopped, unsent},
     {connect_timeout, "connect_timeout", ErrorCode::connect_failed, Blame::hard, false, unsent},
     {connect_failed, "connect_failed", ErrorCode::connect_failed, Blame::hard, false, unsent},
+    {tls_failed, "tls_failed", ErrorCode::connect_failed, Blame::hard, false, unsent},
     {reset_before_response, "reset_before_response", ErrorCode::endpoint_closed, Blame::hard, stopped},
     {closed_before_response, "closed_before_response", ErrorCode::endpoint_closed, Blame::hard, stopped},
     {reuse_race, "reuse_race", ErrorCode::endpoint_closed, Blame::soft},
@@ -68,6 +69,8 @@ AttemptFailure attempt_failure_of(upstream::Failure failure, bool in_body) {
       return AttemptFailure::connect_timeout;
     case upstream::Failure::connect_failed:
       return AttemptFailure::connect_failed;
+    case upstream::Failure::tls_failed:
+      return AttemptFailure::tls_failed;
     case upstream::Failure::no_socket:
       return AttemptFailure::no_socket;
     case upstream::Failure::reset:

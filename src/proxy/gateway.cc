@@ -51,6 +51,9 @@ void Gateway::on_bad_head(downstream::Responder& client, const downstream::Reque
   record.reason = info.name;
   record.client = client.client_ip();
   record.protocol = to_string(client.protocol());
+  const net::TlsInfo tls = client.tls();
+  record.tls_version = to_string(tls.version);
+  record.certificate = tls.peer_identity;
   context_.observer.finished(record);
 }
 

@@ -16,7 +16,7 @@ namespace {
 
 using http::Field;
 
-constexpr char kVia[] = "1.1 penstock";
+constexpr std::string_view kVia = "1.1 penstock";
 
 // The values of all fields of this kind in their order, ready for one more (RFC 9110, section 5.3).
 void append_list(std::string& out, const http::Head& head, Field field) {
@@ -154,13 +154,18 @@ bool says_json(std::string_view content_type) {
 void ForwardedHead::clear() {
   recycle_all(fields, method, path, rewritten, request_id, host, session, fairness_id, objective, model_rewrite,
               test_endpoints);
+  certificate.reset();
+  tls = net::TlsVersion::none;
   json = traced = explain = websocket = false;
   slo_ttft_ms = slo_tpot_ms = 0;
 }
 
-void ForwardedHead::assign(const http::Head& head, std::string_view peer_ip, Random& random,
-                           std::span<const std::string> identities, bool from_proxy) {
+void ForwardedHead::assign(const http::Head& head, const Sender& from, Random& random,
+                           std::span<const std::string> identities) {
   copy_text(method, head.method_text);
+  if (!from.tls.peer_identity.empty()) certificate = std::make_unique<std::string>(from.tls.peer_identity);
+  protocol = from.protocol;
+  tls = from.tls.version;
   assign_target(head.target, path, host);
   json = says_json(head.get(Field::content_type));
   websocket = http::asks_for_websocket(head);
@@ -186,11 +191,14 @@ void ForwardedHead::assign(const http::Head& head, std::string_view peer_ip, Ran
   if (request_id.empty()) assign_request_id(request_id, random);
   append_all(lines, "x-forwarded-for: ");
   if (was_forwarded) append_list(lines, head, Field::x_forwarded_for);
-  const bool https = from_proxy && same_ignoring_case(head.get(Field::x_forwarded_proto), "https");
-  append_all(lines, peer_ip.empty() ? std::string_view("unknown") : peer_ip,
+  const bool told = from.from_proxy && head.has(Field::x_forwarded_proto);
+  const bool https =
+      told ? same_ignoring_case(head.get(Field::x_forwarded_proto), "https") : tls != net::TlsVersion::none;
+  append_all(lines, from.ip.empty() ? std::string_view("unknown") : from.ip,
              "\r\nx-forwarded-proto: ", https ? std::string_view("https") : std::string_view("http"), "\r\nvia: ");
   if (has_via) append_list(lines, head, Field::via);
-  append_all(lines, kVia, "\r\nx-request-id: ", request_id, "\r\n");
+  append_all(lines, from.protocol == downstream::Protocol::http_2 ? std::string_view("2 penstock") : kVia,
+             "\r\nx-request-id: ", request_id, "\r\n");
 }
 
 // "00-" 32 hexadecimal digits "-" ... (W3C Trace Context). All zeros mean none. Later versions begin in the same way.

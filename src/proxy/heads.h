@@ -2,12 +2,14 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
 
 #include "penstock/base/containers.h"
 #include "penstock/base/random.h"
+#include "penstock/downstream/responder.h"
 #include "penstock/http/fields.h"
 #include "penstock/http/head.h"
 #include "penstock/objects/types.h"
@@ -38,19 +40,27 @@ struct ForwardedHead {
   std::string method, path;  // path: origin-form target
   std::string rewritten;     // the path as a route rewrites it; "": not rewritten
   std::string request_id;
-  std::string host;        // "" when the client sent none (HTTP/1.0)
-  bool json = false;       // content-type is JSON, or missing
-  bool traced = false;     // there is a traceparent among `fields`
-  bool explain = false;    // x-penstock-explain: 1
-  bool websocket = false;  // it asks for one, and so will its attempts
+  std::string host;                                                // "" when the client sent none (HTTP/1.0)
+  bool json = false;                                               // content-type is JSON, or missing
+  bool traced = false;                                             // there is a traceparent among `fields`
+  bool explain = false;                                            // x-penstock-explain: 1
+  bool websocket = false;                                          // it asks for one, and so will its attempts
+  downstream::Protocol protocol = downstream::Protocol::http_1_1;  // of the client
+  net::TlsVersion tls = net::TlsVersion::none;                     // of the client's connection
   std::string session, fairness_id, objective, model_rewrite, test_endpoints;
+  std::unique_ptr<std::string> certificate;  // whom the client's certificate names; null: it has shown none
   double slo_ttft_ms = 0, slo_tpot_ms = 0;
 
-  // Must be new or cleared. `peer_ip` is appended to X-Forwarded-For, whoever wrote what is there; X-Forwarded-Proto is
-  // kept if the peer is a trusted proxy (`from_proxy`). A request without a fairness id takes it from the first
-  // non-empty field among `identities`.
-  void assign(const http::Head& head, std::string_view peer_ip, Random& random,
-              std::span<const std::string> identities = {}, bool from_proxy = false);
+  struct Sender {
+    std::string_view ip = {};  // of the peer
+    downstream::Protocol protocol = downstream::Protocol::http_1_1;
+    net::TlsInfo tls = {};
+    bool from_proxy = false;  // the peer is a trusted proxy
+  };
+  // Must be new or cleared. The sender's address is appended to X-Forwarded-For, whoever wrote what is there;
+  // X-Forwarded-Proto is a trusted proxy's, or says whether this connection is TLS. A request without a fairness id
+  // takes it from the first non-empty field among `identities`.
+  void assign(const http::Head& head, const Sender& from, Random& random, std::span<const std::string> identities = {});
   void clear();
   // The path for the endpoint, with the query.
   std::string_view target() const { return rewritten.empty() ? path : rewritten; }

@@ -61,8 +61,7 @@ Intake::Intake(Context& context, Kept& kept)
 
 Verdict Intake::begin(downstream::Responder& client, const http::Head& head) {
   received_ = &head;
-  protocol_ = client.protocol();
-  listener_ = client.listener();
+  listener_ = static_cast<uint16_t>(client.listener());
   const ErrorCode refusal = identify_client(client, head);
   head_request_ = head.method == http::Method::head;
   announced_body_ = head.content_length;
@@ -82,7 +81,10 @@ ErrorCode Intake::identify_client(downstream::Responder& client, const http::Hea
   const ClientIdentity who = identify(client.peer(), head, options.clients);
   if (who.forwarded) client_ip_ = who.address->to_string();
   else client_ip_ = client.client_ip();
-  head_.assign(head, client.client_ip(), context_.random, options.identity_headers, who.from_proxy);
+  head_.assign(
+      head,
+      {.ip = client.client_ip(), .protocol = client.protocol(), .tls = client.tls(), .from_proxy = who.from_proxy},
+      context_.random, options.identity_headers);
   head_.explain = head_.explain && who.may_see(options.clients.explain);
   shows_endpoint_ = who.may_see(options.clients.endpoint_header);
   if (!who.forwarded || options.connections_per_client == 0 || context_.clients == nullptr) return ErrorCode::none;
@@ -411,7 +413,8 @@ uint64_t Intake::choice_number(uint64_t purpose) {
 }
 
 std::string_view Intake::fairness_id() const {
-  return head_.fairness_id.empty() ? admission::default_flow : std::string_view(head_.fairness_id);
+  const std::string* const id = context_.options.certificate_names_flow ? head_.certificate.get() : &head_.fairness_id;
+  return id == nullptr || id->empty() ? admission::default_flow : std::string_view(*id);
 }
 
 RequestKind Intake::kind() const {

@@ -52,7 +52,7 @@ class Intake {
   bool is_complete() const { return complete_; }
   bool is_head() const { return head_request_; }
   const std::string& client_ip() const { return client_ip_; }
-  downstream::Protocol protocol() const { return protocol_; }
+  downstream::Protocol protocol() const { return head_.protocol; }
   bool shows_endpoint() const { return shows_endpoint_; }  // the client may know which endpoint answers
   bool explains() const { return head_.explain; }
   bool inference() const { return inference_; }  // it was parsed for a model
@@ -116,7 +116,6 @@ class Intake {
   net::BodyBuffer body_;
   uint64_t announced_body_ = 0;  // Content-Length of the request
   uint64_t bytes_ = 0;
-  size_t listener_ = 0;  // the number of the one that it came to
   bool head_request_ = false, complete_ = false;
   bool inference_ = false, costs_work_ = false;
   bool path_allowed_ = false;  // for clients, by the options
@@ -124,8 +123,8 @@ class Intake {
   bool model_read_ = false;    // the body's model was read; it may be renamed
   bool model_listed_ = false;  // some endpoint lists the target model, or does not say what it serves
   bool shows_endpoint_ = true;
-  downstream::Protocol protocol_ = downstream::Protocol::http_1_1;
-  bool starved_ = false;  // the memory budget did not allow the body to be scanned
+  bool starved_ = false;   // the memory budget did not allow the body to be scanned
+  uint16_t listener_ = 0;  // the number of the one that it came to
   uint32_t prompt_tokens_ = 0;
   std::optional<uint32_t> pool_id_;
   int priority_ = 0;

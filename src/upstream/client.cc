@@ -99,6 +99,7 @@ std::optional<net::TlsConnect> Client::tls_for(const Target& target) {
 }
 
 void Client::tls_failed(const Target& target, std::string_view why) {
+  tls_failure_ = why;
   if (loop_.now() - tls_warned_at_ < seconds(1)) return;
   tls_warned_at_ = loop_.now();
   log::warn("TLS with an endpoint has failed", {{"address", target.address.to_string()}, {"error", why}});

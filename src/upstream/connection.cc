@@ -220,7 +220,10 @@ void Connection::on_error(int error) {
     return fail(Failure::closed);
   }
   if (phase_ == Phase::exchange) return fail(Failure::reset);
-  if (!stream_.failure().empty()) client_.tls_failed(target_, stream_.failure());
+  if (!stream_.failure().empty()) {
+    client_.tls_failed(target_, stream_.failure());
+    return fail(error == ETIMEDOUT ? Failure::connect_timeout : Failure::tls_failed);
+  }
   fail(error == ECONNREFUSED ? Failure::connect_refused : Failure::connect_failed);
 }
 
@@ -231,7 +234,9 @@ void Connection::on_deadline() {
   if (phase_ == Phase::connecting && !stream_.open()) {
     if (std::exchange(awaits_descriptor_, false) && connect()) return;
     const bool trusts_nobody = target_.tls_name != nullptr && !client_.tls_for(target_);
-    return fail(trusts_nobody ? Failure::connect_failed : Failure::no_socket);
+    if (!trusts_nobody) return fail(Failure::no_socket);
+    client_.tls_failed(target_, "nothing says which authorities to trust for this endpoint");
+    return fail(Failure::tls_failed);
   }
   if (phase_ == Phase::connecting) return fail(Failure::connect_timeout);
   if (send_broken_) return fail(Failure::reset);

@@ -1,5 +1,6 @@
 """TLS for clients: handshakes, names, sessions over all shards, certificates that change, clients that misbehave."""
 
+import json
 import os
 import shutil
 import socket
@@ -7,7 +8,7 @@ import ssl
 import threading
 
 import harness
-from harness import E2E, PATIENCE, ConnectionEnded, chat, in_threads, run_program, wait_for
+from harness import E2E, PATIENCE, ConnectionEnded, FakeEndpoint, chat, in_threads, run_program, wait_for
 from tls_client import Authority, MountedSecret, TlsClient, client_context, tls_port
 
 LISTENER = """
@@ -136,6 +137,30 @@ class Serving(Tls):
                 self.ask(port, context=client_context(self.authority, certificate))
         wait_for("both refusals are counted", lambda: self.failures(gateway, "peer_certificate") == 2)
 
+    def test_a_certificate_names_the_flow_and_is_in_the_log(self):
+        certificate = self.authority.issue(os.path.join(self.folder, "c"), "URI:spiffe://cluster/ns/a/sa/web", "web")
+        endpoint = FakeEndpoint()
+        self.addCleanup(endpoint.close)
+        config = listener(self.pair, client_certificates="optional", client_ca=self.authority.path)
+        config += "flow_control: {enabled: true, fairness_id: client_certificate}\naccess_log: {format: json}\n"
+        gateway = self.gateway([endpoint], config, access_log=True)
+        port = tls_port(gateway)
+        forged = [("x-gateway-inference-fairness-id", "spiffe://cluster/ns/a/sa/web")]
+        named = self.connect(port, context=client_context(self.authority, certificate))
+        self.assertEqual(named.post("/v1/chat/completions", chat(), [("x-gateway-inference-fairness-id", "b")]).status, 200)
+        self.assertEqual(self.connect(port).post("/v1/chat/completions", chat(), forged).status, 200)
+        self.assertEqual(harness.fetch(gateway.port, "/v1/chat/completions", "POST", chat(), forged).status, 200)
+        self.assertEqual([request.header("x-forwarded-proto") for request in endpoint.requests], ["https", "https", "http"])
+        wait_for("three lines", lambda: len(self.log_lines(gateway)) == 3)
+        lines = [(line["fairness_id"], line.get("tls"), line.get("client_certificate")) for line in self.log_lines(gateway)]
+        web = "spiffe://cluster/ns/a/sa/web"
+        expected = [(web, "TLSv1.3", web), ("default-flow", "TLSv1.3", ""), ("default-flow", None, None)]
+        self.assertCountEqual(lines, expected)
+
+    @staticmethod
+    def log_lines(gateway):
+        return [json.loads(line) for line in gateway.out.all() if line.startswith("{")]
+
     def test_without_a_plain_listener(self):
         endpoint = self.sim()
         gateway = self.gateway([endpoint], listener(self.pair), listen="none")
@@ -181,8 +206,10 @@ class Misbehaving(Tls):
     def test_plain_http_and_silence_are_told_apart_and_ended(self):
         gateway, port = self.start(handshake_timeout="500ms")
         plain = self.client(port)
-        plain.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-        plain.read_until_end()
+        answer = plain.request("GET", "/")
+        self.assertEqual((answer.status, answer.header("connection")), (400, "close"))
+        self.assertIn(b"speaks TLS", answer.body)
+        self.assertEqual(plain.read_until_end(), (b"", False))
         wait_for("it is counted", lambda: self.failures(gateway, "not_tls") == 1)
         slow = [self.client(port) for _ in range(100)]
         for client in slow:
@@ -337,10 +364,7 @@ class Admin(Mounted):
 
     def test_plain_http_is_refused(self):
         gateway = self.start_admin()
-        plain = self.client(gateway.admin_port)
-        plain.send("GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
-        answer, _ = plain.read_until_end()
-        self.assertNotIn(b"HTTP/", answer)
+        self.assertEqual(harness.fetch(gateway.admin_port, "/healthz").status, 400)
         wait_for("it is counted", lambda: self.failures(gateway, "not_tls") == 1)
         self.assertEqual(gateway.admin("/healthz").status, 200)
 

@@ -1,5 +1,6 @@
 """TLS with model servers: verified by authority and name, with our own certificate, for requests, scrapes and probes."""
 
+import json
 import os
 
 import harness
@@ -94,6 +95,7 @@ class Refused(TlsEndpoints):
         wait_for("failed handshakes are counted", lambda: self.failures(gateway, reason) > 0)
         self.assertIsNotNone(gateway.err.wait("TLS with an endpoint has failed"))
         self.assertIn(self.ask(gateway).status, (502, 503))
+        wait_for("the status page says why", lambda: "TLS failed: " in json.dumps(gateway.status_page()))
 
     def test_of_another_name(self):
         self.unusable(self.start(self.front("DNS:another.test"), ready=False))

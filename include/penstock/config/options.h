@@ -195,6 +195,9 @@ struct Kubernetes {
 // Whether requests may wait for room. Automatic: with the policy expected-cost, which is made for it.
 enum class FlowControl : uint8_t { automatic, on, off };
 
+// Where the fairness id of a request comes from.
+enum class FlowNames : uint8_t { header, certificate };
+
 struct Options {
   std::string listen = "0.0.0.0:8080";   // "none": only `listeners`
   std::vector<ListenerEntry> listeners;  // --listen-tls adds one
@@ -226,6 +229,7 @@ struct Options {
   Metrics metrics;
   KvEvents kv_events;
   FlowControl flow_control = FlowControl::automatic;
+  FlowNames flow_names = FlowNames::header;
   admission::FlowOptions flow;  // flow_control; `enabled` and metrics_stale_after are app's to fill in
   std::string policy = "expected-cost";
   std::string shadow_policy = "none";

@@ -99,6 +99,7 @@ class Connection final : public Responder, public ClientConnection {
   const std::optional<net::IpAddress>& peer() const override { return peer_address(); }
   Protocol protocol() const override { return minor_version_ == 0 ? Protocol::http_1_0 : Protocol::http_1_1; }
   size_t listener() const override { return accepted_by(); }
+  net::TlsInfo tls() const override { return stream().tls_info(); }
   ClientTicket& client_ticket() override { return forwarded_client_; }
   bool takes_chunks() const override { return minor_version_ > 0; }
   [[nodiscard]] Sent begin(const AnswerHead& head, std::string_view piece) override;

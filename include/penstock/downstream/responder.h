@@ -17,6 +17,7 @@
 #include "penstock/downstream/client_table.h"
 #include "penstock/http/fields.h"
 #include "penstock/net/ip.h"
+#include "penstock/net/tls.h"
 
 namespace penstock::downstream {
 
@@ -54,7 +55,8 @@ class Responder {
   virtual const std::string& client_ip() const = 0;  // of the peer, numeric; "" if unknown
   virtual const std::optional<net::IpAddress>& peer() const = 0;
   virtual Protocol protocol() const = 0;
-  virtual size_t listener() const = 0;  // by which the connection came: its number in the Server
+  virtual net::TlsInfo tls() const = 0;  // of its connection; empty: a plain one
+  virtual size_t listener() const = 0;   // by which the connection came: its number in the Server
   // Counts the client of this request, whom its peer names, until the request has been answered.
   virtual ClientTicket& client_ticket() = 0;
 

@@ -29,7 +29,10 @@ namespace penstock::net {
 
 class TlsLayer;
 
-enum class TlsVersion : uint8_t { tls1_2, tls1_3 };
+enum class TlsVersion : uint8_t { tls1_2, tls1_3, none };
+constexpr std::string_view to_string(TlsVersion version) {  // none: ""
+  return version == TlsVersion::none ? "" : version == TlsVersion::tls1_2 ? "TLSv1.2" : "TLSv1.3";
+}
 
 // A certificate (the server's or client's own first, then its intermediates) and its private key, both as PEM text.
 // `origin` names them in errors: usually the file of the certificate.
@@ -200,7 +203,7 @@ struct TlsConnect {
 
 // Of an established TLS stream.
 struct TlsInfo {
-  std::string_view version;      // "TLSv1.3"
+  TlsVersion version = TlsVersion::none;
   std::string_view alpn;         // "": none was agreed on
   std::string_view server_name;  // what the client asked for; "": nothing
   // The peer's verified certificate: its first URI, else its first DNS name, else its common name. "": none.

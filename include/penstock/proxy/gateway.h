@@ -50,6 +50,7 @@ struct Options {
   PathOptions paths;
   ClientTrust clients;
   uint32_t connections_per_client = 0;        // also of requests that a trusted proxy brings; 0: no limit
+  bool certificate_names_flow = false;        // the fairness id is what the client's certificate says, not a header
   std::vector<std::string> identity_headers;  // their value is the fairness id of requests that name none
 };
 constexpr uint32_t attempts_limit = 8;  // upper bound of retry.attempts

@@ -42,6 +42,7 @@ enum class AttemptFailure : uint8_t {
   connect_refused,
   connect_timeout,
   connect_failed,
+  tls_failed,
   reset_before_response,
   closed_before_response,
   reuse_race,
@@ -66,7 +67,7 @@ enum class AttemptFailure : uint8_t {
   status_429,         // refused, and tried elsewhere before the client sees it
   status_4xx,         // likewise
 };
-constexpr size_t attempt_failure_count = 26;
+constexpr size_t attempt_failure_count = 27;
 const char* to_string(AttemptFailure failure);
 
 // Those that can break an answer of which the client has a part.
@@ -116,6 +117,7 @@ struct ExchangeRecord {
   std::string_view method, target, client, request_id, reason;  // reason: error code text, "" when ok
   std::string_view trace_id;                                    // of traceparent; "": none
   std::string_view protocol;                                    // of the client: "HTTP/1.1", "HTTP/2"
+  std::string_view tls_version, certificate;                    // of the client's connection; "": none
   RequestKind kind;
   uint32_t kind_number = no_kind;                      // of `kind`, if it was counted as running
   std::string_view api;                                // openai::to_string(Api)

@@ -28,9 +28,10 @@ enum class Failure : uint8_t {
   connect_refused,
   connect_timeout,
   connect_failed,
-  no_socket,  // not the endpoint's fault: the process has no descriptor left
-  reset,      // connection reset or another socket error
-  closed,     // EOF before the answer was complete
+  tls_failed,  // the handshake: by its name, by its certificate, or it speaks no TLS
+  no_socket,   // not the endpoint's fault: the process has no descriptor left
+  reset,       // connection reset or another socket error
+  closed,      // EOF before the answer was complete
   first_byte_timeout,
   idle_timeout,
   bad_response,  // not HTTP, or framing that the parser refuses
@@ -200,6 +201,8 @@ class Client {
   const ClientOptions& options() const { return options_; }
   const ClientStats& stats() const { return stats_; }
   void tunnel_closed() { stats_.connections.add(-1); }  // for EndpointTunnel
+  // Why the last handshake failed; to be asked in the call that reports Failure::tls_failed.
+  const std::string& tls_failure() const { return tls_failure_; }
 
  private:
   friend class Connection;
@@ -226,7 +229,8 @@ class Client {
     std::shared_ptr<net::TlsSession> session;
   };
   std::unordered_map<uint32_t, Session> sessions_;  // by Target::key
-  Instant tls_warned_at_{};                         // of handshakes that fail: once a second is enough
+  std::string tls_failure_;
+  Instant tls_warned_at_{};  // of handshakes that fail: once a second is enough
   IntrusiveList<Connection, ConnectionTag> busy_;
 };
 

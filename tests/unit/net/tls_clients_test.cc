@@ -105,7 +105,7 @@ TEST_CASE("versions") {
   Simulated s(server);
   auto end = s.connect(client);
   REQUIRE(s.talks(*end));
-  CHECK(end->stream.tls_info().version == "TLSv1.3");
+  CHECK(end->stream.tls_info().version == TlsVersion::tls1_3);
   CHECK(s.server.last().stream.tls_info().server_name == "server.test");
 }
 

@@ -58,6 +58,7 @@ class FakeClient final : public downstream::Responder {
   const std::optional<net::IpAddress>& peer() const override { return peer_; }
   downstream::Protocol protocol() const override { return downstream::Protocol::http_1_1; }
   size_t listener() const override { return listener_number; }
+  net::TlsInfo tls() const override { return tls_info; }
   downstream::ClientTicket& client_ticket() override { return ticket_; }
   bool takes_chunks() const override { return chunks; }
   downstream::Sent begin(const downstream::AnswerHead& head, std::string_view piece) override {
@@ -87,6 +88,7 @@ class FakeClient final : public downstream::Responder {
 
   bool chunks = true;
   size_t listener_number = 0;
+  net::TlsInfo tls_info;
   downstream::Sent result = downstream::Sent::ok;
   uint16_t status = 0;
   http::Fields fields;

@@ -12,7 +12,7 @@ ForwardedHead forwarded(const std::string& fields, const std::string& start = "P
   const Parsed parsed(http::Parser::Kind::request, start + "\r\nHost: example.com\r\n" + fields + "\r\n");
   Random random(1);
   ForwardedHead out;
-  out.assign(parsed.head(), "10.0.0.9", random);
+  out.assign(parsed.head(), {.ip = "10.0.0.9"}, random);
   return out;
 }
 
@@ -106,7 +106,7 @@ TEST_CASE("who says no fairness id has that of the first field that names a sess
     const Parsed parsed(http::Parser::Kind::request, "POST / HTTP/1.1\r\nhost: h\r\n" + fields + "\r\n");
     Random random(1);
     ForwardedHead head;
-    head.assign(parsed.head(), "10.0.0.9", random, names);
+    head.assign(parsed.head(), {.ip = "10.0.0.9"}, random, names);
     return head.fairness_id;
   };
   CHECK(identified("").empty());
@@ -233,14 +233,30 @@ TEST_CASE("the trace id of traceparent, if it is one") {
   CHECK(lines(forwarded("traceparent: 00-" + id + "-00f067aa0ba902b7-01\r\n")).find(id) != std::string::npos);
 }
 
-TEST_CASE("only a trusted proxy may say that a request came by https") {
+TEST_CASE("a trusted proxy says whether a request came by https, and else the connection; Via says by which version") {
   const Parsed parsed(http::Parser::Kind::request, "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-Proto: HTTPS\r\n\r\n");
   Random random(1);
-  for (const bool from_proxy : {true, false}) {
+  struct Case {
+    bool from_proxy, tls;
+    const http::Head& head;
+    std::string_view expected;
+  };
+  const Parsed plain(http::Parser::Kind::request, "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-Proto: http\r\n\r\n");
+  const Parsed silent(http::Parser::Kind::request, "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+  for (const Case& one : {Case{true, false, parsed.head(), "https"}, Case{false, false, parsed.head(), "http"},
+                          Case{true, true, plain.head(), "http"}, Case{false, true, plain.head(), "https"},
+                          Case{true, true, silent.head(), "https"}, Case{true, false, silent.head(), "http"}}) {
+    CAPTURE(one.from_proxy);
+    CAPTURE(one.tls);
     ForwardedHead head;
-    head.assign(parsed.head(), "10.0.0.9", random, {}, from_proxy);
-    const std::string expected = std::string("x-forwarded-proto: ") + (from_proxy ? "https" : "http") + "\r\n";
-    CHECK(lines(head).find(expected) != std::string::npos);
+    const downstream::Protocol protocol = one.tls ? downstream::Protocol::http_2 : downstream::Protocol::http_1_1;
+    head.assign(one.head,
+                {.protocol = protocol,
+                 .tls = {.version = one.tls ? net::TlsVersion::tls1_3 : net::TlsVersion::none},
+                 .from_proxy = one.from_proxy},
+                random);
+    CHECK(lines(head).find("x-forwarded-proto: " + std::string(one.expected) + "\r\n") != std::string::npos);
+    CHECK(lines(head).find(one.tls ? "via: 2 penstock\r\n" : "via: 1.1 penstock\r\n") != std::string::npos);
   }
 }
 

@@ -109,12 +109,12 @@ TEST_CASE("an answer that ends with the connection needs a close_notify, one wit
 TEST_CASE("a target may have a context of its own, and without it nobody connects") {
   World w("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello");
   w.trust = "ns/policy";
-  CHECK(w.ask().failure == Failure::connect_failed);
+  CHECK(w.ask().failure == Failure::tls_failed);
   CHECK(w.server.ends.empty());
   w.client.set_trust(w.client_runtime, "ns/policy", client_context());
   CHECK(w.ask().body == "hello");
   w.client.set_trust(w.client_runtime, "ns/policy", nullptr);  // idle connections close as well
-  CHECK(w.ask().failure == Failure::connect_failed);
+  CHECK(w.ask().failure == Failure::tls_failed);
   w.trust.clear();
   CHECK(w.ask().body == "hello");
 }
@@ -126,7 +126,7 @@ TEST_CASE("a server that is not trusted, or does not speak TLS, cannot be connec
     options.server_name.clear();
     w.client.set_tls(w.client_runtime, client_context(options));
     w.name = "another.test";
-    CHECK(w.ask().failure == Failure::connect_failed);
+    CHECK(w.ask().failure == Failure::tls_failed);
   }
   SUBCASE("the name of the target counts if the context has none") {
     auto options = client_options();
@@ -142,7 +142,7 @@ TEST_CASE("a server that is not trusted, or does not speak TLS, cannot be connec
       };
     });
     w.server.address = plain.address();
-    CHECK(w.ask().failure == Failure::connect_failed);
+    CHECK(w.ask().failure == Failure::tls_failed);
   }
   SUBCASE("silent") {
     penstock::test::SimServer silent(w.network, penstock::test::sim_address(0));
