@@ -1,6 +1,7 @@
 #include "answer.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "penstock/base/containers.h"
 #include "penstock/http/writer.h"
@@ -49,7 +50,6 @@ void Answer::begin(const http::Head& head, const AnswerContext& shown, bool gath
   append_answer_fields(kept_.fields, head, !gathers_ && form_ != BodyForm::open, shown);
   if (!intake_.answer_changes().empty()) change_fields(kept_.fields, intake_.answer_changes());
   if (form_ == BodyForm::none) return;
-  if (form_ == BodyForm::open) context_.piece.clear();
   const openai::Request& request = intake_.request();
   watch_.begin(head, intake_.inference() ? request.api : openai::Api::other, request.n);
   if (request.api == openai::Api::responses && context_.responses != nullptr) watch_.look_for_response();
@@ -115,7 +115,7 @@ Relayed Answer::take_raw(std::string_view raw, bool last) {
   good_ = {};
   if (watch_.failure()) return Relayed::failed;
   if (form_ != BodyForm::open) return relay(raw);
-  return context_.piece.empty() ? Relayed::nothing : relay_piece();
+  return std::exchange(holds_, false) ? relay_piece() : Relayed::nothing;
 }
 
 Relayed Answer::end() {
@@ -162,10 +162,12 @@ Relayed Answer::relay(std::string_view piece) {
 Relayed Answer::relay_open(std::string_view decoded) {
   if (started_ && !restores_) return relay(decoded);
   std::string& piece = context_.piece;
-  if (started_) piece.clear();
+  if (!holds_) piece.clear();
   if (restores_) restorer_->feed(decoded, piece);
   else piece.append(decoded);
-  return started_ && !piece.empty() ? relay(piece) : Relayed::nothing;  // empty: it was only the server's name
+  if (started_) return piece.empty() ? Relayed::nothing : relay(piece);  // empty: it was only the server's name
+  holds_ = !piece.empty();
+  return Relayed::nothing;
 }
 
 Relayed Answer::relayed(Sent sent) {
@@ -185,7 +187,7 @@ Relayed Answer::relay_good(const upstream::Connection* from, bool* whole_chunks)
   *whole_chunks = !is_raw() || chunk != nullptr;
   // Raw bytes in front of a chunk of which not all may pass; or, in the middle of one, all of them up to the good ones.
   std::string_view raw;
-  if (!is_raw() && !started_) raw = context_.piece;
+  if (std::exchange(holds_, false)) raw = context_.piece;
   else if (chunk != nullptr) raw = from->raw_until(chunk);
   else if (is_raw() && !good_.empty()) raw = from->raw_until(good_.data() + good_.size());
   if ((!raw.empty() || !started_) && relay(raw) == Relayed::lost) return Relayed::lost;

@@ -92,6 +92,7 @@ class Answer {
   downstream::BodyForm form_ = downstream::BodyForm::none;
   bool gathers_ = false, restores_ = false;
   bool started_ = false, congested_ = false;
+  bool holds_ = false;  // the first piece is in Context::piece, until the end of what was read with it
   uint16_t status_ = 0;
   uint64_t bytes_ = 0;
   std::string_view good_;  // after Relayed::failed: what may be relayed of the last piece; valid during its call

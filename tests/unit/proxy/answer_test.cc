@@ -129,6 +129,7 @@ TEST_CASE("a failure that is read together with the first piece finds nothing se
       scene.client.chunks = takes_chunks;
       Given given(scene);
       given.begin(std::string("200 OK\r\n") + events);
+      scene.context.piece = "of another exchange, in the meantime";
       CHECK(given.answer.take(text) == Relayed::nothing);
       if (ends) CHECK(given.answer.take_raw("raw", true) == Relayed::failed);
       else CHECK(given.answer.take("data: {\"choices\":[{\"finish_reason\":\"abort\"}]}\n\n") == Relayed::failed);
