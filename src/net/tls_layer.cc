@@ -22,6 +22,12 @@ constexpr std::string_view kSpeaksTls =
     "HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\ncontent-length: 58\r\nconnection: close\r\n\r\n"
     "This port speaks TLS: begin the address with https://...\r\n";
 
+// Whether these first bytes of a client can be a method of HTTP: no record of TLS begins with a letter.
+bool begins_a_request(std::string_view bytes) {
+  return !bytes.empty() && bytes.front() >= 'A' &&
+         std::ranges::all_of(bytes, [](char byte) { return (byte >= 'A' && byte <= 'Z') || byte == ' '; });
+}
+
 TlsLayer& layer_of(BIO* bio) {
   return *static_cast<TlsLayer*>(BIO_get_data(bio));
 }
@@ -185,16 +191,21 @@ void TlsLayer::begin(Duration handshake_timeout) {
 // ---- what OpenSSL calls ----
 
 size_t TlsLayer::take_input(char* into, size_t most) {
-  if (!waiting_input_.empty()) {
+  size_t size;
+  if (waiting_input_.empty()) {
+    size = input_.copy(into, most);
+    input_.remove_prefix(size);
+  } else {
     iovec front;
     waiting_input_.pieces(&front, 1);
-    const size_t size = std::min(most, front.iov_len);
+    size = std::min(most, front.iov_len);
     std::memcpy(into, front.iov_base, size);
     waiting_input_.consume(size);
-    return size;
   }
-  const size_t size = input_.copy(into, most);
-  input_.remove_prefix(size);
+  if (first_size_ < first_.size()) {
+    first_size_ +=
+        static_cast<uint8_t>(std::string_view(into, size).copy(&first_[first_size_], first_.size() - first_size_));
+  }
   return size;
 }
 
@@ -220,7 +231,8 @@ void TlsLayer::handshake_step() {
   const bool waits = result != 1 && why == SSL_ERROR_WANT_READ;
   const TlsFailure failure = result == 1 || waits ? TlsFailure::closed : reason();
   if (result != 1 && !waits) {
-    if (server_ != nullptr && ERR_GET_REASON(ERR_peek_error()) == SSL_R_HTTP_REQUEST) runtime_.sealed_ = kSpeaksTls;
+    const bool http = failure == TlsFailure::not_tls && begins_a_request({first_.data(), first_size_});
+    if (server_ != nullptr && http) runtime_.sealed_ = kSpeaksTls;
     failure_ = tls::last_error();
   }
   const bool sent = send_output() == 0;

@@ -3,6 +3,7 @@
 // that counts against the memory budget.
 #pragma once
 
+#include <array>
 #include <string>
 
 #include "penstock/net/stream.h"
@@ -85,6 +86,8 @@ class TlsLayer final : public SocketEvents, public ListNode<TlsWaitingTag> {
   bool paused_by_owner_ = false, paused_by_us_ = false;
   bool established_ = false, writable_wanted_ = false, shutdown_wanted_ = false;
   bool fin_ = false, eof_told_ = false, failed_ = false, name_refused_ = false;
+  uint8_t first_size_ = 0;
+  std::array<char, 4> first_{};  // bytes of the peer; they tell HTTP without TLS
 };
 
 }  // namespace penstock::net

@@ -16,7 +16,11 @@ namespace {
 
 using http::Field;
 
-constexpr std::string_view kVia = "1.1 penstock";
+// What Via says of a message that came in this version (RFC 9110, section 7.6.3).
+std::string_view via_of(downstream::Protocol protocol) {
+  using enum downstream::Protocol;
+  return protocol == http_2 ? "2 penstock" : protocol == http_1_0 ? "1.0 penstock" : "1.1 penstock";
+}
 
 // The values of all fields of this kind in their order, ready for one more (RFC 9110, section 5.3).
 void append_list(std::string& out, const http::Head& head, Field field) {
@@ -197,8 +201,7 @@ void ForwardedHead::assign(const http::Head& head, const Sender& from, Random& r
   append_all(lines, from.ip.empty() ? std::string_view("unknown") : from.ip,
              "\r\nx-forwarded-proto: ", https ? std::string_view("https") : std::string_view("http"), "\r\nvia: ");
   if (has_via) append_list(lines, head, Field::via);
-  append_all(lines, from.protocol == downstream::Protocol::http_2 ? std::string_view("2 penstock") : kVia,
-             "\r\nx-request-id: ", request_id, "\r\n");
+  append_all(lines, via_of(from.protocol), "\r\nx-request-id: ", request_id, "\r\n");
 }
 
 // "00-" 32 hexadecimal digits "-" ... (W3C Trace Context). All zeros mean none. Later versions begin in the same way.
@@ -298,7 +301,9 @@ void append_answer_fields(http::Fields& out, const http::Head& answer, bool keep
   copier.finish();
   append_all(lines, "via: ");
   if (has_via) append_list(lines, answer, Field::via);
-  append_all(lines, kVia, "\r\nx-request-id: ", context.request_id, "\r\n");
+  using enum downstream::Protocol;
+  append_all(lines, via_of(answer.minor_version == 0 ? http_1_0 : http_1_1), "\r\nx-request-id: ", context.request_id,
+             "\r\n");
   if (!context.endpoint.empty()) append_field(lines, "x-penstock-endpoint", context.endpoint);
   if (!context.session_token.empty()) append_field(lines, "x-session-token", context.session_token);
   if (!context.explanation.empty()) append_field(lines, "x-penstock-explain", context.explanation);

@@ -46,6 +46,10 @@ def over_http2():
     return PROTOCOL in ("h2c", "h2")
 
 
+def over_tls():
+    return PROTOCOL in ("tls", "h2")
+
+
 def http1_only(why):
     """A test of what only HTTP/1.1 has, be it over TLS or not."""
     return unittest.skipIf(over_http2(), why)

@@ -210,7 +210,14 @@ class Misbehaving(Tls):
         self.assertEqual((answer.status, answer.header("connection")), (400, "close"))
         self.assertIn(b"speaks TLS", answer.body)
         self.assertEqual(plain.read_until_end(), (b"", False))
-        wait_for("it is counted", lambda: self.failures(gateway, "not_tls") == 1)
+        for method in ("OPTIONS", "DELETE", "PATCH", "CONNECT", "TRACE"):
+            other = self.client(port)
+            other.send(f"{method} / HTTP/1.1\r\nHost: a\r\n\r\n")
+            self.assertIn(b" 400 ", other.read_until_end()[0], method)
+        mute = self.client(port)
+        mute.send("\0 neither TLS nor HTTP")
+        self.assertEqual(mute.read_until_end()[0], b"")
+        wait_for("all are counted", lambda: self.failures(gateway, "not_tls") == 7)
         slow = [self.client(port) for _ in range(100)]
         for client in slow:
             client.send(b"\x16\x03\x01")  # the beginning of a record

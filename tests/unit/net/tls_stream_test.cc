@@ -235,8 +235,28 @@ TEST_CASE("what is not TLS is told apart") {
   SimPeer peer(s.network);
   REQUIRE(peer.connect(s.server.address));
   TlsFailure expected = TlsFailure::not_tls;
-  SUBCASE("plain HTTP") {
-    peer.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+  uint64_t count = 1;
+  bool answered = false;  // in plain HTTP
+  SUBCASE("plain HTTP, whatever the method") {
+    for (const std::string_view method : {"GET", "OPTIONS", "DELETE", "CONNECT", "PRI"}) {
+      SimPeer other(s.network);
+      REQUIRE(other.connect(s.server.address));
+      other.send(std::string(method) + " / HTTP/1.1\r\nHost: a\r\n\r\n");
+      CAPTURE(method);
+      CHECK(s.network.run_until([&] { return other.received().starts_with("HTTP/1.1 400 "); }));
+    }
+    peer.send("POST / HTTP/1.1\r\nHost: a\r\n\r\n");
+    count = 6;
+    answered = true;
+    REQUIRE(s.network.run_until([&] { return s.server.failed(TlsFailure::not_tls) == count; }));
+  }
+  SUBCASE("plain HTTP, byte by byte") {
+    const std::string request = "PATCH / HTTP/1.1\r\n";
+    for (size_t i = 0; i < request.size(); ++i) {
+      s.network.after(milliseconds(10 * static_cast<int>(i)),
+                      [&peer, byte = request.substr(i, 1)] { peer.send(byte); });
+    }
+    answered = true;
   }
   SUBCASE("noise") {
     peer.send(noise(1000, 3));
@@ -246,8 +266,10 @@ TEST_CASE("what is not TLS is told apart") {
     expected = TlsFailure::closed;
   }
   REQUIRE(s.network.run_until([&] { return !s.server.ends.empty() && s.server.last().error != 0; }));
-  CHECK(s.server.failed(expected) == 1);
+  CHECK(s.server.failed(expected) == count);
   CHECK(s.server.stats().handshakes.get() == 0);
+  s.network.run_until([&] { return answered && !peer.received().empty(); });
+  CHECK(peer.received().starts_with("HTTP/1.1 400 ") == answered);
 }
 
 TEST_CASE("handshakes take their turns: few steps in each turn of the loop, and all come to their end") {

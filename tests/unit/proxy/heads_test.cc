@@ -233,6 +233,18 @@ TEST_CASE("the trace id of traceparent, if it is one") {
   CHECK(lines(forwarded("traceparent: 00-" + id + "-00f067aa0ba902b7-01\r\n")).find(id) != std::string::npos);
 }
 
+TEST_CASE("Via names the version in which a request or an answer came") {
+  const Parsed request(http::Parser::Kind::request, "GET / HTTP/1.0\r\n\r\n");
+  Random random(1);
+  ForwardedHead head;
+  head.assign(request.head(), {.protocol = downstream::Protocol::http_1_0}, random);
+  CHECK(lines(head).find("via: 1.0 penstock\r\n") != std::string::npos);
+  const Parsed answer(http::Parser::Kind::response, "HTTP/1.0 200 OK\r\n\r\n");
+  http::Fields fields;
+  append_answer_fields(fields, answer.head(), false, {});
+  CHECK(fields.lines().find("via: 1.0 penstock\r\n") != std::string::npos);
+}
+
 TEST_CASE("a trusted proxy says whether a request came by https, and else the connection; Via says by which version") {
   const Parsed parsed(http::Parser::Kind::request, "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-Proto: HTTPS\r\n\r\n");
   Random random(1);
