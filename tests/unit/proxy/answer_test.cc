@@ -144,6 +144,25 @@ TEST_CASE("a failure that is read together with the first piece finds nothing se
   }
 }
 
+TEST_CASE("what other exchanges leave in the piece between two reads is not in the answer") {
+  for (const bool renamed : {false, true}) {
+    CAPTURE(renamed);
+    Scene scene;
+    scene.client.chunks = false;
+    Given given(scene, "POST /v1/completions", renamed ? "x-gateway-model-name-rewrite: theirs\r\n" : "");
+    given.begin(std::string("200 OK\r\n") + json);
+    scene.context.piece = "of somebody else ";
+    CHECK(given.answer.take("{\"a\":") == Relayed::nothing);
+    CHECK(given.answer.take("1,") == Relayed::nothing);
+    CHECK(given.answer.take_raw("{\"a\":1,", false) == Relayed::some);
+    scene.context.piece = "of somebody else ";
+    static_cast<void>(given.answer.take("\"b\":2}"));
+    CHECK(given.answer.take_raw("\"b\":2}", false) == Relayed::nothing);
+    CHECK(given.answer.end() == Relayed::some);
+    CHECK(scene.client.body == "{\"a\":1,\"b\":2}.");
+  }
+}
+
 TEST_CASE("a stream without its end has failed, though HTTP says that it is over") {
   Scene scene;
   Given given(scene);
