@@ -87,7 +87,7 @@ class Served(TlsEndpoints):
             self.assertEqual(self.ask(gateway).status, 200)
         # Both shards, and the control thread, have a connection and a session of their own. Idle ones close after 4 s.
         wait_for("a connection that follows a closed one resumes its session", lambda: self.ask(gateway).status == 200 and (
-            front.resumed > 0), interval=1)
+            front.resumed > 0), interval=5)
 
 
 class Refused(TlsEndpoints):
