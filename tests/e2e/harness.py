@@ -244,7 +244,7 @@ class Gateway(Process):
         self.any_path = any_path
         self.config_path = None
         command = [PENSTOCK, "serve", "--listen", listen, "--ring", RING, "--shards", str(shards)]
-        command += wires().gateway_flags(PROTOCOL) if PROTOCOL != "http/1.1" else []
+        command += wires().gateway_flags() if PROTOCOL != "http/1.1" else []
         command += ["--admin", admin] if admin else []
         if config is None and (any_path or not access_log):
             config = ""
@@ -283,7 +283,7 @@ class Gateway(Process):
         self.port = int(started.group(1))
         self.admin_port = int(self.err.wait(r"admin pages\W.*?listen\W+(?:\S+?):(\d+)").group(1))
         if PROTOCOL != "http/1.1":
-            self.port = wires().client_port(self, PROTOCOL)
+            self.port = wires().client_port(self)
             Gateway.ports.discard(self.admin_port)
             Gateway.ports.add(self.port)
         self.address = f"{LOOPBACK}:{self.port}"
@@ -494,7 +494,7 @@ class Client:
             raise
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if port in Gateway.ports:
-            self.sock = wires().wrap(self.sock, PROTOCOL)
+            self.sock = wires().wrap(self.sock)
         self.buffer = b""
         self.ended = False
 

@@ -16,9 +16,6 @@ import urllib.parse
 import harness
 from tls_client import Authority, tls_port
 
-TLS = ("tls", "h2")
-HTTP2 = ("h2c", "h2")
-ALPN = {"tls": "http/1.1", "h2": "h2"}
 NAME = "server.test"
 
 
@@ -41,17 +38,17 @@ def certificates():
     return _certificates
 
 
-def gateway_flags(protocol):
-    """What opens the listener that clients of this protocol use."""
-    if protocol not in TLS:
+def gateway_flags():
+    """What opens the listener that clients use."""
+    if not harness.over_tls():
         return []
     cert, key = certificates().files
     return ["--listen-tls", f"{harness.LOOPBACK}:0", "--tls-cert", cert, "--tls-key", key]
 
 
-def client_port(gateway, protocol):
-    """Where clients of this protocol connect."""
-    return tls_port(gateway) if protocol in TLS else gateway.port
+def client_port(gateway):
+    """Where clients connect."""
+    return tls_port(gateway) if harness.over_tls() else gateway.port
 
 
 class TlsSocket(ssl.SSLSocket):
@@ -64,16 +61,17 @@ class TlsSocket(ssl.SSLSocket):
             raise ConnectionResetError(str(error)) from None
 
 
-def wrap(sock, protocol):
+def wrap(sock):
     """What a Client of a gateway uses in place of its connected socket."""
-    if protocol in TLS:
+    if harness.over_tls():
+        alpn = "h2" if harness.over_http2() else "http/1.1"
         context = ssl.create_default_context(cafile=certificates().authority.path)
-        context.set_alpn_protocols([ALPN[protocol]])
+        context.set_alpn_protocols([alpn])
         context.sslsocket_class = TlsSocket
         sock = context.wrap_socket(sock, server_hostname=NAME, suppress_ragged_eofs=False)
-        if sock.selected_alpn_protocol() != ALPN[protocol]:
-            raise AssertionError(f"{ALPN[protocol]} was asked for, not {sock.selected_alpn_protocol()}")
-    return Http2Socket(sock) if protocol in HTTP2 else sock
+        if sock.selected_alpn_protocol() != alpn:
+            raise AssertionError(f"{alpn} was asked for, not {sock.selected_alpn_protocol()}")
+    return Http2Socket(sock) if harness.over_http2() else sock
 
 
 class RequestReader:
@@ -114,13 +112,16 @@ class RequestReader:
         return True
 
     def _body(self):
+        return self._piece(self._head, ends_body=True)
+
+    def _piece(self, then, ends_body):
         part, self._bytes = self._bytes[: self._left], self._bytes[self._left :]
         if not part:
             return False
         self._left -= len(part)
-        self._on_data(part, self._left == 0)
+        self._on_data(part, ends_body and self._left == 0)
         if self._left == 0:
-            self._next = self._head
+            self._next = then
         return True
 
     def _chunk_head(self):
@@ -132,14 +133,7 @@ class RequestReader:
         return True
 
     def _chunk(self):
-        part, self._bytes = self._bytes[: self._left], self._bytes[self._left :]
-        if not part:
-            return False
-        self._left -= len(part)
-        self._on_data(part, False)
-        if self._left == 0:
-            self._next = self._chunk_end
-        return True
+        return self._piece(self._chunk_end, ends_body=False)
 
     def _chunk_end(self):
         if self._line() is None:
