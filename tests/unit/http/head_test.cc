@@ -4,27 +4,15 @@
 
 #include <string>
 
-#include "penstock/http/parser.h"
+#include "tests/support/parsed_head.h"
 
 using namespace penstock::http;
 
 namespace {
 
-// Parses one request and keeps its head alive.
-class Parsed final : ParserEvents {
- public:
-  explicit Parsed(const std::string& fields) : parser_(Parser::Kind::request, *this) {
-    REQUIRE(parser_.feed("GET / HTTP/1.1\r\nHost: h\r\n" + fields + "\r\n").error == ParseError::none);
-    REQUIRE(parser_.head() != nullptr);
-  }
-  const Head& head() const { return *parser_.head(); }
-
- private:
-  void on_head(Head&) override { parser_.pause(); }
-  void on_body(std::string_view) override {}
-  void on_message_end(bool) override {}
-  Parser parser_;
-};
+penstock::test::ParsedHead parse(const std::string& fields) {
+  return penstock::test::ParsedHead(Parser::Kind::request, "GET / HTTP/1.1\r\nHost: h\r\n" + fields + "\r\n");
+}
 
 }  // namespace
 
@@ -99,7 +87,7 @@ TEST_CASE("every field that has a name is found by it") {
 }
 
 TEST_CASE("get gives the first value and has tells an empty one from none") {
-  const Parsed parsed("Accept: a\r\nAccept: b\r\nVia:\r\n");
+  const auto parsed = parse("Accept: a\r\nAccept: b\r\nVia:\r\n");
   CHECK(parsed.head().get(Field::accept) == "a");
   CHECK(parsed.head().has(Field::via));
   CHECK(parsed.head().get(Field::via).empty());
@@ -108,7 +96,8 @@ TEST_CASE("get gives the first value and has tells an empty one from none") {
 }
 
 TEST_CASE("Connection names fields in any case, in any of its values") {
-  const Parsed parsed("Connection: keep-alive, X-One\r\nConnection: x-two ,\r\nX-One: 1\r\nX-TWO: 2\r\nX-Thr: 3\r\n");
+  const auto parsed =
+      parse("Connection: keep-alive, X-One\r\nConnection: x-two ,\r\nX-One: 1\r\nX-TWO: 2\r\nX-Thr: 3\r\n");
   CHECK(parsed.head().named_by_connection("x-one"));
   CHECK(parsed.head().named_by_connection("X-Two"));
   CHECK_FALSE(parsed.head().named_by_connection("x-thr"));

@@ -4,28 +4,17 @@
 
 #include <string>
 
-#include "penstock/http/parser.h"
+#include "tests/support/parsed_head.h"
 
 namespace penstock::http {
 namespace {
 
-class Parsed final : ParserEvents {
- public:
-  Parsed(Parser::Kind kind, const std::string& text) : parser_(kind, *this) {
-    REQUIRE(parser_.feed(text + "\r\n").error == ParseError::none);
-    REQUIRE(parser_.head() != nullptr);
-  }
-  const Head& head() const { return *parser_.head(); }
-
- private:
-  void on_head(Head&) override { parser_.pause(); }
-  void on_body(std::string_view) override {}
-  void on_message_end(bool) override {}
-  Parser parser_;
-};
+test::ParsedHead parsed(Parser::Kind kind, const std::string& text) {
+  return test::ParsedHead(kind, text + "\r\n");
+}
 
 bool asks(const std::string& fields, const std::string& line = "GET /v1/realtime HTTP/1.1") {
-  return asks_for_websocket(Parsed(Parser::Kind::request, line + "\r\nHost: h\r\n" + fields).head());
+  return asks_for_websocket(parsed(Parser::Kind::request, line + "\r\nHost: h\r\n" + fields).head());
 }
 constexpr const char* connection = "Connection: keep-alive, Upgrade\r\n";
 constexpr const char* upgrade = "Upgrade: websocket\r\n";
@@ -59,7 +48,7 @@ constexpr const char* example_accept = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 TEST_CASE("an answer accepts a WebSocket only if it belongs to the request") {
   CHECK(websocket_accept(example_key) == example_accept);
   const auto accepts = [](const std::string& fields, const char* status = "101 Switching Protocols") {
-    const Parsed answer(Parser::Kind::response, std::string("HTTP/1.1 ") + status + "\r\n" + fields);
+    const auto answer = parsed(Parser::Kind::response, std::string("HTTP/1.1 ") + status + "\r\n" + fields);
     return accepts_websocket(answer.head(), example_key);
   };
   const std::string accept = std::string("sec-websocket-accept: ") + example_accept + "\r\n";
@@ -75,7 +64,7 @@ TEST_CASE("an answer accepts a WebSocket only if it belongs to the request") {
   CHECK_FALSE(accepts(std::string(connection) + "Upgrade: h2c\r\n" + accept));
   CHECK_FALSE(accepts(switched + accept + "Content-Length: 3\r\n"));
   CHECK_FALSE(accepts(switched + accept, "200 OK"));
-  const Parsed answer(Parser::Kind::response, "HTTP/1.1 101 Switching Protocols\r\n" + switched + accept);
+  const auto answer = parsed(Parser::Kind::response, "HTTP/1.1 101 Switching Protocols\r\n" + switched + accept);
   CHECK_FALSE(accepts_websocket(answer.head(), ""));
 }
 

@@ -8,28 +8,14 @@
 #include <string>
 #include <vector>
 
-#include "penstock/http/parser.h"
 #include "penstock/proxy/gateway.h"
 #include "src/proxy/intake.h"
+#include "tests/support/parsed_head.h"
 #include "tests/support/sim_peer.h"
 
 namespace penstock::proxy {
 
-// Parses one head and keeps it alive.
-class Parsed final : http::ParserEvents {
- public:
-  Parsed(http::Parser::Kind kind, const std::string& text) : parser_(kind, *this) {
-    REQUIRE(parser_.feed(text).error == http::ParseError::none);
-    REQUIRE(parser_.head() != nullptr);
-  }
-  const http::Head& head() const { return *parser_.head(); }
-
- private:
-  void on_head(http::Head&) override { parser_.pause(); }
-  void on_body(std::string_view) override {}
-  void on_message_end(bool) override {}
-  http::Parser parser_;
-};
+using Parsed = test::ParsedHead;
 
 inline Parsed answer_head(const std::string& text) {
   return Parsed(http::Parser::Kind::response, "HTTP/1.1 " + text + "\r\n\r\n");
