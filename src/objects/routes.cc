@@ -80,7 +80,7 @@ class RouteFinder {
                                       "\" is not supported; expected InferencePool or Service");
       return -1;
     }
-    const ReferredObject to{is_service ? "" : backend.group, backend.kind, ns, backend.name};
+    const ReferredObject to{is_service ? std::string_view() : backend.group, backend.kind, ns, backend.name};
     if (!granted(view_.store(), "HTTPRoute", route.meta.ns, to)) {
       finding.note("RefNotPermitted", "no ReferenceGrant in " + ns + " allows the reference to " + what);
       return -1;
