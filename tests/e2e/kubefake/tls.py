@@ -7,10 +7,10 @@ import ssl
 import subprocess
 
 SERVER_CERTIFICATES = {
-    # name -> (subject alternative names, days of validity, CA)
+    # name -> (subject alternative names, days of validity or None for the past, CA)
     "good": ("IP:127.0.0.1,DNS:localhost,DNS:kubernetes.default.svc", 30, "ca"),
     "wrong-san": ("IP:10.9.9.9,DNS:elsewhere.example", 30, "ca"),
-    "expired": ("IP:127.0.0.1,DNS:localhost", -1, "ca"),
+    "expired": ("IP:127.0.0.1,DNS:localhost", None, "ca"),
     "other-ca": ("IP:127.0.0.1,DNS:localhost", 30, "other-ca"),
 }
 
@@ -51,9 +51,26 @@ class Certificates:
         with open(config, "w", encoding="utf-8") as file:
             file.write(extensions)
         _openssl("req", "-new", "-key", self.path(name + ".key"), "-out", request, "-subj", subject)
+        if days is None:
+            return self._sign_for_the_past(name, request, config, ca)
         _openssl(
             "x509", "-req", "-in", request, "-CA", self.path(ca + ".crt"), "-CAkey", self.path(ca + ".key"),
             "-CAcreateserial", "-days", str(days), "-extfile", config, "-out", self.path(name + ".crt"),
+        )  # fmt: skip
+
+    def _sign_for_the_past(self, name, request, extensions, ca):
+        """`openssl x509` of 3.5 refuses a negative number of days, and that of 3.0 takes no dates."""
+        config = self.path("past.cnf")
+        with open(config, "w", encoding="utf-8") as file:
+            file.write(f"[ca]\ndefault_ca = past\n[past]\ndatabase = {self.path('past.txt')}\n")
+            file.write(f"new_certs_dir = {self.directory}\nrand_serial = yes\ndefault_md = sha256\npolicy = any\n")
+            file.write("[any]\ncommonName = supplied\n")
+        with open(self.path("past.txt"), "w", encoding="utf-8"):
+            pass
+        _openssl(
+            "ca", "-batch", "-notext", "-config", config, "-in", request, "-cert", self.path(ca + ".crt"),
+            "-keyfile", self.path(ca + ".key"), "-startdate", "20200101000000Z", "-enddate", "20200102000000Z",
+            "-extfile", extensions, "-out", self.path(name + ".crt"),
         )  # fmt: skip
 
     def server_context(self, name="good"):
