@@ -294,6 +294,8 @@ class Certificates(Mounted):
             for _ in range(8):
                 before = gateway.value("penstock_tls_certificate_reloads_total", result="ok")
                 self.turn()
+                enough = asked[0] + 8
+                wait_for("the load goes on", lambda: failed or asked[0] >= enough)
                 wait_for(
                     "the change is noticed",
                     lambda: gateway.value("penstock_tls_certificate_reloads_total", result="ok") > before,
@@ -303,7 +305,6 @@ class Certificates(Mounted):
             for thread in threads:
                 thread.join(PATIENCE)
         self.assertEqual(failed, [])
-        self.assertGreater(asked[0], 50)
         self.assertGreater(len(serials), 4)
         self.assertEqual(gateway.value("penstock_tls_certificate_reloads_total", result="refused"), 0)
 
