@@ -6,7 +6,6 @@
 #include <bit>
 #include <cstring>
 #include <limits>
-#include <memory>
 #include <utility>
 
 #include "blocks.h"
@@ -14,6 +13,7 @@
 #include "json_text.h"
 #include "penstock/base/text.h"
 #include "plain_tail.h"
+#include "scratch.h"
 
 namespace penstock::openai {
 namespace {
@@ -21,45 +21,6 @@ namespace {
 namespace ondemand = simdjson::ondemand;
 
 constexpr int tail_tries_max = 8;
-constexpr size_t scratch_min = 4 * 1024;
-constexpr size_t scratch_kept_max = 64 * 1024;
-
-// A padded copy of what is parsed, and the parser. One for each thread and not for each observer: there may be tens of
-// thousands of streams, and each needs it for a microsecond at its end.
-class Scratch {
- public:
-  // `text` (with `lead` in front) as a document; it lives until the next call.
-  bool open(std::string_view lead, std::string_view text, ondemand::document& document) {
-    const size_t size = lead.size() + text.size();
-    if (size + simdjson::SIMDJSON_PADDING > capacity_) {
-      capacity_ = std::bit_ceil(std::max(size + simdjson::SIMDJSON_PADDING, scratch_min));
-      bytes_ = std::make_unique<char[]>(capacity_);
-      if (parser_.allocate(capacity_)) return false;
-    }
-    std::copy(lead.begin(), lead.end(), bytes_.get());
-    std::copy(text.begin(), text.end(), bytes_.get() + lead.size());
-    std::memset(bytes_.get() + size, ' ', simdjson::SIMDJSON_PADDING);
-    return parser_.iterate(simdjson::padded_string_view(bytes_.get(), size, capacity_)).get(document) ==
-           simdjson::SUCCESS;
-  }
-
-  void shrink() {
-    if (capacity_ <= scratch_kept_max) return;
-    capacity_ = 0;
-    bytes_.reset();
-    parser_ = ondemand::parser();
-  }
-
- private:
-  ondemand::parser parser_;
-  std::unique_ptr<char[]> bytes_;
-  size_t capacity_ = 0;
-};
-
-Scratch& scratch() {
-  thread_local Scratch instance;
-  return instance;
-}
 
 // Whether `text` begins with a key and a value that say more than text does: usage, the end of a choice, an error.
 bool says_more(std::string_view text) {

@@ -1,0 +1,168 @@
+#include "chunk.h"
+
+#include <utility>
+
+#include "json_string.h"
+#include "json_text.h"
+#include "scratch.h"
+
+namespace penstock::openai {
+namespace {
+
+namespace ondemand = simdjson::ondemand;
+
+class ChunkReader {
+ public:
+  ChunkReader(Api api, std::string_view data, Chunk& out) : api_(api), data_(data), out_(out) {}
+
+  bool run() {
+    ondemand::document document;
+    ondemand::object object;
+    if (!scratch().open("", data_, document) || document.get_object().get(object)) return false;
+    const auto top = [this](std::string_view key, ondemand::value value) { return top_field(key, value); };
+    return each_field(object, top) && document.current_location().error() == simdjson::OUT_OF_BOUNDS;
+  }
+
+ private:
+  template <typename Visit>
+  static bool each_field(ondemand::object& object, Visit visit) {
+    for (auto result : object) {
+      ondemand::field field;
+      std::string_view key;
+      if (std::move(result).get(field) || field.unescaped_key().get(key)) return false;
+      if (!visit(key, field.value())) return false;
+    }
+    return true;
+  }
+
+  // A scalar, or the first bracket of anything else.
+  static std::string_view token_of(ondemand::value& value) { return trim_end(value.raw_json_token()); }
+  // With all its escapes right, which the parser looks at only when it decodes.
+  static bool is_string(std::string_view token) {
+    return token.size() >= 2 && token.front() == '"' &&
+           check_string(token.substr(1, token.size() - 2)) != StringCheck::broken;
+  }
+  static bool is_nothing(std::string_view token) { return token == "null" || token == R"("")"; }
+  std::string_view in_data(std::string_view token) const { return scratch().original(data_, token); }
+  std::string_view unquoted(std::string_view token) const { return in_data(token.substr(1, token.size() - 2)); }
+
+  void meet(ResumeObstacle obstacle) {
+    if (out_.obstacle == ResumeObstacle::none) out_.obstacle = obstacle;
+  }
+  bool meet_unless(bool fine, ResumeObstacle obstacle) {
+    if (!fine) meet(obstacle);
+    return true;
+  }
+
+  bool top_field(std::string_view key, ondemand::value value) {
+    if (key == "choices") return choices(value);
+    const std::string_view token = token_of(value);
+    if (key == "id" || key == "created" || key == "model") {
+      if (token == "null") return true;
+      if (!is_string(token) && !is_number(token)) return meet_unless(false, ResumeObstacle::unknown_event);
+      (key == "id" ? out_.id : key == "model" ? out_.model : out_.created) = in_data(token);
+    } else if (key == "usage") {
+      out_.usage = out_.usage || token.starts_with('{');
+    } else if (key == "error") {
+      out_.error = out_.error || !is_nothing(token);
+    } else if (key == "object") {
+      out_.error = out_.error || token == R"("error")";
+    } else if (key == "prompt_token_ids") {
+      return meet_unless(token == "null", ResumeObstacle::token_ids);
+    } else if (key != "system_fingerprint" && key != "service_tier") {
+      out_.extra = out_.extra || token != "null";
+    }
+    return true;
+  }
+
+  bool choices(ondemand::value value) {
+    ondemand::array array;
+    if (token_of(value) == "null") return true;
+    if (value.get_array().get(array)) return false;
+    for (auto result : array) {
+      ondemand::value element;
+      ondemand::object object;
+      if (std::move(result).get(element) || element.get_object().get(object)) return false;
+      if (out_.choice) meet(ResumeObstacle::several_choices);
+      out_.choice = true;
+      const auto visit = [this](std::string_view key, ondemand::value field) { return choice_field(key, field); };
+      if (!each_field(object, visit)) return false;
+    }
+    return true;
+  }
+
+  bool choice_field(std::string_view key, ondemand::value value) {
+    const std::string_view token = token_of(value);
+    if (key == "index") return meet_unless(token == "0", ResumeObstacle::several_choices);
+    if (key == "text" && api_ == Api::completions) return text(token);
+    if (key == "delta" && api_ == Api::chat_completions) return delta(value);
+    if (key == "finish_reason") {
+      const bool reason = is_string(token);
+      if (reason) out_.finish_reason = unquoted(token);
+      return meet_unless(reason || token == "null", ResumeObstacle::unknown_event);
+    }
+    if (key == "stop_reason") {
+      const bool reason = is_string(token) || is_number(token) || token == "null";
+      if (reason) out_.stop_reason = in_data(token);
+      return meet_unless(reason, ResumeObstacle::unknown_event);
+    }
+    if (key == "matched_stop") return true;  // the same in SGLang
+    if (token == "null") return true;
+    if (key == "logprobs" || key == "prompt_logprobs") return meet_unless(false, ResumeObstacle::logprobs);
+    if (key == "token_ids" || key == "prompt_token_ids") return meet_unless(false, ResumeObstacle::token_ids);
+    return meet_unless(false, ResumeObstacle::unknown_event);
+  }
+
+  bool delta(ondemand::value value) {
+    ondemand::object object;
+    if (delta_) meet(ResumeObstacle::unknown_event);
+    delta_ = true;
+    if (token_of(value) == "null") return true;
+    if (value.get_object().get(object)) return false;
+    return each_field(object, [this](std::string_view key, ondemand::value field) { return delta_field(key, field); });
+  }
+
+  bool delta_field(std::string_view key, ondemand::value value) {
+    const std::string_view token = token_of(value);
+    if (key == "content") return text(token);
+    if (is_nothing(token)) return true;
+    if (key == "role") {
+      out_.role = true;
+      return meet_unless(is_string(token), ResumeObstacle::unknown_event);
+    }
+    if (key == "tool_calls") {
+      ondemand::array calls;
+      bool none = false;
+      if (value.get_array().get(calls) || calls.is_empty().get(none)) return false;
+      return meet_unless(none, ResumeObstacle::tools);
+    }
+    if (key == "function_call") return meet_unless(false, ResumeObstacle::tools);
+    const bool reasoning = key == "reasoning" || key == "reasoning_content";
+    return meet_unless(false, reasoning ? ResumeObstacle::reasoning : ResumeObstacle::unknown_event);
+  }
+
+  // Of a key that is there twice it is not certain which one the client takes.
+  bool text(std::string_view token) {
+    const bool fine = !text_ && (token == "null" || is_string(token));
+    text_ = true;
+    if (!fine || token == "null") return meet_unless(fine, ResumeObstacle::unknown_event);
+    out_.has_text = true;
+    out_.text = unquoted(token);
+    return true;
+  }
+
+  const Api api_;
+  const std::string_view data_;
+  Chunk& out_;
+  bool delta_ = false, text_ = false;  // seen
+};
+
+}  // namespace
+
+bool read_chunk(Api api, std::string_view data, Chunk& out) {
+  const bool whole = ChunkReader(api, data, out).run();
+  scratch().shrink();
+  return whole;
+}
+
+}  // namespace penstock::openai

@@ -1,0 +1,31 @@
+// One event of a stream of the completions or chat completions API, as far as continuing the stream needs it.
+#pragma once
+
+#include <string_view>
+
+#include "penstock/openai/request.h"
+#include "penstock/openai/resume_obstacle.h"
+
+namespace penstock::openai {
+
+// The texts are parts of the event, as written there; "" where something is missing.
+struct Chunk {
+  std::string_view id, created, model;  // with their quotes
+  std::string_view text;                // of the choice, without its quotes: text or delta.content
+  std::string_view finish_reason;       // without its quotes
+  std::string_view stop_reason;         // any JSON
+  bool choice = false;                  // there is one
+  bool has_text = false;                // that may be empty
+  bool role = false;
+  bool usage = false;
+  bool error = false;
+  // It has a field that ordinary chunks do not have, at the top level.
+  bool extra = false;
+  // What makes it impossible to continue a stream that has this event.
+  ResumeObstacle obstacle = ResumeObstacle::none;
+};
+
+// False: it is no JSON object. What was read until then may be in `out`.
+bool read_chunk(Api api, std::string_view data, Chunk& out);
+
+}  // namespace penstock::openai

@@ -1,0 +1,137 @@
+// What continues a broken stream, fed with anything. First byte 'R' (chat) or 'P' (completion): the rest is the body of
+// a request; what is made of a body that is JSON must be JSON. Otherwise 'c' (chat) or 't' (completion): lines, each an
+// event of the stream, up to one that begins with '=': behind it a stop string, and the lines that follow are events of
+// the continuation. What is taken for text must be text by a parser, and what the client gets must be events whose text
+// is remembered.
+#include <simdjson.h>
+
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "penstock/openai/continuation.h"
+#include "penstock/openai/resume_request.h"
+
+namespace {
+
+using namespace penstock::openai;
+namespace dom = simdjson::dom;
+
+[[noreturn]] void complain(const char* what, std::string_view bytes) {
+  std::fprintf(stderr, "%s: %.*s\n", what, static_cast<int>(bytes.size()), bytes.data());
+  std::abort();
+}
+
+bool is_json(const std::string& text) {
+  dom::parser parser;
+  return parser.parse(text).error() == simdjson::SUCCESS;
+}
+
+void request(Api api, std::string_view bytes) {
+  std::string body(bytes);
+  const size_t size = body.size();
+  body.append(64, ' ');
+  ResumeRequest request;
+  if (ResumeRequest::read(api, std::string_view(body).substr(0, size), "m", request) != ResumeObstacle::none) return;
+  const bool json = is_json(body.substr(0, size));
+  for (const std::string& made : {request.tokenize_prompt(), request.tokenize_text("x\\n"),
+                                  request.continuation({1}, {2, 3}, 100), request.text_continuation("x\\n", 3)}) {
+    if (json && !made.empty() && !is_json(made)) complain("no JSON was made", made);
+  }
+}
+
+// The text of an event's only choice, decoded. False: it is no JSON, or not such an event.
+bool text_of(Api api, std::string_view event, std::string& text) {
+  dom::parser parser;
+  dom::element choice, finish, usage;
+  std::string_view found;
+  dom::element root;
+  if (parser.parse(simdjson::padded_string(event)).get(root)) return false;
+  if (root["choices"].at(0).get(choice)) return false;
+  if (!choice["finish_reason"].get(finish) && !finish.is_null()) return false;
+  if (!root["usage"].get(usage) && usage.is_object()) return false;
+  const bool chat = api == Api::chat_completions;
+  if ((chat ? choice["delta"]["content"] : choice["text"]).get(found)) return false;
+  text = found;
+  return true;
+}
+
+std::string decoded(std::string_view escaped) {
+  dom::parser parser;
+  std::string_view text;
+  if (parser.parse("\"" + std::string(escaped) + "\"").get(text)) complain("what was remembered is no text", escaped);
+  return std::string(text);
+}
+
+void deliver(Delivered& delivered, const std::string& event) {
+  const size_t before = delivered.text().size();
+  const Delivered::Took took = delivered.take(event);
+  if (!delivered.can_go_on() && !delivered.text().empty()) complain("text is kept in vain", event);
+  if (took != Delivered::Took::text || !delivered.can_go_on()) return;
+  if (!is_json(event)) return;  // nobody looks at all of it
+  std::string text;
+  if (!text_of(delivered.api(), event, text)) complain("no text", event);
+  if (text != decoded(delivered.text().substr(before))) complain("other text", event);
+}
+
+void go_on(Delivered& delivered, Continuation& continuation, const std::string& event) {
+  const size_t before = delivered.text().size();
+  const bool finished = delivered.finished();
+  std::string out, text;
+  const auto state = continuation.take(event, out);
+  if (state == Continuation::State::over && !delivered.finished()) complain("over without an end", event);
+  bool comparable = delivered.can_go_on() && !delivered.finished();
+  for (std::string_view rest = out; !rest.empty();) {
+    const size_t end = rest.find("\n\n");
+    if (!rest.starts_with("data: {") || end == std::string_view::npos || finished) complain("no event", out);
+    const std::string sent(rest.substr(6, end - 6));
+    std::string piece;
+    comparable = comparable && is_json(sent);  // as an event of the stream was not
+    if (comparable && !text_of(delivered.api(), sent, piece)) complain("an event without text", out);
+    text += piece;
+    rest.remove_prefix(end + 2);
+  }
+  if (comparable && text != decoded(delivered.text().substr(before))) complain("text is lost", event);
+}
+
+void stream(Api api, std::string_view lines) {
+  Delivered delivered(api, 4096);
+  const auto next_line = [&lines] {
+    const std::string line(lines.substr(0, lines.find('\n')));
+    lines.remove_prefix(line.size() == lines.size() ? line.size() : line.size() + 1);
+    return line;
+  };
+  std::string line;
+  while (!lines.empty() && !line.starts_with('=')) {
+    line = next_line();
+    if (!line.starts_with('=')) deliver(delivered, line);
+  }
+  if (!delivered.can_go_on() || delivered.finished()) return;
+  Continuation continuation(delivered, {line.empty() ? line : line.substr(1)}, line.size() % 2 == 0);
+  while (!lines.empty()) go_on(delivered, continuation, next_line());
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  if (size == 0) return 0;
+  const std::string_view bytes(reinterpret_cast<const char*>(data), size);
+  switch (bytes[0]) {
+    case 'R':
+      request(Api::chat_completions, bytes.substr(1));
+      break;
+    case 'P':
+      request(Api::completions, bytes.substr(1));
+      break;
+    case 'c':
+      stream(Api::chat_completions, bytes.substr(1));
+      break;
+    default:
+      stream(Api::completions, bytes.substr(1));
+      break;
+  }
+  return 0;
+}
