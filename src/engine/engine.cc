@@ -18,7 +18,7 @@ void Sequence::reset() {
   PENSTOCK_ASSERT(state_ == State::idle && table_.empty());
   stream.clear();
   max_tokens = min_tokens = 0;
-  ignore_eos = admitted_ = false;
+  ignore_eos = stopped = admitted_ = false;
   reason_at_max = FinishReason::length;
   text_seed = cache_salt = 0;
   lora = -1;
@@ -287,13 +287,15 @@ std::optional<FinishReason> Engine::sample(Sequence& sequence) {
   sequence.last_token_at_ = step_end_;
   if (sequence.max_tokens == 0) return FinishReason::stop;
 
-  const TokenStream::Next next = sequence.stream.next(mix(options_.seed, sequence.text_seed));
-  sequence.stream.append(next.piece);
+  const TokenStream::Next next = sequence.stream.next(mix(options_.seed, sequence.text_seed), options_.text);
   ++sequence.generated_;
   ++stats_.generation_tokens;
-  sequence.events->on_token(sequence, next.piece);
-  const bool may_end = options_.eos_mean > 0 && !sequence.ignore_eos && sequence.generated_ >= sequence.min_tokens;
+  // The end is a token without text. So an answer whose end was lost ends where it is continued from all of its text.
+  const bool may_end = options_.eos_mean > 0 && !sequence.ignore_eos && sequence.generated_ > sequence.min_tokens;
   if (may_end && next.chance < UINT32_MAX / options_.eos_mean) return FinishReason::stop;
+  sequence.stream.append(next.piece);
+  sequence.events->on_token(sequence, next.piece);
+  if (sequence.stopped) return FinishReason::stop;
   if (sequence.generated_ == sequence.max_tokens) return sequence.reason_at_max;
   return std::nullopt;
 }

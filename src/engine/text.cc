@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <iterator>
 
 #include "penstock/base/assert.h"
 
@@ -18,6 +19,25 @@ constexpr char kWords[] =
 constexpr size_t kWordCount = 64;
 static_assert(sizeof(kWords) - 1 == kWordCount * bytes_per_token);
 
+// The other half of varied text: what JSON escapes, the ends of JSON objects and SSE events (which a reader that looks
+// for them inside strings stumbles over), and characters of two, three and four bytes.
+constexpr char kOddities[][bytes_per_token + 1] = {
+    "\n\n- ",   "\r\n\r\n", " \"a\"",   "\"}]}",        "\\n\\n",        "\\\"\\\\",     "\ta\tb",     "{\"\":",
+    "[DON",     "E]\n\n",   "\n: x",    "\\u00",        "\x01\x1F\x7F ", "</s>",         "\n\"'`",     "&lt;",
+    "\u00e9 a", "na\u00ef", "e\u0301 ", "\u00a0\u00df", "\u0434\u0430",  "\u05e9\u05dc", "\u20ac ",    " \u65e5",
+    "\u672c.",  " \u200d",  "\u2028 ",  "\uac00,",      "\U0001f600",    "\U0001f680",   "\U0001f469", "\U0001d11e",
+};
+constexpr size_t kOddityCount = std::size(kOddities);
+static_assert(kOddityCount * 2 == kWordCount && [] {
+  for (const auto& oddity : kOddities) {
+    if (std::string_view(oddity).size() != bytes_per_token) return false;
+  }
+  return true;
+}());
+
+// In the top byte of the id of a token that is shorter than others: this and how many bytes it has.
+constexpr uint32_t kShort = 0xFC;
+
 }  // namespace
 
 uint64_t mix(uint64_t a, uint64_t b) {
@@ -29,6 +49,23 @@ uint64_t mix(uint64_t a, uint64_t b) {
 
 uint64_t hash_of(std::string_view bytes) {
   return XXH3_64bits(bytes.data(), bytes.size());
+}
+
+TokenBytes bytes_of_token(uint32_t id) {
+  TokenBytes token;
+  for (size_t i = 0; i < bytes_per_token; ++i) token.bytes[i] = static_cast<char>(id >> (8 * i));
+  const uint32_t size = (id >> 24) - kShort;
+  const bool is_short = size >= 1 && size < bytes_per_token && (id & 0xFFFFFF) >> (8 * size) == 0;
+  if (is_short) token.size = size;
+  return token;
+}
+
+uint32_t token_id_of(std::string_view bytes) {
+  PENSTOCK_ASSERT(!bytes.empty() && bytes.size() <= bytes_per_token);
+  uint32_t id = 0;
+  for (size_t i = 0; i < bytes.size(); ++i) id |= uint32_t{static_cast<unsigned char>(bytes[i])} << (8 * i);
+  if (bytes.size() < bytes_per_token) id |= (kShort + static_cast<uint32_t>(bytes.size())) << 24;
+  return id;
 }
 
 void TokenStream::append(std::string_view bytes) {
@@ -48,12 +85,6 @@ void TokenStream::append(std::string_view bytes) {
   rest_.assign(bytes);
 }
 
-void TokenStream::append_token_id(uint32_t id) {
-  const char bytes[bytes_per_token] = {static_cast<char>(id), static_cast<char>(id >> 8), static_cast<char>(id >> 16),
-                                       static_cast<char>(id >> 24)};
-  append({bytes, sizeof bytes});
-}
-
 void TokenStream::append_blocks(std::span<const uint64_t> hashes) {
   PENSTOCK_ASSERT(rest_.empty() && !keep_);
   chain_.insert(chain_.end(), hashes.begin(), hashes.end());
@@ -63,10 +94,13 @@ uint64_t TokenStream::digest() const {
   return XXH3_64bits_withSeed(rest_.data(), rest_.size(), parent());
 }
 
-TokenStream::Next TokenStream::next(uint64_t seed) const {
+TokenStream::Next TokenStream::next(uint64_t seed, TextStyle style) const {
   const uint64_t hash = XXH3_64bits_withSeed(rest_.data(), rest_.size(), parent() ^ seed);
   Next next;
-  std::memcpy(next.piece.data(), kWords + (hash % kWordCount) * bytes_per_token, bytes_per_token);
+  const size_t choice = hash % kWordCount;
+  const bool odd = style == TextStyle::varied && choice < kOddityCount;
+  const char* const piece = odd ? kOddities[choice] : kWords + choice * bytes_per_token;
+  std::memcpy(next.piece.data(), piece, bytes_per_token);
   next.chance = static_cast<uint32_t>(hash >> 32);
   return next;
 }

@@ -1,5 +1,6 @@
 #include "sim/answer.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cstring>
 
@@ -13,8 +14,9 @@ std::string_view openai_reason(FinishReason reason) {
   if (reason == FinishReason::abort) return "abort";
   return reason == FinishReason::stop ? "stop" : "length";
 }
-std::string_view anthropic_reason(FinishReason reason) {
-  return reason == FinishReason::stop ? "end_turn" : "max_tokens";
+std::string_view anthropic_reason(const Ending& ending) {
+  if (!ending.stop.empty()) return "stop_sequence";
+  return ending.reason == FinishReason::stop ? "end_turn" : "max_tokens";
 }
 
 void append_number(std::string& out, uint64_t value, int base = 10) {
@@ -22,7 +24,37 @@ void append_number(std::string& out, uint64_t value, int base = 10) {
   out.append(text, std::to_chars(text, text + sizeof text, value, base).ptr);
 }
 
+void append_u_escape(std::string& out, uint32_t unit) {
+  constexpr char hex[] = "0123456789abcdef";
+  out += "\\u";
+  for (const int shift : {12, 8, 4, 0}) out += hex[unit >> shift & 15];
+}
+
+// A character of `length` bytes beyond ASCII, as one unit of UTF-16 or two.
+void append_u_escaped_character(std::string& out, std::string_view bytes) {
+  uint32_t code = static_cast<unsigned char>(bytes[0]) & (0xFFu >> (bytes.size() + 1));
+  for (const char c : bytes.substr(1)) code = code << 6 | (static_cast<unsigned char>(c) & 0x3Fu);
+  if (code < 0x10000) return append_u_escape(out, code);
+  append_u_escape(out, 0xD800 + ((code - 0x10000) >> 10));
+  append_u_escape(out, 0xDC00 + ((code - 0x10000) & 0x3FF));
+}
+
 }  // namespace
+
+void append_json_text(std::string& out, std::string_view text, bool ascii) {
+  constexpr std::string_view named = "\"\\\n\r\t", names = "\"\\nrt";
+  while (!text.empty()) {
+    const auto first = static_cast<unsigned char>(text[0]);
+    const size_t length = std::max<size_t>(utf8_length(text), 1);
+    const std::string_view character = text.substr(0, length);
+    if (const size_t at = named.find(text[0]); at != std::string_view::npos) out.append("\\").append(1, names[at]);
+    else if (first < 0x20) append_u_escape(out, first);
+    else if (first < 0x80 || (length > 1 && !ascii)) out += character;
+    else if (length > 1) append_u_escaped_character(out, character);
+    else append_u_escape(out, 0xFFFD);
+    text.remove_prefix(length);
+  }
+}
 
 void append_error_body(std::string& out, uint16_t status, std::string_view message, std::string_view param) {
   const std::string_view type = status == 404   ? "NotFoundError"
@@ -114,22 +146,22 @@ void AnswerWriter::text(std::string& out, uint32_t choice, std::string_view text
 void AnswerWriter::build_template(uint32_t choice) {
   if (choice >= templates_.size()) templates_.resize(choice + 1);
   Template& fresh = templates_[choice];
-  // Pieces of text are letters and blanks: no part of the frame can look like this run of marks.
+  // No part of the frame can look like this run of marks.
   const std::string marks(shape_.chunk_bytes, '\x01');
   piece(fresh.bytes, choice, marks, nullptr, {});
   fresh.text_at = fresh.bytes.find(marks);
 }
 
-void AnswerWriter::end_choice(std::string& out, uint32_t choice, std::string_view last, FinishReason reason,
+void AnswerWriter::end_choice(std::string& out, uint32_t choice, std::string_view last, const Ending& ending,
                               const Tally& tally) {
   if (shape_.api == Api::responses || shape_.api == Api::messages) {
     if (!last.empty()) text(out, choice, last, tally);
     return;  // close() says the reason
   }
-  piece(out, choice, last, &reason, tally);
+  piece(out, choice, last, &ending, tally);
 }
 
-void AnswerWriter::piece(std::string& out, uint32_t choice, std::string_view text, const FinishReason* reason,
+void AnswerWriter::piece(std::string& out, uint32_t choice, std::string_view text, const Ending* ending,
                          const Tally& tally) {
   if (shape_.api == Api::responses) {
     begin_event("response.output_text.delta");
@@ -148,14 +180,14 @@ void AnswerWriter::piece(std::string& out, uint32_t choice, std::string_view tex
     return end_event(out);
   }
   begin_event("");
-  put_piece(choice, text, reason);
+  put_piece(choice, text, ending);
   if (shape_.continuous_usage) put_usage(tally);
   put("}");
   end_event(out);
 }
 
 // A chunk of chat or completions up to, and without, what may follow the choices. `text` is escaped.
-void AnswerWriter::put_piece(uint32_t choice, std::string_view text, const FinishReason* reason) {
+void AnswerWriter::put_piece(uint32_t choice, std::string_view text, const Ending* ending) {
   const bool chat = shape_.api == Api::chat;
   put_head(chat ? "chat.completion.chunk" : "text_completion");
   put(",\"choices\":[{\"index\":");
@@ -163,10 +195,16 @@ void AnswerWriter::put_piece(uint32_t choice, std::string_view text, const Finis
   put(chat ? ",\"delta\":{\"content\":\"" : ",\"text\":\"");
   put(text);
   put(chat ? "\"},\"logprobs\":null,\"finish_reason\":" : "\",\"logprobs\":null,\"finish_reason\":");
-  if (reason == nullptr) put("null");
-  else event_.append("\"").append(openai_reason(*reason)).append("\"");
-  if (!chat || reason != nullptr) put(",\"stop_reason\":null");
+  if (ending == nullptr) put(chat ? "null" : "null,\"stop_reason\":null");
+  else put_stop_reason(*ending);
   put("}]");
+}
+
+// The two values that say why a choice ended, from the first one on.
+void AnswerWriter::put_stop_reason(const Ending& ending) {
+  event_.append("\"").append(openai_reason(ending.reason)).append("\",\"stop_reason\":");
+  if (ending.stop.empty()) put("null");
+  else append_json_string(event_, ending.stop);
 }
 
 void AnswerWriter::put_head(std::string_view object) {
@@ -187,11 +225,11 @@ void AnswerWriter::put_usage(const Tally& tally) {
   put("}}");
 }
 
-void AnswerWriter::close(std::string& out, const Tally& tally, std::string_view whole, FinishReason reason) {
+void AnswerWriter::close(std::string& out, const Tally& tally, std::string_view whole, const Ending& ending) {
   if (shape_.api == Api::responses) {
     close_responses(out, tally, whole);
   } else if (shape_.api == Api::messages) {
-    close_messages(out, tally, reason);
+    close_messages(out, tally, ending);
   } else {
     if (shape_.include_usage) {
       begin_event("");
@@ -201,11 +239,44 @@ void AnswerWriter::close(std::string& out, const Tally& tally, std::string_view 
       put("}");
       end_event(out);
     }
-    begin_event("");
-    put("[DONE]");
-    end_event(out);
+    put_done(out);
   }
+  end_body(out);
+}
+
+void AnswerWriter::put_done(std::string& out) {
+  begin_event("");
+  put("[DONE]");
+  end_event(out);
+}
+
+void AnswerWriter::end_body(std::string& out) const {
   if (shape_.chunked) out += "0\r\n\r\n";
+}
+
+// vLLM's chat and completions end a stream with [DONE] even after an error.
+void AnswerWriter::fail(std::string& out, std::string_view message) {
+  if (shape_.api == Api::responses) {
+    begin_event("error");
+    put("{\"type\":\"error\",\"code\":\"server_error\",\"message\":");
+    append_json_string(event_, message);
+    put(",\"param\":null");
+    put_sequence_number();
+    put("}");
+    end_event(out);
+  } else if (shape_.api == Api::messages) {
+    begin_event("error");
+    put("{\"type\":\"error\",\"error\":{\"type\":\"internal_error\",\"message\":");
+    append_json_string(event_, message);
+    put("}}");
+    end_event(out);
+  } else {
+    begin_event("");
+    append_error_body(event_, 500, message, "");
+    end_event(out);
+    put_done(out);
+  }
+  end_body(out);
 }
 
 // ---- the responses API ----
@@ -323,13 +394,20 @@ void AnswerWriter::open_messages(std::string& out, const Tally& tally) {
   end_event(out);
 }
 
-void AnswerWriter::close_messages(std::string& out, const Tally& tally, FinishReason reason) {
+void AnswerWriter::put_messages_ending(const Ending& ending) {
+  event_.append("\"stop_reason\":\"").append(anthropic_reason(ending)).append("\",\"stop_sequence\":");
+  if (ending.stop.empty()) put("null");
+  else append_json_string(event_, ending.stop);
+}
+
+void AnswerWriter::close_messages(std::string& out, const Tally& tally, const Ending& ending) {
   begin_event("content_block_stop");
   put("{\"type\":\"content_block_stop\",\"index\":0}");
   end_event(out);
   begin_event("message_delta");
-  event_.append("{\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"").append(anthropic_reason(reason));
-  put("\",\"stop_sequence\":null}");
+  put("{\"type\":\"message_delta\",\"delta\":{");
+  put_messages_ending(ending);
+  put("}");
   put_messages_usage(tally);
   put("}");
   end_event(out);
@@ -364,8 +442,9 @@ void AnswerWriter::whole_openai(std::span<const ChoiceView> choices, const Tally
     event_.pop_back();  // the answer follows in the same string
     put(choices[i].text);
     put(chat ? "\",\"tool_calls\":[]}" : "\"");
-    event_.append(",\"logprobs\":null,\"finish_reason\":\"").append(openai_reason(choices[i].reason));
-    put("\",\"stop_reason\":null}");
+    put(",\"logprobs\":null,\"finish_reason\":");
+    put_stop_reason(choices[i].ending);
+    put("}");
   }
   put("]");
   put_usage(tally);
@@ -375,8 +454,8 @@ void AnswerWriter::whole_openai(std::span<const ChoiceView> choices, const Tally
 void AnswerWriter::whole_messages(const ChoiceView& choice, const Tally& tally) {
   event_.append("{\"id\":\"").append(shape_.id).append("\",\"type\":\"message\",\"role\":\"assistant\",\"model\":");
   event_.append(model_json_).append(",\"content\":[{\"type\":\"text\",\"text\":\"").append(choice.text);
-  event_.append("\"}],\"stop_reason\":\"").append(anthropic_reason(choice.reason));
-  put("\",\"stop_sequence\":null");
+  put("\"}],");
+  put_messages_ending(choice.ending);
   put_messages_usage(tally);
   put("}");
 }

@@ -16,6 +16,10 @@ namespace penstock::sim {
 // {"error":{"message","type","param","code"}} with the type that belongs to the status.
 void append_error_body(std::string& out, uint16_t status, std::string_view message, std::string_view param);
 
+// The text as it stands between the quotes of a JSON string. `ascii`: what is beyond ASCII is escaped too, by its units
+// of UTF-16, as Python does by default.
+void append_json_text(std::string& out, std::string_view text, bool ascii);
+
 struct AnswerShape {
   Api api = Api::completions;
   bool chunked = false;  // each event in a chunk of its own, and a last chunk at the end
@@ -30,12 +34,20 @@ struct Tally {
   uint32_t prompt_tokens = 0, cached_tokens = 0, completion_tokens = 0;
 };
 
+// Why an answer ended, and the stop string that ended it, if one did.
+struct Ending {
+  Ending(FinishReason why, std::string_view string = {}) : reason(why), stop(string) {}  // NOLINT: most have no string
+  FinishReason reason;
+  std::string_view stop;
+};
+
 struct ChoiceView {
   std::string_view echo;  // the prompt, when it was asked for
   std::string_view text;
-  FinishReason reason = FinishReason::length;
+  Ending ending = FinishReason::length;
 };
 
+// Texts of answers come escaped (append_json_text), but for the prompts that are echoed.
 class AnswerWriter {
  public:
   // Keeps a copy of the shape; nothing of an earlier answer remains.
@@ -47,9 +59,13 @@ class AnswerWriter {
   void echo(std::string& out, uint32_t choice, std::string_view prompt);
   void text(std::string& out, uint32_t choice, std::string_view text, const Tally& tally);
   // The last piece (it may be empty) with its reason.
-  void end_choice(std::string& out, uint32_t choice, std::string_view last, FinishReason reason, const Tally& tally);
+  void end_choice(std::string& out, uint32_t choice, std::string_view last, const Ending& ending, const Tally& tally);
   // `whole`: the text of choice 0, which some shapes repeat.
-  void close(std::string& out, const Tally& tally, std::string_view whole, FinishReason reason);
+  void close(std::string& out, const Tally& tally, std::string_view whole, const Ending& ending);
+  // Instead of ending its choices: an error, and then what ends a stream.
+  void fail(std::string& out, std::string_view message);
+  // Ends the body, wherever the stream is.
+  void end_body(std::string& out) const;
 
   // ---- whole answers ----
   void whole(std::string& out, std::span<const ChoiceView> choices, const Tally& tally);
@@ -59,9 +75,11 @@ class AnswerWriter {
  private:
   void begin_event(std::string_view name);
   void end_event(std::string& out);
-  void piece(std::string& out, uint32_t choice, std::string_view text, const FinishReason* reason, const Tally& tally);
+  void piece(std::string& out, uint32_t choice, std::string_view text, const Ending* ending, const Tally& tally);
   void build_template(uint32_t choice);
-  void put_piece(uint32_t choice, std::string_view text, const FinishReason* reason);
+  void put_piece(uint32_t choice, std::string_view text, const Ending* ending);
+  void put_stop_reason(const Ending& ending);
+  void put_done(std::string& out);
   void put_head(std::string_view object);
   void put_usage(const Tally& tally);
   void put_messages_usage(const Tally& tally);
@@ -74,7 +92,8 @@ class AnswerWriter {
   void open_responses(std::string& out);
   void open_messages(std::string& out, const Tally& tally);
   void close_responses(std::string& out, const Tally& tally, std::string_view whole);
-  void close_messages(std::string& out, const Tally& tally, FinishReason reason);
+  void put_messages_ending(const Ending& ending);
+  void close_messages(std::string& out, const Tally& tally, const Ending& ending);
   void whole_openai(std::span<const ChoiceView> choices, const Tally& tally);
   void whole_messages(const ChoiceView& choice, const Tally& tally);
 

@@ -7,6 +7,7 @@
 namespace penstock::sim {
 
 using engine::BlockEvents;
+using engine::bytes_of_token;
 using engine::bytes_per_token;
 using engine::Engine;
 using engine::EngineOptions;
@@ -19,6 +20,8 @@ using engine::mix;
 using engine::Piece;
 using engine::Sequence;
 using engine::SequenceEvents;
+using engine::TextStyle;
+using engine::token_id_of;
 using engine::TokenStream;
 
 }  // namespace penstock::sim

@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "penstock/base/text.h"
-#include "penstock/http/writer.h"
 #include "sim/pages.h"
 #include "sim/server.h"
 
@@ -12,39 +11,8 @@ namespace {
 
 using downstream::After;
 
-// How much of a stream is formatted before it is offered to the connection.
-constexpr size_t kFlushBytes = 128 * 1024;
 constexpr size_t kChoicesMax = 2048;
 constexpr std::string_view kJson = "application/json", kText = "text/plain; charset=utf-8";
-
-struct Path {
-  std::string_view path;
-  http::Method method;
-  Route route;
-};
-constexpr Path kPaths[] = {
-    {"/v1/chat/completions", http::Method::post, {Page::inference, Api::chat}},
-    {"/v1/completions", http::Method::post, {Page::inference, Api::completions}},
-    {"/v1/responses", http::Method::post, {Page::inference, Api::responses}},
-    {"/v1/messages", http::Method::post, {Page::inference, Api::messages}},
-    {"/v1/embeddings", http::Method::post, {Page::inference, Api::embeddings}},
-    {"/v1/rerank", http::Method::post, {Page::inference, Api::rerank}},
-    {"/v1/score", http::Method::post, {Page::inference, Api::score}},
-    {"/metrics", http::Method::get, {Page::metrics}},
-    {"/health", http::Method::get, {Page::health}},
-    {"/ping", http::Method::get, {Page::health}},
-    {"/ping", http::Method::post, {Page::health}},
-    {"/v1/models", http::Method::get, {Page::models}},
-    {"/version", http::Method::get, {Page::version}},
-    {"/reset_prefix_cache", http::Method::post, {Page::reset_cache}},
-    {"/rerank", http::Method::post, {Page::inference, Api::rerank}},
-    {"/v2/rerank", http::Method::post, {Page::inference, Api::rerank}},
-    {"/score", http::Method::post, {Page::inference, Api::score}},
-    {"/tokenize", http::Method::post, {Page::local, Api::tokenize}},
-    {"/detokenize", http::Method::post, {Page::local, Api::detokenize}},
-    {"/v1/load_lora_adapter", http::Method::post, {Page::local, Api::load_lora}},
-    {"/v1/unload_lora_adapter", http::Method::post, {Page::local, Api::unload_lora}},
-};
 
 std::string_view id_prefix(Api api) {
   switch (api) {
@@ -63,10 +31,6 @@ std::string_view id_prefix(Api api) {
     default:
       return "score-";
   }
-}
-
-bool generates(Api api) {
-  return api == Api::chat || api == Api::completions || api == Api::responses || api == Api::messages;
 }
 
 // "application/json", with parameters or without.
@@ -91,17 +55,6 @@ bool usable_id(std::string_view id) {
 
 }  // namespace
 
-Route route_of(std::string_view path, http::Method method) {
-  const http::Method wanted = method == http::Method::head ? http::Method::get : method;
-  Route route;
-  for (const Path& known : kPaths) {
-    if (path != known.path) continue;
-    if (known.method == wanted) return known.route;
-    route.page = Page::wrong_method;
-  }
-  return route;
-}
-
 Exchange::Exchange(SimServer& server)
     : server_(server), body_(server.budget()), delay_(net::Timer::of<&Exchange::on_delay>(this)) {}
 
@@ -111,7 +64,7 @@ Exchange::~Exchange() {
 
 void Exchange::begin(downstream::Connection& connection, const http::Head& head) {
   connection_ = &connection;
-  route_ = route_of(http::path_of(head.target), head.method);
+  route_ = route_of(http::path_of(head.target), head.method, server_.options().tokenizer);
   head_only_ = head.method == http::Method::head;
   expected_body_ = head.has_content_length ? head.content_length : 0;
   const std::string_view id = head.get(http::Field::x_request_id);
@@ -122,9 +75,10 @@ void Exchange::begin(downstream::Connection& connection, const http::Head& head)
   for (const http::Header& header : head.headers()) {
     if (header.field != http::Field::other || !same_ignoring_case(header.name, "x-sim-fail")) continue;
     const Result<Fault> fault = parse_fault(header.value);
-    if (fault.ok()) fault_ = *fault;
+    if (fault.ok()) fault_ = server_.faults().drawn(*fault);
     else bad_fault_ = fault.error().text;
   }
+  if (!generates(route_.api) && strikes_at_token(fault_.kind)) fault_ = {};  // there are no tokens
 }
 
 void Exchange::on_body(std::string_view bytes) {
@@ -181,9 +135,11 @@ void Exchange::serve_local(const Request& request) {
   std::string body;
   switch (route_.api) {
     case Api::tokenize:
-      append_tokens(body, request.prompts[0].text, server_.options().max_model_len);
+      if (!accept_model(request)) return;
+      append_tokens(body, request.prompts[0].text, server_.options().max_model_len, request.return_token_strs);
       return reply(200, kJson, body);
     case Api::detokenize:
+      if (!accept_model(request)) return;
       append_detokenized(body, request.tokens);
       return reply(200, kJson, body);
     default:
@@ -275,6 +231,7 @@ void Exchange::shape_answer(const Request& request) {
 
 void Exchange::submit(Request& request) {
   n_ = generates(route_.api) ? request.n : 1;
+  const bool to_the_end = server_.options().max_tokens_default == 0;
   const uint64_t salt = mix(lora_ < 0 ? 0 : hash_of(server_.catalog().lora_name(static_cast<size_t>(lora_))),
                             request.cache_salt.empty() ? 0 : hash_of(request.cache_salt));
   for (size_t p = 0; p < request.prompt_count; ++p) {
@@ -284,11 +241,11 @@ void Exchange::submit(Request& request) {
       else std::swap(choice.stream, request.prompts[p].stream);
       if (request.echo) choice.echo = request.prompts[p].text;
       const uint32_t room = server_.options().max_model_len - choice.stream.tokens();
-      const uint32_t wanted = request.max_tokens.value_or(std::min(room, server_.options().max_tokens_default));
-      choice.max_tokens = generates(route_.api) ? wanted : 0;
+      const uint32_t usual = std::min(room, to_the_end ? room : server_.options().max_tokens_default);
+      choice.max_tokens = generates(route_.api) ? request.max_tokens.value_or(usual) : 0;
       choice.min_tokens = request.min_tokens;
       choice.ignore_eos = request.ignore_eos;
-      choice.reason_at_max = request.max_tokens ? FinishReason::length : FinishReason::stop;
+      choice.reason_at_max = request.max_tokens || to_the_end ? FinishReason::length : FinishReason::stop;
       choice.text_seed = mix(request.seed, k);
       choice.cache_salt = salt;
       choice.lora = lora_;
@@ -297,6 +254,10 @@ void Exchange::submit(Request& request) {
     }
   }
   unfinished_ = choice_count_;
+  stop_ = std::move(request.stop);
+  include_stop_ = request.include_stop;
+  kept_back_ = 0;
+  for (const std::string& stop : stop_) kept_back_ = include_stop_ ? 0 : std::max(kept_back_, stop.size() - 1);
   documents_ = std::move(request.documents);
   top_n_ = request.top_n;
   base64_ = request.base64;
@@ -315,12 +276,30 @@ Exchange::Choice& Exchange::add_choice() {
   choice.text.clear();
   choice.sent = 0;
   choice.echo_sent = choice.ended = choice.end_sent = false;
+  choice.stop = SIZE_MAX;
+  choice.cut_to.reset();
   return choice;
 }
 
 void Exchange::on_token(Sequence& sequence, const Piece& piece) {
-  static_cast<Choice&>(sequence).text.append(piece.data(), piece.size());
-  if (stream_) server_.mark_dirty(*this);
+  auto& choice = static_cast<Choice&>(sequence);
+  choice.text.append(piece.data(), piece.size());
+  if (!stop_.empty()) look_for_stop(choice);
+  if (stream_ || strikes_at_token(fault_.kind)) server_.mark_dirty(*this);
+}
+
+// In what is new, and where it begins before that. The first one in the request's order ends the answer.
+void Exchange::look_for_stop(Choice& choice) {
+  if (choice.generated() <= choice.min_tokens) return;
+  for (size_t i = 0; i < stop_.size(); ++i) {
+    const size_t before = bytes_per_token + stop_[i].size() - 1;
+    const size_t at = choice.text.find(stop_[i], choice.text.size() - std::min(choice.text.size(), before));
+    if (at == std::string::npos) continue;
+    choice.text.resize(include_stop_ ? at + stop_[i].size() : at);
+    choice.stop = i;
+    choice.stopped = true;
+    return;
+  }
 }
 
 void Exchange::on_finished(Sequence& sequence, FinishReason reason) {
@@ -338,182 +317,6 @@ void Exchange::give_up() {
     server_.engine().abort(*choices_[i]);
     on_finished(*choices_[i], FinishReason::abort);
   }
-}
-
-// ---- from the engine to the connection ----
-
-void Exchange::on_drained() {
-  flush();
-}
-
-void Exchange::flush() {
-  while (connection_ != nullptr && !held_ && !connection_->congested()) {
-    std::string& out = server_.scratch();
-    out.clear();
-    size_t head_size = 0;
-    const bool complete = format(out, head_size);
-    if (out.empty() || !transmit(out, head_size)) return;
-    if (complete) return finish(After::keep_alive);
-  }
-}
-
-// Appends what can be sent now; true when that ends the answer.
-bool Exchange::format(std::string& out, size_t& head_size) {
-  if (!stream_) {
-    if (unfinished_ > 0) return false;
-    std::string& body = server_.scratch_body();
-    body.clear();
-    format_whole(body);
-    const size_t length = body.size();
-    append_head(out, 200, kJson, &length);
-    head_size = out.size();
-    out += body;
-    return true;
-  }
-  if (!head_sent_) {
-    append_head(out, 200, "text/event-stream; charset=utf-8", nullptr);
-    head_size = out.size();
-    head_sent_ = true;
-  }
-  return format_stream(out);
-}
-
-bool Exchange::format_stream(std::string& out) {
-  if (!opened_) {
-    const auto has_text = [](const auto& choice) { return !choice->text.empty() || choice->ended; };
-    if (std::none_of(choices_.begin(), choices_.begin() + static_cast<ptrdiff_t>(choice_count_), has_text))
-      return false;
-    writer_.open(out, static_cast<uint32_t>(choice_count_), tally());
-    opened_ = true;
-  }
-  for (size_t i = 0; i < choice_count_; ++i) {
-    if (!format_choice(out, *choices_[i])) return false;
-  }
-  for (size_t i = 0; i < choice_count_; ++i) {
-    if (!choices_[i]->end_sent) return false;
-  }
-  writer_.close(out, tally(), choices_[0]->text, choices_[0]->reason);
-  return true;
-}
-
-// False when there is enough to send for now.
-bool Exchange::format_choice(std::string& out, Choice& choice) {
-  if (choice.end_sent || (choice.text.empty() && !choice.ended)) return true;
-  if (!choice.echo.empty() && !choice.echo_sent) writer_.echo(out, choice.index, choice.echo);
-  choice.echo_sent = true;
-  const size_t chunk = writer_.shape().chunk_bytes;
-  Tally so_far = writer_.shape().continuous_usage ? tally() : Tally{};
-  while (true) {
-    const std::string_view rest = std::string_view(choice.text).substr(choice.sent);
-    const bool last = choice.ended && rest.size() <= chunk;
-    if (!last && rest.size() < chunk) return true;
-    const std::string_view text = rest.substr(0, chunk);
-    choice.sent += text.size();
-    so_far.completion_tokens = static_cast<uint32_t>(choice.sent / bytes_per_token);
-    if (last) {
-      writer_.end_choice(out, choice.index, text, choice.reason, so_far);
-      choice.end_sent = true;
-      return true;
-    }
-    writer_.text(out, choice.index, text, so_far);
-    if (out.size() > kFlushBytes) return false;
-  }
-}
-
-void Exchange::format_whole(std::string& out) {
-  const Tally tally = this->tally();
-  if (generates(route_.api)) {
-    std::vector<ChoiceView> views;
-    views.reserve(choice_count_);
-    for (size_t i = 0; i < choice_count_; ++i)
-      views.push_back({choices_[i]->echo, choices_[i]->text, choices_[i]->reason});
-    return writer_.whole(out, views, tally);
-  }
-  std::vector<uint64_t> digests;
-  for (size_t i = 0; i < choice_count_; ++i) digests.push_back(choices_[i]->stream.digest());
-  if (route_.api == Api::embeddings)
-    return append_embeddings(out, writer_.shape(), digests, {dimensions_, base64_}, tally);
-  if (route_.api == Api::rerank) return append_rerank(out, writer_.shape(), digests, documents_, top_n_, tally);
-  append_scores(out, writer_.shape(), digests, tally);
-}
-
-// A prompt counts once, however many answers it gets.
-Tally Exchange::tally() const {
-  Tally tally;
-  for (size_t i = 0; i < choice_count_; ++i) {
-    tally.completion_tokens += choices_[i]->generated();
-    if (i % n_ != 0) continue;
-    tally.prompt_tokens += choices_[i]->prompt_tokens();
-    tally.cached_tokens += choices_[i]->cached_tokens();
-  }
-  return tally;
-}
-
-void Exchange::append_head(std::string& out, uint16_t status, std::string_view content_type, const size_t* length) {
-  http::HeadWriter head(out);
-  head.status_line(status);
-  head.field("date", server_.date());
-  head.field("server", "uvicorn");
-  if (length != nullptr) head.field("content-length", *length);
-  if (!content_type.empty()) head.field("content-type", content_type);
-  head.field("x-request-id", request_id_);
-  if (!server_.options().name.empty()) head.field("x-sim-name", server_.options().name);
-  const bool framed = length != nullptr || connection_->client_minor_version() >= 1;
-  if (length == nullptr && framed) head.field("transfer-encoding", "chunked");
-  if (!connection_->can_keep_alive() || !framed) head.field("connection", "close");
-  else if (connection_->client_minor_version() == 0) head.field("connection", "keep-alive");
-  head.end();
-}
-
-// ---- sending, and failing on purpose ----
-
-// False when the exchange has ended or nothing more may be sent.
-bool Exchange::transmit(std::string_view bytes, size_t head_size) {
-  const Fault::Kind kind = fault_.kind;
-  if (kind == Fault::Kind::reset_after || kind == Fault::Kind::stall_after || kind == Fault::Kind::truncate_chunk) {
-    return transmit_faulty(bytes, head_size);
-  }
-  if (connection_->send_raw(bytes)) return true;
-  die();
-  return false;
-}
-
-bool Exchange::transmit_faulty(std::string_view bytes, size_t head_size) {
-  const size_t body = bytes.size() - head_size;
-  size_t taken = static_cast<size_t>(std::min<uint64_t>(body, fault_.value));
-  bool now = fault_.kind != Fault::Kind::truncate_chunk && taken == fault_.value;
-  if (fault_.kind == Fault::Kind::truncate_chunk) {
-    // In the middle of what there is, but not between two chunks.
-    now = body > 0;
-    taken = (body + 1) / 2;
-    if (taken > 4 && bytes.substr(0, head_size + taken).ends_with("\r\n")) taken -= 4;
-  } else {
-    fault_.value -= taken;
-  }
-  if (!connection_->send_raw(bytes.substr(0, head_size + taken))) {
-    die();
-    return false;
-  }
-  if (now) strike();
-  return !now;
-}
-
-void Exchange::strike() {
-  if (fault_.kind == Fault::Kind::truncate_chunk) return finish(After::close);
-  held_ = true;
-  if (fault_.kind == Fault::Kind::stall_after) return;
-  resetting_ = true;
-  on_delay();
-}
-
-void Exchange::on_delay() {
-  if (!resetting_) {  // the head was slow enough
-    held_ = false;
-    return flush();
-  }
-  // A reset would destroy what the client has not been sent yet.
-  if (connection_->queued() > 0) return server_.loop().arm(delay_, milliseconds(1));
-  die();
 }
 
 // ---- ends ----
@@ -563,6 +366,7 @@ void Exchange::release() {
   fault_ = {};
   lora_ = -1;
   documents_.clear();
+  stop_.clear();
   bad_fault_.clear();
   stream_ = head_sent_ = opened_ = held_ = resetting_ = head_only_ = false;
   server_.give_back(*this);

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -13,19 +14,12 @@
 #include "sim/engine_names.h"
 #include "sim/fault.h"
 #include "sim/request.h"
+#include "sim/routes.h"
 
 namespace penstock::sim {
 
 class SimServer;
 struct DirtyTag {};
-
-// What a path stands for.
-enum class Page : uint8_t { not_found, wrong_method, health, version, models, metrics, reset_cache, inference, local };
-struct Route {
-  Page page = Page::not_found;
-  Api api = Api::completions;  // inference: answered by the engine; local: answered from the body alone
-};
-Route route_of(std::string_view path, http::Method method);
 
 class Exchange final : public downstream::RequestHandler, public SequenceEvents, public ListNode<DirtyTag> {
  public:
@@ -42,10 +36,13 @@ class Exchange final : public downstream::RequestHandler, public SequenceEvents,
   struct Choice : Sequence {
     Choice(uint32_t block_size, bool keep_bytes) : Sequence(block_size, keep_bytes) {}
     uint32_t index = 0;
+    uint32_t tokens_told() const { return cut_to.value_or(generated()); }  // in its usage
     std::string echo, text;
     size_t sent = 0;  // bytes of text already in the stream
     bool echo_sent = false, ended = false, end_sent = false;
     FinishReason reason = FinishReason::length;
+    size_t stop = SIZE_MAX;          // the stop string that ended it
+    std::optional<uint32_t> cut_to;  // so many tokens, whatever the engine has made
   };
 
   void on_body(std::string_view bytes) override;
@@ -66,17 +63,24 @@ class Exchange final : public downstream::RequestHandler, public SequenceEvents,
   void shape_answer(const Request& request);
   void submit(Request& request);
   Choice& add_choice();
+  void look_for_stop(Choice& choice);
 
   bool format(std::string& out, size_t& head_size);
   bool format_stream(std::string& out);
   bool format_choice(std::string& out, Choice& choice);
   void format_whole(std::string& out);
+  std::string_view unsent(const Choice& choice) const;
+  std::string_view json_text(std::string_view text, std::string& escaped) const;
+  Ending ending_of(const Choice& choice) const;
   Tally tally() const;
   uint32_t prompt_count() const { return static_cast<uint32_t>(choice_count_ / n_); }
 
   bool transmit(std::string_view bytes, size_t head_size);
   bool transmit_faulty(std::string_view bytes, size_t head_size);
+  bool break_is_due() const;
   void strike();
+  void end_badly();
+  void break_off();
   void append_head(std::string& out, uint16_t status, std::string_view content_type, const size_t* length);
   void reply(uint16_t status, std::string_view content_type, std::string_view body,
              downstream::After after = downstream::After::keep_alive);
@@ -95,6 +99,9 @@ class Exchange final : public downstream::RequestHandler, public SequenceEvents,
   size_t choice_count_ = 0;
   uint32_t n_ = 1;  // choices per prompt
   size_t unfinished_ = 0;
+  std::vector<std::string> stop_;
+  size_t kept_back_ = 0;  // bytes of a running answer's text: a stop string may begin in them
+  bool include_stop_ = false;
   std::string request_id_;
   uint64_t expected_body_ = 0;
   Route route_;

@@ -6,15 +6,24 @@
 namespace penstock::sim {
 namespace {
 
+enum class Takes : uint8_t { nothing, number, place };
 struct KindName {
   std::string_view name;
   Fault::Kind kind;
-  bool has_value;
+  Takes takes;
 };
 constexpr KindName kKinds[] = {
-    {"refuse", Fault::Kind::refuse, false},          {"reset-after", Fault::Kind::reset_after, true},
-    {"stall-after", Fault::Kind::stall_after, true}, {"status", Fault::Kind::status, true},
-    {"slow-header", Fault::Kind::slow_header, true}, {"truncate-chunk", Fault::Kind::truncate_chunk, false},
+    {"refuse", Fault::Kind::refuse, Takes::nothing},
+    {"reset-after", Fault::Kind::reset_after, Takes::place},
+    {"stall-after", Fault::Kind::stall_after, Takes::place},
+    {"status", Fault::Kind::status, Takes::number},
+    {"slow-header", Fault::Kind::slow_header, Takes::number},
+    {"truncate-chunk", Fault::Kind::truncate_chunk, Takes::nothing},
+    {"reset-after-tokens", Fault::Kind::reset_after_tokens, Takes::place},
+    {"end-after-tokens", Fault::Kind::end_after_tokens, Takes::place},
+    {"error-after-tokens", Fault::Kind::error_after_tokens, Takes::place},
+    {"abort-after-tokens", Fault::Kind::abort_after_tokens, Takes::place},
+    {"stall-after-tokens", Fault::Kind::stall_after_tokens, Takes::place},
 };
 
 template <typename Number>
@@ -32,7 +41,20 @@ std::string_view cut_after(std::string_view& text, char mark) {
   return tail;
 }
 
+// A number, or where it `may_be_range` two of them: "LEAST..MOST".
+bool parse_value(std::string_view text, bool may_be_range, Fault& out) {
+  const size_t dots = may_be_range ? text.find("..") : std::string_view::npos;
+  if (!parse_number(text.substr(0, dots), out.value)) return false;
+  out.value_max = out.value;
+  if (dots == std::string_view::npos) return true;
+  return parse_number(text.substr(dots + 2), out.value_max) && out.value <= out.value_max;
+}
+
 }  // namespace
+
+bool strikes_at_token(Fault::Kind kind) {
+  return kind >= Fault::Kind::reset_after_tokens && kind <= Fault::Kind::stall_after_tokens;
+}
 
 Result<Fault> parse_fault(std::string_view text) {
   const std::string whole(text);
@@ -49,21 +71,25 @@ Result<Fault> parse_fault(std::string_view text) {
   const std::string_view value = has_value ? cut_after(text, '=') : std::string_view();
   for (const KindName& kind : kKinds) {
     if (text != kind.name) continue;
-    if (kind.has_value != has_value) {
+    if ((kind.takes != Takes::nothing) != has_value) {
       return Message{"fault '" + whole + "': " + std::string(kind.name) +
-                     (kind.has_value ? " needs =NUMBER" : " takes no value")};
+                     (has_value ? " takes no value" : " needs =NUMBER")};
     }
-    if (has_value && !parse_number(value, fault.value))
-      return Message{"fault '" + whole + "': the value must be a whole number"};
+    if (has_value && !parse_value(value, kind.takes == Takes::place, fault)) {
+      return Message{"fault '" + whole + "': the value must be a whole number" +
+                     (kind.takes == Takes::place ? ", or two as LEAST..MOST" : "")};
+    }
     fault.kind = kind.kind;
     if (fault.kind == Fault::Kind::status && (fault.value < 400 || fault.value > 599)) {
       return Message{"fault '" + whole + "': the status must be from 400 to 599"};
     }
     return fault;
   }
-  return Message{
-      "fault '" + whole +
-      "': not one of refuse, reset-after=BYTES, stall-after=BYTES, status=CODE, slow-header=MS, truncate-chunk"};
+  std::string names;
+  for (const KindName& kind : kKinds) {
+    names.append(names.empty() ? "" : ", ").append(kind.name).append(kind.takes == Takes::nothing ? "" : "=NUMBER");
+  }
+  return Message{"fault '" + whole + "': not one of " + names};
 }
 
 bool FaultPlan::strikes(Fault& fault) {
@@ -81,9 +107,16 @@ bool FaultPlan::refuse_connection() {
 
 Fault FaultPlan::next_request() {
   for (Fault& fault : faults_) {
-    if (fault.kind != Fault::Kind::refuse && strikes(fault)) return fault;
+    if (fault.kind != Fault::Kind::refuse && strikes(fault)) return drawn(fault);
   }
   return {};
+}
+
+Fault FaultPlan::drawn(Fault fault) {
+  // Nothing is drawn where there is nothing to choose: what else the seed decides stays as it is.
+  if (fault.value < fault.value_max) fault.value += random_.below(fault.value_max - fault.value + 1);
+  fault.value_max = fault.value;
+  return fault;
 }
 
 }  // namespace penstock::sim

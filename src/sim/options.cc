@@ -12,7 +12,8 @@ constexpr const char* kDescription =
     "It serves vLLM's HTTP paths and metrics from a simulated engine: paged KV cache with prefix caching, continuous\n"
     "batching with chunked prefill, preemption. A token is four bytes of text. The text is a function of --seed and "
     "the\n"
-    "prompt, so several servers with the same seed and block size give the same answers.";
+    "prompt, so several servers with the same seed and block size give the same answers, and one continues the answer\n"
+    "of another from the token ids of the prompt and of the text so far.";
 
 constexpr const char* kFooter =
     "Faults (--fail SPEC, or the request header x-sim-fail: SPEC), with an optional probability and count:\n"
@@ -22,7 +23,14 @@ constexpr const char* kFooter =
     "  status=CODE       answers with an error, for example 500 or 503\n"
     "  slow-header=MS    sends the head of the answer MS milliseconds late\n"
     "  truncate-chunk    ends the connection in the middle of a chunk\n"
+    "  reset-after-tokens=N, stall-after-tokens=N     likewise, but after N tokens of the answer's text\n"
+    "  end-after-tokens=N      ends the stream properly, without finish_reason and [DONE]\n"
+    "  error-after-tokens=N    sends an error in the stream, then [DONE]\n"
+    "  abort-after-tokens=N    ends the stream with finish_reason \"abort\", then [DONE]\n"
     "  SPEC@0.1          strikes one request in ten        SPECx3  strikes three times\n"
+    "Where N is a place it may be a range: end-after-tokens=0..40 draws another one for each request. Answers that "
+    "are\n"
+    "no streams are reset, closed without a byte, answered with 500, cut with \"abort\", or never sent.\n"
     "Faults strike inference requests; refuse strikes any connection.\n"
     "\n"
     "Examples:\n"
@@ -32,9 +40,9 @@ constexpr const char* kFooter =
     "  penstock-sim --port 8001 --fail status=503@0.05 --fail reset-after=2000x1";
 
 struct Raw {
-  std::string ring = "auto", on_sigterm = "drain";
+  std::string ring = "auto", on_sigterm = "drain", text = "plain";
   std::vector<std::string> faults;
-  bool instant = false, no_prefix_caching = false;
+  bool instant = false, no_prefix_caching = false, no_tokenizer = false;
   CLI::Option* decode_ms = nullptr;
   CLI::Option* prefill = nullptr;
 };
@@ -141,14 +149,30 @@ void add_engine_options(CLI::App& app, Options& out, Raw& raw) {
   app.add_option("--max-model-len", out.max_model_len, "Longest prompt and answer; 0: what the KV cache holds")
       ->capture_default_str()
       ->group(group);
+}
+
+void add_answer_options(CLI::App& app, Options& out, Raw& raw) {
   const std::string text = "Answers";
+  EngineOptions& engine = out.engine;
   app.add_option("--seed", engine.seed, "Of the text and of fault probabilities")->capture_default_str()->group(text);
-  app.add_option("--eos-mean", engine.eos_mean,
-                 "Mean length of answers that end by themselves; 0: only max_tokens ends them")
+  app.add_option(
+         "--text", raw.text,
+         "plain: words; varied: also what JSON escapes and characters of several bytes; varied-ascii: the same, "
+         "with all but ASCII escaped")
+      ->check(CLI::IsMember({"plain", "varied", "varied-ascii"}))
       ->capture_default_str()
       ->group(text);
-  app.add_option("--max-tokens-default", out.max_tokens_default, "Answer length where the request sets none")
-      ->check(CLI::Range(1, 1 << 24))
+  app.add_flag("--no-tokenizer", raw.no_tokenizer, "Have no /tokenize and /detokenize")->group(text);
+  app.add_flag("--bos", out.bos, "Begin prompts with a token of their own, as many tokenizers do")->group(text);
+  app.add_option(
+         "--eos-mean", engine.eos_mean,
+         "Mean length of answers that end by themselves, with an end that is a token (of one in N the only one); "
+         "0: only max_tokens ends them")
+      ->capture_default_str()
+      ->group(text);
+  app.add_option("--max-tokens-default", out.max_tokens_default,
+                 "Answer length where the request sets none; 0: to the end of the context, as vLLM does")
+      ->check(CLI::Range(0, 1 << 24))
       ->capture_default_str()
       ->group(text);
   app.add_option("--tokens-per-chunk", out.tokens_per_chunk, "Tokens in one streamed chunk")
@@ -165,6 +189,9 @@ void add_engine_options(CLI::App& app, Options& out, Raw& raw) {
 std::string settle(Options& out, const Raw& raw) {
   EngineOptions& engine = out.engine;
   engine.prefix_caching = !raw.no_prefix_caching;
+  out.tokenizer = !raw.no_tokenizer;
+  engine.text = raw.text == "plain" ? TextStyle::plain : TextStyle::varied;
+  out.ascii = raw.text == "varied-ascii";
   if (raw.instant) {
     if (raw.prefill->count() == 0) engine.prefill_tokens_per_s = 0;
     if (raw.decode_ms->count() == 0) engine.decode_ms = 0;
@@ -200,6 +227,7 @@ std::optional<int> parse_command_line(int argc, const char* const* argv, Options
   Raw raw;
   add_server_options(app, out, raw);
   add_engine_options(app, out, raw);
+  add_answer_options(app, out, raw);
   add_kv_events_options(app, out.kv_events);
   try {
     app.parse(argc, argv);

@@ -30,9 +30,12 @@ struct Options {
   std::vector<std::string> loras;
   uint32_t max_loras = 4;
   EngineOptions engine;
-  uint32_t max_model_len = 0;        // 0: what the KV cache holds
-  uint32_t max_num_queued_reqs = 0;  // sequences that run or wait; 0: any number
-  uint32_t max_tokens_default = 128;
+  uint32_t max_model_len = 0;         // 0: what the KV cache holds
+  uint32_t max_num_queued_reqs = 0;   // sequences that run or wait; 0: any number
+  uint32_t max_tokens_default = 128;  // 0: to the end of the context
+  bool ascii = false;                 // answers have their text in ASCII, the rest escaped
+  bool tokenizer = true;              // /tokenize and /detokenize
+  bool bos = false;                   // prompts begin with a token of their own
   uint32_t tokens_per_chunk = 1;
   uint32_t embedding_dimensions = 64;
   double keep_alive_s = 5;

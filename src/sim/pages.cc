@@ -122,27 +122,26 @@ void append_scores(std::string& out, const AnswerShape& shape, std::span<const u
   out += "}";
 }
 
-void append_tokens(std::string& out, std::string_view text, uint32_t max_model_len) {
-  const size_t count = (text.size() + bytes_per_token - 1) / bytes_per_token;
-  out.append("{\"count\":").append(std::to_string(count)).append(",\"max_model_len\":");
-  out.append(std::to_string(max_model_len)).append(",\"tokens\":[");
-  for (size_t i = 0; i < count; ++i) {
-    const std::string_view unit = text.substr(i * bytes_per_token, bytes_per_token);
-    uint32_t id = 0;
-    for (size_t k = 0; k < unit.size(); ++k) id |= uint32_t{static_cast<unsigned char>(unit[k])} << (8 * k);
-    out.append(i == 0 ? "" : ",").append(std::to_string(id));
+void append_tokens(std::string& out, std::string_view text, uint32_t max_model_len, bool strings) {
+  std::string ids, texts;
+  size_t count = 0;
+  for (; !text.empty(); ++count) {
+    const std::string_view token = text.substr(0, bytes_per_token);
+    text.remove_prefix(token.size());
+    ids.append(count == 0 ? "" : ",").append(std::to_string(token_id_of(token)));
+    if (!strings) continue;
+    texts += count == 0 ? "" : ",";
+    append_json_string(texts, token);  // a character that is cut shows as U+FFFD on both sides
   }
-  out += "],\"token_strs\":null}";
+  out.append("{\"count\":").append(std::to_string(count)).append(",\"max_model_len\":");
+  out.append(std::to_string(max_model_len)).append(",\"tokens\":[").append(ids).append("],\"token_strs\":");
+  if (strings) out.append("[").append(texts).append("]}");
+  else out += "null}";
 }
 
 void append_detokenized(std::string& out, std::span<const uint32_t> tokens) {
   std::string text;
-  for (const uint32_t id : tokens) {
-    for (size_t k = 0; k < bytes_per_token; ++k) {
-      const char c = static_cast<char>(id >> (8 * k));
-      if (c != '\0') text += c;
-    }
-  }
+  for (const uint32_t id : tokens) text += bytes_of_token(id).view();
   out += "{\"prompt\":";
   append_json_string(out, text);
   out += "}";

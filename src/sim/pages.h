@@ -22,8 +22,8 @@ void append_rerank(std::string& out, const AnswerShape& shape, std::span<const u
                    std::span<const std::string> documents, uint32_t top_n, const Tally& tally);
 void append_scores(std::string& out, const AnswerShape& shape, std::span<const uint64_t> digests, const Tally& tally);
 
-// Token ids are the text's four-byte units, little endian; the last one is padded with zeros.
-void append_tokens(std::string& out, std::string_view text, uint32_t max_model_len);
+// The text's tokens, cut from its beginning; `strings`: and each one's text.
+void append_tokens(std::string& out, std::string_view text, uint32_t max_model_len, bool strings);
 void append_detokenized(std::string& out, std::span<const uint32_t> tokens);
 
 }  // namespace penstock::sim

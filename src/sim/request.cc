@@ -13,6 +13,9 @@ using Outcome = std::optional<BadRequest>;
 // Images, sound and video cost a fixed number of tokens, told apart by their content.
 constexpr uint32_t kMediaTokens = 256;
 constexpr size_t kPromptsMax = 2048;
+// The token that begins a prompt (--bos). As with real tokenizers, a prompt may also spell it out.
+constexpr std::string_view kBos = "<s> ";
+static_assert(kBos.size() == bytes_per_token);
 
 Outcome wrong_type(std::string_view field, std::string_view wanted) {
   return BadRequest{"`" + std::string(field) + "` must be " + std::string(wanted) + ".", std::string(field)};
@@ -25,7 +28,7 @@ BadRequest not_json() {
 }  // namespace
 
 struct RequestReader::State {
-  State(uint32_t block, bool keep) : block_size(block), keep_bytes(keep) {}
+  explicit State(const ReaderOptions& wanted) : options(wanted) {}
 
   Outcome read(Api api, std::string_view body, Request& out);
   Outcome read_scalar(std::string_view key, json::element value, Request& out);
@@ -36,33 +39,49 @@ struct RequestReader::State {
   Outcome read_texts(json::object object, const char* field, Request& out);
   Outcome read_text_list(json::array array, const char* field, Request& out);
   Outcome read_token_ids(json::array array, const char* field, Prompt& prompt);
+  Outcome read_tokenize(json::object object, Request& out);
   Outcome read_chat(json::object object, const char* field, Request& out);
+  Outcome read_template(json::object object, Prompt& prompt);
+  Outcome read_turns(json::object object, const char* field, Prompt& prompt);
   Outcome read_turn(json::object turn, const char* field, Prompt& prompt);
   Outcome read_content(json::element content, const char* field, Prompt& prompt);
   Outcome read_part(json::object part, Prompt& prompt);
   Outcome read_pairs(json::object object, const char* left, const char* right, Request& out);
   Outcome read_strings(json::object object, const char* field, std::vector<std::string>& out);
+  Outcome read_stop(Api api, json::object object, Request& out);
   Outcome read_detokenize(json::object object, Request& out);
   Outcome read_lora(const Request& out);
   bool has(const json::object& object, const char* field, json::element& value);
 
   Prompt& add_prompt(Request& out) {
-    if (out.prompt_count == out.prompts.size()) out.prompts.emplace_back(block_size, keep_bytes);
+    if (out.prompt_count == out.prompts.size()) out.prompts.emplace_back(options.block_size, options.keep_bytes);
     Prompt& prompt = out.prompts[out.prompt_count++];
     prompt.stream.clear();
     prompt.text.clear();
     prompt.keep_text = keep_text;
     return prompt;
   }
+  void add_text(std::string_view text, Request& out) {
+    Prompt& prompt = add_prompt(out);
+    if (text.empty() && !for_ids) return;  // which read_texts() refuses
+    if (add_special_tokens) add_bos(prompt);
+    prompt.append(text);
+  }
+  // Echoed prompts do not show it.
+  void add_bos(Prompt& prompt) {
+    if (!options.bos) return;
+    prompt.stream.append(kBos);
+    if (for_ids) prompt.text.append(kBos);
+  }
 
-  uint32_t block_size;
-  bool keep_bytes;
+  const ReaderOptions options;
   bool keep_text = false;
+  bool for_ids = false;  // the text becomes the answer's token ids
+  bool add_special_tokens = true, add_generation_prompt = true, continue_final_message = false;
   json::parser parser;
 };
 
-RequestReader::RequestReader(uint32_t block_size, bool keep_bytes)
-    : state_(std::make_unique<State>(block_size, keep_bytes)) {}
+RequestReader::RequestReader(const ReaderOptions& options) : state_(std::make_unique<State>(options)) {}
 RequestReader::~RequestReader() = default;
 
 std::optional<BadRequest> RequestReader::read(Api api, std::string_view body, Request& out) {
@@ -79,11 +98,18 @@ Outcome RequestReader::State::read(Api api, std::string_view body, Request& out)
   if (parser.parse(body.data(), body.size(), /*realloc_if_needed=*/false).get(document) != simdjson::SUCCESS)
     return not_json();
   if (document.get(object) != simdjson::SUCCESS) return not_json();
+  json::element messages;
+  // A text is given its first token; what a chat template begins with is in the template.
+  add_special_tokens = api != Api::responses && !has(object, "messages", messages);
+  add_generation_prompt = true;
+  continue_final_message = false;
   for (const auto& [key, value] : object) {
     if (value.is_null()) continue;
     if (Outcome bad = read_scalar(key, value, out)) return bad;
   }
-  keep_text = out.echo || api == Api::tokenize;
+  if (Outcome bad = read_stop(api, object, out)) return bad;
+  for_ids = api == Api::tokenize;
+  keep_text = for_ids || out.echo;
   if (Outcome bad = read_prompts(api, object, out)) return bad;
   if (out.include_usage && !out.stream) {
     return BadRequest{"Stream options can only be defined when `stream=True`.", "stream_options"};
@@ -95,8 +121,14 @@ Outcome RequestReader::State::read(Api api, std::string_view body, Request& out)
 }
 
 Outcome RequestReader::State::read_scalar(std::string_view key, json::element value, Request& out) {
-  const std::pair<const char*, bool*> flags[] = {
-      {"stream", &out.stream}, {"ignore_eos", &out.ignore_eos}, {"echo", &out.echo}};
+  const std::pair<const char*, bool*> flags[] = {{"stream", &out.stream},
+                                                 {"ignore_eos", &out.ignore_eos},
+                                                 {"echo", &out.echo},
+                                                 {"include_stop_str_in_output", &out.include_stop},
+                                                 {"return_token_strs", &out.return_token_strs},
+                                                 {"add_special_tokens", &add_special_tokens},
+                                                 {"add_generation_prompt", &add_generation_prompt},
+                                                 {"continue_final_message", &continue_final_message}};
   for (const auto& [name, target] : flags) {
     if (key == name) return value.get(*target) == simdjson::SUCCESS ? std::nullopt : wrong_type(key, "true or false");
   }
@@ -193,11 +225,8 @@ Outcome RequestReader::State::read_prompts(Api api, json::object object, Request
       return read_pairs(object, "query", "documents", out);
     case Api::score:
       return read_pairs(object, "text_1", "text_2", out);
-    case Api::tokenize: {
-      json::element value;
-      if (has(object, "messages", value)) return read_chat(object, "messages", out);
-      return read_texts(object, "prompt", out);
-    }
+    case Api::tokenize:
+      return read_tokenize(object, out);
     case Api::detokenize:
       return read_detokenize(object, out);
     case Api::load_lora:
@@ -214,7 +243,7 @@ Outcome RequestReader::State::read_texts(json::object object, const char* field,
   std::string_view text;
   json::array array;
   if (value.get(text) == simdjson::SUCCESS) {
-    add_prompt(out).append(text);
+    add_text(text, out);
   } else if (value.get(array) != simdjson::SUCCESS) {
     return wrong_type(field, "a string or an array");
   } else if (Outcome bad = read_text_list(array, field, out)) {
@@ -237,9 +266,9 @@ Outcome RequestReader::State::read_text_list(json::array array, const char* fiel
     if (element.is_number()) {
       if (element.get(id) != simdjson::SUCCESS || id > UINT32_MAX) return wrong_type(field, "made of token ids");
       if (ids == nullptr) ids = &add_prompt(out);
-      ids->stream.append_token_id(static_cast<uint32_t>(id));
+      ids->append_token_id(static_cast<uint32_t>(id));
     } else if (element.get(text) == simdjson::SUCCESS) {
-      add_prompt(out).append(text);
+      add_text(text, out);
     } else if (element.get(inner) == simdjson::SUCCESS) {
       if (Outcome bad = read_token_ids(inner, field, add_prompt(out))) return bad;
     } else {
@@ -254,16 +283,51 @@ Outcome RequestReader::State::read_token_ids(json::array array, const char* fiel
   for (const json::element element : array) {
     uint64_t id = 0;
     if (element.get(id) != simdjson::SUCCESS || id > UINT32_MAX) return wrong_type(field, "made of token ids");
-    prompt.stream.append_token_id(static_cast<uint32_t>(id));
+    prompt.append_token_id(static_cast<uint32_t>(id));
   }
+  return std::nullopt;
+}
+
+// A text (no list, no ids), or the messages of a chat.
+Outcome RequestReader::State::read_tokenize(json::object object, Request& out) {
+  json::element value;
+  if (has(object, "messages", value)) return read_chat(object, "messages", out);
+  if (!has(object, "prompt", value)) return BadRequest{"Field required: `prompt` or `messages`.", "prompt"};
+  std::string_view text;
+  if (value.get(text) != simdjson::SUCCESS) return wrong_type("prompt", "a string");
+  add_text(text, out);
   return std::nullopt;
 }
 
 // The chat template of the simulated model: tools, then instructions, then each turn between its role and an end mark,
 // then the role whose turn it is. An answer followed by the end mark is again the beginning of the next prompt.
 Outcome RequestReader::State::read_chat(json::object object, const char* field, Request& out) {
+  if (continue_final_message && add_generation_prompt) {
+    return BadRequest{"Cannot set both `continue_final_message` and `add_generation_prompt` to True.",
+                      "continue_final_message"};
+  }
   Prompt& prompt = add_prompt(out);
+  add_bos(prompt);
+  if (add_special_tokens) add_bos(prompt);  // twice, as it happens with real tokenizers
+  if (Outcome bad = read_template(object, prompt)) return bad;
+  if (Outcome bad = read_turns(object, field, prompt)) return bad;
+  if (add_generation_prompt) prompt.append("<|assistant|>");
+  return std::nullopt;
+}
+
+// What a template puts before the turns, or what changes the template itself.
+Outcome RequestReader::State::read_template(json::object object, Prompt& prompt) {
   json::element value;
+  std::string_view text;
+  if (has(object, "chat_template", value)) {
+    if (value.get(text) != simdjson::SUCCESS) return wrong_type("chat_template", "a string");
+    prompt.append(text);
+  }
+  if (has(object, "chat_template_kwargs", value)) {
+    json::object kwargs;
+    if (value.get(kwargs) != simdjson::SUCCESS) return wrong_type("chat_template_kwargs", "an object");
+    if (kwargs.size() > 0) prompt.append(simdjson::minify(value));
+  }
   if (has(object, "tools", value)) {
     json::array tools;
     if (value.get(tools) != simdjson::SUCCESS) return wrong_type("tools", "an array");
@@ -275,27 +339,29 @@ Outcome RequestReader::State::read_chat(json::object object, const char* field, 
     if (Outcome bad = read_content(value, instructions, prompt)) return bad;
     prompt.append("<|end|>");
   }
+  return std::nullopt;
+}
+
+Outcome RequestReader::State::read_turns(json::object object, const char* field, Prompt& prompt) {
+  json::element value;
   if (!has(object, field, value)) return BadRequest{std::string("Field required: `") + field + "`.", field};
   json::array turns;
   std::string_view text;
-  size_t count = 0;
   if (value.get(text) == simdjson::SUCCESS) {
     prompt.append("<|user|>");
     prompt.append(text);
-    prompt.append("<|end|>");
-    ++count;
-  } else if (value.get(turns) != simdjson::SUCCESS) {
-    return wrong_type(field, "an array of messages");
-  } else {
-    for (const json::element element : turns) {
-      json::object turn;
-      if (element.get(turn) != simdjson::SUCCESS) return wrong_type(field, "an array of messages");
-      if (Outcome bad = read_turn(turn, field, prompt)) return bad;
-      ++count;
-    }
+    if (!continue_final_message) prompt.append("<|end|>");
+    return std::nullopt;
   }
-  if (count == 0) return BadRequest{std::string("`") + field + "` must not be empty.", field};
-  prompt.append("<|assistant|>");
+  if (value.get(turns) != simdjson::SUCCESS) return wrong_type(field, "an array of messages");
+  size_t left = turns.size();
+  if (left == 0) return BadRequest{std::string("`") + field + "` must not be empty.", field};
+  for (const json::element element : turns) {
+    json::object turn;
+    if (element.get(turn) != simdjson::SUCCESS) return wrong_type(field, "an array of messages");
+    if (Outcome bad = read_turn(turn, field, prompt)) return bad;
+    if (--left > 0 || !continue_final_message) prompt.append("<|end|>");
+  }
   return std::nullopt;
 }
 
@@ -312,7 +378,6 @@ Outcome RequestReader::State::read_turn(json::object turn, const char* field, Pr
   for (const char* calls : {"tool_calls", "output", "arguments"}) {
     if (has(turn, calls, value)) prompt.append(simdjson::minify(value));
   }
-  prompt.append("<|end|>");
   return std::nullopt;
 }
 
@@ -343,7 +408,7 @@ Outcome RequestReader::State::read_part(json::object part, Prompt& prompt) {
   uint64_t content = hash_of(simdjson::minify(part));
   for (uint32_t i = 0; i < kMediaTokens; ++i) {
     content = mix(content, i);
-    prompt.stream.append_token_id(static_cast<uint32_t>(content));
+    prompt.append_token_id(static_cast<uint32_t>(content >> 33));  // below the ids of short tokens
   }
   return std::nullopt;
 }
@@ -386,6 +451,29 @@ Outcome RequestReader::State::read_strings(json::object object, const char* fiel
     if (out.size() > kPromptsMax) return BadRequest{"Too many texts in one request.", field};
   }
   if (out.empty()) return BadRequest{std::string("`") + field + "` must not be empty.", field};
+  return std::nullopt;
+}
+
+// The messages API has another name for it.
+Outcome RequestReader::State::read_stop(Api api, json::object object, Request& out) {
+  const char* const field = api == Api::messages ? "stop_sequences" : "stop";
+  json::element value;
+  json::array array;
+  if (!has(object, field, value)) return std::nullopt;
+  std::string_view text;
+  if (value.get(text) == simdjson::SUCCESS) {
+    out.stop.emplace_back(text);
+  } else if (value.get(array) == simdjson::SUCCESS) {
+    for (const json::element element : array) {
+      if (element.get(text) != simdjson::SUCCESS) return wrong_type(field, "a string or an array of strings");
+      out.stop.emplace_back(text);
+    }
+  } else {
+    return wrong_type(field, "a string or an array of strings");
+  }
+  for (const std::string& one : out.stop) {
+    if (one.empty()) return BadRequest{"stop cannot contain an empty string.", field};
+  }
   return std::nullopt;
 }
 

@@ -27,13 +27,19 @@ enum class Api : uint8_t {
   unload_lora,
 };
 
-// One prompt as the model would see it. The text itself is kept only where an answer repeats it.
+// Whether answers are text that the model makes.
+inline bool generates(Api api) {
+  return api == Api::chat || api == Api::completions || api == Api::responses || api == Api::messages;
+}
+
+// One prompt as the model would see it. Its bytes are kept only where an answer repeats them.
 struct Prompt {
   Prompt(uint32_t block_size, bool keep_bytes) : stream(block_size, keep_bytes) {}
   void append(std::string_view bytes) {
     stream.append(bytes);
     if (keep_text) text.append(bytes);
   }
+  void append_token_id(uint32_t id) { append(bytes_of_token(id).view()); }
   TokenStream stream;
   std::string text;
   bool keep_text = false;
@@ -47,7 +53,9 @@ struct Request {
   uint64_t seed = 0;
   bool ignore_eos = false, echo = false;
   std::string cache_salt;
-  std::vector<Prompt> prompts;  // the first prompt_count are meant; the others only keep their memory
+  std::vector<std::string> stop;  // none is empty
+  bool include_stop = false;      // the stop string stays in the answer
+  std::vector<Prompt> prompts;    // the first prompt_count are meant; the others only keep their memory
   size_t prompt_count = 0;
   // embeddings
   uint32_t dimensions = 0;  // 0: not given
@@ -55,6 +63,8 @@ struct Request {
   // rerank and score: prompts are pairs, documents are the second halves
   std::vector<std::string> documents;
   uint32_t top_n = 0;  // 0: all
+  // tokenize
+  bool return_token_strs = false;
   // detokenize
   std::vector<uint32_t> tokens;
   // load and unload of adapters
@@ -66,10 +76,15 @@ struct BadRequest {
   std::string param;  // the field at fault; may be empty
 };
 
+struct ReaderOptions {
+  uint32_t block_size = 16;
+  bool keep_bytes = false;  // of the prompts' blocks (TokenStream)
+  bool bos = false;         // prompts begin with a token of their own
+};
+
 class RequestReader {
  public:
-  // `keep_bytes`: of the prompts' blocks (TokenStream).
-  explicit RequestReader(uint32_t block_size, bool keep_bytes = false);
+  explicit RequestReader(const ReaderOptions& options);
   ~RequestReader();
   // `body` must have 64 readable bytes behind it.
   std::optional<BadRequest> read(Api api, std::string_view body, Request& out);

@@ -32,7 +32,8 @@ struct EngineOptions {
   double decode_ms_per_1k_tokens = 0.02;  // for the context of the decoding sequences
   double step_overhead_ms = 0.2;
   uint64_t seed = 0;
-  uint32_t eos_mean = 0;              // mean length of an answer that may end by itself; 0: it never does
+  TextStyle text = TextStyle::plain;
+  uint32_t eos_mean = 0;  // mean length of an answer that may end by itself, its end included; 0: it never does
   uint32_t loras = 0, max_loras = 0;  // adapters known; how many of them one step can serve
 };
 
@@ -43,6 +44,7 @@ class Sequence;
 // Events come from inside Engine::advance() alone; the callee must not call the engine.
 class SequenceEvents {
  public:
+  // The token by which an answer ends itself has no text, and no such event.
   virtual void on_token(Sequence& sequence, const Piece& piece) = 0;
   // The last event: stop or length. A sequence with max_tokens 0 ends with its prefill.
   virtual void on_finished(Sequence& sequence, FinishReason reason) = 0;
@@ -80,6 +82,7 @@ class Sequence {
   uint64_t cache_salt = 0;                            // of the model, adapter and salt: separates cached blocks
   int32_t lora = -1;
   SequenceEvents* events = nullptr;
+  bool stopped = false;  // set by on_token(): the answer ends with this token, as it does at a stop string
 
   uint32_t prompt_tokens() const { return prompt_tokens_; }
   uint32_t generated() const { return generated_; }

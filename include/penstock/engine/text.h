@@ -1,8 +1,8 @@
 // Tokens and text of the simulated model. One token is four bytes: of the prompt's text, of the piece that the model
-// says next, or of a token id (little endian), so that a token count is bytes / 4 rounded up and a prompt given as
-// text or as the ids that /tokenize returns is the same prompt. What comes next is a pure function of the seed and of
-// all bytes so far: the same prompt gives the same answer on every server with the same seed and block size, and a
-// prompt that ends in half an answer is continued with the other half. Pure; one thread.
+// says next, or of a token id, so that a token count is bytes / 4 rounded up and a prompt given as text or as the ids
+// that /tokenize returns is the same prompt. What comes next is a pure function of the seed and of all bytes so far:
+// the same prompt gives the same answer on every server with the same seed and block size, and a prompt that ends in
+// half an answer, as text or as ids, is continued with the other half. Pure; one thread.
 #pragma once
 
 #include <array>
@@ -16,8 +16,25 @@ namespace penstock::engine {
 
 constexpr size_t bytes_per_token = 4;
 
-// What a token looks like: four characters that need no escaping in JSON.
+// The bytes of a token. A generated one holds whole characters, so that any part of an answer that ends with a token
+// is valid UTF-8 and has the tokens that were generated.
 using Piece = std::array<char, bytes_per_token>;
+
+// What generated text is made of.
+enum class TextStyle : uint8_t {
+  plain,   // words of small letters: nothing that JSON escapes
+  varied,  // half of it is what JSON escapes, characters of two to four bytes, and what looks like the frames around it
+};
+
+// A token's bytes, four or, at the end of a text, fewer. An id is these bytes in little endian; that of a short token
+// says how many there are in its top byte, with values that no UTF-8 text contains.
+struct TokenBytes {
+  Piece bytes;
+  size_t size = bytes_per_token;
+  std::string_view view() const { return {bytes.data(), size}; }
+};
+TokenBytes bytes_of_token(uint32_t id);
+uint32_t token_id_of(std::string_view bytes);  // one to four of them
 
 // Mixes two values into one; for seeds and salts.
 uint64_t mix(uint64_t a, uint64_t b);
@@ -31,16 +48,15 @@ class TokenStream {
       : block_bytes_(block_tokens * bytes_per_token), keep_(keep) {}
 
   void append(std::string_view bytes);
-  void append_token_id(uint32_t id);
   // Appends full blocks of which only the hashes are known (element i stands for all up to it). Only at the end of a
   // block.
   void append_blocks(std::span<const uint64_t> hashes);
   // The piece that follows, before it is appended. `seed` tells apart servers, requests and choices.
   struct Next {
     Piece piece;
-    uint32_t chance;  // uniform; decides whether the answer ends here
+    uint32_t chance;  // uniform; decides whether the answer ends instead
   };
-  Next next(uint64_t seed) const;
+  Next next(uint64_t seed, TextStyle style = TextStyle::plain) const;
   void append(const Piece& piece) { append({piece.data(), piece.size()}); }
 
   uint64_t bytes() const { return chain_.size() * block_bytes_ + rest_.size(); }

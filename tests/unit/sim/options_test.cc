@@ -65,12 +65,28 @@ TEST_CASE("Instant means no time, except where a time is given") {
   CHECK(paced.engine.decode_ms_per_seq == 0);
 }
 
+TEST_CASE("Text, tokenizer and lengths of answers are as they are asked for") {
+  Options usual, other;
+  REQUIRE_FALSE(parse({}, usual));
+  CHECK(usual.engine.text == TextStyle::plain);
+  CHECK(usual.tokenizer);
+  CHECK_FALSE(usual.bos);
+  REQUIRE_FALSE(parse({"--text", "varied-ascii", "--no-tokenizer", "--bos", "--max-tokens-default", "0"}, other));
+  CHECK(other.engine.text == TextStyle::varied);
+  CHECK(other.ascii);
+  CHECK_FALSE(other.tokenizer);
+  CHECK(other.bos);
+  CHECK(other.max_tokens_default == 0);
+}
+
 TEST_CASE("What cannot be meant is refused") {
   for (const std::vector<const char*>& arguments : std::vector<std::vector<const char*>>{
            {"--nonsense"},
            {"--fail", "explode"},
            {"--ring", "kqueue"},
            {"--block-size", "0"},
+           {"--text", "odd"},
+           {"--fail", "end-after-tokens=4..2"},
            {"--kv-blocks", "10", "--max-model-len", "161"},
            {"--kv-blocks", "200000000"},
            {"--max-num-seqs", "100", "--max-num-batched-tokens", "50"},

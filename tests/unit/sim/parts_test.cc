@@ -21,13 +21,16 @@ TEST_CASE("Faults are read with value, probability and count") {
   CHECK(fault->value == 100);
   CHECK(fault->probability == doctest::Approx(0.25));
   CHECK(fault->count == 5);
-  for (const char* text :
-       {"refuse", "refuse@0.5", "stall-after=0", "status=503x2", "slow-header=20", "truncate-chunkx1"}) {
+  for (const char* text : {"refuse", "refuse@0.5", "stall-after=0", "status=503x2", "slow-header=20",
+                           "truncate-chunkx1", "reset-after=1..4000", "reset-after-tokens=5", "end-after-tokens=0..0",
+                           "error-after-tokens=1", "abort-after-tokens=1..40@0.5x3", "stall-after-tokens=0"}) {
     CAPTURE(text);
     CHECK(parse_fault(text).ok());
   }
-  for (const char* text : {"", "crash", "reset-after", "reset-after=", "reset-after=-1", "refuse=1", "status=200",
-                           "status=503@2", "status=503@", "slow-header=1.5", "refusex"}) {
+  for (const char* text :
+       {"", "crash", "reset-after", "reset-after=", "reset-after=-1", "refuse=1", "status=200", "status=503@2",
+        "status=503@", "slow-header=1.5", "refusex", "status=500..503", "end-after-tokens", "end-after-tokens=5..4",
+        "end-after-tokens=1..", "end-after-tokens=..4", "end-after-tokens=1.4"}) {
     CAPTURE(text);
     CHECK_FALSE(parse_fault(text).ok());
   }
@@ -47,7 +50,39 @@ TEST_CASE("A fault strikes as often and as likely as it says") {
   CHECK(struck < 260);
 }
 
+TEST_CASE("Drawing a place changes nothing else that the seed decides") {
+  const auto statuses = [](const char* other) {
+    FaultPlan plan({*parse_fault("status=503@0.5"), *parse_fault(other)}, 7);
+    std::string out;
+    for (int i = 0; i < 50; ++i) out += plan.next_request().kind == Fault::Kind::status ? 's' : '.';
+    return out;
+  };
+  CHECK(statuses("end-after-tokens=5") == statuses("reset-after=5"));
+  const Fault fault = *parse_fault("end-after-tokens=3..5@0.5x9");
+  CHECK(fault.value == 3);
+  CHECK(fault.value_max == 5);
+  FaultPlan plan({}, 1);
+  for (int i = 0; i < 50; ++i) {
+    const uint64_t value = plan.drawn(fault).value;
+    CHECK(value >= 3);
+    CHECK(value <= 5);
+  }
+}
+
 // ---- answers ----
+
+TEST_CASE("Text in JSON: what must be escaped is, and more if it shall be ASCII") {
+  const auto json = [](std::string_view text, bool ascii) {
+    std::string out;
+    append_json_text(out, text, ascii);
+    return out;
+  };
+  CHECK(json(" the", false) == " the");
+  CHECK(json("\"\\\n\r\t\x01\x7f", false) == "\\\"\\\\\\n\\r\\t\\u0001\x7f");
+  CHECK(json("é日😀", false) == "é日😀");
+  CHECK(json("é日😀 ", true) == "\\u00e9\\u65e5\\ud83d\\ude00 ");
+  CHECK(json("a\xF0\x9F\x98", false) == "a\\ufffd\\ufffd\\ufffd");
+}
 
 namespace {
 
@@ -147,12 +182,25 @@ TEST_CASE("Errors have the type that belongs to their status, and escape what th
 
 TEST_CASE("Tokens of a text turn back into the text") {
   std::string body;
-  append_tokens(body, "hello", 100);
-  CHECK(body == R"({"count":2,"max_model_len":100,"tokens":[1819043176,111],"token_strs":null})");
+  append_tokens(body, "hello", 100, false);
+  CHECK(body == R"({"count":2,"max_model_len":100,"tokens":[1819043176,4244635759],"token_strs":null})");
   body.clear();
-  const uint32_t tokens[] = {1819043176, 111};
+  const uint32_t tokens[] = {1819043176, 4244635759};
   append_detokenized(body, tokens);
   CHECK(body == R"({"prompt":"hello"})");
+}
+
+TEST_CASE("A token that ends inside a character shows so, and its neighbour completes it") {
+  std::string body;
+  append_tokens(body, "abcé\"", 100, true);
+  CHECK(body.find("\"token_strs\":[\"abc\xEF\xBF\xBD\",\"\xEF\xBF\xBD\\\"\"]") != std::string::npos);
+  body.clear();
+  const uint32_t tokens[] = {token_id_of("abc\xC3"), token_id_of("\xA9\"")};
+  append_detokenized(body, tokens);
+  CHECK(body == "{\"prompt\":\"abcé\\\"\"}");
+  body.clear();
+  append_detokenized(body, std::span(tokens).first(1));
+  CHECK(body == "{\"prompt\":\"abc\xEF\xBF\xBD\"}");
 }
 
 TEST_CASE("An embedding as base64 holds the same numbers") {

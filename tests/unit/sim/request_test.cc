@@ -12,7 +12,7 @@ struct Reader {
     body.resize(size + 64);
     return reader.read(api, std::string_view(body).substr(0, size), request);
   }
-  RequestReader reader{16};
+  RequestReader reader{{}};
   Request request;
 };
 
@@ -83,7 +83,20 @@ TEST_CASE("What is wrong with a body is said with the field at fault") {
       {Api::chat, R"({"messages":[{"role":"user","content":7}]})", "messages"},
       {Api::messages, R"({"messages":[{"role":"user","content":"x"}]})", "max_tokens"},
       {Api::score, R"({"text_1":["a","b"],"text_2":["a","b","c"]})", "text_1"},
+      {Api::completions, R"({"prompt":"x","stop":5})", "stop"},
+      {Api::completions, R"({"prompt":"x","stop":["a",5]})", "stop"},
+      {Api::completions, R"({"prompt":"x","stop":["a",""]})", "stop"},
+      {Api::chat, R"({"messages":[{"role":"user","content":"x"}],"continue_final_message":true})",
+       "continue_final_message"},
+      {Api::chat, R"({"messages":[{"role":"user","content":"x"}],"chat_template_kwargs":[1]})", "chat_template_kwargs"},
+      {Api::tokenize, R"({})", "prompt"},
+      {Api::tokenize, R"({"prompt":["x"]})", "prompt"},
+      {Api::tokenize, R"({"prompt":[1]})", "prompt"},
+      {Api::tokenize, R"({"prompt":"x","return_token_strs":1})", "return_token_strs"},
+      {Api::tokenize, R"({"messages":[]})", "messages"},
+      {Api::detokenize, R"({})", "tokens"},
       {Api::detokenize, R"({"tokens":["x"]})", "tokens"},
+      {Api::detokenize, R"({"tokens":[4294967296]})", "tokens"},
       {Api::load_lora, R"({})", "lora_name"},
   };
   for (const Case& c : cases) {
@@ -130,6 +143,9 @@ TEST_CASE("Tools, roles and escaped text change the prompt") {
       R"({"messages":[{"role":"user","content":"hello"}],"tools":[{"type":"function"}]})",
       R"({"messages":[{"role":"user","content":"hello","tool_calls":[{"id":"1"}]}]})",
       R"({"messages":[{"role":"user","content":"hell\u006f!"}]})",
+      R"({"messages":[{"role":"user","content":"hello"}],"chat_template_kwargs":{"enable_thinking":false}})",
+      R"({"messages":[{"role":"user","content":"hello"}],"chat_template":"other"})",
+      R"({"messages":[{"role":"user","content":"hello"}],"add_generation_prompt":false})",
   };
   std::vector<uint64_t> digests;
   for (const char* body : bodies) {
@@ -167,6 +183,44 @@ TEST_CASE("The responses and messages shapes of a prompt are read") {
   REQUIRE_FALSE(reader.read(Api::messages, R"({"system":[{"type":"text","text":"be nice"}],"max_tokens":3,
       "messages":[{"role":"user","content":"hi"}]})"));
   CHECK(reader.request.prompt_count == 1);
+}
+
+TEST_CASE("What /tokenize reads is the prompt that the API would read") {
+  const char* messages[] = {
+      R"({"messages":[{"role":"user","content":"hello"}],"tools":[{"type":"function"}]})",
+      R"({"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}],"chat_template_kwargs":{"x":1}})",
+      R"({"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"http://a"}}]}]})",
+  };
+  for (const char* body : messages) {
+    CAPTURE(body);
+    Reader chat, tokenize;
+    REQUIRE_FALSE(chat.read(Api::chat, body));
+    REQUIRE_FALSE(tokenize.read(Api::tokenize, body));
+    CHECK(tokenize.request.prompts[0].stream.digest() == chat.request.prompts[0].stream.digest());
+    TokenStream again;
+    again.append(tokenize.request.prompts[0].text);
+    CHECK(again.digest() == chat.request.prompts[0].stream.digest());
+  }
+}
+
+TEST_CASE("A conversation whose last message goes on is its prompt and that message") {
+  Reader open, begun;
+  REQUIRE_FALSE(open.read(Api::chat, R"({"messages":[{"role":"user","content":"hello"}]})"));
+  REQUIRE_FALSE(begun.read(Api::chat, R"({"messages":[{"role":"user","content":"hello"},
+      {"role":"assistant","content":" the and"}],"continue_final_message":true,"add_generation_prompt":false})"));
+  open.request.prompts[0].append(" the and");
+  CHECK(open.request.prompts[0].stream.digest() == begun.request.prompts[0].stream.digest());
+}
+
+TEST_CASE("Stop strings are one or several, under the name that the API has for them") {
+  Reader reader;
+  REQUIRE_FALSE(reader.read(Api::completions, R"({"prompt":"x","stop":"END","include_stop_str_in_output":true})"));
+  CHECK(reader.request.stop == std::vector<std::string>{"END"});
+  CHECK(reader.request.include_stop);
+  REQUIRE_FALSE(reader.read(Api::messages, R"({"messages":[{"role":"user","content":"x"}],"max_tokens":1,
+      "stop_sequences":["a","é"],"stop":"not here"})"));
+  CHECK(reader.request.stop == std::vector<std::string>{"a", "é"});
+  CHECK_FALSE(reader.request.include_stop);
 }
 
 TEST_CASE("Rerank and score pair their texts") {

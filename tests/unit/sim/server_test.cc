@@ -8,96 +8,12 @@
 #include <chrono>
 #include <functional>
 
+#include "bench.h"
+
 using namespace penstock;
 using namespace penstock::sim;
 
 namespace {
-
-// A client that writes bytes and keeps what comes back.
-struct Client {
-  explicit Client(const net::Address& to) {
-    fd = socket(to.family(), SOCK_STREAM | SOCK_CLOEXEC, 0);
-    REQUIRE(fd >= 0);
-    REQUIRE(connect(fd, to.data(), to.size()) == 0);
-  }
-  ~Client() { hang_up(); }
-  void hang_up() {
-    if (fd >= 0) close(fd);
-    fd = -1;
-  }
-  void send(std::string_view bytes) {
-    REQUIRE(::send(fd, bytes.data(), bytes.size(), MSG_NOSIGNAL) == static_cast<ssize_t>(bytes.size()));
-  }
-  void post(std::string_view path, std::string_view body, std::string_view headers = "") {
-    send("POST " + std::string(path) + " HTTP/1.1\r\nHost: sim\r\n" + std::string(headers) +
-         "Content-Type: application/json\r\nContent-Length: " + std::to_string(body.size()) + "\r\n\r\n" +
-         std::string(body));
-  }
-  void poll() {
-    char buffer[65536];
-    while (fd >= 0 && !ended()) {
-      const ssize_t n = recv(fd, buffer, sizeof buffer, MSG_DONTWAIT);
-      if (n > 0) received.append(buffer, static_cast<size_t>(n));
-      else if (n == 0) eof = true;
-      else if (errno == EAGAIN) return;
-      else reset = true;
-    }
-  }
-  bool ended() const { return eof || reset; }
-  size_t body_at() const { return received.find("\r\n\r\n") + 4; }
-  std::string status() const { return received.substr(0, received.find("\r\n")); }
-  // The answer of known length is complete.
-  bool whole() const {
-    const size_t length = received.find("content-length: ");
-    return length != std::string::npos && received.find("\r\n\r\n") != std::string::npos &&
-           received.size() >= body_at() + std::stoul(received.substr(length + 16));
-  }
-  bool stream_ended() const { return received.ends_with("\r\n0\r\n\r\n"); }
-
-  int fd = -1;
-  std::string received;
-  bool eof = false, reset = false;
-};
-
-struct Bench {
-  explicit Bench(net::RingKind kind, const Options& options = instant())
-      : ring(std::move(net::make_ring({.kind = kind}, net::probe_rings())).value()),
-        loop(*ring, net::system_clock()),
-        server(loop, pool, options) {
-    const auto bound = server.listen();
-    REQUIRE(bound.ok());
-    address = *bound;
-  }
-  static Options instant() {
-    Options options;
-    options.port = 0;
-    options.models = {"base"};
-    options.max_model_len = 16384 * 16;
-    options.engine.prefill_tokens_per_s = options.engine.decode_ms = options.engine.step_overhead_ms = 0;
-    options.engine.decode_ms_per_seq = options.engine.decode_ms_per_1k_tokens = 0;
-    return options;
-  }
-  // Turns until `done` or, after ten seconds, failure.
-  void until(Client& client, const std::function<bool()>& done) {
-    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(10);
-    while (!done()) {
-      REQUIRE(std::chrono::steady_clock::now() < deadline);
-      loop.run_turn(milliseconds(2));
-      client.poll();
-    }
-  }
-  bool engine_empty() {
-    Engine& engine = server.engine();
-    return engine.running() + engine.waiting() == 0 && engine.cache().free_blocks() == engine.cache().blocks();
-  }
-
-  std::unique_ptr<net::Ring> ring;
-  MemoryBudget budget{size_t{1} << 28};
-  net::BlockPool pool{budget};
-  net::EventLoop loop;
-  SimServer server;
-  net::Address address;
-};
 
 void on_both_rings(const std::function<void(net::RingKind)>& test) {
   for (const net::RingKind kind : {net::RingKind::epoll, net::RingKind::io_uring}) {
