@@ -286,7 +286,7 @@ void EndpointPoller::on_response_data(std::string_view decoded) {
     body_ += decoded;
 }
 
-void EndpointPoller::on_response_end() {
+void EndpointPoller::on_response_end(std::string_view /*trailers*/) {
   attempt_ = nullptr;
   retried_ = false;
   const Task task = begin_task(Task::none);

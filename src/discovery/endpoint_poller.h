@@ -46,7 +46,7 @@ class EndpointPoller final : public upstream::ResponseSink {
   void on_response_head(http::Head& head) override;
   void on_response_data(std::string_view decoded) override;
   void on_response_raw(std::string_view) override {}
-  void on_response_end() override;
+  void on_response_end(std::string_view trailers) override;
   void on_response_failed(upstream::Failure failure, bool received, bool reused) override;
   void on_deadline();
 

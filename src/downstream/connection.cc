@@ -290,8 +290,11 @@ Sent Connection::insert(std::string_view bytes) {
   return sent(send_raw(pieces));
 }
 
-Sent Connection::end() {
-  return form_ == BodyForm::open && takes_chunks() ? sent(send_raw("0\r\n\r\n")) : sent(true);
+Sent Connection::end(std::string_view trailers) {
+  if (form_ != BodyForm::open || !takes_chunks()) return sent(true);
+  if (trailers.empty()) return sent(send_raw("0\r\n\r\n"));
+  const iovec last[] = {piece_of("0\r\n"), piece_of(trailers)};
+  return sent(send_raw(last));
 }
 
 // What was queued for the client before, and what it has sent early, goes along.

@@ -37,7 +37,19 @@ bool of_connection(std::string_view name) {
 // Of an answer's head, put together here; one per thread, so that a head needs no memory of its own.
 struct HeadScratch {
   std::vector<nghttp2_nv> fields;
-  std::string names;  // in lower case
+  std::string names;
+
+  // Lower case is what HTTP/2 demands of names. Called once for a head: views into `names` must stay.
+  void add(const http::Fields& added) {
+    names.clear();
+    names.reserve(added.lines().size());
+    added.each([this](std::string_view name, std::string_view value) {
+      if (of_connection(name)) return;
+      const size_t begin = names.size();
+      for (const char c : name) names += lower(c);
+      fields.push_back(field_of(std::string_view(names).substr(begin), value));
+    });
+  }
 };
 thread_local HeadScratch scratch;
 
@@ -144,13 +156,16 @@ struct Http2Callbacks {
     return NGHTTP2_ERR_CALLBACK_FAILURE;
   }
 
-  static ssize_t read(nghttp2_session*, int32_t, uint8_t*, size_t most, uint32_t* flags, nghttp2_data_source* source,
+  static ssize_t read(nghttp2_session*, int32_t id, uint8_t*, size_t most, uint32_t* flags, nghttp2_data_source* source,
                       void* user) {
     Http2Session& s = self(user);
     if (!s.events_.takes_more()) return NGHTTP2_ERR_PAUSE;
-    const auto [bytes, ends] = s.events_.available(*static_cast<Http2Stream*>(source->ptr));
+    const auto [bytes, ends, trailers] = s.events_.available(*static_cast<Http2Stream*>(source->ptr));
     if (bytes == 0 && !ends) return NGHTTP2_ERR_DEFERRED;
     if (bytes <= most && ends) *flags |= NGHTTP2_DATA_FLAG_EOF;
+    if (bytes <= most && ends && trailers != nullptr && s.submit_trailers(id, *trailers)) {
+      *flags |= NGHTTP2_DATA_FLAG_NO_END_STREAM;
+    }
     if (bytes > 0) *flags |= NGHTTP2_DATA_FLAG_NO_COPY;
     return static_cast<ssize_t>(std::min(bytes, most));
   }
@@ -271,25 +286,25 @@ bool Http2Session::alive() const {
   return nghttp2_session_want_read(session_) != 0 || nghttp2_session_want_write(session_) != 0;
 }
 
-// Lower case is what HTTP/2 demands of names.
 bool Http2Session::submit_head(int32_t id, uint16_t status, const http::Fields& fields, bool with_body) {
   const char digits[] = {static_cast<char>('0' + status / 100 % 10), static_cast<char>('0' + status / 10 % 10),
                          static_cast<char>('0' + status % 10)};
   scratch.fields.clear();
-  scratch.names.clear();
-  scratch.names.reserve(fields.lines().size());  // views into it must stay
   scratch.fields.push_back(field_of(":status", {digits, sizeof digits}));
-  fields.each([](std::string_view name, std::string_view value) {
-    if (of_connection(name)) return;
-    const size_t begin = scratch.names.size();
-    for (const char c : name) scratch.names += lower(c);
-    scratch.fields.push_back(field_of(std::string_view(scratch.names).substr(begin), value));
-  });
+  scratch.add(fields);
   nghttp2_data_provider body;
   body.source.ptr = nghttp2_session_get_stream_user_data(session_, id);
   body.read_callback = Http2Callbacks::read;
   return nghttp2_submit_response(session_, id, scratch.fields.data(), scratch.fields.size(),
                                  with_body ? &body : nullptr) == 0;
+}
+
+// False: there are none that may be sent.
+bool Http2Session::submit_trailers(int32_t id, const http::Fields& fields) {
+  scratch.fields.clear();
+  scratch.add(fields);
+  if (scratch.fields.empty()) return false;
+  return nghttp2_submit_trailer(session_, id, scratch.fields.data(), scratch.fields.size()) == 0;
 }
 
 void Http2Session::submit_continue(int32_t id) {

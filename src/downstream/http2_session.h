@@ -60,6 +60,7 @@ class Http2Events {
   struct Available {
     size_t bytes;
     bool ends;  // no more come
+    const http::Fields* trailers;  // which then follow; null: there are none
   };
   virtual Available available(Http2Stream& stream) = 0;
   // The frame's header and so many bytes of what is available. False as for write_frame(): it could not be written.
@@ -101,6 +102,7 @@ class Http2Session {
   bool feed(std::string_view bytes);
   bool judge(const Http2FrameHead& frame);
   void judge_late(const Http2FrameHead& frame);
+  bool submit_trailers(int32_t id, const http::Fields& fields);
   Http2Events& events_;
   nghttp2_session* session_ = nullptr;
   Http2FrameReader frames_;

@@ -14,6 +14,7 @@ namespace {
 constexpr size_t kStream = 1024, kHeadFree = 2 * 1024, kHeadCopies = 3, kExchange = 4 * 1024;
 // Pieces of more than this are not gathered: what the client takes at once need not be copied.
 constexpr size_t kGather = net::Connection::gather_max;
+constexpr std::string_view line_end = "\r\n";
 }  // namespace
 
 Http2Stream::Http2Stream(Http2Connection& connection, int32_t id)
@@ -161,8 +162,14 @@ size_t Http2Stream::mark() const {
   return connection_.waiting() > connection_mark ? std::min(most, least) : most;
 }
 
-Sent Http2Stream::end() {
+Sent Http2Stream::end(std::string_view trailers) {
   if (closed_ || reset_ || !connection_.open()) return Sent::lost;
+  if (!ended_ && !trailers.empty()) {
+    starved_ = !hold(held_ + trailers.size());
+    if (starved_) return Sent::lost;
+    trailers_ = std::make_unique<http::Fields>();
+    trailers_->add_lines(trailers.substr(0, trailers.size() - line_end.size()));
+  }
   if (!std::exchange(ended_, true) && std::exchange(asked_, false)) connection_.session().resume(id_);
   connection_.send_later();
   return Sent::ok;
@@ -178,7 +185,7 @@ void Http2Stream::leave() {
 }
 
 void Http2Stream::finish() {
-  static_cast<void>(end());
+  static_cast<void>(end({}));
   leave();
 }
 
@@ -207,7 +214,7 @@ void Http2Stream::reset(Http2Error code) {
 Http2Events::Available Http2Stream::available() {
   const bool ends = ended_ && !aborted_;
   asked_ = waiting() == 0 && !ends;
-  return {.bytes = waiting(), .ends = ends};
+  return {.bytes = waiting(), .ends = ends, .trailers = trailers_.get()};
 }
 
 size_t Http2Stream::pieces(iovec* out, size_t most, size_t bytes) const {

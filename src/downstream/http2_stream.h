@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string_view>
 
 #include "http2_session.h"
@@ -36,7 +37,7 @@ class Http2Stream final : public Responder, public ListNode<StreamTag>, public L
   [[nodiscard]] Sent begin(const AnswerHead& head, std::string_view piece) override;
   [[nodiscard]] Sent send(std::string_view piece) override { return give(piece); }
   [[nodiscard]] Sent insert(std::string_view bytes) override { return give(bytes); }
-  [[nodiscard]] Sent end() override;
+  [[nodiscard]] Sent end(std::string_view trailers) override;
   bool starved() const override { return starved_; }
   uint64_t unsent() const override { return lost_ + waiting(); }
   void finish() override;
@@ -92,6 +93,7 @@ class Http2Stream final : public Responder, public ListNode<StreamTag>, public L
   net::Timer deadline_;
   ClientTicket forwarded_client_;
   size_t held_ = 0;
+  std::unique_ptr<http::Fields> trailers_;  // only for some answers
   const int32_t id_;
   bool request_complete_ = false;
   bool begun_ = false;    // the answer

@@ -118,13 +118,13 @@ Relayed Answer::take_raw(std::string_view raw, bool last) {
   return std::exchange(holds_, false) ? relay_piece() : Relayed::nothing;
 }
 
-Relayed Answer::end() {
+Relayed Answer::end(std::string_view trailers) {
   if (gathers_) return relay_gathered();
   watch_.end();
   good_ = {};
   if (watch_.failure()) return Relayed::failed;
   if (!started_ && relay({}) == Relayed::lost) return Relayed::lost;  // without a body its head has not gone out yet
-  return relayed(client_.end());
+  return relayed(client_.end(trailers));
 }
 
 Relayed Answer::relay_gathered() {

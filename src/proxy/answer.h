@@ -45,8 +45,8 @@ class Answer {
   // ---- the pieces, in the order in which the endpoint's connection gives them ----
   Relayed take(std::string_view decoded);
   Relayed take_raw(std::string_view raw, bool last);
-  // The endpoint's answer is complete, as far as HTTP can tell.
-  Relayed end();
+  // The endpoint's answer is complete, as far as HTTP can tell. `trailers`: see ResponseSink::on_response_end().
+  Relayed end(std::string_view trailers);
   // What was gathered; "": nothing.
   std::string_view gathered() const { return gathered_ == nullptr ? std::string_view() : gathered_->view(); }
   // After Relayed::failed: relays what may still be relayed of the last piece. `from`: the connection that it came

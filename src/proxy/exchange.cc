@@ -214,13 +214,13 @@ void Exchange::on_response_raw(std::string_view raw) {
   static_cast<void>(heed(answer_->take_raw(raw, attempt_->connection().ends_here())));
 }
 
-void Exchange::on_response_end() {
+void Exchange::on_response_end(std::string_view trailers) {
   end_attempt();
   if (reads_refusal_) {
     const bool full = openai::says_full(answer_->gathered());
     if (try_again(full ? AttemptFailure::server_full : AttemptFailure::status_503)) return;
   }
-  if (!heed(answer_->end())) return;
+  if (!heed(answer_->end(trailers))) return;
   remember_response();
   // Only now, not at the head: an endpoint whose streams all break also sends good heads.
   if (answer_->good()) placement_->succeeded();

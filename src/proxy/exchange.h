@@ -71,7 +71,7 @@ class Exchange final : public net::Disposable,
   void on_response_head(http::Head& head) override;
   void on_response_data(std::string_view decoded) override;
   void on_response_raw(std::string_view raw) override;
-  void on_response_end() override;
+  void on_response_end(std::string_view trailers) override;
   void on_response_failed(upstream::Failure failure, bool received, bool reused) override;
   bool tried_elsewhere(const http::Head& head);
   std::optional<AttemptFailure> failure_by_status(const http::Head& head) const;

@@ -190,6 +190,7 @@ void Connection::Codec::on_message_end(bool keep_alive) {
 void Connection::complete() {
   ResponseSink& sink = *sink_;
   sink_ = nullptr;
+  const std::string trailers = std::move(trailers_);  // of the next answer there may be others
   if (!keep_alive_ || !request_sent()) {
     end(/*reset=*/false);
   } else {
@@ -200,7 +201,7 @@ void Connection::complete() {
     client_.keep(*this);
     wait_for(client_.options().idle_timeout);
   }
-  sink.on_response_end();
+  sink.on_response_end(trailers);
 }
 
 void Connection::on_eof() {

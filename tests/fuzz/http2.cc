@@ -81,7 +81,7 @@ struct Asked final : RequestHandler {
   void end(int how) {
     if (client == nullptr || (how < 2 && !begun)) return;
     Responder& responder = *std::exchange(client, nullptr);
-    if (how == 0) static_cast<void>(responder.end());
+    if (how == 0) static_cast<void>(responder.end(complete ? "X-Sum: 1\r\nTE: x\r\n\r\n" : ""));
     how == 0 ? responder.finish() : how == 1 ? responder.abort() : responder.abandon();
     finished = how == 0;
   }

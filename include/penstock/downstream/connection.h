@@ -105,7 +105,7 @@ class Connection final : public Responder, public ClientConnection {
   [[nodiscard]] Sent begin(const AnswerHead& head, std::string_view piece) override;
   [[nodiscard]] Sent send(std::string_view piece) override;
   [[nodiscard]] Sent insert(std::string_view bytes) override;
-  [[nodiscard]] Sent end() override;
+  [[nodiscard]] Sent end(std::string_view trailers) override;
   bool starved() const override { return net::Connection::starved(); }
   uint64_t unsent() const override { return phase_ == Phase::closed ? lost_ : queued(); }
   [[nodiscard]] ClientTunnel* switch_protocols(const AnswerHead& head) override;

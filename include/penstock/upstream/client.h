@@ -71,7 +71,8 @@ class ResponseSink {
   virtual void on_response_data(std::string_view decoded) = 0;  // body without chunk framing
   // The same bytes as on the wire, including framing, and including trailers except those that end at this hop.
   virtual void on_response_raw(std::string_view raw) = 0;
-  virtual void on_response_end() = 0;
+  // `trailers`: lines as of http::Fields, and an empty one behind them; "": there are none. Raw pieces had them, too.
+  virtual void on_response_end(std::string_view trailers) = 0;
   // `received`: bytes of this answer had arrived. `reused`: the connection came from the pool; if nothing was received,
   // the endpoint has probably closed it while it was idle.
   virtual void on_response_failed(Failure failure, bool received, bool reused) = 0;

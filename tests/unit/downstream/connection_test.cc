@@ -380,7 +380,7 @@ class FormAnswers final : public Service, public RequestHandler {
     for (const std::string& piece : pieces) CHECK(client_->send(piece) == Sent::ok);
     if (!inserted.empty()) CHECK(client_->insert(inserted) == Sent::ok);
     if (aborts) return client_->abort();
-    CHECK(client_->end() == Sent::ok);
+    CHECK(client_->end({}) == Sent::ok);
     client_->finish();
   }
   void on_drained() override {}

@@ -55,8 +55,8 @@ struct Request final : RequestHandler {
     CHECK(client.begin({.status = status, .fields = fields}, text) != Sent::lost);
     finish();
   }
-  void finish() {
-    CHECK(client.end() == Sent::ok);
+  void finish(std::string_view trailers = {}) {
+    CHECK(client.end(trailers) == Sent::ok);
     over = true;
     client.finish();
   }

@@ -101,6 +101,31 @@ TEST_CASE("a request is read as one of HTTP/1.1, and its answer has fields that 
   CHECK(answer.error == 0);
 }
 
+TEST_CASE("trailers follow the body, and end the answer") {
+  for (const size_t body : {0, 5, 1024 * 1024}) {
+    Http2Scene scene;
+    Http2Client client(scene.network, scene.at);
+    const int32_t id = client.get("/");
+    const int32_t none = client.get("/");
+    scene.run();
+    for (const size_t i : {0, 1}) {
+      CHECK(scene.request(i).begin(200) == Sent::ok);
+      if (body > 0) CHECK(scene.request(i).client.send(std::string(body, 'x')) != Sent::lost);
+    }
+    scene.request(0).finish("X-Sum: 4 2\r\nTE: x\r\nx-last: 1\r\n\r\n");
+    scene.request(1).finish("TE: x\r\n\r\n");
+    scene.run();
+    const Http2Client::Answer& answer = client.answers[id];
+    CHECK(answer.body.size() == body);
+    CHECK(answer.ended);
+    CHECK(answer.error == 0);
+    CHECK(answer.fields ==
+          Http2Fields{{":status", "200"}, {"x-case", "Kept Value"}, {"x-sum", "4 2"}, {"x-last", "1"}});
+    CHECK(client.answers[none].ended);
+    CHECK(client.answers[none].fields == Http2Fields{{":status", "200"}, {"x-case", "Kept Value"}});
+  }
+}
+
 TEST_CASE("answers without a body end with their head, and one may ask to be told to continue") {
   Http2Scene scene;
   Http2Client client(scene.network, scene.at);

@@ -57,7 +57,7 @@ TEST_CASE("each kind of body is relayed in its form, and nothing before its firs
       CHECK_FALSE(given.answer.started());
       CHECK(given.answer.take_raw("HELLO", false) == Relayed::some);
     }
-    CHECK(given.answer.end() == Relayed::some);
+    CHECK(given.answer.end({}) == Relayed::some);
     CHECK(given.answer.started());
     CHECK(scene.client.form == one.form);
     CHECK(scene.client.body == (one.form == BodyForm::none ? "." : one.raw ? "HELLO." : "hello."));
@@ -76,7 +76,7 @@ TEST_CASE("the client's name for the model comes back, in a stream and in one pi
     CHECK(given.answer.take(R"({"model":"theirs","choices":)") == Relayed::nothing);
     CHECK(given.answer.take("[]}") == Relayed::nothing);
     CHECK_FALSE(given.answer.started());
-    CHECK(given.answer.end() == Relayed::some);
+    CHECK(given.answer.end({}) == Relayed::some);
     CHECK(scene.client.body == R"({"model":"m","choices":[]})");
     CHECK(scene.client.fields.get("content-length") == "26");
   }
@@ -158,7 +158,7 @@ TEST_CASE("what other exchanges leave in the piece between two reads is not in t
     scene.context.piece = "of somebody else ";
     static_cast<void>(given.answer.take("\"b\":2}"));
     CHECK(given.answer.take_raw("\"b\":2}", false) == Relayed::nothing);
-    CHECK(given.answer.end() == Relayed::some);
+    CHECK(given.answer.end({}) == Relayed::some);
     CHECK(scene.client.body == "{\"a\":1,\"b\":2}.");
   }
 }
@@ -207,7 +207,7 @@ TEST_CASE("a short refusal is read before it is relayed") {
   given.begin(head, true);
   CHECK(given.answer.take(R"({"error":"full"})") == Relayed::nothing);
   CHECK(given.answer.gathered() == R"({"error":"full"})");
-  CHECK(given.answer.end() == Relayed::some);
+  CHECK(given.answer.end({}) == Relayed::some);
   CHECK(scene.client.status == 503);
   CHECK(scene.client.fields.get("content-length") == "16");
   CHECK(given.answer.refused());

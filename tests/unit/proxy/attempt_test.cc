@@ -12,7 +12,7 @@ struct Sink final : upstream::ResponseSink {
   void on_response_head(http::Head& head) override { happened += std::to_string(head.status) + ' '; }
   void on_response_data(std::string_view decoded) override { happened.append(decoded) += ' '; }
   void on_response_raw(std::string_view) override {}
-  void on_response_end() override { happened += "end "; }
+  void on_response_end(std::string_view /*trailers*/) override { happened += "end "; }
   void on_response_failed(upstream::Failure, bool, bool) override { happened += "failed "; }
   std::string happened;
 };

@@ -62,8 +62,9 @@ class FakeClient final : public downstream::Responder {
     body.append("<").append(bytes) += '>';
     return result;
   }
-  downstream::Sent end() override {
+  downstream::Sent end(std::string_view trailers) override {
     body += '.';
+    body += trailers;
     return result;
   }
   bool starved() const override { return false; }

@@ -22,7 +22,7 @@ struct Sink final : ResponseSink {
   void on_response_head(http::Head& /*head*/) override {}
   void on_response_data(std::string_view /*decoded*/) override {}
   void on_response_raw(std::string_view /*raw*/) override {}
-  void on_response_end() override { ended = true; }
+  void on_response_end(std::string_view /*trailers*/) override { ended = true; }
   void on_response_failed(Failure why, bool /*received*/, bool /*reused*/) override {
     ended = true;
     failure = why;
