@@ -12,6 +12,7 @@ namespace {
 using downstream::After;
 
 constexpr size_t kChoicesMax = 2048;
+constexpr uint32_t kCompletionTokens = 16;  // vLLM's max_tokens for completions that set none
 constexpr std::string_view kJson = "application/json", kText = "text/plain; charset=utf-8";
 
 std::string_view id_prefix(Api api) {
@@ -231,7 +232,8 @@ void Exchange::shape_answer(const Request& request) {
 
 void Exchange::submit(Request& request) {
   n_ = generates(route_.api) ? request.n : 1;
-  const bool to_the_end = server_.options().max_tokens_default == 0;
+  const bool as_vllm = server_.options().max_tokens_default == 0;
+  const uint32_t vllms_default = route_.api == Api::completions ? kCompletionTokens : UINT32_MAX;
   const uint64_t salt = mix(lora_ < 0 ? 0 : hash_of(server_.catalog().lora_name(static_cast<size_t>(lora_))),
                             request.cache_salt.empty() ? 0 : hash_of(request.cache_salt));
   for (size_t p = 0; p < request.prompt_count; ++p) {
@@ -241,11 +243,11 @@ void Exchange::submit(Request& request) {
       else std::swap(choice.stream, request.prompts[p].stream);
       if (request.echo) choice.echo = request.prompts[p].text;
       const uint32_t room = server_.options().max_model_len - choice.stream.tokens();
-      const uint32_t usual = std::min(room, to_the_end ? room : server_.options().max_tokens_default);
+      const uint32_t usual = std::min(room, as_vllm ? vllms_default : server_.options().max_tokens_default);
       choice.max_tokens = generates(route_.api) ? request.max_tokens.value_or(usual) : 0;
       choice.min_tokens = request.min_tokens;
       choice.ignore_eos = request.ignore_eos;
-      choice.reason_at_max = request.max_tokens || to_the_end ? FinishReason::length : FinishReason::stop;
+      choice.reason_at_max = request.max_tokens || as_vllm ? FinishReason::length : FinishReason::stop;
       choice.text_seed = mix(request.seed, k);
       choice.cache_salt = salt;
       choice.lora = lora_;

@@ -171,7 +171,8 @@ void add_answer_options(CLI::App& app, Options& out, Raw& raw) {
       ->capture_default_str()
       ->group(text);
   app.add_option("--max-tokens-default", out.max_tokens_default,
-                 "Answer length where the request sets none; 0: to the end of the context, as vLLM does")
+                 "Answer length where the request sets none; 0: as vLLM, 16 for completions "
+                 "and all of the context for the others")
       ->check(CLI::Range(0, 1 << 24))
       ->capture_default_str()
       ->group(text);

@@ -32,7 +32,7 @@ struct Options {
   EngineOptions engine;
   uint32_t max_model_len = 0;         // 0: what the KV cache holds
   uint32_t max_num_queued_reqs = 0;   // sequences that run or wait; 0: any number
-  uint32_t max_tokens_default = 128;  // 0: to the end of the context
+  uint32_t max_tokens_default = 128;  // 0: as vLLM, which has no single one
   bool ascii = false;                 // answers have their text in ASCII, the rest escaped
   bool tokenizer = true;              // /tokenize and /detokenize
   bool bos = false;                   // prompts begin with a token of their own

@@ -167,17 +167,23 @@ TEST_CASE("The messages API has stop strings under a name of its own") {
   CHECK(stopped.stop_reason == stop);
 }
 
-TEST_CASE("Without a number of tokens an answer has the usual length, or all of the context") {
+TEST_CASE("Without a number of tokens an answer has the usual length, or the one that vLLM gives it") {
   Options options = Bench::instant();
   options.max_tokens_default = 7;
   options.max_model_len = 100;
   Bench usual(net::RingKind::epoll, options);
-  CHECK(usual.ask("/v1/completions", R"({"prompt":"12345678"})").completion_tokens == 7);
   options.max_tokens_default = 0;
-  Bench all(net::RingKind::epoll, options);
-  const Said said = all.ask("/v1/completions", R"({"prompt":"12345678"})");
-  CHECK(said.completion_tokens == 98);
-  CHECK(said.finish == "length");
+  Bench vllm(net::RingKind::epoll, options);
+  const std::string text = R"({"prompt":"12345678"})", chat = R"({"messages":[{"role":"user","content":"x"}]})";
+  const auto said = [](Bench& bench, const char* path, const std::string& body) {
+    const Said answer = bench.ask(path, body);
+    return std::make_pair(answer.completion_tokens, answer.finish);
+  };
+  CHECK(said(usual, "/v1/completions", text) == std::make_pair(uint64_t{7}, std::string("stop")));
+  CHECK(said(usual, "/v1/chat/completions", chat) == std::make_pair(uint64_t{7}, std::string("stop")));
+  CHECK(said(vllm, "/v1/completions", text) == std::make_pair(uint64_t{16}, std::string("length")));
+  const uint64_t room = 100 - vllm.ids_of(R"("messages":[{"role":"user","content":"x"}])").size();
+  CHECK(said(vllm, "/v1/chat/completions", chat) == std::make_pair(room, std::string("length")));
 }
 
 TEST_CASE("Text becomes ids and text again, at once and without work for the engine") {
