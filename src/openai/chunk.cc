@@ -77,6 +77,8 @@ class ChunkReader {
 
   bool choices(ondemand::value value) {
     ondemand::array array;
+    if (choices_) meet(ResumeObstacle::unknown_event);
+    choices_ = true;
     if (token_of(value) == "null") return true;
     if (value.get_array().get(array)) return false;
     for (auto result : array) {
@@ -141,7 +143,6 @@ class ChunkReader {
     return meet_unless(false, reasoning ? ResumeObstacle::reasoning : ResumeObstacle::unknown_event);
   }
 
-  // Of a key that is there twice it is not certain which one the client takes.
   bool text(std::string_view token) {
     const bool fine = !text_ && (token == "null" || is_string(token));
     text_ = true;
@@ -154,7 +155,7 @@ class ChunkReader {
   const Api api_;
   const std::string_view data_;
   Chunk& out_;
-  bool delta_ = false, text_ = false;  // seen
+  bool choices_ = false, delta_ = false, text_ = false;  // seen: it is not certain which one of two a client takes
 };
 
 }  // namespace

@@ -107,6 +107,8 @@ TEST_CASE("what cannot be continued is found in the events") {
   CHECK(obstacle(chat, chat_event(R"({"refusal":"no"})")) == "unknown_event");
   CHECK(obstacle(chat, chat_event(R"({"content":["x"]})")) == "unknown_event");
   CHECK(obstacle(chat, chat_event(R"({"content":"x","content":"y"})")) == "unknown_event");
+  CHECK(obstacle(chat, R"({"choices":[],"choices":[]})") == "unknown_event");
+  CHECK(obstacle(chat, R"({"choices":[{"index":0,"delta":{"content":"a"},"delta":{}}]})") == "unknown_event");
   CHECK(obstacle(chat, chat_event("{}", R"("index":1,"finish_reason":null})")) == "several_choices");
   CHECK(obstacle(chat, chat_event("{}", R"("finish_reason":null},{"index":0})")) == "several_choices");
   CHECK(obstacle(chat, chat_event("{}", R"("token_ids":[1],"finish_reason":null})")) == "token_ids");
