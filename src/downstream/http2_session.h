@@ -59,7 +59,7 @@ class Http2Events {
   virtual bool write_frame(std::span<const iovec> pieces) = 0;
   struct Available {
     size_t bytes;
-    bool ends;  // no more come
+    bool ends;                     // no more come
     const http::Fields* trailers;  // which then follow; null: there are none
   };
   virtual Available available(Http2Stream& stream) = 0;

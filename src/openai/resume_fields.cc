@@ -22,7 +22,7 @@ constexpr ResumeField fields[] = {
     {"stream", both, Use::own},
     {"stream_options", both, Use::own},
     {"max_tokens", both, Use::own},
-    {"max_completion_tokens", chat, Use::own},
+    {"max_completion_tokens", both, Use::own},
     {"min_tokens", both, Use::own},
 
     // A parser reads the output, from its beginning.

@@ -66,7 +66,13 @@ class ResumeRequest::Reader {
     out_.max_tokens_ = request_.max_tokens;
     out_.include_usage_ = request_.include_usage;
     if (!read_fields(body)) return ResumeObstacle::unreadable;
-    if (out_.api_ == Api::completions) read_prompt(request_.prompt.back().in(body));
+    if (out_.api_ == Api::completions) {
+      read_prompt(request_.prompt.back().in(body));
+      // Servers pass over the field in completions. Some clients send it beside the one that counts.
+      if (max_completion_tokens_ != "null" && max_completion_tokens_ != max_tokens_) {
+        meet(ResumeObstacle::unknown_field, "max_completion_tokens");
+      }
+    }
     return obstacle_;
   }
 
@@ -129,6 +135,8 @@ class ResumeRequest::Reader {
 
   void own(std::string_view name, std::string_view value) {
     if (name == "messages") out_.messages_ = value;
+    if (name == "max_tokens") max_tokens_ = value;
+    if (name == "max_completion_tokens") max_completion_tokens_ = value;
     if (name != "min_tokens" || asks_nothing(AsksNothing::usual, value)) return;
     const std::optional<uint32_t> number = small_number(value);
     if (!number) return meet(ResumeObstacle::unknown_field, name);
@@ -178,6 +186,7 @@ class ResumeRequest::Reader {
   ResumeRequest& out_;
   Request request_;
   ResumeObstacle obstacle_ = ResumeObstacle::none;
+  std::string_view max_tokens_ = "null", max_completion_tokens_ = "null";
 };
 
 ResumeObstacle ResumeRequest::read(Api api, std::string_view body, std::string_view model, ResumeRequest& out) {

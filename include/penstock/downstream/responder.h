@@ -70,7 +70,7 @@ class Responder {
   // The body is complete. `trailers`: lines as of http::Fields and an empty one, for a body that is open; in a chunked
   // one they are among the pieces. "": there are none.
   [[nodiscard]] virtual Sent end(std::string_view trailers) = 0;
-  virtual bool starved() const = 0;      // Sent::lost: the memory budget had no room
+  virtual bool starved() const = 0;  // Sent::lost: the memory budget had no room
   // Bytes given that the client's socket has not accepted. After on_gone() and abandon(): those that were lost.
   virtual uint64_t unsent() const = 0;
 

@@ -135,6 +135,8 @@ TEST_CASE("what cannot be continued faithfully is an obstacle") {
   CHECK(text_obstacle(R"("logprobs":0)") == "logprobs");  // has that of the chosen token
   CHECK(text_obstacle(R"("logprobs":5)") == "logprobs");
   CHECK(text_obstacle(R"("max_completion_tokens":5)") == "unknown_field");
+  CHECK(text_obstacle(R"("max_completion_tokens":5,"max_tokens":6)") == "unknown_field");
+  CHECK(text_obstacle(R"("max_completion_tokens":5,"max_tokens":5)") == "none");
 }
 
 TEST_CASE("the obstacle is told with its field, the same whatever the order") {
