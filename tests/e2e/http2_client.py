@@ -3,8 +3,8 @@
 import json
 import socket
 import struct
+import sys
 import time
-import unittest
 
 import harness
 
@@ -15,7 +15,8 @@ try:
     import h2.events
     import h2.settings
 except ImportError as missing:
-    raise unittest.SkipTest(f"{missing.name} is not installed (Debian: python3-h2)") from missing
+    print(f"skipped: {missing.name} is not installed (Debian: python3-h2)")
+    sys.exit(77)  # what meson takes for "skipped"
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 0, 1, 2, 3, 4, 6, 7, 8, 9
