@@ -132,8 +132,9 @@ Texts::Texts(const Options& options) {
 
   stream_head =
       "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nTransfer-Encoding: chunked\r\n\r\n";
-  std::string event_start = R"(data: {"t_ns":")";
-  std::string event_middle = std::string(time_digits, '0') + "\"," + id.substr(1) + R"("text":")";
+  // The time is part of the text, so that events are those of a model server.
+  std::string event_start = "data: " + id + R"("text":"t_ns=)";
+  std::string event_middle(time_digits, '0');
   std::string event_end = "\",\"finish_reason\":null}]}\n\n";
   fixed = event_start.size() + event_middle.size() + event_end.size();
   size_t fill = options.event_bytes > fixed ? options.event_bytes - fixed : 1;

@@ -11,8 +11,8 @@ ORDER = ["penstock-io_uring", "penstock-epoll", "floor", "haproxy", "nginx", "di
 RATIO_TARGETS = [
     (r"1 KiB requests, wrk", "CPU us/request", "haproxy", 0.9),
     (r"1 KiB requests, wrk", "CPU us/request", "floor", 1.35),
-    (r"SSE, ", "CPU us/chunk", "haproxy", 0.8),
-    (r"SSE, ", "CPU us/chunk", "floor", 1.2),
+    (r"SSE, \d", "CPU us/chunk", "haproxy", 0.8),
+    (r"SSE, \d", "CPU us/chunk", "floor", 1.2),
     (r"SSE, .* bursts", "due to read p99 us", "floor", 1.2),
 ]
 VALUE_TARGETS = [("memory", "bytes per idle connection", 2048), ("memory", "bytes per stream", 8192)]

@@ -20,9 +20,10 @@ import time
 import urllib.request
 
 import bench_report
+from bench_protocols import Protocols, make_certificate
 
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-SCENARIOS = ("unary", "prompts", "sse", "memory")
+SCENARIOS = ("unary", "prompts", "sse", "memory", "protocols")
 PODS = 8
 PROMPT_BYTES = 220_000
 PROMPT_CONCURRENCY = (20, 60, 100, 150, 200)
@@ -101,7 +102,7 @@ defaults
   timeout server 600s
   timeout http-keep-alive 600s
 frontend in
-  bind 127.0.0.1:{port} backlog 4096
+{binds}
   default_backend pods
 backend pods
   balance roundrobin
@@ -132,7 +133,7 @@ http {{
     keepalive_requests 1000000000;
   }}
   server {{
-    listen 127.0.0.1:{port} backlog=4096;
+{binds}
     client_max_body_size 0;
     location / {{
       proxy_pass http://pods;
@@ -203,7 +204,7 @@ class Bench:
             return os.path.join(self.tools, "floor_relay")
         return shutil.which(name, path=os.environ["PATH"] + ":/usr/sbin:/usr/local/sbin")
 
-    def start_gateway(self, name, backends):
+    def start_gateway(self, name, backends, tls_port=0):
         """The process and its port, or None when it did not come up (then `missing` says why)."""
         port = free_port()
         program = self.program(name)
@@ -214,14 +215,24 @@ class Bench:
         elif name.startswith("penstock"):
             argv = [program, "serve", "--listen", f"127.0.0.1:{port}", "--admin", f"127.0.0.1:{free_port()}"]
             argv += ["--shards", "1", "--ring", name.removeprefix("penstock-")]
+            if tls_port:
+                argv += ["--listen-tls", f"127.0.0.1:{tls_port}", "--tls-cert", self.pair[0], "--tls-key", self.pair[1]]
             for backend in backends:
                 argv += ["--endpoint", f"http://127.0.0.1:{backend}"]
         elif name == "haproxy":
             servers = "\n".join(f"  server s{b} 127.0.0.1:{b}" for b in backends)
-            argv = [program, "-db", "-f", self.write("haproxy.cfg", HAPROXY_CONFIG.format(port=port, servers=servers, maxconn=self.descriptors // 2 - 100))]
+            binds = f"  bind 127.0.0.1:{port} backlog 4096"
+            if tls_port:
+                binds += f"\n  bind 127.0.0.1:{tls_port} backlog 4096 ssl crt {self.pair[2]} alpn h2,http/1.1"
+            text = HAPROXY_CONFIG.format(binds=binds, servers=servers, maxconn=self.descriptors // 2 - 100)
+            argv = [program, "-db", "-f", self.write("haproxy.cfg", text)]
         else:
             servers = "\n".join(f"    server 127.0.0.1:{b};" for b in backends)
-            text = NGINX_CONFIG.format(port=port, servers=servers, work=self.work)
+            binds = f"    listen 127.0.0.1:{port} backlog=4096;"
+            if tls_port:
+                binds += f"\n    listen 127.0.0.1:{tls_port} ssl http2 backlog=4096;"
+                binds += f"\n    ssl_certificate {self.pair[0]};\n    ssl_certificate_key {self.pair[1]};"
+            text = NGINX_CONFIG.format(binds=binds, servers=servers, work=self.work)
             argv = [program, "-p", self.work, "-c", self.write("nginx.conf", text)]
         process = self.start(argv, self.options.gateway_cpu, name)
         problem = self.wait_ready(process, port)
@@ -368,6 +379,21 @@ class Bench:
         self.add("memory", "bytes per stream", name, (report["pss_kib_after"] - before) * 1024 / MANY)
         self.add_errors("memory", name, report)
 
+    def protocols(self, contenders, backends):
+        """Plain and TLS ports on the same process."""
+        self.pair = make_certificate(self.work)
+        scenarios = Protocols(self, cpu_us)
+        order = [c for c in contenders if c not in self.missing and c != "floor"]
+        random.shuffle(order)
+        for name in order:
+            tls_port = free_port()
+            gateway, port = self.start_gateway(name, backends, tls_port)
+            if gateway is None:
+                continue
+            say(f"  TLS and HTTP/2: {name}")
+            scenarios.measure(name, (port, tls_port), gateway)
+            self.stop(gateway)
+
     # ---- the run
 
     def group(self, title, contenders, backends, measures):
@@ -394,6 +420,7 @@ class Bench:
         staggered_50 = self.start_backend(50, True)
         bursts_100 = self.start_backend(100, False)
         staggered_100 = self.start_backend(100, True)
+        staggered_10 = self.start_backend(10, True)
         wanted = self.options.scenarios
         for rep in range(self.options.reps):
             say(f"repetition {rep + 1} of {self.options.reps}")
@@ -408,6 +435,8 @@ class Bench:
                                               (staggered_100, 5000, "100 ms staggered")):
                     self.group(f"{count} streams, {pace}", with_direct, backends,
                                [lambda n, p, g, c=count, w=pace: self.streams(n, p, g, c, w)])
+            if "protocols" in wanted:
+                self.protocols(contenders, staggered_10)
             if "memory" in wanted and rep == 0:
                 self.group("idle connections", contenders, bursts_100, [self.idle_memory])
                 self.group("memory of streams", contenders, bursts_100, [self.stream_memory])

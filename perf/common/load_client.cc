@@ -288,8 +288,8 @@ void LoadClient::take_event(Connection* c, std::string_view event) {
     report_.gap.record(read_at_ - c->last_event_at);
   }
   c->last_event_at = read_at_;
-  constexpr std::string_view key = "{\"t_ns\":\"";
-  size_t at = event.substr(0, 32).find(key);
+  constexpr std::string_view key = "\"t_ns=";
+  size_t at = event.find(key);
   if (at != std::string_view::npos && recording_) {
     uint64_t sent_at = 0;
     std::from_chars(event.data() + at + key.size(), event.data() + event.size(), sent_at);
