@@ -49,6 +49,13 @@ proxy::Options proxy_options(const config::Options& options) {
   out.clients.endpoint_header = options.identity.endpoint_header;
   out.clients.explain = options.identity.explain;
   out.connections_per_client = options.limits.connections_per_client;
+  out.resume = {.enabled = options.resume.enabled,
+                .per_stream = options.resume.per_stream,
+                .at_once = options.resume.at_once,
+                .wait = options.resume.wait,
+                .stall = options.resume.stall,
+                .text_bytes_max = options.resume.text_bytes,
+                .request_bytes_max = options.resume.request_bytes};
   out.ejection.consecutive_failures = options.ejection.consecutive_failures;
   out.ejection.base_penalty = options.ejection.base_penalty;
   out.ejection.max_penalty = options.ejection.max_penalty;

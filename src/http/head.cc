@@ -40,6 +40,7 @@ constexpr Name kNames[] = {
     {"proxy-connection", Field::proxy_connection},
     {"transfer-encoding", Field::transfer_encoding},
     {"x-forwarded-proto", Field::x_forwarded_proto},
+    {"x-penstock-resume", Field::x_penstock_resume},
     {"x-penstock-explain", Field::x_penstock_explain},
     {"proxy-authenticate", Field::proxy_authenticate},
     {"x-penstock-endpoint", Field::x_penstock_endpoint},

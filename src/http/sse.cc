@@ -151,6 +151,11 @@ void SseScanner::reset() {
   event_count_ = comment_count_ = truncated_count_ = 0;
 }
 
+size_t SseScanner::incomplete_from(size_t size) const {
+  if (at_boundary()) return size;
+  return stopped_.whole ? stopped_.begin : 0;
+}
+
 // In a stream that has used CRLF, a CR at the very end is half of a line end.
 bool SseScanner::at_boundary() const {
   return carry_.empty() && !in_event_ && !(after_cr_ && crlf_seen_);

@@ -296,6 +296,7 @@ std::string_view format_access_line(std::span<char> space, log::Format format, c
   line.text<"target_model">(r.kind.target_model, name_text);
   line.text<"endpoint">(r.endpoint == nullptr ? std::string_view() : std::string_view(r.endpoint->name), name_text);
   line.number<"attempts">(true, r.attempts);
+  line.number<"resumed">(true, r.resumes);
   line.milliseconds<"ttft_ms">(r.time_to_first_token);
   line.milliseconds<"duration_ms">(r.total);
   line.milliseconds<"hold_ms">(r.stage[static_cast<size_t>(proxy::Stage::hold)]);

@@ -43,6 +43,27 @@ void add_outcomes(Families& families, const ExportInput& input) {
       .add(static_cast<double>(totals.in_flight()));
 }
 
+void add_resumes(Families& families, const ExportInput& input) {
+  auto resumes = families.counter("penstock_stream_resumes_total",
+                                  "Breaks of streams that clients had begun to receive, by result: resumed (it went on "
+                                  "at another endpoint), or why it "
+                                  "did not and the client was told.");
+  resumes.add(sum_over_shards(input, [](const ShardStats& stats) { return stats.resumed(); }), {{"result", "resumed"}});
+  for (size_t i = 1; i < openai::resume_obstacles; ++i) {
+    const auto why = static_cast<openai::ResumeObstacle>(i);
+    resumes.add(sum_over_shards(input, [&](const ShardStats& stats) { return stats.not_resumed(why); }),
+                {{"result", openai::to_string(why)}});
+  }
+  families
+      .counter("penstock_resumed_tokens_total",
+               "Tokens of prompts and texts that endpoints computed again to resume streams.")
+      .add(sum_over_shards(input, [](const ShardStats& stats) { return stats.resumed_tokens(); }));
+  families
+      .histogram("penstock_resume_seconds", "Time from the break of a stream to its next event, from another endpoint.")
+      .add(merge_over_shards(
+          input, [](const ShardStats& s) -> auto& { return s.resume_seam(); }));
+}
+
 void add_attempts(Families& families, const ExportInput& input) {
   families.counter("penstock_attempts_total", "Tries of ended exchanges on endpoints.")
       .add(sum_over_shards(input, [](const ShardStats& stats) { return stats.attempts(); }));
@@ -66,12 +87,15 @@ void add_attempts(Families& families, const ExportInput& input) {
     ejections.add(sum_over_shards(input, [&](const ShardStats& stats) { return stats.ejections(reason); }),
                   {{"reason", proxy::to_string(reason)}});
   }
-  auto broken = families.counter("penstock_broken_streams_total",
-                                 "Answers that broke after a part of them had reached the client, by reason.");
+  auto broken =
+      families.counter("penstock_broken_streams_total",
+                       "Answers that broke after a part of them had reached the client, by reason. Of streams, "
+                       "penstock_stream_resumes_total says how many went on at another endpoint.");
   for (const AttemptFailure why : proxy::stream_breaks) {
     broken.add(sum_over_shards(input, [&](const ShardStats& stats) { return stats.breaks(why); }),
                {{"reason", proxy::to_string(why)}});
   }
+  add_resumes(families, input);
   families
       .counter("penstock_models_not_restored_total",
                "Answers that told the server's name of a rewritten model, since they came compressed.")

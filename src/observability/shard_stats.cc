@@ -242,6 +242,12 @@ const ShardStats::EndpointSlot* ShardStats::find_slot(const endpoints::EndpointS
   return slot.incarnation.load(std::memory_order_acquire) == endpoint.incarnation ? &slot : nullptr;
 }
 
+void ShardStats::stream_resumed(Duration seam, uint64_t tokens) {
+  resumed_.add();
+  resumed_tokens_.add(tokens);
+  resume_seam_.record(to_seconds(seam));
+}
+
 void ShardStats::endpoint_ejected(const endpoints::EndpointState& endpoint, proxy::Ejection reason) {
   ejections_[static_cast<size_t>(reason)].add();
   if (EndpointSlot* const slot = slot_of(endpoint)) add_one(slot->ejections);

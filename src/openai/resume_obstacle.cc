@@ -41,6 +41,15 @@ constexpr Words words[] = {
      "The text has U+FFFD, which stands for bytes that are not known and becomes other tokens."},
     {ResumeObstacle::too_long, "too_long", "More text was delivered than is remembered of a stream."},
     {ResumeObstacle::unknown_event, "unknown_event", "The stream brought an event of which the meaning is not known."},
+    {ResumeObstacle::off, "off", "The configuration or the request turns resuming off."},
+    {ResumeObstacle::path, "path",
+     "The paths of the tokenizer and of completions do not follow from the request's path."},
+    {ResumeObstacle::memory, "memory", "The memory budget had no room to remember the stream."},
+    {ResumeObstacle::too_often, "too_often", "The stream has broken as often as it may (resume.per_stream)."},
+    {ResumeObstacle::no_tokenizer, "no_tokenizer", "The endpoints have no tokenizer, or not for this model."},
+    {ResumeObstacle::refused, "refused", "Another endpoint refused to continue the stream."},
+    {ResumeObstacle::no_limit, "no_limit", "No endpoint says how many tokens may still follow."},
+    {ResumeObstacle::no_endpoint, "no_endpoint", "No endpoint took the stream in time (resume.wait)."},
 };
 static_assert(std::size(words) == resume_obstacles);
 static_assert(std::is_sorted(std::begin(words), std::end(words),

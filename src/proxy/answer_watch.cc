@@ -54,6 +54,7 @@ void AnswerWatch::feed(std::string_view decoded, Instant now) {
 void AnswerWatch::on_sse_event(std::string_view name, std::string_view data) {
   using Kind = openai::AnswerObserver::Kind;
   if (mode_ == Mode::ignore) return;
+  if (remembered_ != nullptr && !goes_on_ && remembered_->take(data)) return count_event();
   if (wants_response_) find_response(data, true);
   const bool over = answer_.saw_done();
   const Kind kind = answer_.on_event(name, data);
@@ -66,7 +67,10 @@ void AnswerWatch::on_sse_event(std::string_view name, std::string_view data) {
     }
     if (failure_) return sse_.stop();
   }
-  if (kind == Kind::done) return;
+  if (kind != Kind::done) count_event();
+}
+
+void AnswerWatch::count_event() {
   if (chunks_++ > 0 && gaps_ != nullptr) gaps_->gap(now_ - last_chunk_);
   last_chunk_ = now_;
 }
@@ -79,13 +83,29 @@ void AnswerWatch::find_response(std::string_view beginning, bool event) {
   if (!id.empty() || event || beginning.size() >= looked_at) wants_response_ = false;
 }
 
-// An error event that clients understand is left to them: it says more than ours would.
+// An error event that clients understand is left to them: it says more than ours would. But if another endpoint may go
+// on with the stream, they must not see it.
 void AnswerWatch::stream_failed() {
   const http::SseScanner::Place place = sse_.stopped_at();
   mode_ = Mode::ignore;
-  ends_in_error_ = failure_ != AttemptFailure::aborted && error_in_shape();
+  ends_in_error_ = failure_ != AttemptFailure::aborted && !can_go_on() && error_in_shape();
   at_boundary_ = ends_in_error_ || place.whole;
   good_bytes_ = ends_in_error_ ? place.end : place.begin;
+  const bool withheld = failure_ != AttemptFailure::aborted && !ends_in_error_ && place.whole && error_in_shape();
+  withheld_bytes_ = withheld ? place.end - place.begin : 0;
+}
+
+bool AnswerWatch::can_go_on() const {
+  return remembered_ != nullptr && failure_ != AttemptFailure::refused_in_stream &&
+         remembered_->obstacle() == openai::ResumeObstacle::none;
+}
+
+void AnswerWatch::go_on() {
+  mode_ = Mode::events;
+  failure_.reset();
+  sse_.reset();
+  answer_.reset();
+  goes_on_ = true;
 }
 
 bool AnswerWatch::error_in_shape() const {

@@ -4,6 +4,7 @@
 // AnswerEnd's to say. Thread: its shard's. A part of its Answer.
 #pragma once
 
+#include <memory>
 #include <optional>
 #include <string_view>
 #include <utility>
@@ -15,6 +16,7 @@
 #include "penstock/openai/error_body.h"
 #include "penstock/openai/usage.h"
 #include "penstock/proxy/observer.h"
+#include "remembered_stream.h"
 
 namespace penstock::proxy {
 
@@ -28,14 +30,23 @@ class AnswerWatch final : private http::SseEvents {
   void report_gaps(GapObserver* gaps) { gaps_ = gaps; }
   // After begin(): it answers a request of the Responses API, and its id is wanted.
   void look_for_response() { wants_response_ = mode_ != Mode::ignore; }
+  // Of an event stream, before begin(): it is remembered, so that another endpoint can go on with it.
+  void remember(std::unique_ptr<RememberedStream> stream) { remembered_ = std::move(stream); }
+  RememberedStream* remembered() const { return remembered_.get(); }
+  // After a failure of such a stream: what is fed next begins with a new event, and is remembered by whoever made it.
+  void go_on();
   // Nothing may be fed once failure() is set.
   void feed(std::string_view decoded, Instant now);
   void end();  // the answer is complete, as far as HTTP can tell. May be called again
 
+  // Of the `size` bytes that were fed last: where the event that has not come whole yet begins.
+  size_t incomplete_from(size_t size) const { return mode_ == Mode::events ? sse_.incomplete_from(size) : size; }
   // The answer has failed: it says so itself, or it is over without having come to its own end.
   const std::optional<AttemptFailure>& failure() const { return failure_; }
   // Then: how many bytes of the last piece may be relayed. What follows is what a client would take for a proper end.
   size_t good_bytes() const { return good_bytes_; }
+  // How many behind them are the server's own error event, which the client gets if nobody goes on with the stream.
+  size_t withheld_bytes() const { return withheld_bytes_; }
   // The server's own error event, in the shape that clients of its API understand, is the last of those bytes; or the
   // stream began with one that the server lays to the request, which is no failure.
   bool ends_in_error() const { return ends_in_error_; }
@@ -54,15 +65,19 @@ class AnswerWatch final : private http::SseEvents {
   enum class Mode : uint8_t { ignore, events, json };
   void on_sse_event(std::string_view name, std::string_view data) override;
   void stream_failed();
+  void count_event();
+  bool can_go_on() const;
   bool error_in_shape() const;
 
   GapObserver* gaps_ = nullptr;
+  std::unique_ptr<RememberedStream> remembered_;
   Mode mode_ = Mode::ignore;
   bool events_ = false;
   bool at_boundary_ = false;  // see between_events()
   bool ends_in_error_ = false;
   bool wants_response_ = false;
-  bool cut_ = false;  // only the end of the JSON answer is kept
+  bool goes_on_ = false;  // go_on() was called
+  bool cut_ = false;      // only the end of the JSON answer is kept
   std::optional<AttemptFailure> failure_;
   http::SseScanner sse_;
   openai::AnswerObserver answer_;
@@ -71,7 +86,7 @@ class AnswerWatch final : private http::SseEvents {
   uint64_t announced_ = 0;  // the answer's length, when it says so
   uint64_t response_ = 0;
   AnswerEnd end_;
-  uint32_t good_bytes_ = 0;
+  uint32_t good_bytes_ = 0, withheld_bytes_ = 0;
   uint32_t chunks_ = 0;
 };
 

@@ -26,6 +26,7 @@ void Attempt::cancel() {
 }
 
 upstream::Request Attempt::compose(const Context& context, const Intake& intake, const To& to) {
+  if (to.instead) return compose_instead(context, intake, to);
   constexpr size_t small_body_max = 4 * 1024;
   const ForwardedHead& head = intake.head();
   const std::string_view body = intake.body().view();
@@ -54,6 +55,21 @@ upstream::Request Attempt::compose(const Context& context, const Intake& intake,
       .chunk_idle_timeout = context.options.chunk_idle_timeout,
       .fresh = to.fresh,
       .upgrade = head.websocket,
+  };
+}
+
+upstream::Request Attempt::compose_instead(const Context& context, const Intake& intake, const To& to) {
+  const Instead& instead = *to.instead;
+  kept_.head.clear();
+  append_request_head(kept_.head, intake.head(), to.host_header, /*has_body=*/true, instead.body.size(),
+                      instead.staged ? to.stage_fields : "", instead.target);
+  return {
+      .method = http::Method::other,
+      .pieces = {kept_.head, instead.body},
+      .connect_timeout = context.options.connect_timeout,
+      .first_byte_timeout = instead.first_byte_timeout,
+      .chunk_idle_timeout = context.options.chunk_idle_timeout,
+      .fresh = to.fresh,
   };
 }
 

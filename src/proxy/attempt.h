@@ -4,6 +4,7 @@
 // way resets the connection.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -20,12 +21,19 @@ class Attempt {
     std::string head, model;
     void recycle();
   };
+  // What is sent in place of the request; views live as long as the attempt.
+  struct Instead {
+    std::string_view target, body;
+    Duration first_byte_timeout;
+    bool staged;  // it is told who prefills and encodes
+  };
   // What an attempt is told beside the request.
   struct To {
     const upstream::Target& target;
     std::string_view host_header;   // for requests that name no host
     std::string_view stage_fields;  // see Placement::stage_fields()
     bool fresh = false;             // on a connection of its own
+    std::optional<Instead> instead = {};
   };
   // `sink` is called from the next turn on. Intake::attempt_limit() is the owner's to watch.
   Attempt(Context& context, const Intake& intake, const To& to, Kept& kept, upstream::ResponseSink& sink);
@@ -49,6 +57,7 @@ class Attempt {
 
  private:
   upstream::Request compose(const Context& context, const Intake& intake, const To& to);
+  upstream::Request compose_instead(const Context& context, const Intake& intake, const To& to);
 
   Kept& kept_;
   upstream::Connection* connection_;

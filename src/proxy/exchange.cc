@@ -26,7 +26,6 @@ bool Exchange::begin(downstream::Responder& client, const http::Head& head) {
   step_ = Step::read_body;
   client_ = &client;
   began_ = request_read_ = context_.loop.now();
-  began_wall_us_ = context_.loop.wall_time_us();
   context_.observer.exchange_started();
   intake_.emplace(context_, intake_kept_);
   placement_.emplace(gateway_, context_, *intake_, static_cast<PlacementEvents&>(*this));
@@ -96,8 +95,10 @@ Verdict Exchange::connect() {
   const Attempt::To to{.target = gateway_.target_of(endpoint),
                        .host_header = endpoint.host_header,
                        .stage_fields = placement_->stage_fields(),
-                       .fresh = fresh_connection_};
-  attempt_.emplace(context_, *intake_, to, attempt_kept_, static_cast<upstream::ResponseSink&>(*this));
+                       .fresh = fresh_connection_ || (resume_ != nullptr && resume_->first()),
+                       .instead = resume_ != nullptr ? std::optional(resume_->request()) : std::nullopt};
+  upstream::ResponseSink& sink = resume_ != nullptr ? resume_->sink() : static_cast<upstream::ResponseSink&>(*this);
+  attempt_.emplace(context_, *intake_, to, attempt_kept_, sink);
   return attempt_->connection().reused() ? Verdict::go_on() : Verdict::wait();
 }
 
@@ -211,7 +212,7 @@ void Exchange::on_response_data(std::string_view decoded) {
 }
 
 void Exchange::on_response_raw(std::string_view raw) {
-  static_cast<void>(heed(answer_->take_raw(raw, attempt_->connection().ends_here())));
+  static_cast<void>(heed(answer_->take_raw(raw, between_chunks(), attempt_->connection().ends_here())));
 }
 
 void Exchange::on_response_end(std::string_view trailers) {
@@ -220,6 +221,10 @@ void Exchange::on_response_end(std::string_view trailers) {
     const bool full = openai::says_full(answer_->gathered());
     if (try_again(full ? AttemptFailure::server_full : AttemptFailure::status_503)) return;
   }
+  end_answer(trailers);
+}
+
+void Exchange::end_answer(std::string_view trailers) {
   if (!heed(answer_->end(trailers))) return;
   remember_response();
   // Only now, not at the head: an endpoint whose streams all break also sends good heads.
@@ -293,8 +298,9 @@ void Exchange::begin_relaying(bool good) {
 void Exchange::first_byte_relayed() {
   begin_relaying(answer_->good());
   answer_->first_byte_relayed();
-  if (attempt_->request_sent()) intake_->drop_body();
+  if (attempt_->request_sent() && answer_->remembered() == nullptr) intake_->drop_body();
   attempt_->first_byte_relayed(answer_->event_stream());
+  if (answer_->remembered() != nullptr) limit_pauses();
 }
 
 // ---- another endpoint ----

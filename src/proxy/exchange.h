@@ -6,6 +6,7 @@
 //   Placement   where it goes, and when: admission, holding, routing, reservations  placement.h
 //   Attempt     one try on one endpoint                                             attempt.h
 //   Answer      what the client has got                                             answer.h
+//   Resume      goes on with a broken stream: another attempt, the same answer      resume.h
 //   Tunnel      in place of an answer: what both say to each other after a 101      tunnel.h
 //
 // The exchange is the journey over them. perform() lists its steps in order; every other function is an event that lets
@@ -22,6 +23,7 @@
 #include "intake.h"
 #include "penstock/proxy/gateway.h"
 #include "placement.h"
+#include "resume.h"
 #include "tunnel.h"
 
 namespace penstock::proxy {
@@ -31,6 +33,7 @@ class Exchange final : public net::Disposable,
                        public ListNode<AttemptTag>,
                        private upstream::ResponseSink,
                        private PlacementEvents,
+                       private ResumeOwner,
                        private TunnelOwner {
  public:
   Exchange(Gateway& gateway, Context& context);
@@ -82,6 +85,22 @@ class Exchange final : public net::Disposable,
   void first_byte_relayed();
   void begin_relaying(bool good);
   void end_attempt();
+  void end_answer(std::string_view trailers);
+
+  // ---- a stream that goes on at another endpoint: ResumeOwner ----
+  bool resumes(AttemptFailure failure);
+  openai::ResumeObstacle prepare_resume();
+  void leave_attempt();
+  void ask_again();
+  void limit_pauses();
+  void on_resume_turn() override;
+  void on_resume_connected() override { on_connected(); }
+  void on_resume_ended() override { end_attempt(); }
+  void on_resume_next() override;
+  bool on_resumed(std::string_view events, bool first) override;
+  void on_resume_over() override;
+  void on_resume_failed(AttemptFailure failure, bool on) override;
+  void on_resume_given_up(openai::ResumeObstacle why) override;
 
   // ---- a session after a 101: TunnelOwner ----
   void begin_tunnel(const http::Head& head);
@@ -121,6 +140,7 @@ class Exchange final : public net::Disposable,
   Gateway& gateway_;
   Context& context_;
   Step step_ = Step::free;
+  uint16_t own_status_ = 0;       // of an answer of the gateway's own
   bool relaying_ = false;         // a byte of the answer has gone to the client
   bool counted_running_ = false;  // the observer was told that it runs
   bool reads_refusal_ = false;    // the answer is a 503 whose body is read first: the server may only be full
@@ -130,6 +150,7 @@ class Exchange final : public net::Disposable,
   std::optional<Attempt> attempt_;           // from the first one on
   std::optional<Answer> answer_;             // of the current attempt, from its head on
   std::unique_ptr<Tunnel> tunnel_;           // instead, from a 101 on
+  std::unique_ptr<Resume> resume_;           // from the first break of a stream that may go on
   std::optional<Intake> intake_;
   std::optional<Placement> placement_;
   net::Timer total_deadline_, attempt_deadline_;
@@ -141,11 +162,9 @@ class Exchange final : public net::Disposable,
 
   // For the record.
   uint32_t running_as_ = no_kind;  // its number there, for the observer
-  uint16_t own_status_ = 0;        // of an answer of the gateway's own, and its body
-  uint64_t own_bytes_ = 0;
-  std::string_view reason_;
+  uint32_t own_bytes_ = 0;         // of the body of an answer of the gateway's own
+  const char* reason_ = "";
   Instant began_{}, request_read_{}, first_byte_{};
-  int64_t began_wall_us_ = 0;
   Duration connect_time_{0};
 };
 

@@ -20,14 +20,14 @@ void Exchange::respond(const OwnAnswer& own) {
                   .request_id = head.request_id,
                   .endpoint = shown_endpoint(),
                   .shape = openai::error_shape_of(head.target())});
-    reason_ = info_of(own.error).name;
+    reason_ = info_of(own.error).name.data();
   } else {
     fields.add("x-request-id", head.request_id);
     change_fields(fields, intake_->answer_changes());
   }
   own_status_ = error ? info_of(own.error).status : own.status;
   const std::string_view body = intake_->is_head() ? std::string_view() : error ? error_body : own.body;
-  own_bytes_ = body.size();
+  own_bytes_ = static_cast<uint32_t>(body.size());
   const auto form = intake_->is_head() ? downstream::BodyForm::none : downstream::BodyForm::sized;
   const auto sent = client_->begin({.status = own_status_, .fields = fields, .form = form}, body);
   downstream::Responder& client = let_go_of_client();
@@ -51,10 +51,11 @@ void Exchange::answer_failed() {
   if (sent) break_stream(failure, whole_chunks);
 }
 
-// The endpoint failed, or a time limit passed, after the client had begun to receive the answer.
+// The endpoint failed, or a time limit passed, after the client had begun to receive the answer: another endpoint goes
+// on with it, or the client is told that it is broken.
 void Exchange::break_stream(AttemptFailure failure, bool whole_chunks) {
   count_break(failure);
-  break_off(ErrorCode::stream_broken, whole_chunks);
+  if (!resumes(failure)) break_off(ErrorCode::stream_broken, whole_chunks);
 }
 
 void Exchange::count_break(AttemptFailure failure) {
@@ -66,7 +67,7 @@ void Exchange::count_break(AttemptFailure failure) {
 
 // Ends an answer in the middle, so that the client cannot take it for a complete one.
 void Exchange::break_off(ErrorCode why, bool whole_chunks) {
-  const bool sent = answer_->say_why(why, whole_chunks);
+  const bool sent = answer_->say_why(why, whole_chunks || answer_->remembered() != nullptr);
   downstream::Responder& client = let_go_of_client();
   finish(info_of(why).outcome);
   if (sent) client.abort();
@@ -77,7 +78,7 @@ void Exchange::break_off(ErrorCode why, bool whole_chunks) {
 void Exchange::cut_off(ErrorCode why) {
   if (!relaying_) return refuse(why);
   if (tunnel_ != nullptr) return end_tunnel(why);
-  reason_ = info_of(why).name;
+  reason_ = info_of(why).name.data();
   break_off(why, between_chunks());
 }
 
@@ -88,7 +89,7 @@ void Exchange::lose_client() {
   client.abandon();
   if (answer_) answer_->count_unsent(client.unsent());
   if (starved) context_.observer.limit_hit("memory");
-  reason_ = starved ? info_of(ErrorCode::memory_budget_exhausted).name : "client_gone";
+  reason_ = starved ? info_of(ErrorCode::memory_budget_exhausted).name.data() : "client_gone";
   finish(starved ? Outcome::overloaded : Outcome::client_gone);
 }
 
@@ -135,7 +136,8 @@ void Exchange::learn() {
 void Exchange::report(Outcome outcome, Instant now) {
   const ForwardedHead& head = intake_->head();
   ExchangeRecord record;
-  record.started_wall_us = began_wall_us_;
+  record.started_wall_us =
+      context_.loop.wall_time_us() - std::chrono::duration_cast<std::chrono::microseconds>(now - began_).count();
   record.total = now - began_;
   record.stage[static_cast<size_t>(Stage::read)] = request_read_ - began_;
   record.stage[static_cast<size_t>(Stage::connect)] = connect_time_;
@@ -168,6 +170,7 @@ void Exchange::report(Outcome outcome, Instant now) {
     record.response_bytes = tunnel_->to_client();
   }
   placement_->describe(record, began_);
+  if (resume_ != nullptr) record.resumes = resume_->breaks();
   if (answer_) answer_->describe(record);
   context_.observer.finished(record);
 }
@@ -179,8 +182,9 @@ void Exchange::reset() {
   total_deadline_.cancel();
   attempt_deadline_.cancel();
   tunnel_.reset();
-  answer_.reset();
   attempt_.reset();
+  resume_.reset();
+  answer_.reset();
   placement_.reset();
   intake_.reset();
   answer_kept_.recycle();
@@ -191,7 +195,7 @@ void Exchange::reset() {
   own_status_ = 0;
   own_bytes_ = 0;
   tunnel_end_ = ErrorCode::shutting_down;
-  reason_ = {};
+  reason_ = "";
   connect_time_ = Duration{0};
 }
 

@@ -39,7 +39,7 @@ void Exchange::break_tunnel(AttemptFailure failure) {
 }
 
 void Exchange::end_tunnel(ErrorCode why) {
-  reason_ = info_of(why).name;
+  reason_ = info_of(why).name.data();
   tunnel_end_ = why;
   tunnel_->end(why == ErrorCode::evicted ? http::WebSocketClose::try_again_later : http::WebSocketClose::going_away);
 }
@@ -69,10 +69,10 @@ void Exchange::on_tunnel_over(TunnelOutcome how) {
       count_break(AttemptFailure::reset_in_body);
       return finish(Outcome::stream_broken);
     case TunnelOutcome::no_memory:
-      reason_ = info_of(ErrorCode::memory_budget_exhausted).name;
+      reason_ = info_of(ErrorCode::memory_budget_exhausted).name.data();
       return finish(Outcome::overloaded);
     case TunnelOutcome::ended_by_gateway:
-      if (reason_.empty()) reason_ = info_of(tunnel_end_).name;
+      if (reason_[0] == '\0') reason_ = info_of(tunnel_end_).name.data();
       return finish(info_of(tunnel_end_).outcome);
   }
 }

@@ -7,7 +7,7 @@ namespace penstock::proxy {
 namespace {
 
 using enum AttemptFailure;
-constexpr bool stopped = true, unsent = true, answered = true;
+constexpr bool stopped = true, unsent = true, answered = true, resumes = true;
 constexpr FailureInfo table[attempt_failure_count] = {
     {connect_refused, "connect_refused", ErrorCode::connect_failed, Blame::hard, stopped, unsent},
     {connect_timeout, "connect_timeout", ErrorCode::connect_failed, Blame::hard, false, unsent},
@@ -17,24 +17,24 @@ constexpr FailureInfo table[attempt_failure_count] = {
     {closed_before_response, "closed_before_response", ErrorCode::endpoint_closed, Blame::hard, stopped},
     {reuse_race, "reuse_race", ErrorCode::endpoint_closed, Blame::soft},
     {first_byte_timeout, "first_byte_timeout", ErrorCode::endpoint_timeout, Blame::soft},
-    {bad_response, "bad_response", ErrorCode::bad_endpoint_response, Blame::soft},
+    {bad_response, "bad_response", ErrorCode::bad_endpoint_response, Blame::soft, false, false, false, resumes},
     {status_500, "status_500", ErrorCode::endpoints_unavailable, Blame::soft, stopped, false, answered},
     {status_502, "status_502", ErrorCode::endpoints_unavailable, Blame::soft, false, false, answered},
     {status_503, "status_503", ErrorCode::endpoints_unavailable, Blame::soft, false, false, answered},
     {status_504, "status_504", ErrorCode::endpoints_unavailable, Blame::soft, false, false, answered},
-    {idle_timeout, "idle_timeout", ErrorCode::endpoint_timeout, Blame::soft},
+    {idle_timeout, "idle_timeout", ErrorCode::endpoint_timeout, Blame::soft, false, false, false, resumes},
     {total_timeout, "total_timeout", ErrorCode::endpoint_closed, Blame::none},       // a limit of ours says little
     {attempt_timeout, "attempt_timeout", ErrorCode::endpoint_timeout, Blame::none},  // so does a route's
-    {reset_in_body, "reset_in_body", ErrorCode::endpoint_closed, Blame::soft},
-    {closed_in_body, "closed_in_body", ErrorCode::endpoint_closed, Blame::soft, stopped},
+    {reset_in_body, "reset_in_body", ErrorCode::endpoint_closed, Blame::soft, false, false, false, resumes},
+    {closed_in_body, "closed_in_body", ErrorCode::endpoint_closed, Blame::soft, stopped, false, false, resumes},
     // Our own lack of descriptors; another endpoint may have an idle connection.
     {no_socket, "no_socket", ErrorCode::no_descriptor, Blame::none},
     // The probe that took the endpoint out also brings it back.
-    {probe_failed, "probe_failed", ErrorCode::endpoint_closed, Blame::none, stopped},
-    {error_event, "error_event", ErrorCode::endpoints_unavailable, Blame::soft, stopped},
-    {aborted, "aborted", ErrorCode::endpoints_unavailable, Blame::soft, stopped},
+    {probe_failed, "probe_failed", ErrorCode::endpoint_closed, Blame::none, stopped, false, false, resumes},
+    {error_event, "error_event", ErrorCode::endpoints_unavailable, Blame::soft, stopped, false, false, resumes},
+    {aborted, "aborted", ErrorCode::endpoints_unavailable, Blame::soft, stopped, false, false, resumes},
     {server_full, "server_full", ErrorCode::endpoints_unavailable, Blame::none, stopped, false, answered},
-    {unfinished, "unfinished", ErrorCode::endpoints_unavailable, Blame::soft, stopped},
+    {unfinished, "unfinished", ErrorCode::endpoints_unavailable, Blame::soft, stopped, false, false, resumes},
     {refused_in_stream, "refused_in_stream", ErrorCode::endpoint_closed, Blame::none},
     // Refusals count in pairs only: routing/refusals.h.
     {status_429, "status_429", ErrorCode::endpoints_unavailable, Blame::none},

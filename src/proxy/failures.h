@@ -26,6 +26,7 @@ struct FailureInfo {
   bool work_has_stopped = false;
   bool nothing_was_sent = false;  // no connection could be made: the endpoint has seen nothing of the request
   bool has_answered = false;      // the endpoint lives: it has answered, with a status that means failure
+  bool resumes = false;           // a stream that it breaks may go on at another endpoint
 };
 const FailureInfo& info_of(AttemptFailure failure);
 

@@ -6,7 +6,8 @@
 
 namespace penstock::proxy {
 
-Gateway::Gateway(Context& context) : context_(context) {}
+Gateway::Gateway(Context& context)
+    : context_(context), resumes_(std::make_unique<ResumeQueue>(context.loop, context_.options.resume.at_once)) {}
 
 Gateway::~Gateway() {
   PENSTOCK_ASSERT(in_flight_ == 0);

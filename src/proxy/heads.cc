@@ -57,6 +57,7 @@ bool is_for_gateway(Field field) {
     case Field::x_slo_ttft_ms:
     case Field::x_slo_tpot_ms:
     case Field::x_penstock_explain:
+    case Field::x_penstock_resume:
     case Field::x_penstock_endpoint:
     case Field::test_epp_endpoint_selection:
       return true;
@@ -160,7 +161,7 @@ void ForwardedHead::clear() {
               test_endpoints);
   certificate.reset();
   tls = net::TlsVersion::none;
-  json = traced = explain = websocket = false;
+  json = traced = explain = never_resume = websocket = false;
   slo_ttft_ms = slo_tpot_ms = 0;
 }
 
@@ -263,17 +264,20 @@ void ForwardedHead::take_gateway_field(const http::Header& header) {
     case Field::x_penstock_explain:
       explain = header.value == "1";
       return;
+    case Field::x_penstock_resume:
+      never_resume = same_ignoring_case(header.value, "off");
+      return;
     default:  // the gateway writes these itself, or ignores them
       return;
   }
 }
 
 void append_request_head(std::string& out, const ForwardedHead& head, std::string_view endpoint_host, bool has_body,
-                         uint64_t body_bytes, std::string_view more) {
+                         uint64_t body_bytes, std::string_view more, std::string_view target) {
   char digits[20];
   const auto end = std::to_chars(digits, digits + sizeof digits, body_bytes).ptr;
   const std::string_view length(digits, static_cast<size_t>(end - digits));
-  append_all(out, head.method, " ", head.target(),
+  append_all(out, head.method, " ", target.empty() ? head.target() : target,
              " HTTP/1.1\r\nhost: ", head.host.empty() ? endpoint_host : std::string_view(head.host), "\r\n",
              head.fields.lines(), more);
   if (has_body) append_all(out, "content-length: ", length, "\r\n");

@@ -44,6 +44,7 @@ struct ForwardedHead {
   bool json = false;                                               // content-type is JSON, or missing
   bool traced = false;                                             // there is a traceparent among `fields`
   bool explain = false;                                            // x-penstock-explain: 1
+  bool never_resume = false;                                       // x-penstock-resume: off
   bool websocket = false;                                          // it asks for one, and so will its attempts
   downstream::Protocol protocol = downstream::Protocol::http_1_1;  // of the client
   net::TlsVersion tls = net::TlsVersion::none;                     // of the client's connection
@@ -75,9 +76,9 @@ struct ForwardedHead {
 };
 
 // The head of an attempt: request line, Host, the forwarded fields, `more` fields ("name: value\r\n"...),
-// Content-Length when there is a body.
+// Content-Length when there is a body. `target`: in place of the request's own; "": that.
 void append_request_head(std::string& out, const ForwardedHead& head, std::string_view endpoint_host, bool has_body,
-                         uint64_t body_bytes, std::string_view more = {});
+                         uint64_t body_bytes, std::string_view more = {}, std::string_view target = {});
 
 // What an answer's head says beside what the endpoint says. "": nothing.
 struct AnswerContext {

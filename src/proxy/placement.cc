@@ -449,6 +449,15 @@ bool Placement::claim(AttemptFailure failure) {
   return again;
 }
 
+bool Placement::route_on() {
+  planned_.clear();
+  tried_.assign(1, endpoint_);
+  if (next_endpoint() != Next::ready) tried_.clear();
+  if (route().own_answer() != nullptr) return false;
+  gateway_.room_made();  // the load on the endpoint before is released
+  return true;
+}
+
 bool Placement::return_to_refuser() {
   endpoints::EndpointState* const refuser = opinion_ == nullptr ? nullptr : opinion_->take_refuser();
   if (refuser == nullptr) return false;

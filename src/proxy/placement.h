@@ -86,6 +86,9 @@ class Placement {
   void penalise(Blame blame, std::string_view reason);  // `reason` is for the log
   // The attempt has failed: whether the request may go elsewhere. Takes a retry from the budget if it needs one.
   bool claim(AttemptFailure failure);
+  // A stream that has begun is to go on: routes it to another endpoint, whatever was tried before, or to the same one
+  // if no other is ready. False: there is none; it stays where it was.
+  bool route_on();
   // Then: gives up the endpoint. `load_stays`: it has answered, only not well (see SecondOpinion).
   void leave_endpoint(bool load_stays);
 

@@ -112,11 +112,14 @@ bool Exchange::format_choice(std::string& out, Choice& choice) {
   }
 }
 
-// As vLLM does, a running answer keeps back what may turn out to be the beginning of a stop string.
+// As vLLM does, a running answer keeps back what may turn out to be the beginning of a stop string, and no part of a
+// character goes without the rest.
 std::string_view Exchange::unsent(const Choice& choice) const {
   const std::string_view rest = std::string_view(choice.text).substr(choice.sent);
   if (choice.ended) return rest;
-  return rest.substr(0, rest.size() - std::min(rest.size(), kept_back_));
+  size_t size = rest.size() - std::min(rest.size(), kept_back_);
+  while (size > 0 && size < rest.size() && (rest[size] & 0xC0) == 0x80) --size;
+  return rest.substr(0, size);
 }
 
 // In `escaped`, or the text itself where there is nothing to escape.

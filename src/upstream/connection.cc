@@ -292,6 +292,11 @@ void Connection::resume() {
   arm_chunk_idle();
 }
 
+void Connection::limit_pauses(Duration most) {
+  Duration& limit = request_.chunk_idle_timeout;
+  if (most > Duration{0} && (limit == Duration{0} || most < limit)) limit = most;
+}
+
 void Connection::delay_acks() {
   if (acks_delayed_ || message_ended_ || phase_ != Phase::exchange) return;
   acks_delayed_ = true;

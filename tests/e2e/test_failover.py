@@ -21,7 +21,8 @@ from harness import (
 )
 
 # Takes turns, and never loses patience with an endpoint: every fault is met again and again.
-EVEN = "routing: {policy: round-robin}\nejection: {consecutive_failures: 1000}\nretry: {budget_percent: 100}\n"
+ALL_TRIED = "routing: {policy: round-robin}\nejection: {consecutive_failures: 1000}\nretry: {budget_percent: 100}\n"
+EVEN = ALL_TRIED + "resume: {enabled: false}\n"  # what goes on elsewhere is in test_resume.py
 
 
 class Load:
@@ -481,7 +482,7 @@ class Exhausted(E2E):
     def test_an_endpoint_that_breaks_its_streams_is_ejected(self):
         bad, good = self.sim("--instant", "--fail", "truncate-chunk"), self.sim("--instant")
         config = "routing: {policy: round-robin}\nejection: {consecutive_failures: 3, base_penalty: 10m, max_penalty: 10m}\n"
-        gateway = self.gateway([bad, good], config, shards=1)
+        gateway = self.gateway([bad, good], config + "resume: {enabled: false}\n", shards=1)
         gateway.wait_pods(2)
         broken = 0
         for _ in range(20):

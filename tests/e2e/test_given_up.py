@@ -11,10 +11,10 @@ from harness import E2E, ConnectionEnded, answer_bytes, chat, completion, in_thr
 from test_routes import REWRITE
 
 # Takes turns, and never loses patience. Nothing here may depend on a budget.
-EVEN = "routing: {policy: round-robin}\nejection: {consecutive_failures: 1000}\nretry: {budget_percent: 0, budget_min: 0}\n"
+EVEN = "routing: {policy: round-robin}\nejection: {consecutive_failures: 1000}\nretry: {budget_percent: 0, budget_min: 0}\nresume: {enabled: false}\n"
 
 # Takes turns, and ejects after three failures in a row.
-PATIENT = "routing: {policy: round-robin}\nejection: {base_penalty: 60s}\nretry: {budget_percent: 0, budget_min: 20}\n"
+PATIENT = "routing: {policy: round-robin}\nejection: {base_penalty: 60s}\nretry: {budget_percent: 0, budget_min: 20}\nresume: {enabled: false}\n"
 
 DEAD = b'{"error":{"message":"The engine has died.","type":"InternalServerError","param":null,"code":500}}'
 FULL_BODY = b'{"error":{"message":"Busy.","type":"Service Unavailable","param":null,"code":503}}'

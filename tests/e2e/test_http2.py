@@ -130,7 +130,7 @@ class Requests(OverHttp2):
             sock.sendall(STREAM_HEAD + b"20\r\n" + b"data: {\"choices\":[{\"index\":0}]}\n" + b"\r\n")
             return False
 
-        gateway = self.gateway([self.fake(breaks)])
+        gateway = self.gateway([self.fake(breaks)], "resume: {enabled: false}\n")
         answer = self.http2(gateway).fetch("POST", "/v1/completions", completion(stream=True))
         self.assertEqual(answer.status, 200)
         self.assertFalse(answer.ended)

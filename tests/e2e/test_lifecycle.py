@@ -598,7 +598,8 @@ class AccessLog(E2E):
 
     TLS = "tls client_certificate " if harness.over_tls() else ""
     KEYS = (
-        f"time client protocol {TLS}method path status outcome reason model target_model endpoint attempts ttft_ms duration_ms "
+        f"time client protocol {TLS}method path status outcome reason model target_model endpoint attempts resumed ttft_ms "
+        "duration_ms "
         "hold_ms request_bytes response_bytes stream finish_reason prompt_tokens completion_tokens cached_tokens chunks "
         "matched_blocks prompt_blocks fairness_id priority request_id trace_id"
     ).split()

@@ -305,7 +305,7 @@ class Gauges(E2E):
     def test_started_is_in_flight_plus_outcomes_at_any_moment(self):
         faults = ("--fail", "status=500@0.2", "--fail", "reset-after=300@0.2")
         sim = self.sim("--prefill-tokens-per-s", "50000", "--decode-ms", "1", *faults)
-        gateway = self.gateway([sim], "ejection: {consecutive_failures: 1000}\n")
+        gateway = self.gateway([sim], "ejection: {consecutive_failures: 1000}\nresume: {enabled: false}\n")
         stop = threading.Event()
 
         def traffic(number):

@@ -80,6 +80,8 @@ proxy::Options options_of(uint8_t bits) {
   proxy::Options options;
   options.body_bytes_max = bits & 1 ? 1000 : 16'384;
   options.flow.enabled = bits & 2;
+  options.resume.enabled =
+      false;  // endpoints get what clients send and nothing else: tests/sim/resume_test.cc is for that
   options.paths.allow = {"/**"};
   options.flow.detector.detector = admission::Detector::concurrency;
   options.flow.detector.concurrency = 1;

@@ -148,6 +148,7 @@ class Place {
     proxy::Options options;
     options.chunk_idle_timeout = seconds(20);
     options.ejection.consecutive_failures = 1000;
+    options.resume.enabled = false;  // resume_test.cc
     return options;
   }
   std::vector<net::Address> listen(size_t count) {

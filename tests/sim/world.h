@@ -28,7 +28,7 @@ bool answer_streams(uint32_t id);
 std::string request_bytes(uint32_t id, bool last);
 
 // Counts what the gateway says of its exchanges.
-class CountingObserver final : public proxy::ExchangeObserver {
+class CountingObserver : public proxy::ExchangeObserver {
  public:
   void exchange_started() override { ++started; }
   uint32_t running_began(const proxy::RequestKind&) override { return static_cast<uint32_t>(++running); }

@@ -80,6 +80,14 @@ struct Retry {
   uint32_t second_opinions = 50;
 };
 
+// Streams that go on at another endpoint when theirs fails: proxy::ResumeOptions says what these are.
+struct Resume {
+  bool enabled = true;
+  uint32_t per_stream = 3, at_once = 8;
+  Duration wait = seconds(10), stall = seconds(10);
+  size_t text_bytes = 128 * 1024, request_bytes = 1024 * 1024;
+};
+
 struct Ejection {
   uint32_t consecutive_failures = 3;
   Duration base_penalty = seconds(1), max_penalty = seconds(60), slow_start = seconds(10);
@@ -225,6 +233,7 @@ struct Options {
   std::vector<std::string> trusted_proxies;  // ranges of addresses whose X-Forwarded-For is believed
   Identity identity;
   Retry retry;
+  Resume resume;
   Ejection ejection;
   Metrics metrics;
   KvEvents kv_events;

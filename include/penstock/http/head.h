@@ -49,6 +49,7 @@ enum class Field : uint8_t {
   x_kv_cache_source_host_port,
   x_slo_ttft_ms,
   x_slo_tpot_ms,
+  x_penstock_resume,
   x_penstock_explain,
   x_penstock_endpoint,
   test_epp_endpoint_selection,

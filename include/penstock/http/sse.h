@@ -42,6 +42,9 @@ class SseScanner {
   uint32_t truncated() const { return truncated_count_; }  // lines of which something was cut off
   // The bytes so far end exactly after a complete event.
   bool at_boundary() const;
+  // Where in the `size` bytes that were fed last the event that is not complete yet begins: 0 if it began before them,
+  // `size` if there is none.
+  size_t incomplete_from(size_t size) const;
 
  private:
   void keep(std::string_view text);

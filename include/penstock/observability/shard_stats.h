@@ -67,6 +67,8 @@ class ShardStats final : public proxy::ExchangeObserver, private proxy::GapObser
   void model_not_restored() override { not_restored_.add(); }
   void attempt_failed(proxy::AttemptFailure failure, bool retried) override;
   void stream_broken(proxy::AttemptFailure why) override { breaks_[static_cast<size_t>(why)].add(); }
+  void stream_resumed(Duration seam, uint64_t tokens) override;
+  void stream_not_resumed(openai::ResumeObstacle why) override { not_resumed_[static_cast<size_t>(why)].add(); }
   void endpoint_ejected(const endpoints::EndpointState& endpoint, proxy::Ejection reason) override;
   void endpoint_answered(const endpoints::EndpointState& endpoint, uint16_t status) override;
   proxy::GapObserver* stream_began(const proxy::RequestKind& kind) override;
@@ -98,6 +100,11 @@ class ShardStats final : public proxy::ExchangeObserver, private proxy::GapObser
   Totals totals() const;
   uint64_t attempts() const { return attempts_.get(); }
   uint64_t breaks(proxy::AttemptFailure why) const { return breaks_[static_cast<size_t>(why)].get(); }
+  // Breaks after which a stream has gone on elsewhere; others, by what was in the way.
+  uint64_t resumed() const { return resumed_.get(); }
+  uint64_t not_resumed(openai::ResumeObstacle why) const { return not_resumed_[static_cast<size_t>(why)].get(); }
+  uint64_t resumed_tokens() const { return resumed_tokens_.get(); }
+  const Histogram<stage_seconds>& resume_seam() const { return resume_seam_; }
   uint64_t failures(proxy::AttemptFailure failure) const { return failures_[static_cast<size_t>(failure)].get(); }
   uint64_t ejections(proxy::Ejection reason) const { return ejections_[static_cast<size_t>(reason)].get(); }
   uint64_t retries(proxy::AttemptFailure failure) const { return retries_[static_cast<size_t>(failure)].get(); }
@@ -197,6 +204,9 @@ class ShardStats final : public proxy::ExchangeObserver, private proxy::GapObser
   std::array<Counter, proxy::outcome_count> outcomes_;
   std::array<Counter, proxy::attempt_failure_count> failures_, retries_, breaks_;
   std::array<Counter, proxy::ejection_count> ejections_;
+  std::array<Counter, openai::resume_obstacles> not_resumed_;
+  Counter resumed_, resumed_tokens_;
+  Histogram<stage_seconds> resume_seam_;
   Gauge client_connections_, tunnels_;
   std::array<Counter, 2> tunnel_bytes_;  // to clients, from them
   std::array<Limit, limits_max> limits_;

@@ -42,6 +42,8 @@ class Delivered {
 
   // False: something came that cannot be continued. Then nothing is remembered any more.
   bool can_go_on() const { return obstacle_ == ResumeObstacle::none; }
+  // Its owner has no room for it, for example.
+  void give_up(ResumeObstacle why) { stop(why); }
   ResumeObstacle obstacle() const { return obstacle_; }
 
   Api api() const { return api_; }

@@ -34,8 +34,17 @@ enum class ResumeObstacle : uint8_t {
   replacement_character,
   too_long,
   unknown_event,
+  // In what the gateway may do, and in what the endpoints can.
+  off,
+  path,
+  memory,
+  too_often,
+  no_tokenizer,
+  refused,
+  no_limit,
+  no_endpoint,
 };
-inline constexpr size_t resume_obstacles = static_cast<size_t>(ResumeObstacle::unknown_event) + 1;
+inline constexpr size_t resume_obstacles = static_cast<size_t>(ResumeObstacle::no_endpoint) + 1;
 
 const char* to_string(ResumeObstacle obstacle);  // a word for metrics and logs: "tools"
 const char* reason_of(ResumeObstacle obstacle);  // a sentence that says why

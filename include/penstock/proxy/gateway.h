@@ -29,6 +29,17 @@
 
 namespace penstock::proxy {
 
+// Streams that go on at another endpoint when theirs fails (resume.h).
+struct ResumeOptions {
+  bool enabled = true;
+  uint32_t per_stream = 3;                 // breaks after which one goes on
+  uint32_t at_once = 8;                    // on this shard: those whose prompt and text are being computed again
+  Duration wait = seconds(10);             // for a turn and an endpoint
+  Duration stall = seconds(10);            // in which an endpoint brings nothing of such a stream; 0: as of others
+  size_t text_bytes_max = 128 * 1024;      // delivered, as it stands in the events
+  size_t request_bytes_max = 1024 * 1024;  // of the body, which is kept
+};
+
 struct Options {
   Duration connect_timeout = seconds(1);
   Duration first_byte_timeout = seconds(600);
@@ -41,6 +52,7 @@ struct Options {
   Duration tunnel_idle_timeout = seconds(300);  // in which no byte passes; 0: none
   uint32_t attempts_max = 3;
   uint32_t second_opinions = 50;  // of an endpoint's refusals, tried elsewhere at once; one comes back each second
+  ResumeOptions resume;
   routing::EjectionOptions ejection;
   routing::PrefixHashOptions prefix;
   bool tune_blocks = false;            // use the engines' own block length, if they report it
@@ -88,10 +100,19 @@ struct Context {
   std::vector<uint32_t> token_ids{};       // its token ids, if it consists of them
   std::vector<std::string_view> prompt{};  // its pieces
   std::string piece{};                     // a piece of an answer that is not relayed as it came
+  std::string_view good_piece{};           // of an answer that has failed: what may be relayed of its last piece
+  // Pieces of an answer that were read together, and how much of each ends with a whole event; and whose they are.
+  struct Piece {
+    std::string_view bytes;
+    size_t whole;
+  };
+  std::vector<Piece> pieces{};
+  const void* pieces_of = nullptr;
 };
 
 class Exchange;
 class Placement;
+class ResumeQueue;
 struct AttemptTag {};
 
 class Gateway final : public downstream::Service, private HoldShard {
@@ -130,6 +151,7 @@ class Gateway final : public downstream::Service, private HoldShard {
 
   static constexpr size_t spare_max = 256;  // finished exchanges kept for reuse
   Context& context_;
+  std::unique_ptr<ResumeQueue> resumes_;
   std::vector<std::unique_ptr<Exchange>> spare_;
   // Exchanges between their first attempt and the first byte of their answer.
   IntrusiveList<Exchange, AttemptTag> unanswered_;

@@ -8,6 +8,7 @@
 
 #include "penstock/base/time.h"
 #include "penstock/endpoints/endpoint.h"
+#include "penstock/openai/resume_obstacle.h"
 
 namespace penstock::routing {
 struct Explanation;
@@ -125,6 +126,7 @@ struct ExchangeRecord {
   bool streaming = false;                              // the answer was an event stream
   const endpoints::EndpointState* endpoint = nullptr;  // the last one tried
   uint32_t attempts = 0;
+  uint32_t resumes = 0;                            // how often the stream broke and was to go on at another endpoint
   uint64_t request_bytes = 0, response_bytes = 0;  // bodies; of the answer, what the client's socket accepted
   uint32_t prompt_tokens = 0, completion_tokens = 0;
   std::optional<uint32_t> cached_tokens;
@@ -168,8 +170,11 @@ class ExchangeObserver {
   // The answer to such a request was compressed although it should not be, so the client saw the server's model name.
   virtual void model_not_restored() {}
   virtual void attempt_failed(AttemptFailure failure, bool retried) = 0;
-  // The same failure broke an answer of which the client has a part: it could not be retried.
+  // The same failure broke an answer of which the client has a part: the request could not be sent again.
   virtual void stream_broken(AttemptFailure why) {}
+  // Such an answer has gone on at another endpoint, which computed so many `tokens` again, or it does not.
+  virtual void stream_resumed(Duration seam, uint64_t tokens) {}
+  virtual void stream_not_resumed(openai::ResumeObstacle why) {}
   virtual void endpoint_ejected(const endpoints::EndpointState& endpoint, Ejection reason) = 0;
   // The head of an answer has come from this endpoint, whether it will be relayed or the request is tried elsewhere.
   virtual void endpoint_answered(const endpoints::EndpointState& endpoint, uint16_t status) {}

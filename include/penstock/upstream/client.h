@@ -99,6 +99,8 @@ class Connection final : public net::SocketEvents,
   // In on_response_head(), of a 101: the connection leaves HTTP and goes on as the tunnel that is returned. What the
   // endpoint has sent behind the head goes to it when on_response_head() has returned. The last use of this.
   EndpointTunnel& switch_protocols(net::BlockPool& pool);
+  // From the next piece on the answer may pause for so long at most, or as before if that is shorter. 0: as before.
+  void limit_pauses(Duration most);
   void delay_acks();  // until the end of the answer, which comes in many small pieces (Ring::delay_acks())
   bool reused() const { return reused_; }
   bool request_sent() const { return sent_piece_ == request_.pieces.size(); }

@@ -73,6 +73,7 @@ TEST_CASE("every field that has a name is found by it") {
                                "x-kv-cache-source-host-port",
                                "x-slo-ttft-ms",
                                "x-slo-tpot-ms",
+                               "x-penstock-resume",
                                "x-penstock-explain",
                                "x-penstock-endpoint",
                                "test-epp-endpoint-selection",

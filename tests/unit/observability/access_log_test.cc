@@ -62,7 +62,8 @@ TEST_CASE("a text line carries everything that is known of an exchange") {
   CHECK(format(log::Format::text, streamed_answer(endpoint)) ==
         "time=2025-01-31T23:59:59.123456Z client=127.0.0.1 protocol=HTTP/2 method=POST path=/v1/chat/completions "
         "status=200 outcome=ok "
-        "reason=- model=llama target_model=llama-8b endpoint=pod-a attempts=1 ttft_ms=300.000 duration_ms=1300.000 "
+        "reason=- model=llama target_model=llama-8b endpoint=pod-a attempts=1 resumed=0 ttft_ms=300.000 "
+        "duration_ms=1300.000 "
         "hold_ms=700.000 request_bytes=1000 response_bytes=20000 stream=true finish_reason=- prompt_tokens=250 "
         "completion_tokens=101 cached_tokens=128 chunks=103 matched_blocks=8 prompt_blocks=16 fairness_id=tenant-a "
         "priority=0 request_id=req-1 trace_id=-\n");
@@ -76,7 +77,7 @@ TEST_CASE("a JSON line has the same members, and null for what is unknown") {
   CHECK(
       format(log::Format::json, record) ==
       R"({"time":"1970-01-01T00:00:00.000000Z","client":"","protocol":"","method":"","path":"","status":null,"outcome":"client_error",)"
-      R"("reason":"malformed_request","model":"","target_model":"","endpoint":"","attempts":0,"ttft_ms":null,)"
+      R"("reason":"malformed_request","model":"","target_model":"","endpoint":"","attempts":0,"resumed":0,"ttft_ms":null,)"
       R"("duration_ms":1234.567,"hold_ms":0.000,"request_bytes":0,"response_bytes":0,"stream":false,"finish_reason":"",)"
       R"("prompt_tokens":null,"completion_tokens":null,"cached_tokens":null,"chunks":null,"matched_blocks":null,)"
       R"("prompt_blocks":null,"fairness_id":"","priority":0,"request_id":"","trace_id":""})"

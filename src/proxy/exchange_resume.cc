@@ -1,0 +1,89 @@
+// The exchange of a stream that goes on at another endpoint. The answer stays what it is; only the attempt is another.
+// Until one is found, the load stays reserved where it was.
+#include "exchange.h"
+#include "penstock/base/assert.h"
+
+namespace penstock::proxy {
+
+using openai::ResumeObstacle;
+
+// True: the stream will go on, or be broken off later. False: it cannot go on, and nothing has changed.
+bool Exchange::resumes(AttemptFailure failure) {
+  if (!info_of(failure).resumes) return false;
+  const ResumeObstacle obstacle = prepare_resume();
+  if (obstacle != ResumeObstacle::none) {
+    context_.observer.stream_not_resumed(obstacle);
+    return false;
+  }
+  leave_attempt();
+  answer_->go_on();
+  resume_->begin();
+  return true;
+}
+
+ResumeObstacle Exchange::prepare_resume() {
+  const ResumeObstacle obstacle = answer_->resume_obstacle();
+  if (obstacle != ResumeObstacle::none) return obstacle;
+  if (resume_ != nullptr) {
+    return resume_->breaks() < context_.options.resume.per_stream ? obstacle : ResumeObstacle::too_often;
+  }
+  resume_ = std::make_unique<Resume>(context_, *gateway_.resumes_, *intake_, *answer_->remembered(),
+                                     static_cast<ResumeOwner&>(*this));
+  const ResumeObstacle of_request = resume_->read_request();
+  if (of_request != ResumeObstacle::none) resume_.reset();
+  return of_request;
+}
+
+void Exchange::leave_attempt() {
+  attempt_->cancel();
+  attempt_deadline_.cancel();
+}
+
+void Exchange::on_resume_turn() {
+  if (placement_->route_on()) ask_again();
+  else resume_->try_again();
+}
+
+void Exchange::on_resume_next() {
+  leave_attempt();
+  ask_again();
+}
+
+void Exchange::ask_again() {
+  step_ = Step::connect;
+  advance();
+}
+
+bool Exchange::on_resumed(std::string_view events, bool first) {
+  if (first) {
+    placement_->first_byte(context_.loop.now(), /*good=*/true);
+    limit_pauses();
+    if (attempt_->request_sent()) resume_->drop_request();
+  }
+  return heed(answer_->take_events(events));
+}
+
+// Where the stream can go on elsewhere there is no reason to wait long for a server that hangs.
+void Exchange::limit_pauses() {
+  if (under_way()) attempt_->connection().limit_pauses(context_.options.resume.stall);
+}
+
+void Exchange::on_resume_over() {
+  attempt_->cancel();
+  end_answer({});
+}
+
+void Exchange::on_resume_failed(AttemptFailure failure, bool on) {
+  if (on) return break_stream(failure, /*whole_chunks=*/true);
+  placement_->penalise(failure);
+  context_.observer.attempt_failed(failure, true);
+  leave_attempt();
+  resume_->try_again();
+}
+
+void Exchange::on_resume_given_up(ResumeObstacle why) {
+  context_.observer.stream_not_resumed(why);
+  break_off(ErrorCode::stream_broken, /*whole_chunks=*/true);
+}
+
+}  // namespace penstock::proxy

@@ -1,0 +1,43 @@
+#include "remembered_stream.h"
+
+#include <utility>
+
+namespace penstock::proxy {
+
+using openai::ResumeObstacle;
+
+RememberedStream::RememberedStream(MemoryBudget& budget, openai::Api api, size_t text_bytes_max)
+    : budget_(budget), delivered_(api, text_bytes_max), beginning_(budget) {}
+
+RememberedStream::~RememberedStream() {
+  budget_.give_back(charged_);
+}
+
+bool RememberedStream::take(std::string_view data) {
+  const bool text = delivered_.take(data) == openai::Delivered::Took::text;
+  charge();
+  return text;
+}
+
+// Remembering must not take the room that new requests need.
+void RememberedStream::charge() {
+  const size_t memory = delivered_.memory();
+  if (memory <= charged_) return;
+  if (budget_.try_take_first(memory - charged_)) {
+    charged_ = memory;
+    return;
+  }
+  delivered_.give_up(ResumeObstacle::memory);
+  budget_.give_back(std::exchange(charged_, 0));
+}
+
+// No event of the known APIs is so long, but for one with the ids of a whole prompt.
+bool RememberedStream::keep(std::string_view beginning) {
+  constexpr size_t event_bytes_max = 64 * 1024;
+  if (obstacle() != ResumeObstacle::none) return false;
+  if (beginning_.size() + beginning.size() > event_bytes_max) delivered_.give_up(ResumeObstacle::too_long);
+  else if (!beginning_.append(beginning, 0)) delivered_.give_up(ResumeObstacle::memory);
+  return obstacle() == ResumeObstacle::none;
+}
+
+}  // namespace penstock::proxy

@@ -1,0 +1,49 @@
+// RememberedStream: what of a stream another endpoint needs to go on with it: the text that has been delivered, and the
+// event that has not come whole yet, which the client gets only when it has. Its memory is in the memory budget; a
+// stream for which there is no room is forgotten, and cannot go on elsewhere.
+// Thread: its shard's. Lifetime: a part of its Answer.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "penstock/base/memory_budget.h"
+#include "penstock/net/buffer.h"
+#include "penstock/openai/delivered.h"
+
+namespace penstock::proxy {
+
+class RememberedStream {
+ public:
+  // `text_bytes_max`: see Delivered.
+  RememberedStream(MemoryBudget& budget, openai::Api api, size_t text_bytes_max);
+  ~RememberedStream();
+  RememberedStream(const RememberedStream&) = delete;
+
+  // The data of the next event. True: it is a piece of text and nothing else.
+  bool take(std::string_view data);
+  // Keeps the beginning of an event. False: there is no room; the stream is forgotten, and what was kept is the
+  // caller's to relay.
+  bool keep(std::string_view beginning);
+  net::BodyBuffer& beginning() { return beginning_; }
+  // The event with which its server said that it has failed; "": it did not. Short ones are kept.
+  void keep_error(std::string_view event) {
+    error_ = event.substr(0, event.size() <= error_bytes_max ? event.size() : 0);
+  }
+  const std::string& error() const { return error_; }
+  // The text may have grown.
+  void charge();
+
+  openai::Delivered& delivered() { return delivered_; }
+  openai::ResumeObstacle obstacle() const { return delivered_.obstacle(); }
+
+ private:
+  MemoryBudget& budget_;
+  size_t charged_ = 0;
+  static constexpr size_t error_bytes_max = 4 * 1024;
+  std::string error_;
+  openai::Delivered delivered_;
+  net::BodyBuffer beginning_;
+};
+
+}  // namespace penstock::proxy

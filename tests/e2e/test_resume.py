@@ -1,0 +1,288 @@
+"""Streams that go on at another endpoint when theirs fails: the client gets the text of an unbroken run, and sees one stream."""
+
+import json
+import threading
+
+import harness
+from harness import E2E, ConnectionEnded, chat, completion, hard_reset, in_threads, request_bytes, wait_for
+from test_failover import ALL_TRIED
+
+
+
+def config(more=""):
+    return ALL_TRIED + f"resume: {{stall: 500ms{more}}}\n"
+
+
+CONFIG = config()
+BREAKS = {
+    "reset": "reset_in_body",
+    "end": "unfinished",
+    "error": "error_event",
+    "abort": "aborted",
+    "stall": "idle_timeout",
+}
+CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
+
+
+def question(path, **more):
+    more = {"max_tokens": 40, "stream": True, **more}
+    return chat("Tell me about the sea.", **more) if path == CHAT else completion("Once upon a time", **more)
+
+
+class Stream:
+    """What a client makes of the events of one choice."""
+
+    def __init__(self, response):
+        self.events = response.events()
+        self.done = self.events.count("[DONE]")
+        self.chunks = [json.loads(event) for event in self.events if event != "[DONE]"]
+        self.errors = [chunk for chunk in self.chunks if chunk.get("error")]
+        self.text, self.roles, self.finish, self.usage = "", 0, [], None
+        for chunk in self.chunks:
+            self.usage = chunk.get("usage") or self.usage
+            for choice in chunk.get("choices", ()):
+                delta = choice.get("delta", {})
+                self.roles += "role" in delta
+                self.text += delta.get("content") or choice.get("text") or ""
+                if choice.get("finish_reason"):
+                    self.finish.append(choice["finish_reason"])
+        self.ids = {(chunk["id"], chunk["created"], chunk["model"], chunk["object"]) for chunk in self.chunks if "id" in chunk}
+
+
+class Resume(E2E):
+    any_path = True
+
+    def stream(self, gateway_or_port, body, path=CHAT, **options):
+        return Stream(self.client(gateway_or_port).post(path, body, **options))
+
+    def unbroken(self, body, path=CHAT):
+        """The same from a server that does not fail."""
+        return self.stream(self.sim("--instant", "--text", "varied").port, body, path)
+
+    def wait_for_text(self, client):
+        """Some of it has come, and is still to be read."""
+        while b'"content":"' not in client.buffer.replace(b'"content":""', b""):
+            client._fill()
+
+    def check_whole(self, stream, reference):
+        self.assertEqual(stream.errors, [])
+        self.assertEqual((stream.done, stream.events[-1]), (1, "[DONE]"))
+        self.assertEqual(stream.text, reference.text)
+        self.assertEqual((stream.roles, stream.finish), (reference.roles, reference.finish))
+        self.assertEqual(stream.usage and without_details(stream.usage), reference.usage and without_details(reference.usage))
+        self.assertEqual(len(stream.ids), 1)
+
+    def wait_resumes(self, gateway, **expected):
+        wait_for(
+            f"resumes are {expected}",
+            lambda: all(gateway.value("penstock_stream_resumes_total", result=r) == n for r, n in expected.items()),
+        )
+
+    def test_each_kind_of_break_at_many_places(self):
+        for path in (CHAT, COMPLETIONS):
+            body = question(path, stream_options={"include_usage": True})
+            reference = self.unbroken(body, path)
+            for kind, reason in BREAKS.items():
+                with self.subTest(path=path, kind=kind):
+                    places = (0, 1, 17, 39) if kind != "stall" else (17,)
+                    faults = [flag for at in places for flag in ("--fail", f"{kind}-after-tokens={at}x1")]
+                    bad = self.sim("--decode-ms", "1", "--text", "varied", *faults)
+                    good = self.sim("--instant", "--text", "varied")
+                    gateway = self.gateway([bad, good], CONFIG, shards=1)
+                    for _ in range(2 * len(places)):
+                        self.check_whole(self.stream(gateway, body, path), reference)
+                    gateway.wait_outcomes({"ok": 2 * len(places)})
+                    broken = gateway.value("penstock_broken_streams_total", reason=reason)
+                    self.assertGreater(broken, 0)
+                    self.wait_resumes(gateway, resumed=broken)
+
+    def test_the_access_log_tells(self):
+        bad, good = self.sim("--decode-ms", "1", "--fail", "reset-after-tokens=5x1"), self.sim("--instant")
+        path = self.directory() + "/access.log"
+        gateway = self.gateway([bad, good], CONFIG + f"access_log: {{format: json, path: {path}}}\n", shards=1)
+        for _ in range(2):
+            self.stream(gateway, question(CHAT))
+        gateway.wait_outcomes({"ok": 2})
+        wait_for("both are written", lambda: len(read_lines(path)) == 2)
+        lines = read_lines(path)
+        self.assertEqual(sorted((line["resumed"], line["attempts"], line["outcome"]) for line in lines), [(0, 1, "ok"), (1, 2, "ok")])
+
+    def test_a_model_that_is_renamed_keeps_the_clients_name(self):
+        flags = ("--instant", "--text", "varied", "--model", "theirs")
+        bad, good = self.sim(*flags, "--fail", "reset-after-tokens=9x1"), self.sim(*flags)
+        gateway = self.gateway([bad, good], CONFIG, shards=1)
+        body = {**question(CHAT), "model": "ours"}
+        streams = [self.stream(gateway, body, headers=[("x-gateway-model-name-rewrite", "theirs")]) for _ in range(2)]
+        for stream in streams:
+            self.assertEqual(({one[2] for one in stream.ids}, len(stream.ids), stream.done), ({"ours"}, 1, 1))
+        self.assertEqual(streams[0].text, streams[1].text)
+        self.wait_resumes(gateway, resumed=1)
+
+    def test_stop_strings_hold_behind_the_break(self):
+        """Where there are any, the text that has gone out may end within a token, and goes on in other tokens than before."""
+        whole = self.unbroken(question(COMPLETIONS), COMPLETIONS).text
+        flags = ("--decode-ms", "1", "--text", "varied")
+        bad = self.sim(*flags, "--fail", "reset-after-tokens=4..12")
+        gateway = self.gateway([bad, self.sim(*flags)], config(", per_stream: 9"), shards=1)
+        for at in range(5, len(whole) - 12, 7):
+            stop = whole[at : at + 9]
+            for _ in range(2):
+                stream = self.stream(gateway, question(COMPLETIONS, stop=[stop]), COMPLETIONS)
+                self.assertEqual((stream.errors, stream.done, len(stream.finish)), ([], 1, 1))
+                self.assertEqual(stream.text[:10], whole[: min(10, at)][: len(stream.text[:10])])
+                self.assertNotIn(stop, stream.text)
+        self.assertGreater(gateway.value("penstock_stream_resumes_total", result="resumed"), 0)
+
+    def test_a_stream_may_break_again_and_again_but_not_for_ever(self):
+        sims = [self.sim("--instant", "--text", "varied", "--fail", "reset-after-tokens=6x2") for _ in range(2)]
+        reference = self.unbroken(question(CHAT))
+        gateway = self.gateway(sims, config(", per_stream: 3"), shards=1)
+        with self.assertRaises(ConnectionEnded) as caught:
+            self.stream(gateway, question(CHAT))
+        torso = Stream(caught.exception.response)
+        self.assertTrue(reference.text.startswith(torso.text) and torso.text)
+        self.assertEqual((torso.done, torso.errors[0]["error"]["code"]), (0, "stream_broken"))
+        self.wait_resumes(gateway, resumed=3, too_often=1)
+        self.check_whole(self.stream(gateway, question(CHAT)), reference)
+
+    def test_what_cannot_be_continued_is_told(self):
+        cases = {
+            "tools": {"tools": [{"type": "function", "function": {"name": "f", "parameters": {}}}]},
+            "structured_output": {"response_format": {"type": "json_object"}},
+            "penalties": {"presence_penalty": 0.5},
+            "unknown_field": {"what_is_this": 1},
+        }
+        for result, fields in cases.items():
+            with self.subTest(result):
+                sim = self.sim("--instant", "--fail", "reset-after-tokens=5")
+                gateway = self.gateway([sim, self.sim("--instant", "--fail", "reset-after-tokens=5")], CONFIG, shards=1)
+                with self.assertRaises(ConnectionEnded) as caught:
+                    self.stream(gateway, {**question(CHAT), **fields})
+                self.assertEqual(Stream(caught.exception.response).done, 0)
+                self.wait_resumes(gateway, resumed=0, **{result: 1})
+
+    def test_a_servers_own_error_reaches_the_client_if_nobody_goes_on(self):
+        sim = self.sim("--decode-ms", "1", "--fail", "error-after-tokens=5")
+        gateway = self.gateway([sim], config(", per_stream: 1"), shards=1)
+        direct = self.stream(sim.port, question(CHAT))
+        with self.assertRaises(ConnectionEnded) as caught:
+            self.stream(gateway, question(CHAT))
+        self.assertEqual(Stream(caught.exception.response).errors, direct.errors)
+        self.wait_resumes(gateway, resumed=1, too_often=1)
+
+    def test_it_can_be_turned_off(self):
+        for more, headers in ((", enabled: false", ()), ("", (("x-penstock-resume", "off"),))):
+            sims = [self.sim("--instant", "--fail", "reset-after-tokens=5") for _ in range(2)]
+            gateway = self.gateway(sims, config(more), shards=1)
+            with self.assertRaises(ConnectionEnded):
+                self.stream(gateway, question(CHAT), headers=headers)
+            self.wait_resumes(gateway, resumed=0, off=1)
+
+    def test_without_a_tokenizer_texts_go_on_and_chats_are_told(self):
+        def sims():
+            flags = ("--instant", "--no-tokenizer")
+            return [self.sim(*flags, "--fail", "reset-after-tokens=5x1"), self.sim(*flags)]
+
+        gateway = self.gateway(sims(), CONFIG, shards=1)
+        streams = [self.stream(gateway, question(COMPLETIONS), COMPLETIONS) for _ in range(2)]
+        self.assertEqual([(stream.done, stream.errors) for stream in streams], [(1, [])] * 2)
+        self.wait_resumes(gateway, resumed=1)
+        gateway = self.gateway(sims(), CONFIG, shards=1)
+        ends = 0
+        for _ in range(2):
+            try:
+                self.stream(gateway, question(CHAT))
+            except ConnectionEnded:
+                ends += 1
+        self.assertEqual(ends, 1)
+        self.wait_resumes(gateway, resumed=0, no_tokenizer=1)
+
+    def test_the_only_endpoint_comes_back(self):
+        sim = self.sim("--text", "varied", "--decode-ms", "5")
+        port = sim.port
+        gateway = self.gateway([sim], CONFIG, shards=1)
+        reference = self.unbroken(question(CHAT))
+        client = self.client(gateway)
+        client.send(request_bytes("POST", CHAT, question(CHAT)))
+        response = client.read_head()
+        self.wait_for_text(client)
+        sim.kill()
+        wait_for("it is broken", lambda: gateway.value("penstock_broken_streams_total") >= 1)
+        self.sim("--text", "varied", "--instant", port=port)
+        client._read_body(response, "POST")
+        self.check_whole(Stream(response), reference)
+
+    def test_nobody_goes_on_for_ever_where_no_endpoint_is_left(self):
+        sim = self.sim("--decode-ms", "5")
+        gateway = self.gateway([sim], config(", wait: 400ms"), shards=1)
+        client = self.client(gateway)
+        client.send(request_bytes("POST", CHAT, question(CHAT, max_tokens=400)))
+        response = client.read_head()
+        self.wait_for_text(client)
+        sim.kill()
+        with self.assertRaises(ConnectionEnded):
+            client._read_body(response, "POST")
+        self.assertEqual(Stream(response).errors[0]["error"]["code"], "stream_broken")
+        self.wait_resumes(gateway, resumed=0, no_endpoint=1)
+
+    def test_a_client_that_leaves_while_its_stream_waits(self):
+        sim = self.sim("--decode-ms", "5")
+        gateway = self.gateway([sim], CONFIG, shards=1)
+        client = self.client(gateway)
+        client.send(request_bytes("POST", CHAT, question(CHAT, max_tokens=400)))
+        client.read_head()
+        self.wait_for_text(client)
+        sim.kill()
+        wait_for("it is broken", lambda: gateway.value("penstock_broken_streams_total") >= 1)
+        hard_reset(client.sock)
+        gateway.wait_outcomes({"client_gone": 1})
+
+    def test_sixty_streams_lose_two_of_three_servers(self):
+        sims = [self.sim("--text", "varied", "--decode-ms", "10") for _ in range(3)]
+        gateway = self.gateway(sims, ALL_TRIED, shards=1)
+        bodies = [
+            chat(f"Question {i}: what is the sea?", max_tokens=100, stream=True, stream_options={"include_usage": True})
+            for i in range(60)
+        ]
+        references = {i: self.unbroken(body) for i, body in enumerate(bodies[:6])}
+        streams = [None] * len(bodies)
+        begun = threading.Semaphore(0)
+
+        def run(i):
+            client = self.client(gateway)
+            client.send(request_bytes("POST", CHAT, bodies[i]))
+            response = client.read_head()
+            self.wait_for_text(client)
+            begun.release()
+            client._read_body(response, "POST")
+            streams[i] = Stream(response)
+
+        def kill():
+            for _ in bodies:
+                begun.acquire(timeout=harness.PATIENCE)
+            for sim in sims[:2]:
+                sim.kill()
+
+        killer = threading.Thread(target=kill)
+        killer.start()
+        in_threads(len(bodies), run)
+        killer.join()
+        for stream in streams:
+            self.assertEqual((stream.errors, stream.done, len(stream.ids), stream.usage["completion_tokens"]), ([], 1, 1, 100))
+        for i, reference in references.items():
+            self.check_whole(streams[i], reference)
+        self.assertGreater(gateway.value("penstock_stream_resumes_total", result="resumed"), 20)
+        gateway.wait_outcomes({"ok": 60})
+
+
+def read_lines(path):
+    with open(path, encoding="utf-8") as file:
+        return [json.loads(line) for line in file if line.endswith("\n")]
+
+
+def without_details(usage):
+    return {name: value for name, value in usage.items() if name != "prompt_tokens_details"}
+
+
+if __name__ == "__main__":
+    harness.main()
