@@ -50,6 +50,7 @@ constexpr Words words[] = {
     {ResumeObstacle::refused, "refused", "Another endpoint refused to continue the stream."},
     {ResumeObstacle::no_limit, "no_limit", "No endpoint says how many tokens may still follow."},
     {ResumeObstacle::no_endpoint, "no_endpoint", "No endpoint took the stream in time (resume.wait)."},
+    {ResumeObstacle::finished, "finished", "The text was whole, but the usage that was asked for had not come."},
 };
 static_assert(std::size(words) == resume_obstacles);
 static_assert(std::is_sorted(std::begin(words), std::end(words),

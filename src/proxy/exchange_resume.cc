@@ -17,13 +17,21 @@ bool Exchange::resumes(AttemptFailure failure) {
   }
   leave_attempt();
   answer_->go_on();
-  resume_->begin();
+  if (answer_->remembered()->delivered().finished()) {
+    if (heed(answer_->take_events("data: [DONE]\n\n"))) end_answer({});
+  } else {
+    resume_->begin();
+  }
   return true;
 }
 
 ResumeObstacle Exchange::prepare_resume() {
   const ResumeObstacle obstacle = answer_->resume_obstacle();
   if (obstacle != ResumeObstacle::none) return obstacle;
+  if (answer_->remembered()->delivered().finished()) {  // all that is missing is [DONE], or also the usage
+    const bool whole = !intake_->request().include_usage || answer_->watch().answer().usage().has_value();
+    return whole ? ResumeObstacle::none : ResumeObstacle::finished;
+  }
   if (resume_ != nullptr) {
     return resume_->breaks() < context_.options.resume.per_stream ? obstacle : ResumeObstacle::too_often;
   }

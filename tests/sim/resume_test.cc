@@ -262,8 +262,10 @@ class Place {
       return peer.send(head + framed(events) + "0\r\n\r\n");
     }
     const std::string all = framed(events);
-    // Behind its finish reason a stream is over, whether or not the rest comes.
-    const size_t last = all.find(R"("finish_reason":"length")");
+    // Behind its finish reason a stream is over, whether or not the rest comes; but not without the usage that was
+    // asked for.
+    const bool usage = all.find(R"("usage":{)") != std::string::npos;
+    const size_t last = usage ? all.find(R"("finish_reason":"length")") : all.size() - 8;
     peer.send(head + all.substr(0, random_.below(last)));
     if (how == Break::reset) network_.after(milliseconds(5), [&peer] { peer.close(/*reset=*/true); });
     if (how == Break::eof) peer.finish();

@@ -43,8 +43,9 @@ enum class ResumeObstacle : uint8_t {
   refused,
   no_limit,
   no_endpoint,
+  finished,
 };
-inline constexpr size_t resume_obstacles = static_cast<size_t>(ResumeObstacle::no_endpoint) + 1;
+inline constexpr size_t resume_obstacles = static_cast<size_t>(ResumeObstacle::finished) + 1;
 
 const char* to_string(ResumeObstacle obstacle);  // a word for metrics and logs: "tools"
 const char* reason_of(ResumeObstacle obstacle);  // a sentence that says why
