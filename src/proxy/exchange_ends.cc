@@ -143,7 +143,8 @@ void Exchange::report(Outcome outcome, Instant now) {
   record.stage[static_cast<size_t>(Stage::connect)] = connect_time_;
   if (relaying_) {
     record.time_to_first_token = first_byte_ - began_;
-    record.stage[static_cast<size_t>(Stage::first_byte)] = first_byte_ - attempt_->sent();
+    // Of the first attempt: of a stream that went on elsewhere it is not known any more.
+    if (resume_ == nullptr) record.stage[static_cast<size_t>(Stage::first_byte)] = first_byte_ - attempt_->sent();
     record.stage[static_cast<size_t>(Stage::relay)] = now - first_byte_;
   }
   record.outcome = outcome;

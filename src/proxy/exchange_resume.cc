@@ -28,6 +28,7 @@ bool Exchange::resumes(AttemptFailure failure) {
 ResumeObstacle Exchange::prepare_resume() {
   const ResumeObstacle obstacle = answer_->resume_obstacle();
   if (obstacle != ResumeObstacle::none) return obstacle;
+  if (!answer_->remembered()->delivered().has_shape()) return ResumeObstacle::unknown_event;  // comments alone
   if (answer_->remembered()->delivered().finished()) {  // all that is missing is [DONE], or also the usage
     const bool whole = !intake_->request().include_usage || answer_->watch().answer().usage().has_value();
     return whole ? ResumeObstacle::none : ResumeObstacle::finished;
