@@ -375,7 +375,7 @@ void ShardStats::count_stages(const ExchangeRecord& record) {
   count(Stage::route);
   count(Stage::connect);
   if (!record.time_to_first_token.has_value()) return;
-  count(Stage::first_byte);
+  if (record.resumes == 0) count(Stage::first_byte);
   count(Stage::relay);
 }
 
