@@ -12,7 +12,7 @@ using namespace penstock::sim;
 
 namespace {
 
-std::string quoted(std::string_view text) {
+std::string as_json(std::string_view text) {
   std::string out;
   append_json_string(out, text);
   return out;
@@ -47,7 +47,7 @@ Said continued(Bench& bench, const Question& question, const Said& unbroken, siz
   for (size_t i = 0; i < k; ++i) delivered += unbroken.pieces[i];
   std::vector<uint32_t> ids = bench.ids_of(question.prompt);
   REQUIRE(ids.size() == unbroken.prompt_tokens);
-  const auto more_ids = bench.ids_of("\"add_special_tokens\":false,\"prompt\":" + quoted(delivered));
+  const auto more_ids = bench.ids_of("\"add_special_tokens\":false,\"prompt\":" + as_json(delivered));
   REQUIRE(more_ids.size() == k);
   ids.insert(ids.end(), more_ids.begin(), more_ids.end());
   const Said said = bench.ask(
@@ -137,7 +137,7 @@ TEST_CASE("A stop string ends an answer in the middle of a token, and its contin
     }
     REQUIRE(at > 0);
     const std::string stop = whole.text.substr(at, 5);
-    const std::string field = ",\"stop\":[\"never said\"," + quoted(stop) + "]";
+    const std::string field = ",\"stop\":[\"never said\"," + as_json(stop) + "]";
     const Said stopped = asked(bench, question, field);
     CHECK(stopped.text == whole.text.substr(0, whole.text.find(stop)));
     CHECK(stopped.finish == "stop");
@@ -161,7 +161,7 @@ TEST_CASE("The messages API has stop strings under a name of its own") {
   const Said whole = bench.ask("/v1/messages", "{" + fields + "}");
   REQUIRE(whole.text.size() == 20 * bytes_per_token);
   const std::string stop = whole.text.substr(41, 6);
-  const Said stopped = bench.ask("/v1/messages", "{" + fields + ",\"stop_sequences\":[" + quoted(stop) + "]}");
+  const Said stopped = bench.ask("/v1/messages", "{" + fields + ",\"stop_sequences\":[" + as_json(stop) + "]}");
   CHECK(stopped.text == whole.text.substr(0, whole.text.find(stop)));
   CHECK(stopped.finish == "stop_sequence");
   CHECK(stopped.stop_reason == stop);
@@ -189,7 +189,7 @@ TEST_CASE("Without a number of tokens an answer has the usual length, or the one
 TEST_CASE("Text becomes ids and text again, at once and without work for the engine") {
   Bench bench(net::RingKind::epoll);
   const std::string text = "Hé, 日本の水門! 😀\n\"\\";
-  const Said ids = bench.ask("/tokenize", R"({"model":"base","prompt":)" + quoted(text) + "}");
+  const Said ids = bench.ask("/tokenize", R"({"model":"base","prompt":)" + as_json(text) + "}");
   CHECK(ids.tokens.size() == (text.size() + 3) / 4);
   const Said back = bench.ask("/detokenize", R"({"model":"base","tokens":)" + json_of(ids.tokens) + "}");
   CHECK(back.prompt == text);
