@@ -176,7 +176,7 @@ class Loader {
       if (keys.embedded.starts_with(prefix + '.')) known.push_back(keys.embedded.substr(skip));
     }
     for (const Key& key : table()) {
-      if (!prefix.empty() && !(key.name.starts_with(prefix) && key.name[prefix.size()] == '.')) continue;
+      if (!prefix.empty() && !key.name.starts_with(prefix + '.')) continue;
       const std::string_view rest = key.name.substr(skip);
       const std::string_view word = rest.substr(0, rest.find('.'));
       if (std::find(known.begin(), known.end(), word) == known.end()) known.push_back(word);
