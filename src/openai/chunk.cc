@@ -24,17 +24,6 @@ class ChunkReader {
   }
 
  private:
-  template <typename Visit>
-  static bool each_field(ondemand::object& object, Visit visit) {
-    for (auto result : object) {
-      ondemand::field field;
-      std::string_view key;
-      if (std::move(result).get(field) || field.unescaped_key().get(key)) return false;
-      if (!visit(key, field.value())) return false;
-    }
-    return true;
-  }
-
   // A scalar, or the first bracket of anything else.
   static std::string_view token_of(ondemand::value& value) { return trim_end(value.raw_json_token()); }
   // With all its escapes right, which the parser looks at only when it decodes.

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <memory>
 #include <string_view>
+#include <utility>
 
 namespace penstock::openai {
 
@@ -28,5 +29,25 @@ class Scratch {
 };
 
 Scratch& scratch();
+
+// Calls visit(key, value) for each field. False after broken JSON, and when `visit` says so.
+template <typename Visit>
+bool each_field(simdjson::ondemand::object& object, Visit visit) {
+  for (auto result : object) {
+    simdjson::ondemand::field field;
+    std::string_view key;
+    if (std::move(result).get(field) || field.unescaped_key().get(key)) return false;
+    if (!visit(key, field.value())) return false;
+  }
+  return true;
+}
+
+// The same for a value; true without any call when it is no object.
+template <typename Visit>
+bool each_field(simdjson::ondemand::value value, Visit visit) {
+  simdjson::ondemand::object object;
+  if (!value.raw_json_token().starts_with('{')) return true;
+  return !value.get_object().get(object) && each_field(object, visit);
+}
 
 }  // namespace penstock::openai

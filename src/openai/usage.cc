@@ -90,26 +90,6 @@ class Reader {
     return token.empty() ? '\0' : token.front();
   }
 
-  // Calls visit(key, value) for each field. False after broken JSON, and when `visit` says so.
-  template <typename Visit>
-  static bool each_field(ondemand::object& object, Visit visit) {
-    for (auto result : object) {
-      ondemand::field field;
-      std::string_view key;
-      if (std::move(result).get(field) || field.unescaped_key().get(key)) return false;
-      if (!visit(key, field.value())) return false;
-    }
-    return true;
-  }
-
-  // The same for a value; true without any call when it is no object.
-  template <typename Visit>
-  static bool each_field(ondemand::value value, Visit visit) {
-    ondemand::object object;
-    if (kind(value) != '{') return true;
-    return !value.get_object().get(object) && each_field(object, visit);
-  }
-
   bool read_field(std::string_view key, ondemand::value value, bool top) {
     if (key == "choices") return read_choices(value);
     if (key == "usage") return read_usage(value);

@@ -1,7 +1,6 @@
 // The exchange of a stream that goes on at another endpoint. The answer stays what it is; only the attempt is another.
 // Until one is found, the load stays reserved where it was.
 #include "exchange.h"
-#include "penstock/base/assert.h"
 
 namespace penstock::proxy {
 
