@@ -12,6 +12,12 @@ bool is_wide_unicode(std::string_view body) {
   return body.size() >= 2 && (body[0] == '\0' || body[1] == '\0');
 }
 
+bool has_byte_order_mark(std::string_view body) { return body.starts_with("\xEF\xBB\xBF"); }
+
+std::string_view without_byte_order_mark(std::string_view body) {
+  return has_byte_order_mark(body) ? body.substr(3) : body;
+}
+
 const char* json_problem(int error, std::string_view body) {
   if (is_wide_unicode(body)) return "The body is UTF-16 or UTF-32; JSON must be sent as UTF-8.";
   switch (error) {

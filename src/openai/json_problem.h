@@ -12,4 +12,8 @@ const char* json_problem(int error, std::string_view body);
 // its first two characters have there. Python's servers read such bodies; UTF-8 never looks like this.
 bool is_wide_unicode(std::string_view body);
 
+// UTF-8 may begin with a byte order mark, which is not a part of the JSON: Python's servers skip one.
+bool has_byte_order_mark(std::string_view body);
+std::string_view without_byte_order_mark(std::string_view body);
+
 }  // namespace penstock::openai

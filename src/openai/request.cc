@@ -121,6 +121,8 @@ bool Scan::not_json(simdjson::error_code error) {
 }
 
 bool Scan::read(ondemand::parser& parser, std::string_view json) {
+  // Some versions of simdjson skip another mark. Python refuses it, and both must read the same.
+  if (has_byte_order_mark(json)) return not_json(simdjson::TAPE_ERROR);
   if (auto error = parser.iterate(simdjson::padded_string_view(json, json.size() + body_padding)).get(document_)) {
     return not_json(error);
   }
@@ -569,8 +571,7 @@ RequestScanner::~RequestScanner() = default;
 ScanFailure RequestScanner::scan(Api api, std::string_view body, Request& out) {
   out.clear();
   out.api = api;
-  std::string_view json = body;
-  if (json.starts_with(std::string_view("\xEF\xBB\xBF"))) json.remove_prefix(3);
+  const std::string_view json = without_byte_order_mark(body);
   if (json.size() > kept_capacity_max) return scan_large(api, body, json, out);
   if (state_->parser.capacity() < json.size()) {
     // Powers of two, so that slightly longer bodies do not each allocate anew.

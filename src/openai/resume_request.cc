@@ -6,6 +6,7 @@
 #include <charconv>
 #include <limits>
 
+#include "json_problem.h"
 #include "json_text.h"
 #include "penstock/base/text.h"
 #include "penstock/openai/token_ids.h"
@@ -84,7 +85,7 @@ class ResumeRequest::Reader {
   }
 
   bool read_fields(std::string_view body) {
-    if (body.starts_with(std::string_view("\xEF\xBB\xBF"))) body.remove_prefix(3);
+    body = without_byte_order_mark(body);
     ondemand::parser parser;
     ondemand::document document;
     ondemand::object object;
