@@ -239,7 +239,7 @@ Relayed Answer::relay_whole_events(std::string_view decoded) {
   net::BodyBuffer& beginning = remembered()->beginning();
   const size_t whole = watch_.incomplete_from(decoded.size());
   const std::string_view rest = decoded.substr(whole);
-  if (beginning.empty() && (rest.empty() || resume_obstacle() != ResumeObstacle::none)) return relay_open(decoded);
+  if (beginning.empty() && (rest.empty() || !remembered()->relays_whole_events())) return relay_open(decoded);
   Relayed result = whole > 0 ? relay_beginning() : Relayed::nothing;
   if (whole > 0 && result != Relayed::lost) result = relay_open(decoded.substr(0, whole));
   if (rest.empty() || result == Relayed::lost || remembered()->keep(rest)) return result;
@@ -322,6 +322,10 @@ ResumeObstacle Answer::resume_obstacle() const {
   return remembered() != nullptr ? remembered()->obstacle() : obstacle_;
 }
 
+bool Answer::said_all() const {
+  return remembered() != nullptr && remembered()->relays_whole_events() && watch_.answer().saw_done();
+}
+
 void Answer::go_on() {
   remembered()->beginning().reset();
   watch_.go_on();
@@ -360,7 +364,8 @@ Relayed Answer::relay_good(const upstream::Connection* from, bool* whole_chunks)
 // or has said that it was done.
 bool Answer::say_why(ErrorCode why, bool whole_chunks) {
   const bool can_insert = form_ == BodyForm::open || (form_ == BodyForm::chunked && whole_chunks);
-  if (!can_insert || (remembered() == nullptr && !watch_.between_events()) || watch_.ends_in_error() ||
+  const bool whole_events = remembered() != nullptr && remembered()->relays_whole_events();
+  if (!can_insert || (!whole_events && !watch_.between_events()) || watch_.ends_in_error() ||
       watch_.answer().saw_done())
     return true;
   const std::string theirs = remembered() != nullptr ? remembered()->error() : "";

@@ -64,6 +64,8 @@ class Answer {
   RememberedStream* remembered() const { return watch_.remembered(); }
   // Why it cannot go on elsewhere; none: it can.
   openai::ResumeObstacle resume_obstacle() const;
+  // The client has had [DONE], and can be given a proper end behind it.
+  bool said_all() const;
   // After a failure: what follows comes as whole events, made of another endpoint's answer.
   void go_on();
   Relayed take_events(std::string_view events);

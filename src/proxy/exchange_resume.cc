@@ -9,6 +9,12 @@ using openai::ResumeObstacle;
 // True: the stream will go on, or be broken off later. False: it cannot go on, and nothing has changed.
 bool Exchange::resumes(AttemptFailure failure) {
   if (!info_of(failure).resumes) return false;
+  if (answer_->said_all()) {  // what failed is the end of its connection
+    leave_attempt();
+    answer_->remembered()->beginning().reset();
+    end_answer({});
+    return true;
+  }
   const ResumeObstacle obstacle = prepare_resume();
   if (obstacle != ResumeObstacle::none) {
     context_.observer.stream_not_resumed(obstacle);

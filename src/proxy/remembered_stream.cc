@@ -34,10 +34,12 @@ void RememberedStream::charge() {
 // No event of the known APIs is so long, but for one with the ids of a whole prompt.
 bool RememberedStream::keep(std::string_view beginning) {
   constexpr size_t event_bytes_max = 64 * 1024;
-  if (obstacle() != ResumeObstacle::none) return false;
-  if (beginning_.size() + beginning.size() > event_bytes_max) delivered_.give_up(ResumeObstacle::too_long);
-  else if (!beginning_.append(beginning, 0)) delivered_.give_up(ResumeObstacle::memory);
-  return obstacle() == ResumeObstacle::none;
+  if (!whole_events_) return false;
+  const bool fits = beginning_.size() + beginning.size() <= event_bytes_max;
+  if (fits && beginning_.append(beginning, 0)) return true;
+  whole_events_ = false;
+  delivered_.give_up(fits ? ResumeObstacle::memory : ResumeObstacle::too_long);
+  return false;
 }
 
 }  // namespace penstock::proxy

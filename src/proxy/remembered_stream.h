@@ -22,9 +22,11 @@ class RememberedStream {
 
   // The data of the next event. True: it is a piece of text and nothing else.
   bool take(std::string_view data);
-  // Keeps the beginning of an event. False: there is no room; the stream is forgotten, and what was kept is the
-  // caller's to relay.
+  // Keeps the beginning of an event, also of a stream that cannot go on any more: the client is to hear why between two
+  // events. False: there is no room; the stream is forgotten, what was kept is the caller's to relay, and so is from
+  // now on each event as it comes.
   bool keep(std::string_view beginning);
+  bool relays_whole_events() const { return whole_events_; }
   net::BodyBuffer& beginning() { return beginning_; }
   // The event with which its server said that it has failed; "": it did not. Short ones are kept.
   void keep_error(std::string_view event) {
@@ -40,6 +42,7 @@ class RememberedStream {
  private:
   MemoryBudget& budget_;
   size_t charged_ = 0;
+  bool whole_events_ = true;
   static constexpr size_t error_bytes_max = 4 * 1024;
   std::string error_;
   openai::Delivered delivered_;

@@ -170,6 +170,44 @@ class Resume(E2E):
         self.assertEqual(Stream(caught.exception.response).errors, direct.errors)
         self.wait_resumes(gateway, resumed=1, too_often=1)
 
+    def test_a_stream_that_cannot_go_on_any_more_is_told_between_two_events(self):
+        def event(text):
+            choice = {"index": 0, "delta": {"content": text}, "finish_reason": None}
+            return b"data: " + json.dumps({"choices": [choice]}).encode() + b"\n\n"
+
+        def script(_request, sock):
+            sock.sendall(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
+            for whole in (event("a"), event("\ufffd"), event("b")):
+                sock.sendall(b"%x\r\n%s\r\n" % (len(whole), whole))
+            sock.sendall(b"100\r\n" + event("c")[:20])
+            return False
+
+        gateway = self.gateway([self.fake(script)], CONFIG, shards=1)
+        with self.assertRaises(ConnectionEnded) as caught:
+            self.stream(gateway, question(CHAT))
+        torso = Stream(caught.exception.response)
+        self.assertEqual((torso.text, [chunk["error"]["code"] for chunk in torso.errors]), ("a\ufffdb", ["stream_broken"]))
+        self.wait_resumes(gateway, resumed=0, replacement_character=1)
+
+    def test_a_connection_that_breaks_behind_the_last_event_breaks_nothing(self):
+        text = b'data: {"choices":[{"index":0,"delta":{"content":"a"},"finish_reason":"stop"}]}\n\n'
+        for last in (b"data: [DONE]\n\n", b"data: [DONE]\n\n: a comm"):
+            for reset in (True, False):
+                with self.subTest(last=last, reset=reset):
+
+                    def script(_request, sock):
+                        sock.sendall(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
+                        sock.sendall(b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in (text, last)))
+                        if reset:
+                            hard_reset(sock)
+                        return False
+
+                    gateway = self.gateway([self.fake(script)], CONFIG, shards=1)
+                    for usage in ({}, {"stream_options": {"include_usage": True}}):
+                        stream = self.stream(gateway, question(CHAT, **usage))
+                        self.assertEqual((stream.text, stream.done, stream.events[-1], stream.errors), ("a", 1, "[DONE]", []))
+                    gateway.wait_outcomes({"ok": 2})
+
     def test_it_can_be_turned_off(self):
         for more, headers in ((", enabled: false", ()), ("", (("x-penstock-resume", "off"),))):
             sims = [self.sim("--instant", "--fail", "reset-after-tokens=5") for _ in range(2)]

@@ -264,6 +264,30 @@ TEST_CASE("a stream that cannot be remembered is relayed all the same") {
   }
 }
 
+TEST_CASE("a stream that cannot go on any more is broken between two events") {
+  const std::string one = "data: {\"choices\":[{\"index\":0,\"text\":\"\xEF\xBF\xBD\"}]}\n\n";
+  for (const size_t half : {size_t{100}, size_t{70 * 1024}}) {
+    for (const bool chunks : {true, false}) {
+      CAPTURE(half);
+      CAPTURE(chunks);
+      Scene scene;
+      scene.client.chunks = chunks;
+      Given given(scene);
+      given.begin(std::string("200 OK\r\n") + events);
+      CHECK(given.answer.take(one) != Relayed::lost);
+      CHECK(given.answer.take_raw("CHUNK", true, false) == Relayed::some);
+      CHECK(given.answer.resume_obstacle() == openai::ResumeObstacle::replacement_character);
+      const std::string beginning = "data: " + std::string(half, 'x');
+      CHECK(given.answer.take(beginning) != Relayed::lost);
+      given.answer.take_raw("RAW", false, false);
+      const bool kept = half < 64 * 1024;
+      CHECK((scene.client.body.find("xxx") == std::string::npos) == kept);
+      CHECK(given.answer.say_why(ErrorCode::stream_broken, true));
+      CHECK((scene.client.body.find("stream_broken") != std::string::npos) == kept);
+    }
+  }
+}
+
 TEST_CASE("what may keep a stream from going on elsewhere is known when it begins") {
   using enum openai::ResumeObstacle;
   struct Case {
