@@ -15,7 +15,7 @@ import sys
 
 DOCTEST = re.compile(r"test cases:\s*(\d+)\s*\|\s*(\d+) passed\s*\|\s*(\d+) failed(?:\s*\|\s*(\d+) skipped)?")
 UNITTEST = re.compile(r"^Ran (\d+) tests? in", re.M)
-TIMED_SUITES = {"e2e", "load", "cluster", "budget", "perf"}  # real processes, real clocks: a busy machine can fail them
+TIMED_SUITES = {"e2e", "load", "cluster", "vllm", "budget", "perf"}  # real processes, real clocks: a busy machine can fail them
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
