@@ -29,7 +29,7 @@ ejection: {consecutive_failures: 1000}
 retry: {budget_percent: 100}
 resume: {stall: 2s}
 """
-AT_ONCE = 12
+AT_ONCE = 8
 SEED = 7
 
 
@@ -290,7 +290,7 @@ class Killed(RealServers):
     def test_streams_of_a_server_that_ends(self):
         # None ends before its server does, and none has what it could not go on behind.
         never = {str(token): -100 for token in (self.end, self.stray)}
-        fields = {"max_tokens": 600, "logit_bias": never, **USAGE}
+        fields = {"max_tokens": 1200, "logit_bias": never, **USAGE}
         questions = [(path, ask(path, number, **fields)) for number in range(AT_ONCE // 2) for path in (CHAT, COMPLETIONS)]
         references = [self.unbroken(*one) for one in questions]
         for how in ("killed", "told to end", "without engine", "stopped"):
