@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "penstock/admission/awaiting.h"
 #include "penstock/base/assert.h"
 
 namespace penstock::admission {
@@ -278,7 +279,10 @@ bool FlowController::may_go(const Waiter& waiter, const Look& look) {
   if (look.pool == nullptr || !options_.enabled) return true;
   if (is_full(waiter)) return false;
   const Room room = detector_.room(*look.pool, waiter.demand, look.now, look.on_their_way + 1, look.ceiling);
-  if (!room.any_endpoint && options_.no_endpoint_ttl <= Duration::zero()) return true;
+  if (!room.any_endpoint &&
+      !awaited_until(*look.pool, waiter.demand.model, waiter.arrived, look.now, options_.no_endpoint_ttl)) {
+    return true;  // so that it is refused
+  }
   if (room.requests > look.on_their_way) return true;
   full_.push_back(waiter.demand.model);
   return false;

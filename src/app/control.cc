@@ -282,7 +282,9 @@ void Control::on_unreachable(const endpoints::EndpointState& endpoint) {
 
 // A new snapshot may have more room: new endpoints, or shorter queues.
 void Control::on_published(const endpoints::Snapshot& snapshot) {
-  usable_ = any_usable(snapshot);
+  const bool usable = any_usable(snapshot);
+  if (usable_ && !usable) unusable_since_ = loop_->now();
+  usable_ = usable;
   hold_.room_made(snapshot, loop_->now());
   check_index_size(snapshot);
   note_known_models(snapshot);
@@ -454,13 +456,13 @@ std::string Control::not_ready() const {
   return directory_->synced() ? no_endpoint() : "endpoints not probed yet";
 }
 
-// What the setting says is missing while no endpoint can be used; "": nothing. Not where requests may wait for one: it
-// may be they that make it come.
+// What the setting says is missing while no endpoint can be used; "": nothing. Not while requests wait for the last one
+// to come back.
 std::string Control::no_endpoint() const {
   if (usable_ || options_.no_endpoint == config::NoEndpoint::ready) return "";
   const admission::FlowOptions flow = flow_options(options_);
-  if (flow.enabled && flow.no_endpoint_ttl > Duration{0}) return "";
   const Instant now = loop_->now();
+  if (flow.enabled && unusable_since_ && now < *unusable_since_ + flow.no_endpoint_ttl) return "";
   if (why_unusable_.empty() || now - why_unusable_at_ > kWhyCheck) {
     why_unusable_ = why_none_usable(directory_->status(), sources_->names());
     why_unusable_at_ = now;

@@ -127,8 +127,9 @@ class Control final : public discovery::DirectoryEvents {
   Instant drain_deadline_{}, started_at_{};
   Instant next_index_check_{}, next_index_warning_{}, next_models_check_{};
   int64_t started_wall_us_ = 0;
-  bool usable_ = false;               // some endpoint of the current snapshot
-  mutable std::string why_unusable_;  // as of why_unusable_at_
+  bool usable_ = false;                    // some endpoint of the current snapshot
+  std::optional<Instant> unusable_since_;  // since the last time that this was so
+  mutable std::string why_unusable_;       // as of why_unusable_at_
   mutable Instant why_unusable_at_{};
 };
 

@@ -60,6 +60,7 @@ proxy::Options proxy_options(const config::Options& options) {
   out.ejection.base_penalty = options.ejection.base_penalty;
   out.ejection.max_penalty = options.ejection.max_penalty;
   out.ejection.slow_start = options.ejection.slow_start;
+  out.slow = {.wedged = options.ejection.wedged, .factor = options.ejection.slow_factor};
   out.tune_blocks = options.kv_events.enabled;  // engines report blocks of their own size
   if (options.endpoint_picker != nullptr) {
     apply_prefix(options.endpoint_picker->scheduling.prefix, out);

@@ -244,6 +244,7 @@ FlowOptions picker_flow() {
   out.detector.detector = admission::Detector::utilization;
   out.detector.metrics_stale_after = milliseconds(200);
   out.ttl = Duration::zero();
+  out.no_endpoint_ttl = Duration::zero();
   out.band.ordering = admission::Ordering::fcfs;
   out.band.fairness = admission::Fairness::global_strict;
   return out;

@@ -148,7 +148,7 @@ const Key keys_in_order[] = {
      .doc = "Accept any certificate of an endpoint. Whoever is between can then read and change everything: for tests only."},
 
     {.name = "readiness.no_endpoint", .type = Type::choice, .field = PENSTOCK_ENUM(no_endpoint), .words = no_endpoint_words,
-     .doc = "What `/readyz` says while no endpoint of any pool can be used. `unready`: 503 with the reason, so that traffic goes to a replica that reaches endpoints and a rollout that reaches none stops; but 200 where requests may wait for an endpoint (`flow_control.no_endpoint_ttl`). `ready`: 200, for clients that should get our 503 with Retry-After, and for autoscalers that count requests to a pool scaled to zero."},
+     .doc = "What `/readyz` says while no endpoint of any pool can be used. `unready`: 503 with the reason, so that traffic goes to a replica that reaches endpoints and a rollout that reaches none stops; but 200 while requests wait for the last one to come back (`flow_control.no_endpoint_ttl`). `ready`: 200, for clients that should get our 503 with Retry-After, and for autoscalers that count requests to a pool scaled to zero."},
 
     {.name = "timeouts.client_header", .type = Type::duration, .field = PENSTOCK_FIELD(timeouts.client_header), .least = 1e-3, .most = day,
      .zero = "none", .doc = "Longest time from the first byte of a request head to its end (408)."},
@@ -253,6 +253,10 @@ const Key keys_in_order[] = {
      .doc = "Longest ejection."},
     {.name = "ejection.slow_start", .type = Type::duration, .field = PENSTOCK_FIELD(ejection.slow_start), .least = 1e-3, .most = hour,
      .zero = "none", .doc = "Time over which an endpoint that is new, or returns from an ejection, gets to its full share of requests."},
+    {.name = "ejection.wedged", .type = Type::duration, .field = PENSTOCK_FIELD(ejection.wedged), .least = 1, .most = hour, .zero = "never",
+     .doc = "An endpoint is ejected when none of its streams (three at least) has brought anything for so long while those of another endpoint of its pool move: an engine that hangs and still answers probes. Its streams go on elsewhere where they can, and requests that wait there for their first byte move."},
+    {.name = "ejection.slow_factor", .type = Type::number, .field = PENSTOCK_FIELD(ejection.slow_factor), .least = 2, .most = 1e6, .zero = "never",
+     .doc = "Likewise when the pauses of its streams (three at least, in ten looks a second apart) are on average so many times as long as the median of the pool's other endpoints, and longer than 250 ms."},
 
     {.name = "metrics.interval", .type = Type::duration, .field = PENSTOCK_FIELD(metrics.interval), .least = 5e-3, .most = minute,
      .doc = "Time between two reads of an endpoint's metrics while traffic flows."},
@@ -323,7 +327,7 @@ const Key keys_in_order[] = {
     {.name = "flow_control.ttl", .type = Type::duration, .field = PENSTOCK_FIELD(flow.ttl), .least = 1e-3, .most = day, .zero = "none",
      .doc = "How long a request may wait for room (503)."},
     {.name = "flow_control.no_endpoint_ttl", .type = Type::duration, .field = PENSTOCK_FIELD(flow.no_endpoint_ttl), .least = 1e-3, .most = day, .zero = "none",
-     .doc = "How long a request may wait for a pool that has no endpoint at all, such as one scaled to zero (503)."},
+     .doc = "How long requests may wait for a pool that has no endpoint to use (503). Where endpoints are listed, so long after the last one that serves the model was ready, or after one was added: a server that is restarted loses no request, and one that is gone for good is told of at once. Where none is listed (scaled to zero), each request so long. Requests that a server was to answer when it died wait, too. An EndpointPickerConfig has its own (`noEndpointRequestTTL`)."},
     {.name = "flow_control.eviction", .type = Type::boolean, .field = PENSTOCK_FIELD(flow.evicts),
      .doc = "Cut off running requests of negative priority where that makes room for one of higher priority that waits (429, or an error event where the answer had begun)."},
     {.name = "flow_control.requests", .type = Type::integer, .field = PENSTOCK_FIELD(flow.requests_max), .most = 1e8, .zero = "no limit",

@@ -192,6 +192,7 @@ void Directory::changed(bool at_once) {
 void Directory::publish() {
   publish_timer_.cancel();
   auto next = std::make_unique<endpoints::Snapshot>();
+  const int64_t now_ns = loop_.now().time_since_epoch().count();
   next->pools.reserve(pools_.size());
   for (const PoolState& pool : pools_) {
     endpoints::Pool& out = next->pools.emplace_back();
@@ -200,7 +201,13 @@ void Directory::publish() {
     out.rewrites = pool.rewrites;
     out.objectives = pool.objectives;
     out.endpoints.reserve(pool.members.size());
-    for (const Member& member : pool.members) out.endpoints.push_back(member.poller->view(*member.spec));
+    for (const Member& member : pool.members) {
+      const endpoints::EndpointView& view = out.endpoints.emplace_back(member.poller->view(*member.spec));
+      std::atomic<int64_t>& since_ns = view.state->health.not_ready_since_ns;
+      const bool ready = view.readiness == endpoints::Readiness::ready;
+      if (ready != (since_ns.load(std::memory_order_relaxed) == 0))
+        since_ns.store(ready ? 0 : now_ns, std::memory_order_relaxed);
+    }
   }
   next->routes = routes_;
   next->route_pools = route_pools_;

@@ -81,7 +81,8 @@ void add_attempts(Families& families, const ExportInput& input) {
   auto ejections = families.counter(
       "penstock_ejections_total",
       "Ejections of endpoints, by reason: fails (failures in a row), refuses_all (it refuses requests that other "
-      "endpoints answer), refuses_kind (the same for one model and API; it is ejected for these requests only).");
+      "endpoints answer), refuses_kind (the same for one model and API; it is ejected for these requests only), wedged "
+      "(all its streams stand still while others move), slow (its streams are far slower than those of the others).");
   for (size_t i = 0; i < proxy::ejection_count; ++i) {
     const auto reason = static_cast<proxy::Ejection>(i);
     ejections.add(sum_over_shards(input, [&](const ShardStats& stats) { return stats.ejections(reason); }),

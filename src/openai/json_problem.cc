@@ -12,7 +12,9 @@ bool is_wide_unicode(std::string_view body) {
   return body.size() >= 2 && (body[0] == '\0' || body[1] == '\0');
 }
 
-bool has_byte_order_mark(std::string_view body) { return body.starts_with("\xEF\xBB\xBF"); }
+bool has_byte_order_mark(std::string_view body) {
+  return body.starts_with("\xEF\xBB\xBF");
+}
 
 std::string_view without_byte_order_mark(std::string_view body) {
   return has_byte_order_mark(body) ? body.substr(3) : body;

@@ -121,8 +121,8 @@ bool Scan::not_json(simdjson::error_code error) {
 }
 
 bool Scan::read(ondemand::parser& parser, std::string_view json) {
-  // Some versions of simdjson skip another mark. Python refuses it, and both must read the same.
-  if (has_byte_order_mark(json)) return not_json(simdjson::TAPE_ERROR);
+  if (has_byte_order_mark(json))
+    return not_json(simdjson::TAPE_ERROR);  // a second: newer simdjson takes it, Python not
   if (auto error = parser.iterate(simdjson::padded_string_view(json, json.size() + body_padding)).get(document_)) {
     return not_json(error);
   }

@@ -198,6 +198,10 @@ const char* to_string(Ejection reason) {
       return "refuses_all";
     case Ejection::refuses_kind:
       return "refuses_kind";
+    case Ejection::wedged:
+      return "wedged";
+    case Ejection::slow:
+      return "slow";
   }
   return "fails";
 }

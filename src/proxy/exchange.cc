@@ -289,7 +289,7 @@ bool Exchange::heed(Relayed relayed) {
 void Exchange::begin_relaying(bool good) {
   relaying_ = true;
   ListNode<AttemptTag>::unlink();
-  if (under_way() || tunnel_ != nullptr) gateway_.relaying_.push_back(*this);
+  if (under_way() || tunnel_ != nullptr) gateway_.relays(*this);
   first_byte_ = context_.loop.now();
   placement_->first_byte(first_byte_, good);
 }
@@ -305,15 +305,26 @@ void Exchange::first_byte_relayed() {
 
 // ---- another endpoint ----
 
-// An attempt failed before the first body byte: moves to the next-best endpoint if attempts and budget allow.
-// True: the exchange continues there, or has ended. False: it may not move; the endpoint is penalised, and the attempt
-// is left as it is.
+// An attempt failed before the first body byte: moves to the next-best endpoint if attempts and budget allow, or waits
+// where there is none but one may be ready soon. True: the exchange continues, or has ended. False: it may not; the
+// endpoint is penalised, and the attempt is left as it is.
 bool Exchange::try_again(AttemptFailure failure) {
   placement_->penalise(failure);
-  const bool again = placement_->claim(failure);
-  context_.observer.attempt_failed(failure, again);
-  if (again) go_elsewhere(info_of(failure).has_answered);
-  return again;
+  const bool elsewhere = placement_->claim(failure);
+  const std::optional<Duration> pause = elsewhere ? std::nullopt : placement_->await_endpoint(failure);
+  context_.observer.attempt_failed(failure, elsewhere || pause);
+  if (elsewhere) go_elsewhere(info_of(failure).has_answered);
+  else if (pause) go_back(*pause);
+  return elsewhere || pause;
+}
+
+// The pause gives the probe, which the failure has caused, the time to find out.
+void Exchange::go_back(Duration pause) {
+  attempt_.reset();
+  answer_.reset();
+  fresh_connection_ = false;
+  step_ = Step::admit;
+  context_.loop.arm(attempt_deadline_, pause);
 }
 
 // `load_stays`: the endpoint has answered, only not well.
@@ -352,13 +363,37 @@ void Exchange::on_silent_stream(uint32_t slot, uint32_t incarnation, Instant sin
   break_stream(AttemptFailure::probe_failed, between_chunks());
 }
 
+void Exchange::report_silence(SlowEndpoints& to) const {
+  const bool reads = under_way() && tunnel_ == nullptr && (resume_ == nullptr || resume_->on());
+  if (!reads || !intake_->inference() || !answer_->event_stream() || !intake_->pool_id()) return;
+  const Instant heard = attempt_->connection().heard_at(), now = context_.loop.now();
+  if (heard > now) return;  // it is not read
+  const endpoints::EndpointState& endpoint = *placement_->endpoint();
+  to.saw(*intake_->pool_id(), endpoint.slot, endpoint.incarnation, now - heard);
+}
+
+// What cannot go on elsewhere stays.
+void Exchange::on_slow(uint32_t slot, uint32_t incarnation) {
+  if (!waits_for(slot, incarnation) || tunnel_ != nullptr) return;
+  if (!relaying_) {
+    if (!placement_->claim(AttemptFailure::too_slow)) return;
+    context_.observer.attempt_failed(AttemptFailure::too_slow, true);
+    return go_elsewhere(/*load_stays=*/false);
+  }
+  const bool asks = resume_ != nullptr && !resume_->on();
+  if (asks || answer_->remembered() == nullptr || prepare_resume() != openai::ResumeObstacle::none) return;
+  break_stream(AttemptFailure::too_slow, between_chunks());
+}
+
 void Exchange::on_total_deadline() {
   if (relaying_) return break_stream(AttemptFailure::total_timeout, between_chunks());
   refuse(intake_->is_complete() ? ErrorCode::endpoint_timeout : ErrorCode::request_timeout);
 }
 
-// A route's limit for one attempt has passed. If nothing has reached the client, another endpoint may be faster.
+// A route's limit for one attempt has passed. If nothing has reached the client, another endpoint may be faster. Or
+// there is no attempt, and a pause is over.
 void Exchange::on_attempt_deadline() {
+  if (step_ == Step::admit) return advance();
   if (relaying_) return break_stream(AttemptFailure::attempt_timeout, between_chunks());
   if (!try_again(AttemptFailure::attempt_timeout)) refuse(placement_->last_failure());
 }

@@ -24,6 +24,7 @@
 #include "penstock/proxy/gateway.h"
 #include "placement.h"
 #include "resume.h"
+#include "slow_endpoints.h"
 #include "tunnel.h"
 
 namespace penstock::proxy {
@@ -46,6 +47,10 @@ class Exchange final : public net::Disposable,
   // It has answered none of them since then. If the exchange relays its answer, and has not heard of it since, the
   // answer is broken off.
   void on_silent_stream(uint32_t slot, uint32_t incarnation, Instant since);
+  // Of a stream that runs: how long it has brought nothing.
+  void report_silence(SlowEndpoints& to) const;
+  // The endpoint was ejected because it is too slow.
+  void on_slow(uint32_t slot, uint32_t incarnation);
 
  private:
   enum class Step : uint8_t { free, read_body, choose_rule, parse, choose_pool, admit, route, connect, relay };
@@ -112,6 +117,7 @@ class Exchange final : public net::Disposable,
   // ---- another endpoint ----
   bool try_again(AttemptFailure failure);
   void go_elsewhere(bool load_stays);
+  void go_back(Duration pause);
   bool waits_for(uint32_t slot, uint32_t incarnation) const;
   void on_total_deadline();
   void on_attempt_deadline();

@@ -39,6 +39,8 @@ constexpr FailureInfo table[attempt_failure_count] = {
     // Refusals count in pairs only: routing/refusals.h.
     {status_429, "status_429", ErrorCode::endpoints_unavailable, Blame::none},
     {status_4xx, "status_4xx", ErrorCode::endpoints_unavailable, Blame::none},
+    // It is ejected already.
+    {too_slow, "too_slow", ErrorCode::endpoint_timeout, Blame::none, false, false, false, resumes},
 };
 
 constexpr bool table_is_in_order() {

@@ -2,12 +2,18 @@
 
 #include "exchange.h"
 #include "penstock/base/assert.h"
+#include "penstock/base/log.h"
 #include "penstock/proxy/error.h"
+#include "pool_choice.h"
+#include "slow_endpoints.h"
 
 namespace penstock::proxy {
 
 Gateway::Gateway(Context& context)
-    : context_(context), resumes_(std::make_unique<ResumeQueue>(context.loop, context_.options.resume.at_once)) {}
+    : context_(context),
+      resumes_(std::make_unique<ResumeQueue>(context.loop, context_.options.resume.at_once)),
+      slow_(std::make_unique<SlowEndpoints>(context_.options.slow)),
+      look_(net::Timer::of<&Gateway::look_at_streams>(this)) {}
 
 Gateway::~Gateway() {
   PENSTOCK_ASSERT(in_flight_ == 0);
@@ -79,6 +85,40 @@ void Gateway::leave_silent(uint32_t slot, uint32_t incarnation, std::optional<In
   unanswered_.for_each([&](Exchange& exchange) { exchange.on_silent(slot, incarnation); });
   if (!unanswered_since) return;
   relaying_.for_each([&](Exchange& exchange) { exchange.on_silent_stream(slot, incarnation, *unanswered_since); });
+}
+
+void Gateway::relays(Exchange& exchange) {
+  relaying_.push_back(exchange);
+  if (!look_.armed()) context_.loop.arm(look_, SlowEndpoints::period);
+}
+
+void Gateway::look_at_streams() {
+  slow_->begin();
+  relaying_.for_each([&](Exchange& exchange) { exchange.report_silence(*slow_); });
+  for (const SlowEndpoints::Found& found : slow_->end()) {
+    const endpoints::Pool* const pool = this->pool(found.pool);
+    const endpoints::EndpointView* const view =
+        pool != nullptr ? endpoint_at(*pool, found.slot, found.incarnation) : nullptr;
+    if (view == nullptr) continue;
+    eject_slow(*view->state, found.wedged ? Ejection::wedged : Ejection::slow, found.pause);
+    unanswered_.for_each([&](Exchange& exchange) { exchange.on_slow(found.slot, found.incarnation); });
+    relaying_.for_each([&](Exchange& exchange) { exchange.on_slow(found.slot, found.incarnation); });
+  }
+  if (!relaying_.empty()) context_.loop.arm(look_, SlowEndpoints::period);
+}
+
+// Each shard comes to its own verdict, but one of them ejects.
+void Gateway::eject_slow(endpoints::EndpointState& endpoint, Ejection why, Duration pause) {
+  const Instant now = context_.loop.now();
+  if (!routing::report_slow(endpoint, now, context_.options.ejection)) return;
+  const int64_t until_ns = endpoint.health.ejected_until_ns.load(std::memory_order_relaxed);
+  log::warn("endpoint is ejected", {{"endpoint", endpoint.name},
+                                    {"url", endpoint.url},
+                                    {"last_failure", to_string(why)},
+                                    {"pause_ms", to_ms(pause)},
+                                    {"for_ms", (until_ns - now.time_since_epoch().count()) / 1'000'000}});
+  context_.client.drop_idle(endpoint.slot);
+  context_.observer.endpoint_ejected(endpoint, why);
 }
 
 // ---- held requests ----

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "penstock/admission/awaiting.h"
 #include "penstock/base/log.h"
 #include "penstock/base/text.h"
 #include "pool_choice.h"
@@ -34,6 +35,7 @@ const endpoints::Pool* Placement::pool() const {
 
 Verdict Placement::admit() {
   if (held_ != nullptr) return Verdict::go_on();  // it has waited, and was granted
+  if (attempts_ > 0) return find_room();          // see await_endpoint()
   if (gateway_.in_flight() > context_.options.requests_max) {
     context_.observer.limit_hit("requests_per_shard");
     return Verdict::refuse(ErrorCode::too_many_requests);
@@ -81,7 +83,11 @@ Verdict Placement::find_room() {
   demand.uncached_tokens = work.uncached_tokens;
   room = detector.room(*pool, demand, now, 1, ceiling);
   if (room.requests > 0 && !others_wait) return Verdict::go_on();
-  if (!room.any_endpoint && flow.no_endpoint_ttl <= Duration{0}) return Verdict::go_on();  // route() refuses it
+  std::optional<Instant> awaited;
+  if (!room.any_endpoint) {
+    awaited = admission::awaited_until(*pool, demand.model, now, now, flow.no_endpoint_ttl);
+    if (!awaited || sheddable) return Verdict::go_on();  // route() refuses it, or finds one that is no good
+  }
   if (sheddable && room.requests == 0) {
     context_.observer.limit_hit("saturation");
     if (flow.enabled) context_.observer.did_not_wait(pool->name, priority, HoldOutcome::rejected_capacity);
@@ -93,16 +99,17 @@ Verdict Placement::find_room() {
   held_->work = work.prefill;
   held_->chain.assign(prompt.blocks.begin(), prompt.blocks.end());
   held_->prompt = {held_->chain, prompt.block_tokens, prompt.tokens};
-  return wait_for_room(*pool, room.any_endpoint ? flow.ttl_of(priority) : flow.no_endpoint_ttl);
+  const Duration time_to_live = flow.ttl_of(priority);
+  return wait_for_room(*pool, awaited ? *awaited : time_to_live > Duration{0} ? now + time_to_live : Instant::max());
 }
 
-Verdict Placement::wait_for_room(const endpoints::Pool& pool, Duration time_to_live) {
+Verdict Placement::wait_for_room(const endpoints::Pool& pool, Instant deadline) {
   HeldPlacement& held = *held_;
   held.fairness_id = intake_.fairness_id();
   held.priority = intake_.priority();
   held.bytes = intake_.body().view().size() + held.chain.size() * sizeof(uint64_t);
   held.arrived = context_.loop.now();
-  held.deadline = time_to_live > Duration{0} ? held.arrived + time_to_live : Instant::max();
+  held.deadline = deadline;
   held.slo_ttft_ms = intake_.head().slo_ttft_ms;
   held.pool = pool.name;
   held.labels = {.fairness_id = held.fairness_id,
@@ -116,7 +123,7 @@ Verdict Placement::wait_for_room(const endpoints::Pool& pool, Duration time_to_l
     context_.observer.limit_hit("flow_control");
     return Verdict::refuse(ErrorCode::queue_full);
   }
-  if (time_to_live > Duration{0}) context_.loop.arm_at(held.time_limit, held.deadline);
+  if (deadline != Instant::max()) context_.loop.arm_at(held.time_limit, deadline);
   gateway_.room_made();
   return Verdict::wait();
 }
@@ -142,7 +149,7 @@ void Placement::leave_queue(HoldOutcome outcome) {
     }
   }
   if (held_ == nullptr) return;
-  hold_time_ = context_.loop.now() - held_->arrived;
+  hold_time_ += context_.loop.now() - held_->arrived;
   context_.hold->leave(*held_, outcome, context_.loop.now());
   held_.reset();
   gateway_.room_made();
@@ -447,6 +454,33 @@ bool Placement::claim(AttemptFailure failure) {
   const bool again = free || (!spent && context_.retries.try_take(context_.loop.now())) || return_to_refuser();
   if (again || failure != AttemptFailure::probe_failed) last_failure_ = info.error;
   return again;
+}
+
+// The servers are gone with what they did for the request: it is as if it had not been sent. What was sent counts
+// towards the attempts all the same, for it may be the request that kills them.
+std::optional<Duration> Placement::await_endpoint(AttemptFailure failure) {
+  constexpr Duration first_pause = milliseconds(100), longest_pause = seconds(1);
+  const FailureInfo& info = info_of(failure);
+  const admission::FlowOptions& flow = context_.options.flow;
+  if (info.blame != Blame::hard || !intake_.costs_work() || context_.hold == nullptr || !flow.enabled) return {};
+  if (intake_.priority() < 0 && !flow.may_wait(intake_.priority())) return {};
+  if (next_endpoint() != Next::none) return {};
+  Duration pause = first_pause, paused{0};
+  for (uint8_t i = 0; i < returns_; ++i) paused += pause, pause = std::min(2 * pause, longest_pause);
+  if (paused >= flow.no_endpoint_ttl || returns_ == UINT8_MAX) return {};
+  if (!info.nothing_was_sent) {
+    if (!info.work_has_stopped || attempts_spent() >= intake_.attempts_max()) return {};
+    if (attempts_spent() > 1 && !context_.retries.try_take(context_.loop.now())) return {};
+  } else {
+    ++attempts_unsent_;
+  }
+  ++returns_;
+  leave_endpoint(/*load_stays=*/false);
+  endpoint_ = nullptr;  // nothing keeps it any more
+  opinion_.reset();
+  tried_.clear();
+  planned_.clear();
+  return pause;
 }
 
 bool Placement::route_on() {

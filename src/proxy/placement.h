@@ -3,7 +3,7 @@
 // priority. It forwards nothing: whoever owns it connects to endpoint(), says how that went, and asks again.
 //
 //   admit()   once; then, for each attempt, route(), and how the endpoint answered: answered_well(), refused(),
-//             claim() and leave_endpoint() after a failure, first_byte(); at last finish().
+//             claim() and leave_endpoint() after a failure, or await_endpoint(), first_byte(); at last finish().
 //
 // Destroying it releases what is reserved and leaves the queues. Call Gateway::room_made() then.
 // Thread: its shard's. Lifetime: one request, within that of its Intake.
@@ -86,6 +86,10 @@ class Placement {
   void penalise(Blame blame, std::string_view reason);  // `reason` is for the log
   // The attempt has failed: whether the request may go elsewhere. Takes a retry from the budget if it needs one.
   bool claim(AttemptFailure failure);
+  // It may not, for there is no other endpoint. Where one may be ready in a moment, the request goes back to where it
+  // was before the first attempt: call admit() after the pause that this returns. Nothing: the failure stands, and
+  // nothing has changed.
+  std::optional<Duration> await_endpoint(AttemptFailure failure);
   // A stream that has begun is to go on: routes it to another endpoint, whatever was tried before, or to the same one
   // if no other is ready. False: there is none; it stays where it was.
   bool route_on();
@@ -110,7 +114,7 @@ class Placement {
   // admit()
   bool take_tunnel();
   Verdict find_room();
-  Verdict wait_for_room(const endpoints::Pool& pool, Duration time_to_live);
+  Verdict wait_for_room(const endpoints::Pool& pool, Instant deadline);
   void on_hold_deadline();
   void leave_queue(HoldOutcome outcome);
   void make_evictable();
@@ -155,6 +159,7 @@ class Placement {
   uint32_t attempts_unsent_ = 0;  // of them, those that do not count because no connection could be made
   uint32_t matched_blocks_ = 0, prompt_blocks_ = 0, prompt_block_tokens_ = 0;
   bool has_tunnel_ = false;  // counted in Gateway::tunnels_
+  uint8_t returns_ = 0;      // from await_endpoint() to admit()
   routing::Prediction predicted_;
   Instant predicted_at_{};
   std::unique_ptr<std::string> explanation_;

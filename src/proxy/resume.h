@@ -67,6 +67,7 @@ class Resume final : private ResumeTurn, private upstream::ResponseSink, private
   upstream::ResponseSink& sink() { return *this; }
   // It is the first one to this endpoint: an idle connection may have been closed with its server.
   bool first() const { return first_; }
+  bool on() const { return on_; }  // the stream goes on there; else it is asked for the ids, or nobody is
   // The endpoint has it, and has begun to answer: frees what is not needed again.
   void drop_request();
   uint32_t breaks() const { return breaks_; }

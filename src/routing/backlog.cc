@@ -1,6 +1,7 @@
 #include "penstock/routing/backlog.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "decisions.h"
 #include "load_estimate.h"
@@ -19,6 +20,18 @@ constexpr double answer_tokens_prior = 300;
 
 bool usable(const endpoints::EndpointView& endpoint, std::string_view model, Instant now) {
   return endpoint.readiness == endpoints::Readiness::ready && !ejected(*endpoint.state, now) && serves(endpoint, model);
+}
+
+bool serves(const endpoints::EndpointView& view, std::string_view model) {
+  if (model.empty() || view.models.empty()) return true;
+  for (const std::string_view served : view.models) {
+    if (served.size() == model.size() && std::memcmp(served.data(), model.data(), model.size()) == 0) return true;
+  }
+  return false;
+}
+
+bool pickable(const endpoints::EndpointView& endpoint, std::string_view model) {
+  return (endpoint.readiness == endpoints::Readiness::ready || endpoint.last_resort) && serves(endpoint, model);
 }
 
 double tokens_to_compute(const endpoints::LoadCounters& load) {

@@ -216,14 +216,6 @@ std::vector<uint64_t> blocks_of(size_t count) {
 
 }  // namespace
 
-bool serves(const EndpointView& view, std::string_view model) {
-  if (model.empty() || view.models.empty()) return true;
-  for (const std::string_view served : view.models) {
-    if (served.size() == model.size() && std::memcmp(served.data(), model.data(), model.size()) == 0) return true;
-  }
-  return false;
-}
-
 void record_inputs(const Features& features, const endpoints::Pool& pool, Instant now,
                    std::span<EndpointState* const> tried, const RouterOptions& options, const Random& random,
                    DecisionInputs& out) {

@@ -3,6 +3,7 @@
 
 #include <span>
 
+#include "penstock/routing/backlog.h"
 #include "penstock/routing/router.h"
 
 namespace penstock::routing {
@@ -14,7 +15,5 @@ void record_inputs(const Features& features, const endpoints::Pool& pool, Instan
 // What the prefix index said of the candidates, and Inputs::prefix_uses.
 void record_matches(std::span<const Candidate> candidates, double prefix_uses, const endpoints::Pool& pool,
                     DecisionInputs& out);
-// May the endpoint answer requests for the model?
-bool serves(const endpoints::EndpointView& view, std::string_view model);
 
 }  // namespace penstock::routing

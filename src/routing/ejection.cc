@@ -53,6 +53,10 @@ void report_success(endpoints::EndpointState& endpoint, Instant now, const Eject
   if (health.recovered_at_ns.compare_exchange_strong(recovered_at, 0, relaxed)) health.ejections.store(0, relaxed);
 }
 
+bool report_slow(endpoints::EndpointState& endpoint, Instant now, const EjectionOptions& options) {
+  return eject(endpoint.health, now, options);
+}
+
 bool ejected(const endpoints::EndpointState& endpoint, Instant now) {
   return endpoint.health.ejected_until_ns.load(relaxed) > to_ns(now) || endpoint.health.probe_failed.load(relaxed);
 }

@@ -418,7 +418,7 @@ class Exhausted(E2E):
     def test_no_endpoint_is_there(self):
         sim = self.sim("--instant")
         sim.kill()
-        gateway = self.gateway([sim])
+        gateway = self.gateway([sim], "flow_control: {no_endpoint_ttl: none}\n")
         client = self.client(gateway)
         for body in (completion(), completion(stream=True)):
             answer = client.post("/v1/completions", body)
@@ -432,7 +432,7 @@ class Exhausted(E2E):
     def test_no_endpoint_that_is_ready_serves_the_model(self):
         dead = self.sim("--instant")
         dead.kill()  # nobody knows what it would serve
-        gateway = self.gateway([self.sim("--instant", "--model", "a"), dead])
+        gateway = self.gateway([self.sim("--instant", "--model", "a"), dead], "flow_control: {no_endpoint_ttl: none}\n")
         first = lambda: gateway.status_page()["pools"][0]["endpoints"][0]
         wait_for("the models of the one are known", lambda: first()["models"] == ["a"])
         answer = self.client(gateway).post("/v1/completions", completion(model="b"))

@@ -298,6 +298,65 @@ class Flow(FlowCase):
         self.assertEqual(client.read_response().status, 200)
 
 
+# Probes often enough that a test sees soon what they find.
+PROBED = "metrics: {health_interval: 100ms, idle_interval: 100ms}\n"
+
+
+class NoEndpoint(FlowCase):
+    """The last server of a pool dies, and comes back or does not."""
+
+    def kill_with_requests_there(self, config, count=4):
+        """Requests of which the server has begun the prefill when it dies."""
+        self.start(PROBED + config, *SLOW_PREFILL)
+        clients = [self.begin(completion("x " * 8000 + str(i), stream=i % 2 == 0)) for i in range(count)]
+        wait_for("they are there", lambda: self.gw.value("penstock_requests_in_flight") == count)
+        wait_for("one runs", lambda: self.sim_.gauge("vllm:num_requests_running") >= 1)
+        self.sim_.kill()
+        self.gw.wait_pods(0)
+        return clients
+
+    def test_the_only_server_is_restarted_and_no_request_is_lost(self):
+        clients = self.kill_with_requests_there("flow_control: {hold: none}\n")
+        wait_for("they wait", lambda: self.held() == len(clients))
+        self.assertEqual(self.gw.admin("/readyz").status, 200)
+        clients += [self.begin(completion(f"later {i}")) for i in range(4)]
+        self.wait_held(len(clients))
+        self.sim("--instant", port=self.sim_.port)
+        for client in clients:
+            self.assertEqual(client.read_response().status, 200)
+        self.gw.wait_outcomes({"ok": len(clients)})
+
+    def test_it_does_not_come_back(self):
+        clients = self.kill_with_requests_there("flow_control: {hold: none, no_endpoint_ttl: 1s}\n")
+        for client in clients:
+            answer = client.read_response()
+            self.assertEqual((answer.status, answer.json()["error"]["code"]), (503, "no_endpoint"))
+            self.assertEqual(answer.header(DROPPED), "rejected-no-endpoints")
+        # From then on requests are refused at once.
+        waited = self.gw.value("penstock_limit_hits_total", limit="flow_control_ttl")
+        answer = self.begin(completion()).read_response()
+        self.assertEqual((answer.status, answer.json()["error"]["code"]), (503, "no_endpoint"))
+        self.assertEqual(self.gw.value("penstock_limit_hits_total", limit="flow_control_ttl"), waited)
+        self.assertEqual(self.gw.admin("/readyz").status, 503)
+
+    def test_who_waits_for_room_does_not_wait_for_a_server_that_is_gone(self):
+        self.start(PROBED + ONE_EACH + ", no_endpoint_ttl: 1s}\nresume: {enabled: false}\n")
+        self.occupy()
+        waiting = [self.begin(completion(f"waits {i}")) for i in range(3)]
+        self.wait_held(3)
+        self.sim_.kill()
+        for client in waiting:
+            answer = client.read_response()
+            self.assertEqual((answer.status, answer.json()["error"]["code"]), (503, "no_endpoint"))
+
+    def test_a_request_that_kills_servers_is_not_sent_for_ever(self):
+        fake = self.fake(lambda _, sock: harness.hard_reset(sock) or False)
+        gateway = self.gateway([fake], PROBED + "retry: {attempts: 2}\n")
+        answer = self.client(gateway).post("/v1/completions", completion())
+        self.assertEqual((answer.status, answer.json()["error"]["code"]), (502, "endpoint_closed"))
+        self.assertEqual(len(fake.requests), 2)
+
+
 # With eviction, as our own configuration and as an EndpointPickerConfig says it.
 EVICTS = ONE_EACH + ", eviction: true}"
 EVICTS_AS_PICKER = ONE_EACH_TWO_WAIT.replace("{maxRequests: 2}", "{enableEviction: true, priorityBands: [{priority: -1}]}")

@@ -7,6 +7,7 @@ from harness import E2E, answer_bytes, completion, run_program, wait_for
 
 METRICS = b"vllm:num_requests_running 0\nvllm:num_requests_waiting 0\nvllm:kv_cache_usage_perc 0\n"
 MODELS = b'{"object":"list","data":[{"id":"m","object":"model","owned_by":"vllm"}]}'
+AT_ONCE = "flow_control: {no_endpoint_ttl: none}\n"
 QUICK = "metrics: {health_interval: 100ms, idle_interval: 100ms%s}\n"
 
 
@@ -18,7 +19,7 @@ def problems(gateway, i=0):
 class Ready(E2E):
     def test_without_a_living_endpoint_it_is_not_ready_and_says_why(self):
         a, b = self.sim("--instant"), self.sim("--instant")
-        gateway = self.gateway([a, b], QUICK % "")
+        gateway = self.gateway([a, b], QUICK % "" + AT_ONCE)
         self.assertEqual(gateway.admin("/readyz").body, b"ready\n")
         self.assertEqual(problems(gateway), {})
         a.kill()
@@ -71,11 +72,14 @@ class Ready(E2E):
         wait_for("it is ready", lambda: gateway.admin("/readyz").status == 200)
         wait_for("its problem", lambda: problems(gateway))
 
-    def test_where_requests_may_wait_for_an_endpoint_it_is_ready(self):
+    def test_while_requests_wait_for_the_last_endpoint_it_is_ready(self):
         sim = self.sim()
+        gateway = self.gateway([sim], QUICK % "" + "flow_control: {no_endpoint_ttl: 2s}\n")
         sim.kill()
-        gateway = self.gateway([sim], QUICK % "" + "flow_control: {no_endpoint_ttl: 20s}\n", ready=False)
-        wait_for("it is ready", lambda: gateway.admin("/readyz").status == 200)
+        gateway.wait_pods(0)
+        self.assertEqual(gateway.admin("/readyz").body, b"ready\n")
+        wait_for("it is not ready", lambda: gateway.admin("/readyz").status == 503)
+        self.assertEqual(self.client(gateway).post("/v1/completions", completion()).status, 503)
 
 
 class Keys(E2E):

@@ -275,6 +275,35 @@ class Resume(E2E):
         hard_reset(client.sock)
         gateway.wait_outcomes({"client_gone": 1})
 
+    def check_leaving(self, bad, good, ejection, reason, tokens):
+        """Streams at both servers; those of the bad one go on at the good one, which has begun with its own."""
+        even = "routing: {policy: round-robin}\nresume: {stall: 5m}\n"
+        gateway = self.gateway([bad, good], even + f"ejection: {{{ejection}}}\n", shards=1)
+        body = question(CHAT, max_tokens=tokens, ignore_eos=True)
+        reference = self.unbroken(body)
+        clients = [self.client(gateway) for _ in range(8)]
+        responses = []
+        for client in clients:
+            client.send(request_bytes("POST", CHAT, body))
+            responses.append(client.read_head())
+        wait_for("it is ejected", lambda: gateway.value("penstock_ejections_total", reason=reason) == 1, 40)
+        for client, response in zip(clients, responses):
+            client._read_body(response, "POST")
+            self.check_whole(Stream(response), reference)
+        moved = gateway.value("penstock_broken_streams_total", reason="too_slow")
+        self.assertGreaterEqual(moved, 3)
+        self.wait_resumes(gateway, resumed=moved)
+
+    def test_the_streams_of_an_endpoint_that_hangs_leave_it(self):
+        bad = self.sim("--text", "varied", "--decode-ms", "20", "--fail", "stall-after-tokens=5..30")
+        good = self.sim("--text", "varied", "--instant", "--decode-ms", "20")
+        self.check_leaving(bad, good, "wedged: 2s", "wedged", 200)
+
+    def test_the_streams_of_an_endpoint_that_is_far_slower_leave_it(self):
+        bad = self.sim("--text", "varied", "--instant", "--decode-ms", "1200")
+        good = self.sim("--text", "varied", "--instant", "--decode-ms", "30")
+        self.check_leaving(bad, good, "slow_factor: 10", "slow", 450)
+
     def test_sixty_streams_lose_two_of_three_servers(self):
         sims = [self.sim("--text", "varied", "--decode-ms", "10") for _ in range(3)]
         gateway = self.gateway(sims, ALL_TRIED, shards=1)

@@ -86,6 +86,7 @@ proxy::Options options_of(uint8_t bits) {
   options.flow.detector.detector = admission::Detector::concurrency;
   options.flow.detector.concurrency = 1;
   options.flow.evicts = options.flow.band_given = bits & 4;
+  options.flow.no_endpoint_ttl = Duration{0};
   if (bits & 8) {
     options.connect_timeout = milliseconds(50);
     options.first_byte_timeout = milliseconds(200);
@@ -185,8 +186,8 @@ class Observer final : public proxy::ExchangeObserver, proxy::GapObserver {
     ++finished_count;
     if (finished_count > started) network_.fail("an exchange has finished twice");
     // Attempts without a connection do not count while another endpoint is ready (there are three), nor does the
-    // return to the one that has refused the request.
-    if (record.attempts > attempts_max_ + 3) network_.fail("more attempts than are allowed");
+    // return to the one that has refused the request. With so short a no_endpoint_ttl a request goes back once.
+    if (record.attempts > attempts_max_ + 2 * 3) network_.fail("more attempts than are allowed");
     const bool answered = (record.status >= 200 && record.status < 500) || record.status == 101;
     if (record.outcome == proxy::Outcome::ok && !answered) network_.fail("what was not answered is no success");
     if (record.outcome == proxy::Outcome::internal_error) network_.fail("an exchange does not know how it ended");

@@ -28,7 +28,7 @@ void run_seed(uint64_t seed, Totals& totals) {
   options.flow.band.fairness = static_cast<admission::Fairness>(random.below(2));
   if (random.chance(0.3)) options.flow.requests_max = 1 + random.below(3);
   if (random.chance(0.5)) options.flow.ttl = milliseconds(static_cast<int64_t>(1 + random.below(500)));
-  if (random.chance(0.2)) options.flow.no_endpoint_ttl = seconds(1);
+  options.flow.no_endpoint_ttl = random.chance(0.2) ? seconds(1) : Duration{0};
   if (random.chance(0.2)) options.flow.detector.detector = admission::Detector::late_binding;
   options.flow.evicts = random.chance(0.5);
   options.flow.band_given = random.chance(0.5);  // so that those of negative priority wait, too

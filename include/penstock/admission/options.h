@@ -129,12 +129,14 @@ struct FlowOptions {
   double aging_seconds = 20;  // flow_control.aging   EPC: least-work-ordering-policy agingSeconds
   // How long a request may wait (503 then). 0: as long as its client does.
   Duration ttl = seconds(600);  // flow_control.ttl   EPC: flowControl.defaultRequestTTL (0 there)
-  // How long a request may wait for a pool without a single endpoint to use (scale from zero; 503 then). 0: not at all.
-  Duration no_endpoint_ttl{0};  // flow_control.no_endpoint_ttl   EPC: flowControl.noEndpointRequestTTL (llm-d)
-  size_t requests_max = 0;      // flow_control.requests          EPC: flowControl.maxRequests; 0: no limit
-  size_t bytes_max = 0;         // flow_control.bytes             EPC: flowControl.maxBytes; 0: no limit
-  BandOptions band;             // of every priority not listed   EPC: flowControl.defaultPriorityBand
-  bool band_given = false;      // EPC: it was: negative priorities that are not listed may wait, too
+  // How long requests may wait for a pool without a single endpoint to use (see awaiting.h; 503 then). 0: not at all.
+  // A server that is replaced or restarted is mostly back by then, and clients wait longer for an answer.
+  Duration no_endpoint_ttl = seconds(30);  // flow_control.no_endpoint_ttl
+                                           // EPC: flowControl.noEndpointRequestTTL (llm-d; 0 there)
+  size_t requests_max = 0;                 // flow_control.requests          EPC: flowControl.maxRequests; 0: no limit
+  size_t bytes_max = 0;                    // flow_control.bytes             EPC: flowControl.maxBytes; 0: no limit
+  BandOptions band;                        // of every priority not listed   EPC: flowControl.defaultPriorityBand
+  bool band_given = false;                 // EPC: it was: negative priorities that are not listed may wait, too
   // Of every negative priority not listed, which then may wait. Nothing: as `band` and band_given say.
   std::optional<BandOptions> negative_band;  // EPC: flowControl.defaultNegativePriorityBand
   std::vector<PriorityBand> bands;           // EPC: flowControl.priorityBands

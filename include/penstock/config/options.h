@@ -84,13 +84,15 @@ struct Retry {
 struct Resume {
   bool enabled = true;
   uint32_t per_stream = 3, at_once = 8;
-  Duration wait = seconds(10), stall = seconds(10);
+  Duration wait = seconds(30), stall = seconds(10);
   size_t text_bytes = 128 * 1024, request_bytes = 1024 * 1024;
 };
 
 struct Ejection {
   uint32_t consecutive_failures = 3;
   Duration base_penalty = seconds(1), max_penalty = seconds(60), slow_start = seconds(10);
+  Duration wedged = seconds(5);
+  double slow_factor = 10;
 };
 
 struct Metrics {

@@ -42,6 +42,8 @@ struct alignas(64) HealthState {
   std::atomic<uint32_t> consecutive_failures{0};
   std::atomic<int64_t> recovered_at_ns{0};  // beginning of the slow start; 0: none
   std::atomic<bool> probe_failed{false};    // the control thread's health probe failed
+  // Since when snapshots do not list it as ready any more, or from the beginning (Instant as ns); 0: they do.
+  std::atomic<int64_t> not_ready_since_ns{0};
   // What refusals (4xx) have said; see routing/refusals.h. They are here because every pick reads them.
   std::atomic<uint32_t> refusals_in_row{0};  // since the last good answer
   std::atomic<uint32_t> refused_pairs{0};    // of them, those that another endpoint answered well, and that count

@@ -29,12 +29,19 @@
 
 namespace penstock::proxy {
 
+// Endpoints that answer their probes and still do not answer requests as the others of their pool do
+// (slow_endpoints.h).
+struct SlowOptions {
+  Duration wedged = seconds(5);  // ejection.wedged: no stream has brought anything for so long; 0: not looked at
+  double factor = 10;            // ejection.slow_factor: so many times the median of the others; 0: not looked at
+};
+
 // Streams that go on at another endpoint when theirs fails (resume.h).
 struct ResumeOptions {
   bool enabled = true;
   uint32_t per_stream = 3;                 // breaks after which one goes on
   uint32_t at_once = 8;                    // on this shard: those whose prompt and text are being computed again
-  Duration wait = seconds(10);             // for a turn and an endpoint
+  Duration wait = seconds(30);             // for a turn and an endpoint
   Duration stall = seconds(10);            // in which an endpoint brings nothing of such a stream; 0: as of others
   size_t text_bytes_max = 128 * 1024;      // delivered, as it stands in the events
   size_t request_bytes_max = 1024 * 1024;  // of the body, which is kept
@@ -54,6 +61,7 @@ struct Options {
   uint32_t second_opinions = 50;  // of an endpoint's refusals, tried elsewhere at once; one comes back each second
   ResumeOptions resume;
   routing::EjectionOptions ejection;
+  SlowOptions slow;
   routing::PrefixHashOptions prefix;
   bool tune_blocks = false;            // use the engines' own block length, if they report it
   uint32_t prefix_tokens_max = 0;      // longest prefix that is matched, in tokens; 0: prefix.blocks_max applies
@@ -113,6 +121,7 @@ struct Context {
 class Exchange;
 class Placement;
 class ResumeQueue;
+class SlowEndpoints;
 struct AttemptTag {};
 
 class Gateway final : public downstream::Service, private HoldShard {
@@ -144,6 +153,10 @@ class Gateway final : public downstream::Service, private HoldShard {
   void room_made();
   // The pool with this id in this turn's snapshot; null if it is gone. Valid for this turn.
   const endpoints::Pool* pool(uint32_t id);
+  void relays(Exchange& exchange);  // from the first byte of its answer on
+  // Looks for slow endpoints every second while answers are relayed: they are ejected, and what can leave them does.
+  void look_at_streams();
+  void eject_slow(endpoints::EndpointState& endpoint, Ejection why, Duration pause);
   // Calls Context::endpoint_unreachable, unless it was called for this endpoint within the last second.
   void report_unreachable(const endpoints::EndpointState& endpoint);
   // Where to connect for this endpoint. Its address is parsed once. Valid until the next call.
@@ -152,6 +165,8 @@ class Gateway final : public downstream::Service, private HoldShard {
   static constexpr size_t spare_max = 256;  // finished exchanges kept for reuse
   Context& context_;
   std::unique_ptr<ResumeQueue> resumes_;
+  std::unique_ptr<SlowEndpoints> slow_;
+  net::Timer look_;
   std::vector<std::unique_ptr<Exchange>> spare_;
   // Exchanges between their first attempt and the first byte of their answer.
   IntrusiveList<Exchange, AttemptTag> unanswered_;

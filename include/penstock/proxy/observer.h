@@ -67,8 +67,9 @@ enum class AttemptFailure : uint8_t {
   refused_in_stream,  // its stream ends with an error that it lays to the request (4xx)
   status_429,         // refused, and tried elsewhere before the client sees it
   status_4xx,         // likewise
+  too_slow,           // the endpoint was ejected because its streams stand still or are far slower than those of others
 };
-constexpr size_t attempt_failure_count = 27;
+constexpr size_t attempt_failure_count = 28;
 const char* to_string(AttemptFailure failure);
 
 // Those that can break an answer of which the client has a part.
@@ -76,7 +77,7 @@ constexpr AttemptFailure stream_breaks[] = {
     AttemptFailure::reset_in_body, AttemptFailure::closed_in_body,    AttemptFailure::bad_response,
     AttemptFailure::idle_timeout,  AttemptFailure::total_timeout,     AttemptFailure::attempt_timeout,
     AttemptFailure::probe_failed,  AttemptFailure::error_event,       AttemptFailure::aborted,
-    AttemptFailure::unfinished,    AttemptFailure::refused_in_stream,
+    AttemptFailure::unfinished,    AttemptFailure::refused_in_stream, AttemptFailure::too_slow,
 };
 
 // Why an endpoint was ejected. Metric label `reason`.
@@ -84,8 +85,10 @@ enum class Ejection : uint8_t {
   fails,         // failures in a row
   refuses_all,   // it refuses requests that others answer, whatever they ask (401, 403, or too many kinds)
   refuses_kind,  // it refuses a kind of request that others answer, and is ejected for that kind
+  wedged,        // all its streams stand still, while those of others move
+  slow,          // they are far slower than those of the others
 };
-constexpr size_t ejection_count = 3;
+constexpr size_t ejection_count = 5;
 const char* to_string(Ejection reason);
 
 enum class Stage : uint8_t { read, route, connect, first_byte, relay, hold };  // gateway time per stage

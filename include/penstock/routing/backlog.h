@@ -13,6 +13,10 @@ namespace penstock::routing {
 // The router would consider it for this model ("": any): ready, serving it, not ejected. (When there is no such
 // endpoint, the router has last resorts that this does not count.)
 bool usable(const endpoints::EndpointView& endpoint, std::string_view model, Instant now);
+// It would pick it at least where there is no better one: also an endpoint that is ejected, or not probed yet.
+bool pickable(const endpoints::EndpointView& endpoint, std::string_view model);
+// It may answer requests for the model.
+bool serves(const endpoints::EndpointView& endpoint, std::string_view model);
 
 // Seconds of prefill before a new request's own: of requests that the shards have sent and that have no first token
 // yet, and of other gateways' requests that the last scrape saw waiting.

@@ -338,6 +338,8 @@ enum class FailureKind : uint8_t { hard, soft };  // hard: refused, reset, EOF b
 // exchanges may report the same outage.
 bool report_failure(endpoints::EndpointState& endpoint, FailureKind kind, Instant now, const EjectionOptions& options);
 void report_success(endpoints::EndpointState& endpoint, Instant now, const EjectionOptions& options);
+// Its streams prove that it does not do its work: ejects it. False: it is ejected already.
+bool report_slow(endpoints::EndpointState& endpoint, Instant now, const EjectionOptions& options);
 // Serving its penalty, or the health probe fails.
 bool ejected(const endpoints::EndpointState& endpoint, Instant now);
 // Share of the decisions that an endpoint on its way back is offered: 0 right after its penalty to 1.
