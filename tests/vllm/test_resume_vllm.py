@@ -281,9 +281,9 @@ class Killed(RealServers):
         if how == "killed":
             server.kill()
         elif how == "told to end":
-            server.signal(signal.SIGTERM)  # it aborts its streams, with a finish reason that is none
+            server.signal(signal.SIGTERM)  # 0.32 ends its streams with an error event, others with the finish reason "abort"
         elif how == "without engine":
-            server.signal_engine(signal.SIGKILL)  # its streams end with an error event
+            server.signal_engine(signal.SIGKILL)  # all end with an error event, and [DONE]
         elif how == "stopped":
             server.signal_all(signal.SIGSTOP)
 
@@ -346,8 +346,12 @@ class Killed(RealServers):
         gateway.wait_outcomes({"ok": len(questions)})
         self.assertGreaterEqual(resumed, len(questions) // 4)
         pauses = gateway.value("penstock_resume_seconds_sum") / resumed
-        print(f"{how}: {resumed:.0f} of {len(questions)} streams went on, {same} have the text of the unbroken one, "
-              f"mean pause {1000 * pauses:.0f} ms", file=sys.stderr)
+        breaks = {labels["reason"]: int(n) for labels, n in gateway.metrics().series("penstock_broken_streams_total") if n}
+        print(
+            f"{how}: {resumed:.0f} of {len(questions)} streams went on {breaks}, {same} have the text of the unbroken one, "
+            f"mean pause {1000 * pauses:.0f} ms",
+            file=sys.stderr,
+        )
 
     def check_explained(self, path, body, stream, reference):
         """The texts part somewhere behind the break, of which the place is not known: some text that both begin with must
