@@ -121,8 +121,7 @@ bool Scan::not_json(simdjson::error_code error) {
 }
 
 bool Scan::read(ondemand::parser& parser, std::string_view json) {
-  if (has_byte_order_mark(json))
-    return not_json(simdjson::TAPE_ERROR);  // a second: newer simdjson takes it, Python not
+  if (has_byte_order_mark(json)) return not_json(simdjson::TAPE_ERROR);  // newer simdjson takes a second one
   if (auto error = parser.iterate(simdjson::padded_string_view(json, json.size() + body_padding)).get(document_)) {
     return not_json(error);
   }
