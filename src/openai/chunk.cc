@@ -13,7 +13,7 @@ namespace ondemand = simdjson::ondemand;
 
 class ChunkReader {
  public:
-  ChunkReader(Api api, std::string_view data, Chunk& out) : api_(api), data_(data), out_(out) {}
+  ChunkReader(bool chat, std::string_view data, Chunk& out) : chat_(chat), data_(data), out_(out) {}
 
   bool run() {
     ondemand::document document;
@@ -85,8 +85,8 @@ class ChunkReader {
   bool choice_field(std::string_view key, ondemand::value value) {
     const std::string_view token = token_of(value);
     if (key == "index") return meet_unless(token == "0", ResumeObstacle::several_choices);
-    if (key == "text" && api_ == Api::completions) return text(token);
-    if (key == "delta" && api_ == Api::chat_completions) return delta(value);
+    if (key == "text" && !chat_) return text(token);
+    if (key == "delta" && chat_) return delta(value);
     if (key == "finish_reason") {
       const bool reason = is_string(token);
       if (reason) out_.finish_reason = unquoted(token);
@@ -141,7 +141,7 @@ class ChunkReader {
     return true;
   }
 
-  const Api api_;
+  const bool chat_;
   const std::string_view data_;
   Chunk& out_;
   bool choices_ = false, delta_ = false, text_ = false;  // seen: it is not certain which one of two a client takes
@@ -149,8 +149,8 @@ class ChunkReader {
 
 }  // namespace
 
-bool read_chunk(Api api, std::string_view data, Chunk& out) {
-  const bool whole = ChunkReader(api, data, out).run();
+bool read_chunk(bool chat, std::string_view data, Chunk& out) {
+  const bool whole = ChunkReader(chat, data, out).run();
   scratch().shrink();
   return whole;
 }

@@ -1,15 +1,18 @@
-// One event of a stream of the completions or chat completions API, as far as continuing the stream needs it.
+// One event of a stream, as far as continuing the stream needs it.
 #pragma once
 
+#include <cstdint>
 #include <string_view>
 
-#include "penstock/openai/request.h"
 #include "penstock/openai/resume_obstacle.h"
 
 namespace penstock::openai {
 
 // The texts are parts of the event, as written there; "" where something is missing.
 struct Chunk {
+  // Where the event stands in a stream that says where its text begins and ends.
+  enum class Place : uint8_t { anywhere, begin, open, text, close };
+
   std::string_view id, created, model;  // with their quotes
   std::string_view text;                // of the choice, without its quotes: text or delta.content
   std::string_view finish_reason;       // without its quotes
@@ -19,13 +22,18 @@ struct Chunk {
   bool role = false;
   bool usage = false;
   bool error = false;
+  Place place = Place::anywhere;
+  // The text has ended, but not for a reason that is known: what is not known yet may be that it was given up.
+  bool held = false;
+  std::string_view facts;  // an object that events of ours repeat
   // It has a field that ordinary chunks do not have, at the top level.
   bool extra = false;
   // What makes it impossible to continue a stream that has this event.
   ResumeObstacle obstacle = ResumeObstacle::none;
 };
 
-// False: it is no JSON object. What was read until then may be in `out`.
-bool read_chunk(Api api, std::string_view data, Chunk& out);
+// Of the completions (`chat`: chat completions) API. False: it is no JSON object. What was read until then may be in
+// `out`.
+bool read_chunk(bool chat, std::string_view data, Chunk& out);
 
 }  // namespace penstock::openai

@@ -86,7 +86,7 @@ void Continuation::finish(std::string_view reason, std::string_view stop_reason_
   send(held_, out);
   held_.clear();
   delivered_.append_finish_event(out, reason, stop_reason_json);
-  delivered_.finish(reason);
+  delivered_.finish(reason, stop_reason_json);
   state_ = State::finished;
 }
 
@@ -103,7 +103,7 @@ Continuation::State Continuation::take(std::string_view data, std::string& out) 
   if (cut_ || !data.starts_with('{')) return state_;
   Chunk chunk;
   const bool good = kind != AnswerObserver::Kind::error && !observer_.gave_up() &&
-                    read_chunk(Api::completions, data, chunk) && chunk.obstacle == ResumeObstacle::none;
+                    read_chunk(/*chat=*/false, data, chunk) && chunk.obstacle == ResumeObstacle::none;
   if (!good) return end(State::failed);
   if (!chunk.choice || state_ == State::finished) return state_;
   if (chunk.has_text && !(chunk.text.empty() && !chunk.finish_reason.empty())) take_text(chunk.text, out);

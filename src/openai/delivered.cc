@@ -9,6 +9,7 @@
 #include "chunk.h"
 #include "json_string.h"
 #include "penstock/base/text.h"
+#include "stream_format.h"
 
 namespace penstock::openai {
 namespace {
@@ -24,24 +25,13 @@ constexpr std::array<bool, 256> plain = [] {
   return table;
 }();
 
-constexpr std::string_view object_of(Api api) {
-  return api == Api::chat_completions ? R"("object":"chat.completion.chunk")" : R"("object":"text_completion")";
-}
-
-std::string head_of(Api api, const Chunk& chunk) {
-  std::string head = "{";
-  if (!chunk.id.empty()) append_all(head, R"("id":)", chunk.id, ",");
-  head += object_of(api);
-  if (!chunk.created.empty()) append_all(head, R"(,"created":)", chunk.created);
-  if (!chunk.model.empty()) append_all(head, R"(,"model":)", chunk.model);
-  return head;
-}
-
 bool gave_up(std::string_view finish_reason) {
   return finish_reason == "abort" || finish_reason == "error";
 }
 
 }  // namespace
+
+Delivered::Delivered(Api api, uint32_t longest_text) : format_(*stream_format_of(api)), longest_text_(longest_text) {}
 
 // Remembering text
 
@@ -95,16 +85,18 @@ void Delivered::add(std::string_view escaped) {
   if (can_go_on()) stop(ResumeObstacle::unknown_event);
 }
 
-void Delivered::finish(std::string_view reason) {
-  finished_ = true;
-  matching_ = false;
+// Where the reason comes with the usage, the client does not have it yet.
+void Delivered::finish(std::string_view reason, std::string_view stop_reason_json) {
   finish_reason_ = reason;
+  stop_reason_ = stop_reason_json;
+  finished_ = format_.says_reason_first();
+  matching_ = false;
 }
 
 // What our own events are made from stays: the text that stopped it may be in one of them.
 void Delivered::stop(ResumeObstacle obstacle) {
   obstacle_ = obstacle;
-  matching_ = false;
+  matching_ = holds_ = false;
   text_.reset();
   size_ = capacity_ = 0;
 }
@@ -114,22 +106,32 @@ void Delivered::stop(ResumeObstacle obstacle) {
 Delivered::Took Delivered::read(std::string_view data) {
   if (!can_go_on() || !data.starts_with('{')) return Took::other;
   Chunk chunk;
-  const bool whole = read_chunk(api_, data, chunk);
+  const bool whole = format_.read(data, chunk);
   if (whole && (chunk.error || gave_up(chunk.finish_reason))) return Took::other;
   const bool sane = chunk.id.size() + chunk.created.size() + chunk.model.size() <= head_bytes_max;
   if (!whole || !sane) {
     stop(ResumeObstacle::unknown_event);
   } else if (chunk.obstacle != ResumeObstacle::none) {
     stop(chunk.obstacle);
+  } else if (const ResumeObstacle misplaced = format_.note(chunk, state_); misplaced != ResumeObstacle::none) {
+    stop(misplaced);
   } else {
-    const std::string head = head_of(api_, chunk);
-    if (head_.empty()) head_ = head;
-    if (chunk.choice) return read_choice(data, chunk, head);
+    return read_noted(data, chunk);
   }
   return Took::other;
 }
 
-Delivered::Took Delivered::read_choice(std::string_view data, const Chunk& chunk, const std::string& head) {
+Delivered::Took Delivered::read_noted(std::string_view data, const Chunk& chunk) {
+  const bool place = chunk.place == Chunk::Place::anywhere || chunk.place == Chunk::Place::close;
+  if (holds_ && !place) stop(ResumeObstacle::unknown_event);  // there is more than one text
+  if (chunk.held) {
+    holds_ = true;
+    matching_ = false;
+  }
+  return chunk.choice && can_go_on() ? read_choice(data, chunk) : Took::other;
+}
+
+Delivered::Took Delivered::read_choice(std::string_view data, const Chunk& chunk) {
   const bool last = !chunk.finish_reason.empty();
   if (finished_) stop(ResumeObstacle::unknown_event);
   // A chunk with the finish reason may have the usage as well: nothing is continued behind it.
@@ -139,17 +141,19 @@ Delivered::Took Delivered::read_choice(std::string_view data, const Chunk& chunk
   if (chunk.has_text && !(chunk.text.empty() && (first_role || last))) add(chunk.text);
   if (!can_go_on()) return Took::other;
   if (last) {
-    finish(chunk.finish_reason);
+    finish(chunk.finish_reason, chunk.stop_reason);
+    finished_ = true;
+    holds_ = false;
     return Took::other;
   }
   if (!chunk.has_text || first_role) return Took::other;
-  keep_shape(data, chunk, head);
+  keep_shape(data, chunk);
   return Took::text;
 }
 
 // Only of an event with nothing unusual in it, which would be said again in those of ours. In servers that say the role
 // in each event it is not unusual.
-void Delivered::keep_shape(std::string_view data, const Chunk& chunk, const std::string& head) {
+void Delivered::keep_shape(std::string_view data, const Chunk& chunk) {
   matching_ = !chunk.extra && data.size() - chunk.text.size() <= shape_bytes_max;
   if (!matching_) return;
   before_ = static_cast<uint32_t>(chunk.text.data() - data.data());
@@ -157,52 +161,29 @@ void Delivered::keep_shape(std::string_view data, const Chunk& chunk, const std:
   std::string shape;
   shape.reserve(before_ + after.size());
   shape_ = std::move(shape.append(data.substr(0, before_)).append(after));
-  shape_has_head_ = head == head_;
+  shape_repeats_ = format_.can_repeat(chunk, state_);
 }
 
 // Events of ours
 
-void Delivered::append_head(std::string& out) const {
-  out += "data: ";
-  if (!head_.empty()) {
-    out += head_;
-  } else {  // nothing came that had an id
-    append_all(out, "{", object_of(api_));
-  }
-}
-
-void Delivered::append_text_event(std::string& out, std::string_view escaped) const {
+void Delivered::append_text_event(std::string& out, std::string_view escaped) {
   const std::string_view shape = shape_;
-  if (shape_has_head_) {
-    return append_all(out, "data: ", shape.substr(0, before_), escaped, shape.substr(before_), "\n\n");
-  }
-  append_head(out);
-  if (api_ == Api::chat_completions) {
-    append_all(out, R"(,"choices":[{"index":0,"delta":{"content":")", escaped,
-               "\"},\"logprobs\":null,\"finish_reason\":null}]}\n\n");
-  } else {
-    append_all(out, R"(,"choices":[{"index":0,"text":")", escaped,
-               "\",\"logprobs\":null,\"finish_reason\":null,\"stop_reason\":null}]}\n\n");
-  }
+  if (!shape_repeats_) return format_.append_text(out, state_, escaped);
+  append_all(out, format_.text_lead(), shape.substr(0, before_), escaped, shape.substr(before_), "\n\n");
 }
 
 void Delivered::append_finish_event(std::string& out, std::string_view reason,
                                     std::string_view stop_reason_json) const {
-  const std::string_view content = api_ == Api::chat_completions ? R"("delta":{"content":""})" : R"("text":"")";
-  append_head(out);
-  append_all(out, R"(,"choices":[{"index":0,)", content, R"(,"logprobs":null,"finish_reason":")", reason,
-             R"(","stop_reason":)", stop_reason_json.empty() ? "null" : stop_reason_json, "}]}\n\n");
+  format_.append_finish(out, state_, {.reason = reason, .stop_reason_json = stop_reason_json, .text = {}, .usage = {}});
 }
 
-void Delivered::append_usage_event(std::string& out, uint32_t prompt_tokens, uint32_t completion_tokens,
-                                   std::optional<uint32_t> cached_tokens) const {
-  const auto number = [](uint64_t value) { return std::to_string(value); };
-  append_head(out);
-  append_all(out, R"(,"choices":[],"usage":{"prompt_tokens":)", number(prompt_tokens), R"(,"total_tokens":)",
-             number(uint64_t{prompt_tokens} + completion_tokens), R"(,"completion_tokens":)",
-             number(completion_tokens));
-  if (cached_tokens) append_all(out, R"(,"prompt_tokens_details":{"cached_tokens":)", number(*cached_tokens), "}");
-  out += "}}\n\n";
+void Delivered::append_end_events(std::string& out, const std::optional<Usage>& usage) {
+  format_.append_end(out, state_,
+                     {.reason = finish_reason_, .stop_reason_json = stop_reason_, .text = text(), .usage = usage});
+}
+
+void Delivered::append_last_event(std::string& out) const {
+  format_.append_last(out);
 }
 
 }  // namespace penstock::openai

@@ -13,23 +13,42 @@ using Use = ResumeUse;
 using Nothing = AsksNothing;
 
 constexpr uint8_t text = 1, chat = 2, both = text | chat;
+constexpr uint8_t message = 4;  // the messages API
+constexpr uint8_t all = both | message;
+
+constexpr uint8_t bit_of(Api api) {
+  switch (api) {
+    case Api::completions:
+      return text;
+    case Api::chat_completions:
+      return chat;
+    case Api::messages:
+      return message;
+    default:
+      return 0;
+  }
+}
 
 // The names are those of vLLM, with some of OpenAI's and SGLang's that their clients send.
 constexpr ResumeField fields[] = {
-    {"model", both, Use::own},
-    {"messages", chat, Use::own},
+    {"model", all, Use::own},
+    {"messages", chat | message, Use::own},
+    {"system", message, Use::own},
     {"prompt", text, Use::own},
-    {"stream", both, Use::own},
+    {"stream", all, Use::own},
     {"stream_options", both, Use::own},
-    {"max_tokens", both, Use::own},
+    {"max_tokens", all, Use::own},
     {"max_completion_tokens", both, Use::own},
     {"min_tokens", both, Use::own},
 
     // A parser reads the output, from its beginning.
-    {"tools", chat, Use::obstacle, Obstacle::tools},
+    {"tools", chat | message, Use::obstacle, Obstacle::tools},
     {"tool_choice", chat, Use::obstacle, Obstacle::tools, Nothing::no_tool},
     {"functions", chat, Use::obstacle, Obstacle::tools},
     {"function_call", chat, Use::obstacle, Obstacle::tools, Nothing::no_tool},
+    {"tool_choice", message, Use::obstacle, Obstacle::tools},
+    {"mcp_servers", message, Use::obstacle, Obstacle::tools},
+    {"thinking", message, Use::obstacle, Obstacle::reasoning, Nothing::null_only},
     {"include_reasoning", chat, Use::obstacle, Obstacle::reasoning, Nothing::true_only},
     {"separate_reasoning", chat, Use::obstacle, Obstacle::reasoning, Nothing::true_only},
     {"stream_reasoning", chat, Use::obstacle, Obstacle::reasoning, Nothing::true_only},
@@ -37,6 +56,9 @@ constexpr ResumeField fields[] = {
 
     // A grammar's state begins at the root with each request.
     {"response_format", both, Use::obstacle, Obstacle::structured_output, Nothing::text_type},
+    {"output_config", message, Use::nested},
+    {"output_config.format", message, Use::obstacle, Obstacle::structured_output},
+    {"output_format", message, Use::obstacle, Obstacle::structured_output},
     {"structured_outputs", both, Use::obstacle, Obstacle::structured_output},
     {"guided_json", both, Use::obstacle, Obstacle::structured_output},
     {"guided_regex", both, Use::obstacle, Obstacle::structured_output},
@@ -87,20 +109,22 @@ constexpr ResumeField fields[] = {
     // The tokenizer's endpoint takes some of what a chat's prompt is rendered with. A final message that is continued
     // is cut at its end by rules of the template, so that the text behind it may be joined otherwise.
     {"chat_template", chat, Use::rendering},
-    {"chat_template_kwargs", chat, Use::rendering},
+    {"chat_template_kwargs", chat | message, Use::rendering},
     {"add_generation_prompt", chat, Use::rendering},
     {"add_special_tokens", both, Use::rendering},
     {"continue_final_message", chat, Use::obstacle, Obstacle::template_input},
     {"documents", chat, Use::obstacle, Obstacle::template_input},
     {"reasoning_effort", chat, Use::obstacle, Obstacle::template_input, Nothing::null_only},
     {"reasoning", chat, Use::obstacle, Obstacle::template_input, Nothing::null_only},
+    {"output_config.effort", message, Use::obstacle, Obstacle::template_input, Nothing::null_only},
 
-    {"temperature", both, Use::sampling},
-    {"top_p", both, Use::sampling},
-    {"top_k", both, Use::sampling},
+    {"temperature", all, Use::sampling},
+    {"top_p", all, Use::sampling},
+    {"top_k", all, Use::sampling},
     {"min_p", both, Use::sampling},
     {"seed", both, Use::sampling},
     {"stop", both, Use::sampling},
+    {"stop_sequences", message, Use::sampling, Obstacle::none, Nothing::usual, "stop"},
     {"stop_token_ids", both, Use::sampling},
     {"include_stop_str_in_output", both, Use::sampling},
     {"ignore_eos", both, Use::sampling},
@@ -111,31 +135,32 @@ constexpr ResumeField fields[] = {
     {"logit_bias", both, Use::sampling},
     {"bad_words", both, Use::sampling},
     {"allowed_token_ids", both, Use::sampling},
-    {"watermarking", both, Use::sampling},
+    {"watermarking", all, Use::sampling},
     {"stream_interval", both, Use::sampling},
     {"priority", both, Use::sampling},
-    {"cache_salt", both, Use::sampling},
+    {"cache_salt", all, Use::sampling},
     {"session_id", both, Use::sampling},
     {"user", both, Use::sampling},
     {"lora_path", both, Use::sampling},
-    {"vllm_xargs", both, Use::sampling},
+    {"vllm_xargs", all, Use::sampling},
 
     // Names, records and hints. The handles of a prefill that ran elsewhere can be used once.
     {"request_id", both, Use::left_out},
     {"rid", both, Use::left_out},
-    {"metadata", both, Use::left_out},
+    {"metadata", all, Use::left_out},
     {"store", both, Use::left_out},
-    {"service_tier", both, Use::left_out},
+    {"service_tier", all, Use::left_out},
     {"safety_identifier", both, Use::left_out},
     {"prompt_cache_key", both, Use::left_out},
     {"prompt_cache_retention", both, Use::left_out},
     {"prediction", chat, Use::left_out},
     {"parallel_tool_calls", chat, Use::left_out},
     {"return_token_offsets", both, Use::left_out},
-    {"return_mm_kwargs", both, Use::left_out},
+    {"mm_payload", message, Use::left_out},
+    {"return_mm_kwargs", all, Use::left_out},
     {"routed_experts_prompt_start", both, Use::left_out},
-    {"kv_transfer_params", both, Use::left_out},
-    {"ec_transfer_params", both, Use::left_out},
+    {"kv_transfer_params", all, Use::left_out},
+    {"ec_transfer_params", all, Use::left_out},
     {"bootstrap_host", both, Use::left_out},
     {"bootstrap_port", both, Use::left_out},
     {"bootstrap_room", both, Use::left_out},
@@ -169,7 +194,7 @@ bool is_usual(std::string_view value) {
 }  // namespace
 
 const ResumeField* resume_field(std::string_view key, Api api) {
-  const uint8_t bit = api == Api::chat_completions ? chat : text;
+  const uint8_t bit = bit_of(api);
   const auto* const found = std::find_if(std::begin(fields), std::end(fields), [&](const ResumeField& field) {
     return field.name == key && (field.apis & bit) != 0;
   });

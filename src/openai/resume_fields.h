@@ -12,6 +12,7 @@ namespace penstock::openai {
 enum class ResumeUse : uint8_t {
   left_out,   // says nothing about the text that is still to come
   own,        // the gateway writes it anew
+  nested,     // its fields are in the table, as "name.field"
   rendering,  // goes to the tokenizer with the prompt
   sampling,   // goes to the continuation
   obstacle,   // when it asks for something
@@ -34,6 +35,7 @@ struct ResumeField {
   ResumeUse use;
   ResumeObstacle obstacle = ResumeObstacle::none;
   AsksNothing nothing = AsksNothing::usual;
+  std::string_view asked_as = {};  // what completions call it, if they call it otherwise
 };
 
 // Null: the field is in no list, and nobody knows what it means.

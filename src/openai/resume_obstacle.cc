@@ -14,7 +14,7 @@ struct Words {
 constexpr Words words[] = {
     {ResumeObstacle::none, "none", "The stream can be continued."},
     {ResumeObstacle::unreadable, "unreadable", "The request's body, or its prompt, cannot be read."},
-    {ResumeObstacle::api, "api", "Only streams of the completions and chat completions APIs can be continued."},
+    {ResumeObstacle::api, "api", "Streams of this API cannot be continued."},
     {ResumeObstacle::not_streamed, "not_streamed", "The answer does not stream: it can only be asked for again."},
     {ResumeObstacle::tools, "tools", "The server's parser of tool calls cannot be put where it was in the text."},
     {ResumeObstacle::structured_output, "structured_output", "The grammar would begin anew in the middle of the text."},

@@ -11,6 +11,8 @@
 #include "penstock/base/text.h"
 #include "penstock/openai/token_ids.h"
 #include "resume_fields.h"
+#include "resume_prompt.h"
+#include "scratch.h"
 
 namespace penstock::openai {
 namespace {
@@ -65,7 +67,7 @@ class ResumeRequest::Reader {
     if (request_.multimodal) meet(ResumeObstacle::media, "messages");
     if (request_.continuous_usage) meet(ResumeObstacle::usage_in_chunks, "stream_options");
     out_.max_tokens_ = request_.max_tokens;
-    out_.include_usage_ = request_.include_usage;
+    out_.include_usage_ = request_.include_usage || out_.api_ == Api::messages;
     if (!read_fields(body)) return ResumeObstacle::unreadable;
     if (out_.api_ == Api::completions) {
       read_prompt(request_.prompt.back().in(body));
@@ -73,6 +75,10 @@ class ResumeRequest::Reader {
       if (max_completion_tokens_ != "null" && max_completion_tokens_ != max_tokens_) {
         meet(ResumeObstacle::unknown_field, "max_completion_tokens");
       }
+    } else if (out_.api_ == Api::messages) {
+      make_chat(prompt_of_messages(system_, messages_));
+    } else {
+      out_.messages_ = messages_;
     }
     return obstacle_;
   }
@@ -113,16 +119,47 @@ class ResumeRequest::Reader {
         return;
       case ResumeUse::own:
         return own(known->name, value);
+      case ResumeUse::nested:
+        return nested(known->name, value);
       case ResumeUse::rendering:
         return keep(out_.rendering_, known->name, value);
       case ResumeUse::sampling:
-        if (known->name == "stop") read_stops(value);
-        if (known->name == "include_stop_str_in_output") out_.include_stop_ = !asks_nothing(AsksNothing::usual, value);
-        return keep(out_.sampling_, known->name, value);
+        return sampling(known->asked_as.empty() ? known->name : known->asked_as, value);
       case ResumeUse::obstacle:
         if (!asks_nothing(known->nothing, value)) meet(known->obstacle, known->name);
         return;
     }
+  }
+
+  void sampling(std::string_view name, std::string_view value) {
+    if (name == "stop") read_stops(value);
+    if (name == "include_stop_str_in_output") out_.include_stop_ = !asks_nothing(AsksNothing::usual, value);
+    keep(out_.sampling_, name, value);
+  }
+
+  // An object whose fields mean different things.
+  void nested(std::string_view name, std::string_view value) {
+    if (value == "null") return;
+    const simdjson::padded_string padded(value);
+    ondemand::parser parser;
+    ondemand::document document;
+    ondemand::object object;
+    const bool read = !parser.iterate(padded).get(document) && !document.get_object().get(object) &&
+                      each_field(object, [&](std::string_view key, ondemand::value inner) {
+                        std::string_view token;
+                        if (!written(inner, token)) return false;
+                        const ResumeField* const known =
+                            resume_field(std::string(name).append(".").append(key), out_.api_);
+                        if (known == nullptr && token != "null") meet(ResumeObstacle::unknown_field, name);
+                        if (known != nullptr && !asks_nothing(known->nothing, token)) meet(known->obstacle, name);
+                        return true;
+                      });
+    if (!read) meet(ResumeObstacle::unreadable, name);
+  }
+
+  void make_chat(ResumePrompt made) {
+    if (made.obstacle != ResumeObstacle::none) meet(made.obstacle, "messages");
+    out_.messages_ = std::move(made.messages);
   }
 
   // A decoded key does not outlive the parser. As written it stands before its value.
@@ -135,7 +172,8 @@ class ResumeRequest::Reader {
   }
 
   void own(std::string_view name, std::string_view value) {
-    if (name == "messages") out_.messages_ = value;
+    if (name == "messages") messages_ = value;
+    if (name == "system") system_ = value;
     if (name == "max_tokens") max_tokens_ = value;
     if (name == "max_completion_tokens") max_completion_tokens_ = value;
     if (name != "min_tokens" || asks_nothing(AsksNothing::usual, value)) return;
@@ -187,6 +225,7 @@ class ResumeRequest::Reader {
   ResumeRequest& out_;
   Request request_;
   ResumeObstacle obstacle_ = ResumeObstacle::none;
+  std::string_view messages_, system_;
   std::string_view max_tokens_ = "null", max_completion_tokens_ = "null";
 };
 
@@ -194,7 +233,7 @@ ResumeObstacle ResumeRequest::read(Api api, std::string_view body, std::string_v
   out = ResumeRequest();
   out.api_ = api;
   out.model_ = model;
-  if (api != Api::completions && api != Api::chat_completions) return ResumeObstacle::api;
+  if (!knows(api)) return ResumeObstacle::api;
   return Reader(out).run(body);
 }
 
@@ -211,10 +250,10 @@ std::string ResumeRequest::tokenize_prompt() const {
   if (!prompt_ids_.empty()) return "";
   std::string out;
   append_model(out);
-  if (api_ == Api::chat_completions) {
-    append_all(out, R"(,"messages":)", messages_);
-  } else {
+  if (api_ == Api::completions) {
     append_all(out, R"(,"prompt":")", prompt_text_, "\"");
+  } else {
+    append_all(out, R"(,"messages":)", messages_);
   }
   append_fields(out, rendering_);
   out += '}';

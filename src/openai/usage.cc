@@ -66,7 +66,8 @@ struct Seen {
   bool full = false;          // the error's type says that the server takes no more for now
   bool error_object = false;  // under the key "error" at the top level
   uint32_t error_code = 0;
-  uint32_t finishes = 0;  // finish reasons of choices, stop reasons of a message
+  uint32_t finishes = 0;   // finish reasons of choices, stop reasons of a message
+  bool no_reason = false;  // the delta of a message has null instead
 };
 
 // Reads one event or answer into an observer's fields. Anything of an unexpected shape is passed over.
@@ -116,8 +117,10 @@ class Reader {
     } else if (top && (key == "object" || key == "type")) {
       seen_.error = seen_.error || value.raw_json_token().starts_with(R"("error")");
     } else if (top && (key == "response" || key == "message" || key == "delta")) {
-      return each_field(
-          value, [this](std::string_view name, ondemand::value inner) { return read_field(name, inner, false); });
+      return each_field(value, [this, key](std::string_view name, ondemand::value inner) {
+        seen_.no_reason |= key == "delta" && name == "stop_reason" && kind(inner) == 'n';
+        return read_field(name, inner, false);
+      });
     }
     return true;
   }
@@ -278,7 +281,7 @@ void AnswerObserver::reset() {
   usage_.reset();
   finish_reason_.clear();
   finishes_ = 0;
-  done_ = server_failed_ = server_busy_ = refused_ = gave_up_ = error_object_ = error_named_ = false;
+  done_ = server_failed_ = server_busy_ = refused_ = gave_up_ = error_object_ = error_named_ = no_reason_ = false;
 }
 
 AnswerObserver::Kind AnswerObserver::on_event(std::string_view name, std::string_view data) {
@@ -291,7 +294,9 @@ AnswerObserver::Kind AnswerObserver::on_event(std::string_view name, std::string
     case Name::other:
       return Kind::other;
     case Name::stop:
-      done_ = true;
+      gave_up_ = no_reason_ && finishes_ == 0;
+      if (gave_up_) finish_reason_ = "abort";
+      done_ = !gave_up_;
       return Kind::done;
     case Name::parse:
     case Name::finished:
@@ -311,6 +316,7 @@ AnswerObserver::Kind AnswerObserver::on_event(std::string_view name, std::string
   const bool whole = data.size() <= answer_bytes_max && reader.read("", data);
   scratch().shrink();
   finishes_ += reader.seen().finishes;
+  no_reason_ = no_reason_ || reader.seen().no_reason;
   gave_up_ = reason_gives_up();
   if (meaning == Name::finished) {
     done_ = !gave_up_;

@@ -100,10 +100,9 @@ bool Answer::restores_model(const http::Head& head) const {
 // What is known of it before it has begun; the request's other fields are read when it breaks.
 ResumeObstacle Answer::obstacle_in(const http::Head& head) const {
   const openai::Request& request = intake_.request();
-  const bool completions = request.api == openai::Api::chat_completions || request.api == openai::Api::completions;
   if (!request.stream || head.status != 200 || form_ == BodyForm::none) return ResumeObstacle::not_streamed;
   if (!context_.options.resume.enabled || intake_.head().never_resume) return ResumeObstacle::off;
-  if (!intake_.inference() || !completions) return ResumeObstacle::api;
+  if (!intake_.inference() || !openai::ResumeRequest::knows(request.api)) return ResumeObstacle::api;
   if (!is_events(head) || has_content_encoding(head) || head.has_content_length) return ResumeObstacle::not_streamed;
   if (!Resume::knows_path(intake_.head().target())) return ResumeObstacle::path;
   if (request.has_tools) return ResumeObstacle::tools;

@@ -26,6 +26,7 @@ void AnswerWatch::begin(const http::Head& answer, openai::Api api, uint32_t choi
 void AnswerWatch::feed(std::string_view decoded, Instant now) {
   if (mode_ == Mode::events) {
     now_ = now;
+    if (holds_) remembered_->held_at(0);
     sse_.feed(decoded);
     if (failure_) stream_failed();
     return;
@@ -54,7 +55,10 @@ void AnswerWatch::feed(std::string_view decoded, Instant now) {
 void AnswerWatch::on_sse_event(std::string_view name, std::string_view data) {
   using Kind = openai::AnswerObserver::Kind;
   if (mode_ == Mode::ignore) return;
-  if (remembered_ != nullptr && !goes_on_ && remembered_->take(data)) return count_event();
+  if (remembered_ != nullptr && !goes_on_) {
+    if (remembered_->take(data)) return count_event();
+    hold(name);
+  }
   if (wants_response_) find_response(data, true);
   const bool over = answer_.saw_done();
   const Kind kind = answer_.on_event(name, data);
@@ -67,7 +71,16 @@ void AnswerWatch::on_sse_event(std::string_view name, std::string_view data) {
     }
     if (failure_) return sse_.stop();
   }
-  if (kind != Kind::done) count_event();
+  if (kind != Kind::done) return count_event();
+  holds_ = false;
+}
+
+// Where an event without a name begins is not known, and clients of the APIs that need this pass over it.
+void AnswerWatch::hold(std::string_view name) {
+  const bool holds = remembered_->delivered().holds();
+  if (holds && !holds_ && name.empty()) return remembered_->delivered().give_up(openai::ResumeObstacle::unknown_event);
+  if (holds && !holds_) remembered_->held_at(sse_.event_begin());
+  holds_ = holds;
 }
 
 void AnswerWatch::count_event() {
@@ -90,8 +103,9 @@ void AnswerWatch::stream_failed() {
   mode_ = Mode::ignore;
   ends_in_error_ = failure_ != AttemptFailure::aborted && !can_go_on() && error_in_shape();
   at_boundary_ = ends_in_error_ || place.whole;
-  good_bytes_ = ends_in_error_ ? place.end : place.begin;
-  const bool withheld = failure_ != AttemptFailure::aborted && !ends_in_error_ && place.whole && error_in_shape();
+  good_bytes_ = ends_in_error_ ? place.end : holds_ ? remembered_->held_from() : place.begin;
+  const bool withheld =
+      failure_ != AttemptFailure::aborted && !ends_in_error_ && place.whole && !holds_ && error_in_shape();
   withheld_bytes_ = withheld ? place.end - place.begin : 0;
 }
 
@@ -106,6 +120,7 @@ void AnswerWatch::go_on() {
   sse_.reset();
   answer_.reset();
   goes_on_ = true;
+  holds_ = false;
 }
 
 bool AnswerWatch::error_in_shape() const {

@@ -40,7 +40,11 @@ class AnswerWatch final : private http::SseEvents {
   void end();  // the answer is complete, as far as HTTP can tell. May be called again
 
   // Of the `size` bytes that were fed last: where the event that has not come whole yet begins.
-  size_t incomplete_from(size_t size) const { return mode_ == Mode::events ? sse_.incomplete_from(size) : size; }
+  // Events that are held back (see Delivered::holds()) have not come whole either.
+  size_t incomplete_from(size_t size) const {
+    if (holds_) return remembered_->held_from();
+    return mode_ == Mode::events ? sse_.incomplete_from(size) : size;
+  }
   // The answer has failed: it says so itself, or it is over without having come to its own end.
   const std::optional<AttemptFailure>& failure() const { return failure_; }
   // Then: how many bytes of the last piece may be relayed. What follows is what a client would take for a proper end.
@@ -53,7 +57,7 @@ class AnswerWatch final : private http::SseEvents {
 
   bool event_stream() const { return events_; }
   // What was relayed of a stream ends with a complete event, so another event may be appended.
-  bool between_events() const { return events_ && (failure_ ? at_boundary_ : sse_.at_boundary()); }
+  bool between_events() const { return events_ && !holds_ && (failure_ ? at_boundary_ : sse_.at_boundary()); }
   // openai::response_key() of the response, once it has been told; taken once.
   bool has_response() const { return response_ != 0; }
   uint64_t take_response() { return std::exchange(response_, 0); }
@@ -64,6 +68,7 @@ class AnswerWatch final : private http::SseEvents {
   void find_response(std::string_view beginning, bool event);
   enum class Mode : uint8_t { ignore, events, json };
   void on_sse_event(std::string_view name, std::string_view data) override;
+  void hold(std::string_view name);
   void stream_failed();
   void count_event();
   bool can_go_on() const;
@@ -78,6 +83,7 @@ class AnswerWatch final : private http::SseEvents {
   bool wants_response_ = false;
   bool goes_on_ = false;  // go_on() was called
   bool cut_ = false;      // only the end of the JSON answer is kept
+  bool holds_ = false;    // events are held back, since the text has ended for a reason that is still to come
   std::optional<AttemptFailure> failure_;
   http::SseScanner sse_;
   openai::AnswerObserver answer_;

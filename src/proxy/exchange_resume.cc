@@ -23,7 +23,9 @@ bool Exchange::resumes(AttemptFailure failure) {
   leave_attempt();
   answer_->go_on();
   if (answer_->remembered()->delivered().finished()) {
-    if (heed(answer_->take_events("data: [DONE]\n\n"))) end_answer({});
+    std::string last;
+    answer_->remembered()->delivered().append_last_event(last);
+    if (heed(answer_->take_events(last))) end_answer({});
   } else {
     resume_->begin();
   }
@@ -34,7 +36,7 @@ ResumeObstacle Exchange::prepare_resume() {
   const ResumeObstacle obstacle = answer_->resume_obstacle();
   if (obstacle != ResumeObstacle::none) return obstacle;
   if (!answer_->remembered()->delivered().has_shape()) return ResumeObstacle::unknown_event;  // comments alone
-  if (answer_->remembered()->delivered().finished()) {  // all that is missing is [DONE], or also the usage
+  if (answer_->remembered()->delivered().finished()) {  // all that is missing is the very end, or also the usage
     const bool whole = !intake_->request().include_usage || answer_->watch().answer().usage().has_value();
     return whole ? ResumeObstacle::none : ResumeObstacle::finished;
   }

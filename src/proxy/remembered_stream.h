@@ -33,6 +33,9 @@ class RememberedStream {
     error_ = event.substr(0, event.size() <= error_bytes_max ? event.size() : 0);
   }
   const std::string& error() const { return error_; }
+  // Where in the bytes that came last the events begin that are held back (see Delivered::holds()).
+  void held_at(size_t begin) { held_from_ = begin; }
+  size_t held_from() const { return held_from_; }
   // The text may have grown.
   void charge();
 
@@ -41,7 +44,7 @@ class RememberedStream {
 
  private:
   MemoryBudget& budget_;
-  size_t charged_ = 0;
+  size_t charged_ = 0, held_from_ = 0;
   bool whole_events_ = true;
   static constexpr size_t error_bytes_max = 4 * 1024;
   std::string error_;

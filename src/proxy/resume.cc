@@ -15,7 +15,6 @@ namespace {
 constexpr Duration pause = milliseconds(100);              // before another endpoint is tried
 constexpr Duration tokenizer_timeout = seconds(10);        // a tokenizer needs milliseconds
 constexpr size_t tokenizer_answer_max = 16 * 1024 * 1024;  // the ids of about two million tokens
-constexpr std::string_view done = "data: [DONE]\n\n";
 
 std::string_view without_query(std::string_view target) {
   return target.substr(0, target.find('?'));
@@ -35,7 +34,8 @@ Resume::Resume(Context& context, ResumeQueue& queue, const Intake& intake, Remem
 
 bool Resume::knows_path(std::string_view target) {
   const std::string_view path = without_query(target);
-  return path.ends_with("/v1/chat/completions") || path.ends_with("/v1/completions");
+  constexpr std::string_view known[] = {"/v1/chat/completions", "/v1/completions", "/v1/messages"};
+  return std::any_of(std::begin(known), std::end(known), [&](std::string_view end) { return path.ends_with(end); });
 }
 
 // What stands in front of /v1 belongs to the server.
@@ -218,17 +218,23 @@ bool Resume::take_ids() {
 // All text has come. Nothing was asked for if the answer had all its tokens when it broke.
 void Resume::finish() {
   if (asks_ != Asks::continuation || !continuation_->cut()) events_.clear();
-  const openai::Delivered& delivered = stream_.delivered();
-  if (state_ == Continuation::State::going) delivered.append_finish_event(events_, "length", "");
-  if (request_.include_usage()) {
-    const std::optional<openai::Usage> usage = continuation_ ? continuation_->usage() : std::nullopt;
-    const uint32_t after = usage ? usage->completion_tokens : continuation_ ? continuation_->events() : 0;
-    const uint32_t all = usage ? usage->prompt_tokens : 0;
-    const uint32_t prompt = tokenizes_ ? prompt_tokens_ : all - std::min(all, text_tokens_);
-    delivered.append_usage_event(events_, prompt, text_tokens_ + after, std::nullopt);
+  openai::Delivered& delivered = stream_.delivered();
+  if (state_ == Continuation::State::going) {
+    delivered.append_finish_event(events_, "length", "");
+    delivered.finish("length", "");
   }
-  events_ += done;
+  delivered.append_end_events(events_, request_.include_usage() ? std::optional(usage()) : std::nullopt);
   if (pass_on()) owner_.on_resume_over();
+}
+
+// The prompt counts once, the text of all runs.
+openai::Usage Resume::usage() const {
+  const std::optional<openai::Usage> last = continuation_ ? continuation_->usage() : std::nullopt;
+  const uint32_t after = last ? last->completion_tokens : continuation_ ? continuation_->events() : 0;
+  const uint32_t all = last ? last->prompt_tokens : 0;
+  return {.prompt_tokens = tokenizes_ ? prompt_tokens_ : all - std::min(all, text_tokens_),
+          .completion_tokens = text_tokens_ + after,
+          .cached_tokens = std::nullopt};
 }
 
 void Resume::on_response_failed(upstream::Failure failure, bool /*received*/, bool /*reused*/) {

@@ -83,6 +83,7 @@ class Resume final : private ResumeTurn, private upstream::ResponseSink, private
   bool take_ids();
   bool pass_on();
   void finish();
+  openai::Usage usage() const;
   std::string path(std::string_view of) const;
   bool without_tokenizer(uint16_t status);
 

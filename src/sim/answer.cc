@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cstring>
+#include <utility>
 
 #include "penstock/base/text.h"
 #include "penstock/openai/error_body.h"
@@ -14,9 +15,11 @@ std::string_view openai_reason(FinishReason reason) {
   if (reason == FinishReason::abort) return "abort";
   return reason == FinishReason::stop ? "stop" : "length";
 }
+// As JSON.
 std::string_view anthropic_reason(const Ending& ending) {
-  if (!ending.stop.empty()) return "stop_sequence";
-  return ending.reason == FinishReason::stop ? "end_turn" : "max_tokens";
+  if (!ending.stop.empty()) return R"("stop_sequence")";
+  if (ending.reason == FinishReason::abort) return "null";  // which the API has no word for
+  return ending.reason == FinishReason::stop ? R"("end_turn")" : R"("max_tokens")";
 }
 
 void append_number(std::string& out, uint64_t value, int base = 10) {
@@ -78,6 +81,7 @@ void AnswerWriter::start(const AnswerShape& shape) {
   append_json_string(model_json_, shape.model);
   templates_.clear();
   sequence_number_ = 0;
+  block_open_ = false;
 }
 
 void AnswerWriter::put_number(uint64_t value) {
@@ -134,6 +138,7 @@ void AnswerWriter::echo(std::string& out, uint32_t choice, std::string_view prom
 }
 
 void AnswerWriter::text(std::string& out, uint32_t choice, std::string_view text, const Tally& tally) {
+  if (shape_.api == Api::messages && !std::exchange(block_open_, true)) open_block(out);
   const bool ordinary = text.size() == shape_.chunk_bytes && !shape_.continuous_usage && shape_.api != Api::responses;
   if (!ordinary) return piece(out, choice, text, nullptr, tally);
   if (choice >= templates_.size() || templates_[choice].bytes.empty()) build_template(choice);
@@ -175,8 +180,8 @@ void AnswerWriter::piece(std::string& out, uint32_t choice, std::string_view tex
   }
   if (shape_.api == Api::messages) {
     begin_event("content_block_delta");
-    put("{\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":\"");
-    event_.append(text).append("\"}}");
+    put("{\"type\":\"content_block_delta\",\"delta\":{\"type\":\"text_delta\",\"text\":\"");
+    event_.append(text).append("\"},\"index\":0}");
     return end_event(out);
   }
   begin_event("");
@@ -389,21 +394,26 @@ void AnswerWriter::open_messages(std::string& out, const Tally& tally) {
   put_messages_usage({tally.prompt_tokens, tally.cached_tokens, 0});
   put("}}");
   end_event(out);
+}
+
+void AnswerWriter::open_block(std::string& out) {
   begin_event("content_block_start");
-  put("{\"type\":\"content_block_start\",\"index\":0,\"content_block\":{\"type\":\"text\",\"text\":\"\"}}");
+  put("{\"type\":\"content_block_start\",\"content_block\":{\"type\":\"text\",\"text\":\"\"},\"index\":0}");
   end_event(out);
 }
 
 void AnswerWriter::put_messages_ending(const Ending& ending) {
-  event_.append("\"stop_reason\":\"").append(anthropic_reason(ending)).append("\",\"stop_sequence\":");
+  event_.append("\"stop_reason\":").append(anthropic_reason(ending)).append(",\"stop_sequence\":");
   if (ending.stop.empty()) put("null");
   else append_json_string(event_, ending.stop);
 }
 
 void AnswerWriter::close_messages(std::string& out, const Tally& tally, const Ending& ending) {
-  begin_event("content_block_stop");
-  put("{\"type\":\"content_block_stop\",\"index\":0}");
-  end_event(out);
+  if (block_open_) {
+    begin_event("content_block_stop");
+    put("{\"type\":\"content_block_stop\",\"index\":0}");
+    end_event(out);
+  }
   begin_event("message_delta");
   put("{\"type\":\"message_delta\",\"delta\":{");
   put_messages_ending(ending);

@@ -91,6 +91,7 @@ class AnswerWriter {
   void open_chat(std::string& out, uint32_t choices, const Tally& tally);
   void open_responses(std::string& out);
   void open_messages(std::string& out, const Tally& tally);
+  void open_block(std::string& out);
   void close_responses(std::string& out, const Tally& tally, std::string_view whole);
   void put_messages_ending(const Ending& ending);
   void close_messages(std::string& out, const Tally& tally, const Ending& ending);
@@ -107,6 +108,7 @@ class AnswerWriter {
   std::string event_;  // the event being built
   std::vector<Template> templates_;
   uint32_t sequence_number_ = 0;  // responses
+  bool block_open_ = false;       // messages: the block of text
 };
 
 }  // namespace penstock::sim

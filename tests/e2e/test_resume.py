@@ -21,11 +21,14 @@ BREAKS = {
     "abort": "aborted",
     "stall": "idle_timeout",
 }
-CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
+CHAT, COMPLETIONS, MESSAGES = "/v1/chat/completions", "/v1/completions", "/v1/messages"
 
 
 def question(path, **more):
     more = {"max_tokens": 40, "stream": True, **more}
+    if path == MESSAGES:
+        more = {"system": [{"type": "text", "text": "Be "}, {"type": "text", "text": "brief."}], **more}
+        return chat("Tell me about the sea.", **more)
     return chat("Tell me about the sea.", **more) if path == CHAT else completion("Once upon a time", **more)
 
 
@@ -47,6 +50,26 @@ class Stream:
                 if choice.get("finish_reason"):
                     self.finish.append(choice["finish_reason"])
         self.ids = {(chunk["id"], chunk["created"], chunk["model"], chunk["object"]) for chunk in self.chunks if "id" in chunk}
+
+
+class NamedStream:
+    """The same of a stream whose events have names: all of them but the text, in their order, and the text."""
+
+    def __init__(self, response):
+        self.events = [json.loads(event) for event in response.events()]
+        names = [line[7:] for line in response.body.decode().split("\n") if line.startswith("event: ")]
+        assert names == [event["type"] for event in self.events], response
+        self.errors = [event for event in self.events if event["type"] == "error"]
+        deltas = [event["delta"] for event in self.events if event["type"] == "content_block_delta"]
+        self.text = "".join(delta["text"] for delta in deltas)
+        self.rest = [plain(event) for event in self.events if event["type"] != "content_block_delta"]
+
+
+def plain(value):
+    """Without what differs between two runs: ids, and which tokens were cached."""
+    if not isinstance(value, dict):
+        return value
+    return {name: plain(held) for name, held in value.items() if name not in ("id", "cache_read_input_tokens")}
 
 
 class Resume(E2E):
@@ -95,6 +118,38 @@ class Resume(E2E):
                     broken = gateway.value("penstock_broken_streams_total", reason=reason)
                     self.assertGreater(broken, 0)
                     self.wait_resumes(gateway, resumed=broken)
+
+    def test_messages_go_on_at_many_places(self):
+        body = question(MESSAGES)
+        ask = lambda port: NamedStream(self.client(port).post(MESSAGES, body))
+        reference = ask(self.sim("--instant", "--text", "varied").port)
+        self.assertEqual([event["type"] for event in reference.rest][-1], "message_stop")
+        for kind, reason in BREAKS.items():
+            with self.subTest(kind):
+                places = (0, 1, 17, 39) if kind != "stall" else (17,)
+                faults = [flag for at in places for flag in ("--fail", f"{kind}-after-tokens={at}x1")]
+                bad = self.sim("--decode-ms", "1", "--text", "varied", *faults)
+                gateway = self.gateway([bad, self.sim("--instant", "--text", "varied")], CONFIG, shards=1)
+                for _ in range(2 * len(places)):
+                    stream = ask(gateway)
+                    self.assertEqual((stream.errors, stream.text, stream.rest), ([], reference.text, reference.rest))
+                gateway.wait_outcomes({"ok": 2 * len(places)})
+                broken = gateway.value("penstock_broken_streams_total", reason=reason)
+                self.assertGreater(broken, 0)
+                self.wait_resumes(gateway, resumed=broken)
+
+    def test_messages_that_cannot_be_continued_are_told(self):
+        cases = {"reasoning": {"thinking": {"type": "enabled", "budget_tokens": 1024}}, "template_input": {"output_config": {"effort": "low"}}}
+        for result, fields in cases.items():
+            with self.subTest(result):
+                sims = [self.sim("--decode-ms", "5", "--fail", "abort-after-tokens=5") for _ in range(2)]
+                gateway = self.gateway(sims, CONFIG, shards=1)
+                with self.assertRaises(ConnectionEnded) as caught:
+                    self.client(gateway).post(MESSAGES, {**question(MESSAGES), **fields})
+                stream = NamedStream(caught.exception.response)
+                self.assertEqual([error["error"]["type"] for error in stream.errors], ["api_error"])
+                self.assertNotIn("message_stop", [event["type"] for event in stream.rest])
+                self.wait_resumes(gateway, resumed=0, **{result: 1})
 
     def test_the_access_log_tells(self):
         bad, good = self.sim("--decode-ms", "1", "--fail", "reset-after-tokens=5x1"), self.sim("--instant")

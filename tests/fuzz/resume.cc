@@ -1,8 +1,8 @@
-// What continues a broken stream, fed with anything. First byte 'R' (chat) or 'P' (completion): the rest is the body of
-// a request; what is made of a body that is JSON must be JSON. Otherwise 'c' (chat) or 't' (completion): lines, each an
-// event of the stream, up to one that begins with '=': behind it a stop string, and the lines that follow are events of
-// the continuation. What is taken for text must be text by a parser, and what the client gets must be events whose text
-// is remembered.
+// What continues a broken stream, fed with anything. First byte 'R' (chat), 'P' (completion) or 'M' (message): the rest
+// is the body of a request; what is made of a body that is JSON must be JSON. Otherwise 'c' (chat), 'm' (message) or
+// 't' (completion): lines, each an event of the stream, up to one that begins with '=': behind it a stop string, and
+// the lines that follow are events of the continuation. What is taken for text must be text by a parser, and what the
+// client gets must be events whose text is remembered.
 #include <simdjson.h>
 
 #include <cstdint>
@@ -50,6 +50,13 @@ bool text_of(Api api, std::string_view event, std::string& text) {
   std::string_view found;
   dom::element root;
   if (parser.parse(simdjson::padded_string(event)).get(root)) return false;
+  if (api == Api::messages) {
+    std::string_view type;
+    if (root["type"].get(type)) return false;
+    if (root["delta"]["text"].get(found)) return type == "content_block_start";  // ours, in front of the first text
+    text = found;
+    return type == "content_block_delta";
+  }
   if (root["choices"].at(0).get(choice)) return false;
   if (!choice["finish_reason"].get(finish) && !finish.is_null()) return false;
   if (!root["usage"].get(usage) && usage.is_object()) return false;
@@ -66,35 +73,46 @@ std::string decoded(std::string_view escaped) {
   return std::string(text);
 }
 
-void deliver(Delivered& delivered, const std::string& event) {
+void deliver(Api api, Delivered& delivered, const std::string& event) {
   const size_t before = delivered.text().size();
   const Delivered::Took took = delivered.take(event);
   if (!delivered.can_go_on() && !delivered.text().empty()) complain("text is kept in vain", event);
   if (took != Delivered::Took::text || !delivered.can_go_on()) return;
   if (!is_json(event)) return;  // nobody looks at all of it
   std::string text;
-  if (!text_of(delivered.api(), event, text)) complain("no text", event);
+  if (!text_of(api, event, text)) complain("no text", event);
   if (text != decoded(delivered.text().substr(before))) complain("other text", event);
 }
 
-void go_on(Delivered& delivered, Continuation& continuation, const std::string& event) {
+void go_on(Api api, Delivered& delivered, Continuation& continuation, const std::string& event) {
   const size_t before = delivered.text().size();
   const bool finished = delivered.finished();
   std::string out, text;
   const auto state = continuation.take(event, out);
-  if (state == Continuation::State::over && !delivered.finished()) complain("over without an end", event);
+  const bool ended = delivered.finished() || !delivered.finish_reason().empty();
+  if (state == Continuation::State::over && !ended) complain("over without an end", event);
   bool comparable = delivered.can_go_on() && !delivered.finished();
   for (std::string_view rest = out; !rest.empty();) {
     const size_t end = rest.find("\n\n");
-    if (!rest.starts_with("data: {") || end == std::string_view::npos || finished) complain("no event", out);
-    const std::string sent(rest.substr(6, end - 6));
+    const size_t data = rest.find("data: {");
+    const bool fits = api == Api::messages ? rest.starts_with("event: content_block_") : data == 0;
+    if (!fits || data > end || end == std::string_view::npos || finished) complain("no event", out);
+    const std::string sent(rest.substr(data + 6, end - data - 6));
     std::string piece;
     comparable = comparable && is_json(sent);  // as an event of the stream was not
-    if (comparable && !text_of(delivered.api(), sent, piece)) complain("an event without text", out);
+    if (comparable && !text_of(api, sent, piece)) complain("an event without text", out);
     text += piece;
     rest.remove_prefix(end + 2);
   }
   if (comparable && text != decoded(delivered.text().substr(before))) complain("text is lost", event);
+}
+
+// The last events are JSON, if the first one was.
+void end(Api api, Delivered& delivered) {
+  std::string out;
+  delivered.append_end_events(out, Usage{1, 2, std::nullopt});
+  const std::string_view last = api == Api::messages ? R"({"type":"message_stop"})" : "[DONE]";
+  if (!out.ends_with("data: " + std::string(last) + "\n\n")) complain("no end", out);
 }
 
 void stream(Api api, std::string_view lines) {
@@ -107,11 +125,12 @@ void stream(Api api, std::string_view lines) {
   std::string line;
   while (!lines.empty() && !line.starts_with('=')) {
     line = next_line();
-    if (!line.starts_with('=')) deliver(delivered, line);
+    if (!line.starts_with('=')) deliver(api, delivered, line);
   }
   if (!delivered.can_go_on() || delivered.finished()) return;
   Continuation continuation(delivered, {line.empty() ? line : line.substr(1)}, line.size() % 2 == 0);
-  while (!lines.empty()) go_on(delivered, continuation, next_line());
+  while (!lines.empty()) go_on(api, delivered, continuation, next_line());
+  if (!delivered.finish_reason().empty()) end(api, delivered);
 }
 
 }  // namespace
@@ -125,6 +144,12 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       break;
     case 'P':
       request(Api::completions, bytes.substr(1));
+      break;
+    case 'M':
+      request(Api::messages, bytes.substr(1));
+      break;
+    case 'm':
+      stream(Api::messages, bytes.substr(1));
       break;
     case 'c':
       stream(Api::chat_completions, bytes.substr(1));

@@ -21,6 +21,15 @@ constexpr std::string_view characters[] = {"a", "b", " ", "\\\"", "\\n", "\\\\",
                                            "{", "}", ",", ":"};
 constexpr uint32_t first_character = 1000;
 constexpr const char* messages = R"([{"role":"user","content":"Say it \"so\"."}])";
+// What is asked in the messages API, and the chat that servers make of it.
+constexpr const char* message_fields =
+    R"("system":[{"type":"text","text":"Be brief.","cache_control":{"type":"ephemeral"}}],)"
+    R"("messages":[{"role":"user","content":[{"type":"text","text":"Say it \"so\"."}]}])";
+constexpr const char* message_chat =
+    R"([{"role":"system","content":"Be brief."},{"role":"user","content":"Say it \"so\"."}])";
+
+enum class Speaks { text, chat, message };
+constexpr int apis = 3;
 
 uint64_t mixed(const Ids& ids) {
   uint64_t hash = 14695981039346656037ull;
@@ -74,14 +83,21 @@ Ids ids_in(std::string_view text) {
 
 enum class Break { reset, eof, silence, error, aborted, unfinished };
 
+Speaks api_of(std::string_view request) {
+  if (request.starts_with("POST /v1/messages")) return Speaks::message;
+  return request.starts_with("POST /v1/chat/") ? Speaks::chat : Speaks::text;
+}
+
 // What a request is answered with.
 struct Run {
   explicit Run(std::string_view request)
-      : chat(request.find("/v1/chat/") != std::string_view::npos),
+      : api(api_of(request)),
+        chat(api == Speaks::chat),
         usage(request.find("include_usage") != std::string_view::npos),
         left(number_behind(request, R"("max_tokens":)", 16)) {
     if (request.find(R"("prompt":[)") != std::string_view::npos) ids = ids_in(between(request, R"("prompt":[)", "]"));
     else if (chat) ids = ids_of_prompt(messages);
+    else if (api == Speaks::message) ids = ids_of_prompt(message_chat);
     else ids = ids_of_prompt(between(request, R"("prompt":")", "\""));
     prompt = ids.size();
   }
@@ -95,7 +111,32 @@ struct Run {
         chat ? R"("delta":{"content":")" + std::string(text) + "\"}" : R"("text":")" + std::string(text) + '"';
     return R"({"index":0,)" + inner + R"(,"logprobs":null,"finish_reason":)" + reason + "}";
   }
-  std::vector<std::string> events() {
+  std::vector<std::string> events() { return api == Speaks::message ? message_events() : completion_events(); }
+  static std::string named(const std::string& name, const std::string& fields) {
+    return "event: " + name + "\ndata: {\"type\":\"" + name + "\"" + fields + "}\n\n";
+  }
+  std::vector<std::string> message_events() {
+    const std::string input = std::to_string(prompt);
+    std::vector<std::string> out = {
+        named("message_start",
+              R"(,"message":{"id":"msg_1","type":"message","role":"assistant","content":[],"model":"m",)"
+              R"("stop_reason":null,"stop_sequence":null,"usage":{"input_tokens":)" +
+                  input + R"(,"output_tokens":0}})"),
+        named("content_block_start", R"(,"content_block":{"type":"text","text":""},"index":0)")};
+    for (; left > 0; --left) {
+      ids.push_back(next_of(ids));
+      out.push_back(named("content_block_delta", R"(,"delta":{"type":"text_delta","text":")" +
+                                                     std::string(character(ids.back())) + R"("},"index":0)"));
+    }
+    out.push_back(named("content_block_stop", R"(,"index":0)"));
+    out.push_back(named("message_delta", R"(,"delta":{"stop_reason":"max_tokens","stop_sequence":null},"usage":)"
+                                         R"({"input_tokens":)" +
+                                             input + R"(,"output_tokens":)" + std::to_string(ids.size() - prompt) +
+                                             "}"));
+    out.push_back(named("message_stop", ""));
+    return out;
+  }
+  std::vector<std::string> completion_events() {
     std::vector<std::string> out;
     if (chat) out.push_back(event(R"({"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null})"));
     for (; left > 0; --left) {
@@ -111,6 +152,7 @@ struct Run {
     return out;
   }
 
+  Speaks api;
   bool chat, usage;
   uint32_t left;
   Ids ids;
@@ -129,6 +171,7 @@ struct Stream final : private http::ParserEvents {
     well_formed = well_formed && rest.empty();
   }
   void read(std::string_view event) {
+    if (event.starts_with("event: ")) return read_named(event);
     if (event == "data: [DONE]") return void(++done);
     const bool chat = event.find("chat.completion.chunk") != std::string_view::npos;
     const std::string_view lead = chat ? R"("content":")" : R"("text":")";
@@ -140,17 +183,33 @@ struct Stream final : private http::ParserEvents {
     const std::string id = between(event, R"("id":)", R"(,"choices")");
     if (ids.empty()) ids = id;
     well_formed = well_formed && (id == ids || errors > 0);
-    for (size_t at = event.find(lead); at != std::string_view::npos; at = std::string_view::npos) {
-      for (at += lead.size(); at < event.size() && event[at] != '"'; ++at) {
-        text += event[at];
-        if (event[at] == '\\') text += event[++at];
-      }
+    read_text(event, lead);
+  }
+  // Clients take these by their names; the order of all but the pieces of text is what it is in an unbroken run.
+  void read_named(std::string_view event) {
+    const std::string name = between(event, "event: ", "\n");
+    well_formed = well_formed && event.ends_with("}") && done == 0 &&
+                  event.find("\ndata: {\"type\":\"" + name + '"') != std::string_view::npos;
+    if (event.find(R"("usage":{)") != std::string_view::npos) usage = between(event, R"("usage":)", "}");
+    if (name == "content_block_delta") return read_text(event, R"("text":")");
+    order += name + " ";
+    roles += name == "message_start";
+    errors += name == "error";
+    done += name == "message_stop";
+    finishes += event.find(R"("stop_reason":"max_tokens")") != std::string_view::npos;
+  }
+  void read_text(std::string_view event, std::string_view lead) {
+    size_t at = event.find(lead);
+    if (at == std::string_view::npos) return;
+    for (at += lead.size(); at < event.size() && event[at] != '"'; ++at) {
+      text += event[at];
+      if (event[at] == '\\') text += event[++at];
     }
   }
 
   bool whole = false, well_formed = true;
   int done = 0, roles = 0, errors = 0, finishes = 0;
-  std::string body, text, ids, usage;
+  std::string body, text, ids, usage, order;
 
  private:
   void on_head(http::Head&) override {}
@@ -179,14 +238,17 @@ class Place {
     network_.run_for(seconds(1));
   }
   // The whole answer of one request of which each attempt breaks while `breaks` are left.
-  Stream ask(bool chat, uint32_t tokens, bool usage) {
-    const std::string prompt = chat ? std::string(R"("messages":)") + messages : R"("prompt":"once upon")";
+  Stream ask(Speaks api, uint32_t tokens, bool usage) {
+    const std::string prompt = api == Speaks::message ? message_fields
+                               : api == Speaks::chat  ? std::string(R"("messages":)") + messages
+                                                      : R"("prompt":"once upon")";
+    usage = usage && api != Speaks::message;  // which has it always
     const std::string body = R"({"model":"m","stream":true,)" + prompt +
                              (usage ? R"(,"stream_options":{"include_usage":true})" : "") + R"(,"max_tokens":)" +
                              std::to_string(tokens) + "}";
     client_ = std::make_unique<SimPeer>(network_);
     client_->connect(shard_.address());
-    client_->send(std::string("POST /v1/") + (chat ? "chat/" : "") + "completions HTTP/1.1\r\nHost: h\r\nConnection: " +
+    client_->send(std::string("POST ") + paths[static_cast<size_t>(api)] + " HTTP/1.1\r\nHost: h\r\nConnection: " +
                   "close\r\nContent-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body);
     network_.run_until([&] { return client_->ended(); }, seconds(120));
     network_.run_for(milliseconds(20));
@@ -196,6 +258,7 @@ class Place {
   ResumeObserver seen;
 
  private:
+  static constexpr const char* paths[] = {"/v1/completions", "/v1/chat/completions", "/v1/messages"};
   static proxy::Options options() {
     proxy::Options options;
     options.chunk_idle_timeout = seconds(2);
@@ -224,11 +287,13 @@ class Place {
     break_it(peer, head, events);
   }
   void tokenize(SimPeer& peer, std::string_view request) {
-    const bool of_prompt =
-        request.find(R"("messages")") != std::string_view::npos || request.find("once upon") != std::string_view::npos;
+    const bool of_prompt = request.find("once upon") != std::string_view::npos;
     Ids ids;
-    if (of_prompt)
-      ids = ids_of_prompt(request.find(R"("messages")") != std::string_view::npos ? messages : "once upon");
+    const std::string_view lead = R"("messages":)";
+    const size_t chat = request.find(lead);
+    if (chat != std::string_view::npos)
+      ids = ids_of_prompt(request.substr(chat + lead.size(), request.size() - chat - lead.size() - 1));
+    else if (of_prompt) ids = ids_of_prompt("once upon");
     else ids = ids_of_text(text_in(request));
     std::string list;
     for (const uint32_t id : ids) list += (list.empty() ? "" : ",") + std::to_string(id);
@@ -252,23 +317,39 @@ class Place {
   void break_it(SimPeer& peer, const std::string& head, std::vector<std::string> events) {
     const auto how = static_cast<Break>(random_.below(6));
     if (how >= Break::error) {
-      events.resize(random_.below(events.size() - 2));
-      if (how == Break::error)
-        events.push_back("data: {\"error\":{\"message\":\"dead\",\"type\":\"InternalServerError\",\"code\":500}}\n\n");
-      if (how == Break::aborted)
-        events.push_back(
-            "data: {\"id\":\"1\",\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"abort\"}]}\n\n");
-      if (how != Break::unfinished) events.push_back("data: [DONE]\n\n");
+      if (events[0].starts_with("event: message_start")) lose_message(how, events);
+      else lose_completion(how, events);
       return peer.send(head + framed(events) + "0\r\n\r\n");
     }
     const std::string all = framed(events);
     // Behind its finish reason a stream is over, whether or not the rest comes; but not without the usage that was
     // asked for.
-    const bool usage = all.find(R"("usage":{)") != std::string::npos;
-    const size_t last = usage ? all.find(R"("finish_reason":"length")") : all.size() - 8;
+    const bool usage = all.find("event: ") == std::string::npos && all.find(R"("usage":{)") != std::string::npos;
+    const size_t last = usage ? all.find(R"("finish_reason":"length")") : all.size();
     peer.send(head + all.substr(0, random_.below(last)));
     if (how == Break::reset) network_.after(milliseconds(5), [&peer] { peer.close(/*reset=*/true); });
     if (how == Break::eof) peer.finish();
+  }
+
+  void lose_completion(Break how, std::vector<std::string>& events) {
+    events.resize(random_.below(events.size() - 2));
+    if (how == Break::error)
+      events.push_back("data: {\"error\":{\"message\":\"dead\",\"type\":\"InternalServerError\",\"code\":500}}\n\n");
+    if (how == Break::aborted)
+      events.push_back("data: {\"id\":\"1\",\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"abort\"}]}\n\n");
+    if (how != Break::unfinished) events.push_back("data: [DONE]\n\n");
+  }
+  // The block may have ended already; one that is aborted always has.
+  void lose_message(Break how, std::vector<std::string>& events) {
+    events.resize(random_.below(events.size() - 1));
+    const bool closed = !events.empty() && events.back().starts_with("event: content_block_stop");
+    if (how == Break::error)
+      events.push_back(Run::named("error", R"(,"error":{"type":"internal_error","message":"dead"})"));
+    if (how != Break::aborted) return;
+    if (events.size() > 1 && !closed) events.push_back(Run::named("content_block_stop", R"(,"index":0)"));
+    if (events.empty()) events.push_back(Run::named("message_start", R"(,"message":{"id":"msg_1"})"));
+    events.push_back(Run::named("message_delta", R"(,"delta":{"stop_reason":null},"usage":{"output_tokens":3})"));
+    events.push_back(Run::named("message_stop", ""));
   }
 
   Random random_;
@@ -280,47 +361,50 @@ class Place {
 
 TEST_CASE("however and wherever a stream breaks, its client gets the text of an unbroken run, once") {
   uint64_t resumed = 0;
-  for (uint64_t seed = 1; seed <= 4000; ++seed) {
+  for (uint64_t seed = 1; seed <= 6000; ++seed) {
     CAPTURE(seed);
     Random random(seed);
-    const bool chat = random.below(2) == 0, usage = random.below(2) == 0;
+    const auto api = static_cast<Speaks>(random.below(apis));
+    const bool usage = random.below(2) == 0;
     const auto tokens = static_cast<uint32_t>(1 + random.below(60));
     Place place(seed);
-    const Stream unbroken = place.ask(chat, tokens, usage);
+    const Stream unbroken = place.ask(api, tokens, usage);
     REQUIRE(unbroken.whole);
     REQUIRE(ids_of_text(unbroken.text).size() == tokens);
     place.breaks = static_cast<int>(1 + random.below(3));
-    const Stream stream = place.ask(chat, tokens, usage);
+    const Stream stream = place.ask(api, tokens, usage);
     CHECK(stream.whole);
     CHECK(stream.well_formed);
     CHECK(stream.text == unbroken.text);
     CHECK(stream.usage == unbroken.usage);
     CHECK(stream.done == 1);
-    CHECK(stream.roles == (chat ? 1 : 0));
+    CHECK(stream.roles == (api == Speaks::text ? 0 : 1));
+    CHECK(stream.order == unbroken.order);
     CHECK(stream.finishes == 1);
     CHECK(stream.errors == 0);
     CHECK(place.seen.obstacles.empty());
     CHECK(place.seen.outcomes[static_cast<size_t>(proxy::Outcome::ok)] == 2);
     resumed += static_cast<uint64_t>(place.seen.resumed);
   }
-  CHECK(resumed > 4000);  // some break before the first byte has reached the client
+  CHECK(resumed > 6000);  // some break before the first byte has reached the client
 }
 
 TEST_CASE("what breaks more often than it may is broken visibly") {
   int broken = 0;
-  for (uint64_t seed = 1; seed <= 40; ++seed) {
+  for (uint64_t seed = 1; seed <= 60; ++seed) {
     CAPTURE(seed);
+    const auto api = static_cast<Speaks>(seed % apis);
     Place place(seed);
-    const Stream unbroken = place.ask(true, 200, true);
+    const Stream unbroken = place.ask(api, 200, true);
     place.breaks = 1000;
-    const Stream stream = place.ask(true, 200, true);
+    const Stream stream = place.ask(api, 200, true);
     CHECK(unbroken.text.starts_with(stream.text));
     CHECK(stream.done == (stream.whole ? 1 : 0));
     CHECK(stream.finishes == (stream.whole ? 1 : 0));
     if (stream.whole) CHECK(stream.text == unbroken.text);
     broken += !stream.whole;
   }
-  CHECK(broken > 25);
+  CHECK(broken > 35);
 }
 
 }  // namespace

@@ -36,6 +36,8 @@ class SseScanner {
     bool whole = false;  // all of it; false: it began in an earlier feed(), and `begin` is 0
   };
   Place stopped_at() const { return stopped_; }
+  // Inside an event that has a name: where it begins in those bytes; 0 if it began before them.
+  size_t event_begin() const { return stopped_.begin; }
   void reset();
   uint32_t events() const { return event_count_; }
   uint32_t comments() const { return comment_count_; }

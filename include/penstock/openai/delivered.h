@@ -1,6 +1,6 @@
-// What a client has got of a stream of the completions or chat completions API, remembered so that the stream can be
-// continued when it breaks: the text, and the form of its events. An event like the one before it, other text aside,
-// costs two comparisons and a copy of the text. Pure; one thread.
+// What a client has got of a stream, remembered so that the stream can be continued when it breaks: the text, and the
+// form of its events. An event like the one before it, other text aside, costs two comparisons and a copy of the text.
+// Pure; one thread.
 #pragma once
 
 #include <cstddef>
@@ -13,16 +13,26 @@
 
 #include "penstock/openai/request.h"
 #include "penstock/openai/resume_obstacle.h"
+#include "penstock/openai/usage.h"
 
 namespace penstock::openai {
 
 struct Chunk;
+class StreamFormat;
+
+// What events of ours are made from, besides text: each API's format fills it in its own way.
+struct StreamState {
+  std::string head;  // what the stream said of itself when it began
+  bool begun = false;
+  bool open = false;  // the client has been told that text follows
+};
 
 class Delivered {
  public:
   // 32,768 tokens of 4 bytes: what it takes to compute more of them again is not saved by continuing.
   static constexpr uint32_t text_bytes_max = 128 * 1024;
-  explicit Delivered(Api api, uint32_t longest_text = text_bytes_max) : api_(api), longest_text_(longest_text) {}
+  // `api`: one that ResumeRequest::knows().
+  explicit Delivered(Api api, uint32_t longest_text = text_bytes_max);
 
   // The data of the stream's next event. An event with an error, or with a finish reason that says that its engine gave
   // it up (abort, error), is not delivered, and nothing of it is remembered.
@@ -46,52 +56,57 @@ class Delivered {
   void give_up(ResumeObstacle why) { stop(why); }
   ResumeObstacle obstacle() const { return obstacle_; }
 
-  Api api() const { return api_; }
   std::string_view text() const { return {text_.get(), size_}; }  // the inside of a JSON string, as delivered
   uint32_t events() const { return events_; }                     // pieces of text
-  bool finished() const { return finished_; }                     // its finish reason came
+  bool finished() const { return finished_; }                     // the client has the reason why it ended
   const std::string& finish_reason() const { return finish_reason_; }
-  // An event came that has the id of the stream: events of the same stream can be made.
-  bool has_shape() const { return !head_.empty(); }
-  size_t memory() const { return capacity_ + shape_.capacity() + head_.capacity() + finish_reason_.capacity(); }
+  // The stream has said what it is: events of the same one can be made.
+  bool has_shape() const { return state_.begun; }
+  // The text has ended, and why is still to come: nothing of that may go to the client yet, since a stream that was
+  // given up ends in this way as well.
+  bool holds() const { return holds_; }
+  size_t memory() const { return capacity_ + shape_.capacity() + state_.head.capacity() + finish_reason_.capacity(); }
 
   // Text, and the finish reason, that the client gets in events of ours.
   void add(std::string_view escaped);
-  void finish(std::string_view reason);
+  void finish(std::string_view reason, std::string_view stop_reason_json);
 
   // Append whole events ("data: {...}" and an empty line) as the stream's own server would have sent them: with the id,
-  // the time and the model of the first one. `stop_reason_json` may be empty.
-  void append_text_event(std::string& out, std::string_view escaped) const;
+  // the time and the model of the first one. `stop_reason_json` may be empty. Where the API says the reason together
+  // with the usage, append_finish_event() appends nothing. append_end_events(), after finish(), appends all that
+  // follows the reason: the usage, if there is one, and the end of the stream.
+  void append_text_event(std::string& out, std::string_view escaped);
   void append_finish_event(std::string& out, std::string_view reason, std::string_view stop_reason_json) const;
-  void append_usage_event(std::string& out, uint32_t prompt_tokens, uint32_t completion_tokens,
-                          std::optional<uint32_t> cached_tokens) const;
+  void append_end_events(std::string& out, const std::optional<Usage>& usage);
+  // What a stream that was whole but for its very end still needs.
+  void append_last_event(std::string& out) const;
 
  private:
-  void append_head(std::string& out) const;
   bool add_plain(std::string_view escaped);
   bool add_checked(std::string_view escaped);
   bool make_room(size_t bytes);
   void stop(ResumeObstacle obstacle);
   Took read(std::string_view data);
-  Took read_choice(std::string_view data, const Chunk& chunk, const std::string& head);
-  void keep_shape(std::string_view data, const Chunk& chunk, const std::string& head);
+  Took read_noted(std::string_view data, const Chunk& chunk);
+  Took read_choice(std::string_view data, const Chunk& chunk);
+  void keep_shape(std::string_view data, const Chunk& chunk);
 
   std::unique_ptr<char[]> text_;
   // The last event that was parsed, without its text: `before_` bytes in front of it, the rest behind it. "" while
   // there is none.
   std::string shape_;
-  // `{"id":..,"object":..,"created":..,"model":..`, of the first event.
-  std::string head_;
-  std::string finish_reason_;
+  StreamState state_;
+  std::string finish_reason_, stop_reason_;
+  const StreamFormat& format_;
   uint32_t size_ = 0, capacity_ = 0;  // of the text
   uint32_t before_ = 0;
   uint32_t events_ = 0;
-  Api api_;
   ResumeObstacle obstacle_ = ResumeObstacle::none;
   bool matching_ = false;  // the next event may be as the shape says
   bool finished_ = false;
+  bool holds_ = false;
   bool role_seen_ = false;
-  bool shape_has_head_ = false;  // the shape has the id, time and model of the first event
+  bool shape_repeats_ = false;  // events of ours may have the shape
   uint32_t longest_text_;
 };
 

@@ -19,6 +19,8 @@ namespace penstock::openai {
 
 class ResumeRequest {
  public:
+  // Whether streams of this API can be continued at all.
+  static bool knows(Api api);
   // Reads the whole of `body`, which has BodyBuffer::padding readable bytes behind it and outlives `out`. `model` is
   // the endpoint's name for the model. After an obstacle `out` holds nothing of use but field().
   static ResumeObstacle read(Api api, std::string_view body, std::string_view model, ResumeRequest& out);
@@ -41,7 +43,7 @@ class ResumeRequest {
 
   bool text_prompt() const { return api_ == Api::completions && prompt_ids_.empty(); }
   const std::vector<uint32_t>& prompt_ids() const { return prompt_ids_; }
-  bool include_usage() const { return include_usage_; }
+  bool include_usage() const { return include_usage_; }  // the client gets it
   // The stop strings, decoded, and whether the answer has the one that ended it.
   const std::vector<std::string>& stops() const { return stops_; }
   bool include_stop_in_output() const { return include_stop_; }
@@ -58,7 +60,7 @@ class ResumeRequest {
 
   Api api_ = Api::other;
   std::string model_;
-  std::string_view messages_;     // the array, as written
+  std::string messages_;          // of a chat: the array
   std::string_view prompt_text_;  // without its quotes, as written
   std::vector<uint32_t> prompt_ids_;
   std::vector<Field> rendering_;  // go to the tokenizer with the prompt

@@ -50,7 +50,8 @@ class AnswerObserver {
   bool server_busy() const { return server_busy_; }  // and that it is full: another one may have room
   bool refused() const { return refused_; }          // the other error events
   bool saw_done() const { return done_; }            // an event of kind `done` came
-  // The answer says that its engine gave it up: the finish reason is `abort` or `error`.
+  // The answer says that its engine gave it up: the finish reason is `abort` or `error`; or a message stops for the
+  // reason null, which is what vLLM makes of `abort` there.
   bool gave_up() const { return gave_up_; }
   bool bad() const { return gave_up_ || server_failed_ || refused_; }
   // How many finish reasons of choices came, or stop reasons of a message. A choice has one.
@@ -68,6 +69,7 @@ class AnswerObserver {
   std::string finish_reason_;
   bool done_ = false, server_failed_ = false, server_busy_ = false, refused_ = false, gave_up_ = false;
   bool error_object_ = false, error_named_ = false;
+  bool no_reason_ = false;  // a message's delta said null
 };
 
 // The body of a 503: the server is well, but full. Its error object has the number 503 as its code, or no code and a

@@ -185,12 +185,13 @@ TEST_CASE("events of ours have the form of the stream's own") {
   delivered.append_finish_event(out, "stop", R"("\n")");
   CHECK(out == sent(chat_event(R"({"content":""})", R"("finish_reason":"stop","stop_reason":"\n"})")));
   out.clear();
-  delivered.append_usage_event(out, 4000000000, 4000000000, std::nullopt);
+  delivered.append_end_events(out, Usage{4000000000, 4000000000, std::nullopt});
   CHECK(out ==
         sent(R"({"id":"chatcmpl-1","object":"chat.completion.chunk","created":7,"model":"m","choices":[],"usage":)"
-             R"({"prompt_tokens":4000000000,"total_tokens":8000000000,"completion_tokens":4000000000}})"));
+             R"({"prompt_tokens":4000000000,"total_tokens":8000000000,"completion_tokens":4000000000}})") +
+            sent("[DONE]"));
   AnswerObserver observer;
-  CHECK(observer.on_event("", out.substr(6)) == AnswerObserver::Kind::usage_only);
+  CHECK(observer.on_event("", out.substr(6, out.find('\n') - 6)) == AnswerObserver::Kind::usage_only);
 }
 
 TEST_CASE("events of ours keep the id and the time of the first event") {
@@ -202,10 +203,11 @@ TEST_CASE("events of ours keep the id and the time of the first event") {
   delivered.append_finish_event(out, "length", "");
   CHECK(out == sent(text_event("c", "null", "null", "cmpl-1")) + sent(text_event("", R"("length")", "null", "cmpl-1")));
   out.clear();
-  delivered.append_usage_event(out, 3, 4, 2);
+  delivered.append_end_events(out, Usage{3, 4, 2});
   CHECK(out == sent(R"({"id":"cmpl-1","object":"text_completion","created":8,"model":"M","choices":[],"usage":)"
                     R"({"prompt_tokens":3,"total_tokens":7,"completion_tokens":4,"prompt_tokens_details":)"
-                    R"({"cached_tokens":2}}})"));
+                    R"({"cached_tokens":2}}})") +
+                   sent("[DONE]"));
 }
 
 TEST_CASE("a role that comes with the first text is not said again, and one that comes with each is") {

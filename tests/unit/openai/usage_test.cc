@@ -235,7 +235,24 @@ TEST_CASE("the events of the messages API are known by name, or by the type in t
     CHECK(observer.finish_reason() == "end_turn");
     CHECK(event("message_stop", R"({"type":"message_stop"})") == Kind::done);
     CHECK(observer.saw_done());
+    CHECK_FALSE(observer.gave_up());
   }
+}
+
+TEST_CASE("a message that stops for no reason was given up") {
+  AnswerObserver observer;
+  observer.on_event("message_start", R"({"type":"message_start","message":{"id":"1","stop_reason":null}})");
+  observer.on_event("message_delta",
+                    R"({"type":"message_delta","delta":{"stop_reason":null},"usage":{"output_tokens":15}})");
+  CHECK_FALSE(observer.gave_up());  // another delta may follow
+  observer.on_event("message_stop", R"({"type":"message_stop"})");
+  CHECK(observer.gave_up());
+  CHECK_FALSE(observer.saw_done());
+  CHECK(observer.finish_reason() == "abort");
+  observer.reset();
+  observer.on_event("message_start", R"({"type":"message_start","message":{"id":"1","stop_reason":null}})");
+  observer.on_event("message_stop", R"({"type":"message_stop"})");
+  CHECK(observer.saw_done());  // nobody said null of it
 }
 
 TEST_CASE("events that are cut, odd or not JSON change nothing") {
