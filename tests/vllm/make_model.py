@@ -20,7 +20,7 @@ import sys
 
 import numpy
 from safetensors.numpy import save_file
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 SEED = 19
 LAYERS, HIDDEN, HEADS, HEAD_SIZE, INNER = 2, 64, 2, 32, 128
@@ -32,7 +32,9 @@ CHAT_TEMPLATE = (
     "{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 )
-DOCUMENTS = pathlib.Path(__file__).resolve().parents[2] / "docs"
+# What a byte-pair tokenizer learned from the documents of this repository. It is not learned anew, so that the model stays
+# the same when they change.
+MERGES = pathlib.Path(__file__).with_name("merges.txt")
 
 
 def visible(byte):
@@ -44,18 +46,12 @@ def visible(byte):
 
 
 def make_tokenizer(folder):
-    tokenizer = Tokenizer(models.BPE())
+    merges = [tuple(line.split(" ")) for line in MERGES.read_text(encoding="utf-8").splitlines()]
+    texts = [*SPECIAL, *sorted(map(visible, range(0x100))), *("".join(pair) for pair in merges)]
+    tokenizer = Tokenizer(models.BPE({text: token for token, text in enumerate(texts)}, merges))
+    tokenizer.add_special_tokens(list(SPECIAL))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    text = "".join(path.read_text(encoding="utf-8") for path in sorted(DOCUMENTS.glob("*.md")))
-    plain = "".join(c for c in text if c.isascii())
-    trainer = trainers.BpeTrainer(
-        vocab_size=1200,
-        special_tokens=list(SPECIAL),
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(plain.splitlines(keepends=True), trainer)
     tokenizer.save(str(folder / "tokenizer.json"))
     settings = {
         "tokenizer_class": "PreTrainedTokenizerFast",

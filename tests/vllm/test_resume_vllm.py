@@ -344,7 +344,7 @@ class Killed(RealServers):
             else:
                 self.check_explained(path, body, stream, reference)
         gateway.wait_outcomes({"ok": len(questions)})
-        self.assertGreaterEqual(resumed, len(questions) // 4)
+        self.assertGreaterEqual(resumed, len(questions) // 4, gateway.metrics().text)
         pauses = gateway.value("penstock_resume_seconds_sum") / resumed
         breaks = {labels["reason"]: int(n) for labels, n in gateway.metrics().series("penstock_broken_streams_total") if n}
         print(
