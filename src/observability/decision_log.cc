@@ -67,6 +67,8 @@ void DecisionLog::append_entry(std::string& out, const Entry& entry, size_t shar
   else append_json_string(out, entry.endpoint);
   out += ",\"cost_us\":";
   append_number(out, to_seconds(entry.cost) * 1e6);
+  out.append(",\"attempt\":").append(std::to_string(entry.explanation.attempt));
+  out.append(",\"resumes\":").append(entry.explanation.resumes ? "true" : "false");
   out += ",\"why\":";
   if (entry.explained) entry.explanation.append_json(out);
   else out += "null";

@@ -98,6 +98,7 @@ class Exchange final : public net::Disposable,
   void leave_attempt();
   void ask_again();
   void limit_pauses();
+  bool tell_seam();
   void on_resume_turn() override;
   void on_resume_connected() override { on_connected(); }
   void on_resume_ended() override { end_attempt(); }

@@ -1,6 +1,7 @@
 // The exchange of a stream that goes on at another endpoint. The answer stays what it is; only the attempt is another.
 // Until one is found, the load stays reserved where it was.
 #include "exchange.h"
+#include "penstock/base/text.h"
 
 namespace penstock::proxy {
 
@@ -75,8 +76,17 @@ bool Exchange::on_resumed(std::string_view events, bool first) {
     placement_->first_byte(context_.loop.now(), /*good=*/true);
     limit_pauses();
     if (attempt_->request_sent()) resume_->drop_request();
+    if (placement_->explanation() != nullptr && !tell_seam()) return false;
   }
   return heed(answer_->take_events(events));
+}
+
+// To clients that ask why an endpoint was chosen, in a comment, which others do not read. The head has gone.
+bool Exchange::tell_seam() {
+  std::string comment = ": resumed";
+  if (!shown_endpoint().empty()) append_all(comment, " at ", shown_endpoint());
+  append_all(comment, "; ", *placement_->explanation(), "\n\n");
+  return heed(answer_->take_events(comment));
 }
 
 // Where the stream can go on elsewhere there is no reason to wait long for a server that hangs.

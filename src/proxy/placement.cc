@@ -222,13 +222,18 @@ routing::Decision Placement::decide(const routing::Features& wanted, const endpo
 }
 
 Verdict Placement::route() {
+  return choose(/*resumes=*/false);
+}
+
+Verdict Placement::choose(bool resumes) {
   net::Clock& clock = context_.loop.clock();
   const Instant before = clock.now(), now = context_.loop.now();
   if (attempts_ == 0) follow_response();
   const endpoints::Pool* const pool = this->pool();
   const routing::Features wanted = features(pool);
-  routing::Explanation* const why = context_.observer.explanation_slot(now, intake_.explains());
+  routing::Explanation* const why = context_.observer.explanation_slot(now, intake_.explains() || resumes);
   const routing::Decision decision = decide(wanted, pool, now, why);
+  if (why != nullptr) why->attempt = attempts_ + 1, why->resumes = resumes;
   if (decision.told_blocks.has_value()) context_.observer.told_index_asked(*decision.told_blocks);
   if (decision.endpoint != nullptr) {
     take(decision, wanted, now);
@@ -487,7 +492,7 @@ bool Placement::route_on() {
   planned_.clear();
   tried_.assign(1, endpoint_);
   if (next_endpoint() != Next::ready) tried_.clear();
-  if (route().own_answer() != nullptr) return false;
+  if (choose(/*resumes=*/true).own_answer() != nullptr) return false;
   gateway_.room_made();  // the load on the endpoint before is released
   return true;
 }

@@ -121,6 +121,7 @@ class Placement {
   void count_program(Instant now);
   void charge_program(const End& end, Instant now);
   // route()
+  Verdict choose(bool resumes);
   routing::Features features(const endpoints::Pool* pool);
   routing::Decision decide(const routing::Features& wanted, const endpoints::Pool* pool, Instant now,
                            routing::Explanation* why);

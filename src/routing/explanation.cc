@@ -66,6 +66,8 @@ void Explanation::clear() {
   times.clear();
   shadow.clear();
   shadow_gain_seconds = 0;
+  attempt = 1;
+  resumes = false;
   inputs.whole = false;
   inputs.endpoints.clear();
 }

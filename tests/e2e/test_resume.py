@@ -162,6 +162,20 @@ class Resume(E2E):
         lines = read_lines(path)
         self.assertEqual(sorted((line["resumed"], line["attempts"], line["outcome"]) for line in lines), [(0, 1, "ok"), (1, 2, "ok")])
 
+    def test_who_asks_why_is_told_of_the_seam(self):
+        bad = self.sim("--instant", "--text", "varied", "--fail", "reset-after-tokens=5x1")
+        good = self.sim("--instant", "--text", "varied")
+        gateway = self.gateway([bad, good], CONFIG, shards=1)
+        for _ in range(2):
+            response = self.client(gateway).post(CHAT, question(CHAT), headers=[("x-penstock-explain", "1")])
+            self.check_whole(Stream(response), self.unbroken(question(CHAT)))
+            if b": resumed" in response.body:
+                break
+        self.assertIn(f"\n: resumed at {good.address}; profile: round-robin; ".encode(), response.body)
+        decisions = json.loads(gateway.admin("/debug/decisions").body)
+        told = [(d["attempt"], d["endpoint"]) for d in decisions["decisions"] if d["resumes"]]
+        self.assertEqual(told, [(2, good.address)])
+
     def test_a_model_that_is_renamed_keeps_the_clients_name(self):
         flags = ("--instant", "--text", "varied", "--model", "theirs")
         bad, good = self.sim(*flags, "--fail", "reset-after-tokens=9x1"), self.sim(*flags)

@@ -190,6 +190,8 @@ struct Explanation {
   std::vector<std::pair<std::string, std::string>> excluded;  // endpoint, reason
   std::string shadow;                                         // what the shadow policy would have chosen; "": none
   double shadow_gain_seconds = 0;                             // as in Decision::Shadow
+  uint32_t attempt = 1;                                       // of the request
+  bool resumes = false;                                       // a stream that broke is to go on
   std::vector<PluginTime> times;                              // in the order in which they ran, in all stages
   DecisionInputs inputs;
   static constexpr size_t shown_max = 16;
