@@ -133,6 +133,16 @@ void EndpointPoller::start_slowly() {
                                             std::memory_order_relaxed);
 }
 
+// What a server failed in before it died says nothing of the one that is back. If that fails as well, its next penalty
+// is longer all the same.
+void EndpointPoller::end_penalty() {
+  const int64_t now_ns = directory_.loop_.now().time_since_epoch().count();
+  std::atomic<int64_t>& until_ns = view_.state->health.ejected_until_ns;
+  if (until_ns.load(std::memory_order_relaxed) <= now_ns) return;
+  until_ns.store(now_ns, std::memory_order_relaxed);
+  start_slowly();
+}
+
 void EndpointPoller::leave() {
   stop_polling();
   directory_.client_.drop_idle(view_.state->slot);
@@ -470,6 +480,7 @@ void EndpointPoller::set_alive(Alive alive, std::string_view reason) {
   died_ |= alive == Alive::no;
   if (alive == Alive::no) engine_.forget();
   if (alive == Alive::yes) next_models_ = next_metrics_ = {};
+  if (alive == Alive::yes && returns) end_penalty();
   if (expected || !wanted()) return;  // as the API server said, or it says no anyway: nobody sees a difference
   if (alive == Alive::yes) lose_caches();
   if (said_ && returns) start_slowly();

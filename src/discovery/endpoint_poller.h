@@ -72,6 +72,7 @@ class EndpointPoller final : public upstream::ResponseSink {
   void begin_anew(bool slow_start);
   void stop_polling();
   void start_slowly();
+  void end_penalty();
   void lose_caches();
 
   static constexpr size_t models_bytes_max = 1024 * 1024;

@@ -423,6 +423,25 @@ TEST_CASE("static endpoints are ready when they answer; a host that is no addres
   CHECK(b.events.lost == std::vector<std::string>{"a"});  // it may be another process
 }
 
+TEST_CASE("a server that was dead serves no penalty any more") {
+  Bench b;
+  ModelServer server(b.network, 1);
+  b.set({Bench::pool("p", {b.spec("a", 1)})});
+  b.run(milliseconds(100));
+  std::atomic<int64_t>& until_ns = b.view().state->health.ejected_until_ns;
+  const auto now_ns = [&] { return b.network.now().time_since_epoch().count(); };
+  until_ns = now_ns() + Duration(seconds(60)).count();
+  b.run(seconds(5));
+  CHECK(until_ns > now_ns());  // only its death ends it
+  server.healthy = false;
+  b.run(seconds(5));
+  server.healthy = true;
+  b.run(seconds(5));
+  CHECK(b.view().readiness == Readiness::ready);
+  CHECK(until_ns < now_ns());
+  CHECK(b.view().state->health.recovered_at_ns == until_ns);
+}
+
 TEST_CASE("each engine is probed where its answer is quick, unless the configuration names a path") {
   Bench b;
   ModelServer sglang(b.network, 1), vllm(b.network, 2);

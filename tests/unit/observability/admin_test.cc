@@ -120,7 +120,7 @@ TEST_CASE("decisions of all shards are one list") {
   const std::string body = handle_admin({"GET", "/debug/decisions", true}, context).body;
   const auto line = [](int shard) {
     return R"({"time":"1970-01-01T00:00:00.000000Z","shard":)" + std::to_string(shard) +
-           R"(,"model":"m","endpoint":"pod-a","cost_us":1,"why":null,"shadow":null,"inputs":null})";
+           R"(,"model":"m","endpoint":"pod-a","cost_us":1,"attempt":1,"resumes":false,"why":null,"shadow":null,"inputs":null})";
   };
   CHECK(body == "{\"decisions\":[\n" + line(0) + ",\n" + line(2) + "]}\n");
 }

@@ -45,7 +45,7 @@ TEST_CASE("decisions are kept no more often than the gap says, newest first, up 
   CHECK(json.find("model-3") < json.find("model-2"));
   CHECK(json.find("model-1") == std::string::npos);
   CHECK(json.starts_with(
-      R"({"time":"2025-01-31T23:59:59.123456Z","shard":1,"model":"model-4","endpoint":"pod-a","cost_us":2,"why":null,)"
+      R"({"time":"2025-01-31T23:59:59.123456Z","shard":1,"model":"model-4","endpoint":"pod-a","cost_us":2,"attempt":1,"resumes":false,"why":null,)"
       R"("shadow":null,"inputs":null})"));
 }
 
@@ -108,8 +108,10 @@ TEST_CASE("a decision shows what the shadow policy would have done and what it w
   log.record(microseconds(7), nullptr, "next");
   json.clear();
   log.append_json(json, 0);
-  CHECK(json.find(R"("model":"next","endpoint":null,"cost_us":7,"why":null,"shadow":null,"inputs":null})") !=
-        std::string::npos);
+  CHECK(
+      json.find(
+          R"("model":"next","endpoint":null,"cost_us":7,"attempt":1,"resumes":false,"why":null,"shadow":null,"inputs":null})") !=
+      std::string::npos);
 }
 
 TEST_CASE("nothing kept is nothing written, and the shard's statistics hand the slot on") {
