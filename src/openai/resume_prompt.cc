@@ -38,7 +38,7 @@ bool is_billing_header(std::string_view escaped) {
 class ChatMaker {
  public:
   ResumePrompt take() {
-    if (out_.messages.empty()) out_.messages = "[";
+    if (out_.messages.empty()) out_.messages += '[';
     out_.messages += ']';
     return std::move(out_);
   }
