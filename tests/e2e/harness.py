@@ -185,7 +185,7 @@ class Sim(Process):
 
     reserved = {}  # by port: a socket that is bound and does not listen, so that the kernel gives the port to nobody
 
-    def __init__(self, *flags, port=0):
+    def __init__(self, *flags, port=0, host=LOOPBACK, prefix=()):
         if port == 0:
             place = socket.socket()
             place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -193,12 +193,12 @@ class Sim(Process):
             port = place.getsockname()[1]
             Sim.reserved[port] = place
         # The gateway is what is under test: the sim takes the engine that starts fastest and is the same everywhere.
-        super().__init__([SIM, "--port", port, "--ring", "epoll", *flags])
+        super().__init__([*prefix, SIM, "--host", host, "--port", port, "--ring", "epoll", *flags])
         line = self.out.wait(r"listening on (\S+):(\d+)")
         if line is None:
             raise AssertionError(f"the sim ended with {self.wait()}:\n{self.log()}")
         self.port = int(line.group(2))
-        self.address = f"{LOOPBACK}:{self.port}"
+        self.address = f"{host}:{self.port}"
         self.url = "http://" + self.address
 
     def get(self, path):
@@ -986,12 +986,17 @@ status: {{phase: Running, podIP: {LOOPBACK}, conditions: [{{type: Ready, status:
 """
 
 
-def main():
-    """Runs the tests of the calling module: FILE [--ring epoll|io_uring] [--protocol NAME] [unittest options]."""
+def skip_without_ring():
+    """Ends this program, and says why, where the ring that was asked for cannot be used."""
     if RING == "io_uring":
         _, text, _ = run_program(PENSTOCK, "version")
         if not re.search(r"^io_uring usable", text, re.M):
             reason = re.search(r"^io_uring (.*)$", text, re.M)
             print(f"skipped: io_uring is {reason.group(1) if reason else 'not known to this build'}")
             sys.exit(77)  # what meson takes for "skipped"
+
+
+def main():
+    """Runs the tests of the calling module: FILE [--ring epoll|io_uring] [--protocol NAME] [unittest options]."""
+    skip_without_ring()
     unittest.main(module="__main__", verbosity=2)
