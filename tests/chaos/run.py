@@ -6,7 +6,7 @@ looks at every byte which they got. What must hold:
   - while an endpoint is alive, each other request is answered, or has been tried as often as retry.attempts says;
   - what breaks all the same is broken visibly, and nothing false is ever told.
 
-run.py [--seed S] [--seconds N] [--clients N] [--ring NAME] [--protocol NAME] [--gateway NAME]
+run.py [--seed S] [--seconds N] [--clients N] [--ring NAME] [--protocol NAME]
 """
 
 import argparse
