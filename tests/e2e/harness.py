@@ -193,7 +193,8 @@ class Sim(Process):
             port = place.getsockname()[1]
             Sim.reserved[port] = place
         # The gateway is what is under test: the sim takes the engine that starts fastest and is the same everywhere.
-        super().__init__([*prefix, SIM, "--host", host, "--port", port, "--ring", "epoll", *flags])
+        where = () if "--host" in flags else ("--host", host)
+        super().__init__([*prefix, SIM, *where, "--port", port, "--ring", "epoll", *flags])
         line = self.out.wait(r"listening on (\S+):(\d+)")
         if line is None:
             raise AssertionError(f"the sim ended with {self.wait()}:\n{self.log()}")
