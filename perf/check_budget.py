@@ -25,8 +25,9 @@ CONNECTIONS = 32
 # little above what was counted last. Lower it with each gain.
 BUDGET = {
     # 1,600 of them since paths, refusals and more fields of the log are looked at; 900 since an exchange is four objects and
-    # its answer goes through a Responder; 140 for what came with TLS and WebSocket (25,223 were seen, and gcc varies).
-    ("epoll", "request"): (4.5, 25500),
+    # its answer goes through a Responder; 140 for what came with TLS and WebSocket, 300 since answers may be asked for again
+    # and endpoints waited for (25,524 were seen, and gcc varies).
+    ("epoll", "request"): (4.5, 25650),
     ("io_uring", "request"): (2.4, None),
     ("epoll", "chunk"): (2.5, 2540),  # up to 2,490 were seen: it depends on how many chunks one read brings
     ("io_uring", "chunk"): (1.9, None),
