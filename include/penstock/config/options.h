@@ -83,8 +83,8 @@ struct Retry {
 // Streams that go on at another endpoint when theirs fails: proxy::ResumeOptions says what these are.
 struct Resume {
   bool enabled = true;
-  uint32_t per_stream = 3, at_once = 8;
-  Duration wait = seconds(30), stall = seconds(10);
+  uint32_t per_stream = 3, at_once = 2;
+  Duration wait = seconds(60), stall = seconds(10);
   size_t text_bytes = 128 * 1024, request_bytes = 1024 * 1024;
 };
 

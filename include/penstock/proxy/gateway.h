@@ -40,8 +40,8 @@ struct SlowOptions {
 struct ResumeOptions {
   bool enabled = true;
   uint32_t per_stream = 3;                 // breaks after which one goes on
-  uint32_t at_once = 8;                    // on this shard: those whose prompt and text are being computed again
-  Duration wait = seconds(30);             // for a turn and an endpoint
+  uint32_t at_once = 2;                    // on this shard: those whose prompt and text are being computed again
+  Duration wait = seconds(60);             // for a turn and an endpoint
   Duration stall = seconds(10);            // in which an endpoint brings nothing of such a stream; 0: as of others
   size_t text_bytes_max = 128 * 1024;      // delivered, as it stands in the events
   size_t request_bytes_max = 1024 * 1024;  // of the body, which is kept
