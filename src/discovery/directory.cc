@@ -19,6 +19,14 @@ std::string key_of(const EndpointSpec& spec) {
   return (spec.uid.empty() ? spec.name : '\n' + spec.uid) + '\n' + spec.url + '\n' + spec.host + '\n' +
          spec.tls_name.value_or("") + '\n' + spec.tls_trust;
 }
+
+// For admission::awaited_until().
+void note_readiness(const endpoints::EndpointView& view, int64_t now_ns) {
+  std::atomic<int64_t>& since_ns = view.state->health.not_ready_since_ns;
+  const bool ready = view.readiness == endpoints::Readiness::ready;
+  const bool known = ready == (since_ns.load(std::memory_order_relaxed) == 0);
+  if (!known) since_ns.store(ready ? 0 : now_ns, std::memory_order_relaxed);
+}
 }  // namespace
 
 Directory::Directory(net::EventLoop& loop, upstream::Client& client, endpoints::SnapshotPublisher& publisher,
@@ -202,11 +210,7 @@ void Directory::publish() {
     out.objectives = pool.objectives;
     out.endpoints.reserve(pool.members.size());
     for (const Member& member : pool.members) {
-      const endpoints::EndpointView& view = out.endpoints.emplace_back(member.poller->view(*member.spec));
-      std::atomic<int64_t>& since_ns = view.state->health.not_ready_since_ns;
-      const bool ready = view.readiness == endpoints::Readiness::ready;
-      if (ready != (since_ns.load(std::memory_order_relaxed) == 0))
-        since_ns.store(ready ? 0 : now_ns, std::memory_order_relaxed);
+      note_readiness(out.endpoints.emplace_back(member.poller->view(*member.spec)), now_ns);
     }
   }
   next->routes = routes_;

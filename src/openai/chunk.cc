@@ -2,18 +2,16 @@
 
 #include <utility>
 
-#include "json_string.h"
-#include "json_text.h"
-#include "scratch.h"
+#include "event_reader.h"
 
 namespace penstock::openai {
 namespace {
 
 namespace ondemand = simdjson::ondemand;
 
-class ChunkReader {
+class ChunkReader final : EventReader {
  public:
-  ChunkReader(bool chat, std::string_view data, Chunk& out) : chat_(chat), data_(data), out_(out) {}
+  ChunkReader(bool chat, std::string_view data, Chunk& out) : EventReader(data, out), chat_(chat) {}
 
   bool run() {
     ondemand::document document;
@@ -24,20 +22,7 @@ class ChunkReader {
   }
 
  private:
-  // A scalar, or the first bracket of anything else.
-  static std::string_view token_of(ondemand::value& value) { return trim_end(value.raw_json_token()); }
-  // With all its escapes right, which the parser looks at only when it decodes.
-  static bool is_string(std::string_view token) {
-    return token.size() >= 2 && token.front() == '"' &&
-           check_string(token.substr(1, token.size() - 2)) != StringCheck::broken;
-  }
   static bool is_nothing(std::string_view token) { return token == "null" || token == R"("")"; }
-  std::string_view in_data(std::string_view token) const { return scratch().original(data_, token); }
-  std::string_view unquoted(std::string_view token) const { return in_data(token.substr(1, token.size() - 2)); }
-
-  void meet(ResumeObstacle obstacle) {
-    if (out_.obstacle == ResumeObstacle::none) out_.obstacle = obstacle;
-  }
   bool meet_unless(bool fine, ResumeObstacle obstacle) {
     if (!fine) meet(obstacle);
     return true;
@@ -142,8 +127,6 @@ class ChunkReader {
   }
 
   const bool chat_;
-  const std::string_view data_;
-  Chunk& out_;
   bool choices_ = false, delta_ = false, text_ = false;  // seen: it is not certain which one of two a client takes
 };
 

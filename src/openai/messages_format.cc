@@ -2,10 +2,8 @@
 // why it ended and what it used. A stream is continued in its first block, if that is text.
 #include <utility>
 
-#include "json_string.h"
-#include "json_text.h"
+#include "event_reader.h"
 #include "penstock/base/text.h"
-#include "scratch.h"
 #include "stream_format.h"
 
 namespace penstock::openai {
@@ -15,9 +13,9 @@ namespace ondemand = simdjson::ondemand;
 
 constexpr std::string_view stop_event = "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n";
 
-class MessagesReader {
+class MessagesReader final : EventReader {
  public:
-  MessagesReader(std::string_view data, Chunk& out) : data_(data), out_(out) {}
+  MessagesReader(std::string_view data, Chunk& out) : EventReader(data, out) {}
 
   bool run() {
     ondemand::document document;
@@ -30,18 +28,8 @@ class MessagesReader {
   }
 
  private:
-  static std::string_view token_of(ondemand::value& value) { return trim_end(value.raw_json_token()); }
-  // With all its escapes right, which the parser looks at only when it decodes.
-  static bool is_string(std::string_view token) {
-    return token.size() >= 2 && token.front() == '"' &&
-           check_string(token.substr(1, token.size() - 2)) != StringCheck::broken;
-  }
-  std::string_view in_data(std::string_view token) const { return scratch().original(data_, token); }
   std::string_view string_in(std::string_view token) const {
-    return is_string(token) ? in_data(token.substr(1, token.size() - 2)) : std::string_view();
-  }
-  void meet(ResumeObstacle obstacle) {
-    if (out_.obstacle == ResumeObstacle::none) out_.obstacle = obstacle;
+    return is_string(token) ? unquoted(token) : std::string_view();
   }
 
   bool top_field(std::string_view key, ondemand::value value) {
@@ -138,8 +126,6 @@ class MessagesReader {
     meet(reasoning ? ResumeObstacle::reasoning : tool ? ResumeObstacle::tools : ResumeObstacle::unknown_event);
   }
 
-  const std::string_view data_;
-  Chunk& out_;
   std::string_view type_, block_, delta_;
   bool first_block_ = false, block_has_text_ = false;
 };

@@ -1,0 +1,36 @@
+// What the readers of one event of a stream have in common, whatever the API: chunk.cc and messages_format.cc.
+#pragma once
+
+#include <string_view>
+
+#include "chunk.h"
+#include "json_string.h"
+#include "json_text.h"
+#include "scratch.h"
+
+namespace penstock::openai {
+
+class EventReader {
+ protected:
+  EventReader(std::string_view data, Chunk& out) : data_(data), out_(out) {}
+
+  // A scalar, or the first bracket of anything else.
+  static std::string_view token_of(simdjson::ondemand::value& value) { return trim_end(value.raw_json_token()); }
+  // With all its escapes right, which the parser looks at only when it decodes.
+  static bool is_string(std::string_view token) {
+    return token.size() >= 2 && token.front() == '"' &&
+           check_string(token.substr(1, token.size() - 2)) != StringCheck::broken;
+  }
+  std::string_view in_data(std::string_view token) const { return scratch().original(data_, token); }
+  // The inside of a string.
+  std::string_view unquoted(std::string_view token) const { return in_data(token.substr(1, token.size() - 2)); }
+  // The first obstacle counts.
+  void meet(ResumeObstacle obstacle) {
+    if (out_.obstacle == ResumeObstacle::none) out_.obstacle = obstacle;
+  }
+
+  const std::string_view data_;
+  Chunk& out_;
+};
+
+}  // namespace penstock::openai
