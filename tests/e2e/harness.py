@@ -218,6 +218,10 @@ def wires():
     return module
 
 
+# A failure is told at once, where waiting for an endpoint to come back is not what the test is about.
+AT_ONCE = "flow_control: {no_endpoint_ttl: none}\nresume: {wait: 200ms}\n"
+
+
 class Gateway(Process):
     """A running penstock. `endpoints` are URLs; `config` is the text of a configuration without listen and admin;
     `prefix` is a command that executes what follows it; `admin` is where its admin port is (None: the config says), and

@@ -128,7 +128,7 @@ class BrokenStreams(E2E):
 
     def killed_streams(self):
         sim = self.sim("--decode-ms", "5")
-        gateway = self.gateway([sim])
+        gateway = self.gateway([sim], harness.AT_ONCE)
         gateway.wait_pods(1)
         started = threading.Barrier(9)
 

@@ -251,7 +251,7 @@ class Backends(KubernetesCase):
     def test_endpoints_are_spoken_to_in_tls_and_never_without(self):
         self.create_authority("ca", self.authority)
         self.create_policy()
-        gateway = self.penstock(self.server)
+        gateway = self.penstock(self.server, config=harness.AT_ONCE)
         gateway.wait_pods(2)
         self.assertEqual(self.status_of(gateway), 200)
         self.wait_conditions("Accepted", "ResolvedRefs")

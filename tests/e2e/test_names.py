@@ -56,7 +56,7 @@ class Names(E2E):
 
     def test_a_gateway_that_starts_before_its_servers_exist_becomes_ready_when_they_do(self):
         port, _ = self.sims("127.0.0.1")
-        gateway = self.start(f"http://llm.test:{port}")
+        gateway = self.start(f"http://llm.test:{port}", more=harness.AT_ONCE)
         answer = wait_for("it says why", lambda: (a := gateway.admin("/readyz")).body.count(b"llm.test") and a)
         self.assertEqual(answer.status, 503)
         self.assertRegex(answer.body.decode(), r"^not ready: no endpoint can be used: 1 name does not resolve \(llm.test: .+\)\n$")

@@ -7,7 +7,6 @@ from harness import E2E, answer_bytes, completion, run_program, wait_for
 
 METRICS = b"vllm:num_requests_running 0\nvllm:num_requests_waiting 0\nvllm:kv_cache_usage_perc 0\n"
 MODELS = b'{"object":"list","data":[{"id":"m","object":"model","owned_by":"vllm"}]}'
-AT_ONCE = "flow_control: {no_endpoint_ttl: none}\n"
 QUICK = "metrics: {health_interval: 100ms, idle_interval: 100ms%s}\n"
 
 
@@ -19,7 +18,7 @@ def problems(gateway, i=0):
 class Ready(E2E):
     def test_without_a_living_endpoint_it_is_not_ready_and_says_why(self):
         a, b = self.sim("--instant"), self.sim("--instant")
-        gateway = self.gateway([a, b], QUICK % "" + AT_ONCE)
+        gateway = self.gateway([a, b], QUICK % "" + harness.AT_ONCE)
         self.assertEqual(gateway.admin("/readyz").body, b"ready\n")
         self.assertEqual(problems(gateway), {})
         a.kill()

@@ -368,6 +368,7 @@ class Resume(E2E):
         good = self.sim("--text", "varied", "--instant", "--decode-ms", "20")
         self.check_leaving(bad, good, "wedged: 2s", "wedged", 200)
 
+    @harness.http1_only("endpoints, whatever clients speak")
     def test_the_streams_of_an_endpoint_that_is_far_slower_leave_it(self):
         bad = self.sim("--text", "varied", "--instant", "--decode-ms", "1200")
         good = self.sim("--text", "varied", "--instant", "--decode-ms", "30")

@@ -22,7 +22,7 @@ class TlsEndpoints(E2E):
 
     def start(self, front, ready=True, **settings):
         settings.setdefault("ca", self.authority.path)
-        config = "endpoint_tls:\n" + "".join(f"  {key}: {value}\n" for key, value in settings.items() if value)
+        config = harness.AT_ONCE + "endpoint_tls:\n" + "".join(f"  {key}: {value}\n" for key, value in settings.items() if value)
         gateway = self.gateway([front], config)
         if ready:
             gateway.wait_pods(1)
@@ -118,7 +118,7 @@ class Refused(TlsEndpoints):
         self.assertEqual(self.ask(gateway).status, 200)
 
     def test_a_server_that_does_not_speak_tls(self):
-        gateway = self.gateway([f"https://{self.sim_behind.address}"], "")
+        gateway = self.gateway([f"https://{self.sim_behind.address}"], harness.AT_ONCE)
         self.unusable(gateway, "not_tls")
 
     def test_settings_that_cannot_be(self):
