@@ -5,7 +5,7 @@ streams are computed again on the other three, where prefill takes time from eve
 resume_tpot.py --build DIR [--at-once N ...]   for each N (resume.at_once; default 2, 8 and 64) the time between two tokens of the
                                                streams on the three survivors: before, while streams go on there, and after
 
-Engines are those of an H100 with a model of 32 billion parameters (docs/SCHEDULING.md) at half their speed, so that two cores
+Engines are those of an H100 with a model of 32 billion parameters (docs/REPLAY.md) at half their speed, so that two cores
 can carry four of them, the gateway and the clients; what is reported are ratios.
 """
 import argparse

@@ -1,4 +1,4 @@
-"""What the tables of docs/SCHEDULING.md hold: of each its headings and rows, and of each cell the load and the policy."""
+"""What the tables of perf/results/ROUTING.md hold: of each its headings and rows, and of each cell the load and the policy."""
 import collections
 import re
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes the tables of docs/SCHEDULING.md anew, or some of them, from replays.
+"""Makes the tables of perf/results/ROUTING.md anew, or some of them, from replays.
 
 They are between <!-- table: NAME --> and <!-- end of table --> there; rows.py says what is in them. Equal builds give
 equal figures. --traces names a folder with the two recorded traces, mooncake-conversation.jsonl (of
@@ -21,7 +21,7 @@ import time
 import made_up_traces
 import rows
 
-DOC = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../docs/SCHEDULING.md")
+DOC = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../results/ROUTING.md")
 END = "<!-- end of table -->"
 # Behind a policy's name in a row of `penstock replay --compare`; those with None are in no table.
 COLUMNS = ("mean", None, "p90", "p99", None, None, None, "tpot", "hit", None, "slo", None, "preemptions")

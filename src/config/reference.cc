@@ -63,7 +63,7 @@ process runs: a reload that changes one is refused as a whole.
 constexpr std::string_view picker_section = R"(## routing.endpoint_picker
 
 An EndpointPickerConfig as a part of this file, instead of `routing.policy` or of a file of its own (`routing.epp_config`): as
-YAML below the key, or as one text (`endpoint_picker: |`). What it may say is in [SCHEDULING.md](SCHEDULING.md). *restart*
+YAML below the key, or as one text (`endpoint_picker: |`). What it may say is in [EPP_CONFIG.md](EPP_CONFIG.md). *restart*
 
 ```yaml
 kind: GatewayConfig

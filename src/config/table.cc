@@ -280,7 +280,7 @@ const Key keys_in_order[] = {
      .doc = "How long the series of a fairness id stay on our own page after its last request."},
 
     {.name = "kv_events.enabled", .type = Type::boolean, .field = PENSTOCK_FIELD(kv_events.enabled), .needs_restart = true,
-     .doc = "Listen to what the endpoints publish of their KV caches (vLLM's `--kv-events-config`, over ZeroMQ), and match prompts given as token ids by that (docs/SCHEDULING.md). Implied by `precise-prefix-cache-scorer` of an EndpointPickerConfig."},
+     .doc = "Listen to what the endpoints publish of their KV caches (vLLM's `--kv-events-config`, over ZeroMQ), and match prompts given as token ids by that (docs/PREFIX_CACHE.md). Implied by `precise-prefix-cache-scorer` of an EndpointPickerConfig."},
     {.name = "kv_events.port", .type = Type::integer, .field = PENSTOCK_FIELD(kv_events.port), .least = 1, .most = 65535, .needs_restart = true,
      .doc = "Where endpoints publish; of several ports of one pod the n-th publishes n ports on. An EndpointPickerConfig's `socketPort` counts instead."},
     {.name = "kv_events.replay_port", .type = Type::integer, .field = PENSTOCK_FIELD(kv_events.replay_port), .most = 65535, .zero = "none", .needs_restart = true,
@@ -291,7 +291,7 @@ const Key keys_in_order[] = {
      .doc = "Only topics that begin so; empty: all. An EndpointPickerConfig's `topicFilter` counts instead."},
 
     {.name = "routing.policy", .type = Type::choice, .field = PENSTOCK_FIELD(policy), .words = policy_words, .needs_restart = true,
-     .doc = "How an endpoint is chosen. `expected-cost` takes the endpoint where the request costs least time; `epp-default` weighs queue, KV-cache use and cached prefix as the Endpoint Picker does (docs/SCHEDULING.md)."},
+     .doc = "How an endpoint is chosen. `expected-cost` takes the endpoint where the request costs least time; `epp-default` weighs queue, KV-cache use and cached prefix as the Endpoint Picker does (docs/ROUTING.md)."},
     {.name = "routing.shadow_policy", .type = Type::choice, .field = PENSTOCK_FIELD(shadow_policy), .words = shadow_words, .needs_restart = true,
      .doc = "A second policy that decides too and is never obeyed: `penstock_shadow_*` say how often it differs and what obeying it was predicted to gain."},
     {.name = "routing.epp_config", .type = Type::path, .field = PENSTOCK_FIELD(epp_config), .most = 4096, .accepted = "a path", .needs_restart = true,

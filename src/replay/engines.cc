@@ -1,4 +1,4 @@
-// Engines to replay against. The figures are fits to published measurements (docs/SCHEDULING.md says which), but for
+// Engines to replay against. The figures are fits to published measurements (docs/REPLAY.md says which), but for
 // those of penstock-sim: they are its defaults.
 #include <array>
 

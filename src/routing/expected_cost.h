@@ -1,5 +1,5 @@
 // expected-cost-scorer: what it would cost, in seconds, to send this request to each candidate. The formula and where
-// it comes from are in docs/SCHEDULING.md.
+// it comes from are in docs/ROUTING.md.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,5 @@
 // How much work is queued before a new request at an endpoint, and which endpoints may be picked: admission uses both
-// to find out whether a pool has room. The formulas are those of the expected cost (docs/SCHEDULING.md). Any thread; no
+// to find out whether a pool has room. The formulas are those of the expected cost (docs/ROUTING.md). Any thread; no
 // allocation.
 #pragma once
 

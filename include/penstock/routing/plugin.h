@@ -1,6 +1,6 @@
 // The plugins of an EndpointPickerConfig, as data: what there is, by which names, with which parameters; and from what
 // a configuration says of them to a Profile. Names, parameters and defaults are those of the Gateway API Inference
-// Extension's Endpoint Picker (1.4, 1.5) and of llm-d's (0.8); docs/SCHEDULING.md lists where we differ. Start-up only.
+// Extension's Endpoint Picker (1.4, 1.5) and of llm-d's (0.8); docs/EPP_CONFIG.md lists where we differ. Start-up only.
 #pragma once
 
 #include <cstdint>
