@@ -104,7 +104,7 @@ listeners:
 | `address` | address | required | ADDRESS:PORT | Where it listens. |
 | `protocol` | choice | https with `tls`, else http | http, https | What is spoken there. |
 | `name` | text | the address | unique | Name in metrics and logs. |
-| `gateway_port` | integer | that of `address` | 1 to 65535 | The port of those listeners of Gateways whose requests arrive here, if a Service gives it another number: see [KUBERNETES.md](KUBERNETES.md). |
+| `gateway_port` | integer | that of `address` | 1 to 65535 | The port of those listeners of Gateways whose requests arrive here, if a Service gives it another number: see [GATEWAY_API.md](GATEWAY_API.md). |
 | `tls.certificates` | list | required for https, unless a Gateway brings them | maps of `cert` and `key` | Files in PEM form: a certificate with its intermediates, and its private key without a password. The certificate whose names (subjectAltName) hold the one that the client asks for is used, else one with a wildcard for its first label, else the first of the list. Two with the same names and keys of different kinds go together. |
 | `tls.strict_sni` | boolean | `false` | true or false | Refuse clients that ask for no name or for one that no certificate has. |
 | `tls.min_version` | choice | `1.2` | 1.2, 1.3 | The oldest version of TLS. (With quotes or without.) |
@@ -114,7 +114,7 @@ listeners:
 | `tls.handshake_timeout` | duration | `10s` | 100ms to 10m | Longest time from a connection to the end of its handshake. |
 
 The files are read again when something changes in their folders, and once a minute. What cannot be used (a key of another
-certificate, an expired one) is refused, and what was served before stays: see [OPERATIONS.md](OPERATIONS.md).
+certificate, an expired one) is refused, and what was served before stays: see [TLS.md](TLS.md#renewal).
 
 ## admin.tls
 

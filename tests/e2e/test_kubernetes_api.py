@@ -407,9 +407,9 @@ class Objects(KubernetesCase):
         gateway.wait_pods(1)
         self.wait_model(gateway, "chat")
 
-    def test_the_metrics_that_the_operators_page_names_exist(self):
+    def test_the_metrics_that_the_page_about_monitoring_names_exist(self):
         _, gateway = self.begin()
-        with open(os.path.join(os.path.dirname(__file__), "..", "..", "docs", "OPERATIONS.md"), encoding="utf-8") as file:
+        with open(os.path.join(os.path.dirname(__file__), "..", "..", "docs", "MONITORING.md"), encoding="utf-8") as file:
             names = set(re.findall(r"`(penstock_kube_\w+)", file.read()))
         self.assertGreater(len(names), 5)
         self.assertEqual(names - set(gateway.metrics().types), set())

@@ -126,7 +126,7 @@ class Precise(KvEvents):
         self.assertEqual(gateway.value("penstock_kv_events_complete"), len(publishers))
         for publisher in publishers:
             self.assertEqual(gateway.value("penstock_kv_events_connects_total", endpoint=publisher.address), 1)
-        with open(os.path.join(os.path.dirname(__file__), "../../docs/OPERATIONS.md"), encoding="utf-8") as file:
+        with open(os.path.join(os.path.dirname(__file__), "../../docs/MONITORING.md"), encoding="utf-8") as file:
             documented = set(re.findall(r"`(penstock_kv_events_\w+)", file.read()))
         self.assertGreaterEqual(len(documented), 3)
         self.assertEqual(documented - set(gateway.metrics().types), set())

@@ -225,12 +225,12 @@ class Counts(E2E):
         ours = {name for name in metrics.types if not name.startswith(("penstock_", "process_"))}
         self.assertEqual(ours - known, set())
 
-    def documented(self, pattern):
-        with open(os.path.join(ROOT, "docs", "OPERATIONS.md"), encoding="utf-8") as file:
+    def documented(self, page, pattern):
+        with open(os.path.join(ROOT, "docs", page), encoding="utf-8") as file:
             return set(re.findall(pattern, file.read()))
 
     def test_the_metrics_to_watch_exist(self):
-        names = self.documented(r"`((?:penstock|inference)_\w+)")
+        names = self.documented("MONITORING.md", r"`((?:penstock|inference)_\w+)")
         self.assertGreater(len(names), 8)
         # Those of a cluster, of KV events and of certificates are there when there are any: see test_kubernetes.py,
         # test_kv_events.py, test_tls.py.
@@ -239,11 +239,12 @@ class Counts(E2E):
         elsewhere = NEED_WAITING | NEED_OBJECTS | NEED_PREDICTIONS
         self.assertEqual(here - elsewhere - set(self.gw.metrics().types), set())
 
-    def test_the_keys_that_the_operators_page_names_exist(self):
+    def test_the_keys_that_the_pages_for_operators_name_exist(self):
         with open(os.path.join(ROOT, "docs", "CONFIGURATION.md"), encoding="utf-8") as file:
             known = set(re.findall(r"^\| `([\w.]+)` \|", file.read(), re.M))
-        names = self.documented(r"`((?:limits|timeouts|retry|lifecycle)\.\w+)`")
-        self.assertGreater(len(names), 10)
+        pattern = r"`((?:limits|timeouts|retry|lifecycle|flow_control|readiness|http2)\.\w+)`"
+        names = set().union(*(self.documented(page, pattern) for page in ("RUN.md", "LIMITS.md", "FLOW_CONTROL.md", "PROTOCOLS.md")))
+        self.assertGreater(len(names), 30)
         self.assertEqual(names - known, set())
 
     def test_the_page_is_well_formed(self):
