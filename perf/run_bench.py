@@ -455,7 +455,7 @@ def parse():
     parser.add_argument("--load-cpu", type=int, help="CPU of load and back ends (the second allowed)")
     parser.add_argument("--seed", type=int, default=1, help="of the order and the arrivals (1)")
     parser.add_argument("--json", metavar="FILE", help="write all values")
-    parser.add_argument("--markdown", metavar="FILE", help="write the table for docs/PERFORMANCE.md")
+    parser.add_argument("--markdown", metavar="FILE", help="write the table for perf/results/DATA_PLANE.md")
     parser.add_argument("--check-arguments", action="store_true", help=argparse.SUPPRESS)  # and do no more
     options = parser.parse_args()
     options.scenarios = options.scenarios.split(",")

@@ -19,8 +19,9 @@ class StarvedSockets {
   }
 
   // Chooses who asks in this turn: as many as there are buffers, the others would only fail. Answers go first
-  // (docs/ARCHITECTURE.md says why), but in every fourth turn clients do, for those who ask first may take all buffers.
-  // Those that had none go before those that had some, or a few fast peers could shut out the rest for ever.
+  // (docs/decisions/send-at-the-end-of-the-turn.md), but in every fourth turn clients do, for those who ask first may
+  // take all buffers. Those that had none go before those that had some, or a few fast peers could shut out the rest
+  // for ever.
   void begin_turn(size_t buffers) {
     const bool clients_first = ++turns_ % 4 == 0;
     order_ = clients_first ? Order{1, 0, 3, 2} : Order{0, 1, 2, 3};
