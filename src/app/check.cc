@@ -32,11 +32,11 @@ std::vector<discovery::NameStatus> look_up(const config::Options& options) {
 void warn(const config::Command& command, const discovery::NameStatus& name) {
   for (size_t i = 0; i < command.options.endpoints.size(); ++i) {
     if (host_of(command.options.endpoints[i]).host != name.host) continue;
-    config::Problem warning = command.endpoint_places.at(i);
+    Problem warning = command.endpoint_places.at(i);
     warning.message = "the name " + name.host +
                       " does not resolve here: " + (name.asked ? name.error : "no answer in time") +
                       " (serve starts all the same, and asks again until it does)";
-    std::printf("  warning: %s\n", config::to_string(warning).c_str());
+    std::printf("  warning: %s\n", to_string(warning).c_str());
   }
 }
 

@@ -5,11 +5,11 @@
 #include <cstring>
 #include <set>
 
-#include "engines.h"
 #include "penstock/base/log.h"
 #include "penstock/config/detect.h"
-#include "penstock/config/endpoint_picker.h"
 #include "penstock/config/reference.h"
+#include "penstock/epp/config.h"
+#include "penstock/epp/engines.h"
 #include "readiness.h"
 #include "signals.h"
 #include "version.h"
@@ -38,7 +38,7 @@ discovery::PollOptions poll_options(const config::Options& options, ApiKeys& key
   out.health_interval = options.metrics.health_interval;
   out.metrics_path = options.metrics.path;
   out.health_path = options.metrics.health_path;
-  out.engines = engines_of(options);
+  out.engines = epp::engines_of(options.endpoint_picker.get());
   out.api_key = keys.of(options.metrics.api_key_file);
   if (options.endpoint_picker == nullptr || options.endpoint_picker->scheduling.custom_metrics.empty()) return out;
   auto gauges = std::make_shared<std::vector<discovery::CustomGauge>>();
@@ -138,7 +138,7 @@ Control::Control(const config::Command& command)
       drain_watch_(net::Timer::of<&Control::watch_drain>(this)),
       sampling_(net::Timer::of<&Control::sample_times>(this)),
       forgetting_(net::Timer::of<&Control::forget_unused_series>(this)) {
-  for (const config::Problem& note : command.notes) log::warn("configuration: " + config::to_string(note));
+  for (const Problem& note : command.notes) log::warn("configuration: " + to_string(note));
 }
 
 Control::~Control() = default;
@@ -339,9 +339,9 @@ void Control::on_signal(int signal) {
 // The new configuration is applied as a whole or not at all.
 void Control::reload() {
   config::LoadResult loaded = config::load(source_);
-  for (const config::Problem& problem : loaded.problems) log::error("reload: " + config::to_string(problem));
+  for (const Problem& problem : loaded.problems) log::error("reload: " + to_string(problem));
   if (!loaded.ok()) return refuse_reload();
-  for (const config::Problem& note : loaded.notes) log::warn("configuration: " + config::to_string(note));
+  for (const Problem& note : loaded.notes) log::warn("configuration: " + to_string(note));
   const std::vector<std::string> restart = config::changes_needing_restart(loaded_, loaded.options);
   for (const std::string& change : restart) log::error("reload: needs a restart", {{"change", change}});
   if (!restart.empty()) return refuse_reload();
@@ -382,7 +382,7 @@ void Control::look_at_endpoints_file() {
   loop_->arm(endpoints_watch_, kFileCheck);
   if (!endpoints_file_.changed()) return;
   config::EndpointsFile read = config::read_endpoints_file(endpoints_file_.path());
-  for (const config::Problem& problem : read.problems) log::error("endpoints file: " + config::to_string(problem));
+  for (const Problem& problem : read.problems) log::error("endpoints file: " + to_string(problem));
   if (!read.problems.empty()) return log::error("endpoints file refused: the endpoints stay");
   config::Options next = loaded_;
   next.endpoints = std::move(read.endpoints);

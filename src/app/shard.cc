@@ -9,7 +9,7 @@
 
 #include "memory_return.h"
 #include "penstock/base/log.h"
-#include "penstock/config/endpoint_picker.h"
+#include "penstock/epp/config.h"
 #include "short_slices.h"
 
 namespace penstock::app {
@@ -73,7 +73,7 @@ proxy::Options proxy_options(const config::Options& options) {
 
 admission::FlowOptions flow_options(const config::Options& options) {
   using config::FlowControl;
-  const config::EndpointPicker* picker = options.endpoint_picker.get();
+  const epp::Config* picker = options.endpoint_picker.get();
   if (picker != nullptr && (picker->flow.enabled || options.flow_control != FlowControl::on)) {
     admission::FlowOptions out = picker->flow;
     out.enabled = out.enabled && options.flow_control != FlowControl::off;

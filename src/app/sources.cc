@@ -1,9 +1,9 @@
 #include "sources.h"
 
-#include "engines.h"
 #include "penstock/base/log.h"
 #include "penstock/base/text.h"
 #include "penstock/config/kubernetes.h"
+#include "penstock/epp/engines.h"
 #include "penstock/net/ip.h"
 
 namespace penstock::app {
@@ -65,7 +65,8 @@ bool Sources::start_cluster(const config::Options& options) {
 }
 
 void Sources::reload(const config::Options& options, objects::Manifests manifests) {
-  const bool other_engine = default_engine(options) != default_engine_;
+  const bool other_engine =
+      epp::default_engine(options.endpoint_picker.get(), options.metrics.engine) != default_engine_;
   if (other_engine) set_engines(options);
   if (cluster_ != nullptr) {  // it tells by itself
     if (other_engine && cluster_->synced()) on_desired(cluster_->desired());
@@ -76,12 +77,12 @@ void Sources::reload(const config::Options& options, objects::Manifests manifest
 }
 
 void Sources::set_engines(const config::Options& options) {
-  default_engine_ = default_engine(options);
-  pools_ = discovery::DesiredPools(pod_engines(options));
+  default_engine_ = epp::default_engine(options.endpoint_picker.get(), options.metrics.engine);
+  pools_ = discovery::DesiredPools(epp::pod_engines(options.endpoint_picker.get(), options.metrics.engine));
 }
 
 std::vector<discovery::NamedEndpoint> Sources::named_endpoints(const config::Options& options) {
-  const discovery::PodEngines engines = pod_engines(options);
+  const discovery::PodEngines engines = epp::pod_engines(options.endpoint_picker.get(), options.metrics.engine);
   std::vector<discovery::NamedEndpoint> out;
   for (const config::EndpointEntry& entry : options.endpoints) {
     auto labels = std::make_shared<const objects::Labels>(entry.labels.begin(), entry.labels.end());

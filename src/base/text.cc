@@ -1,5 +1,6 @@
 #include "penstock/base/text.h"
 
+#include <algorithm>
 #include <array>
 
 namespace penstock {
@@ -82,6 +83,30 @@ std::string authority_of(std::string_view host, uint16_t port) {
   std::string out;
   out.append(ipv6 ? "[" : "").append(host).append(ipv6 ? "]:" : ":").append(std::to_string(port));
   return out;
+}
+
+std::string closest(std::string_view text, const std::vector<std::string_view>& words) {
+  // As many changes as this make another word, not a slip.
+  size_t best_distance = (text.size() + 2) / 3 + 1;
+  std::string_view best;
+  for (const std::string_view word : words) {
+    std::vector<size_t> row(word.size() + 1);
+    for (size_t j = 0; j < row.size(); ++j) row[j] = j;
+    for (size_t i = 1; i <= text.size(); ++i) {
+      size_t diagonal = row[0];
+      row[0] = i;
+      for (size_t j = 1; j <= word.size(); ++j) {
+        const size_t replaced = diagonal + (text[i - 1] == word[j - 1] ? 0 : 1);
+        diagonal = row[j];
+        row[j] = std::min({row[j] + 1, row[j - 1] + 1, replaced});
+      }
+    }
+    if (row.back() < best_distance) {
+      best_distance = row.back();
+      best = word;
+    }
+  }
+  return std::string(best);
 }
 
 }  // namespace penstock

@@ -8,7 +8,7 @@
 #include "penstock/base/text.h"
 #include "penstock/config/reference.h"
 #include "replay_command.h"
-#include "replay_picker.h"
+#include "replay_policies.h"
 #include "table.h"
 #include "values.h"
 

@@ -1,11 +1,13 @@
 // The endpoints file of llm-d's file-discovery: a list of model servers with their labels.
+#include <yaml-cpp/yaml.h>
+
 #include <set>
 #include <utility>
 
 #include "penstock/base/file.h"
 #include "penstock/base/text.h"
 #include "penstock/config/load.h"
-#include "picker_reader.h"
+#include "penstock/epp/reader.h"
 #include "values.h"
 
 namespace penstock::config {
@@ -35,7 +37,7 @@ class EndpointsReader {
                      else if (name == "address") in_.read_text(value, path, &address);
                      else if (name == "port") read_port(value, path, &port);
                      else if (name == "labels")
-                       entry.labels = read_labels(value, [&](const YAML::Node& at, std::string message) {
+                       entry.labels = epp::read_labels(value, [&](const YAML::Node& at, std::string message) {
                          in_.problem(at, path, std::move(message));
                        });
                      else in_.read_text(value, path, &metrics);
@@ -69,9 +71,9 @@ class EndpointsReader {
       in_.problem(value, key, '"' + text + "\" is no port; expected 1 to 65535");
   }
 
-  PickerSource source_;
+  epp::Source source_;
   std::vector<Problem> notes_;
-  PickerReader in_;
+  epp::Reader in_;
   EndpointsFile& out_;
   std::set<std::string> names_, urls_;
 };

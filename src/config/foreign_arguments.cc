@@ -5,7 +5,7 @@
 #include <system_error>
 #include <utility>
 
-#include "replay_picker.h"
+#include "replay_policies.h"
 #include "values.h"
 
 namespace penstock::config {

@@ -11,8 +11,8 @@
 #include "penstock/base/file.h"
 #include "penstock/base/text.h"
 #include "penstock/config/kubernetes.h"
-#include "picker.h"
-#include "picker_reader.h"
+#include "penstock/epp/read.h"
+#include "penstock/epp/reader.h"
 #include "table.h"
 #include "values.h"
 
@@ -25,7 +25,7 @@ constexpr std::string_view kind_name = "GatewayConfig", api_version = "penstock.
 struct PickerKeys {
   std::string_view policy, embedded, file;
   std::string Options::*path;
-  std::shared_ptr<const EndpointPicker> Options::*picker;
+  std::shared_ptr<const epp::Config> Options::*picker;
 };
 constexpr PickerKeys picker_keys[] = {
     {"routing.policy", "routing.endpoint_picker", "routing.epp_config", &Options::epp_config,
@@ -186,13 +186,13 @@ class Loader {
 
   // As YAML, or as a text that is YAML.
   void read_embedded_picker(const PickerKeys& keys, const YAML::Node& value) {
-    PickerSource source{.file = file_, .prefix = std::string(keys.embedded) + '.', .whole_file = false};
+    epp::Source source{.file = file_, .prefix = std::string(keys.embedded) + '.', .whole_file = false};
     if (!value.IsScalar()) {
-      out_.options.*keys.picker = read_picker(value, source, out_.problems, out_.notes);
+      out_.options.*keys.picker = epp::read_config(value, source, out_.problems, out_.notes);
       return;
     }
     source.lines_before = line(value);  // it begins behind the line of its "|"
-    out_.options.*keys.picker = read_picker_text(value.Scalar(), source, out_.problems, out_.notes);
+    out_.options.*keys.picker = epp::read_config_text(value.Scalar(), source, out_.problems, out_.notes);
   }
 
   void read_endpoints(const YAML::Node& list) {
@@ -240,7 +240,7 @@ class Loader {
             "is not a known key" + (near.empty() ? "" : "; did you mean " + near + "?") +
                 " (known here: url name engine labels kv_events_port kv_replay_port dns api_key_file tls_server_name)");
       } else if (key == "labels") {
-        entry.labels = read_labels(member.second, [&](const YAML::Node& at, std::string message) {
+        entry.labels = epp::read_labels(member.second, [&](const YAML::Node& at, std::string message) {
           problem(line(at), name + ".labels", std::move(message));
         });
       } else if (!member.second.IsScalar() || member.second.Scalar().empty()) {
@@ -348,7 +348,8 @@ void apply_flags(const std::vector<Flag>& flags, LoadResult& result, Places& pla
         places.endpoints.push_back({flag.name, 0});
       }
     } else if (const PickerKeys* const keys = find_embedded(flag.key)) {
-      result.options.*keys->picker = read_picker_text(flag.value, {.file = flag.name}, result.problems, result.notes);
+      result.options.*keys->picker =
+          epp::read_config_text(flag.value, {.file = flag.name}, result.problems, result.notes);
       places.given[flag.key] = {"command line", 0, flag.name};
     } else {
       const Key* const key = find_key(flag.key);
@@ -402,12 +403,12 @@ void read_picker_file(const PickerKeys& keys, LoadResult& result, const Places& 
   if (embedded) return complain(file_key, "is given beside " + name_of(embedded_key) + "; leave one out");
   std::string text;
   if (!read_named_file(path, file_key, places, text, result)) return;
-  result.options.*keys.picker = read_picker_text(text, {.file = path}, result.problems, result.notes);
+  result.options.*keys.picker = epp::read_config_text(text, {.file = path}, result.problems, result.notes);
 }
 
 // Of a shadow only the choice of an endpoint counts.
 void note_what_shadows_cannot(LoadResult& result, const Places& places) {
-  const EndpointPicker& picker = *result.options.shadow_picker;
+  const epp::Config& picker = *result.options.shadow_picker;
   const routing::SchedulingSpec& spec = picker.scheduling;
   const bool more = picker.flow.enabled || spec.kv_events || spec.prefill || spec.encode || !spec.admitters.empty() ||
                     spec.kv_source_tokens > 0 || !(spec.prefix == routing::PrefixSpec());
@@ -424,7 +425,7 @@ void note_what_shadows_cannot(LoadResult& result, const Places& places) {
 // Endpoints are asked for the gauges of the policy that is obeyed, and plugins know them by their number in its list.
 void check_shadow_metrics(LoadResult& result) {
   const auto& obeyed = result.options.endpoint_picker;
-  const EndpointPicker& shadow = *result.options.shadow_picker;
+  const epp::Config& shadow = *result.options.shadow_picker;
   const auto& asked = shadow.scheduling.custom_metrics;
   if (asked.empty() || (obeyed != nullptr && obeyed->scheduling.custom_metrics == asked)) return;
   result.problems.push_back(
@@ -444,7 +445,7 @@ void read_picker_files(LoadResult& result, const Places& places, const std::stri
 void read_discovery_file(LoadResult& result, Places& places) {
   const Options& o = result.options;
   if (o.endpoint_picker == nullptr || o.endpoint_picker->endpoints.path.empty()) return;
-  const DiscoveryFile& file = o.endpoint_picker->endpoints;
+  const epp::DiscoveryFile& file = o.endpoint_picker->endpoints;
   if (!o.endpoints.empty() || o.kubernetes.enabled || !o.manifests.empty()) {
     const char* const other = !o.endpoints.empty()   ? "the list of endpoints"
                               : o.kubernetes.enabled ? "a cluster"
@@ -491,13 +492,6 @@ void read_manifests(LoadResult& result) {
 }
 
 }  // namespace
-
-std::string to_string(const Problem& problem) {
-  std::string out = problem.file;
-  if (problem.line > 0) out += ':' + std::to_string(problem.line);
-  if (!problem.key.empty()) out += ": " + problem.key;
-  return out + ": " + problem.message;
-}
 
 LoadResult load(const Source& source) {
   LoadResult result;

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cstdio>
 
-#include "penstock/config/endpoint_picker.h"
+#include "penstock/epp/config.h"
 #include "table.h"
 #include "values.h"
 
@@ -280,7 +280,7 @@ std::string shown(const std::string& value) {
   return value.empty() ? "none" : value;
 }
 
-using Picker = std::shared_ptr<const EndpointPicker>;
+using Picker = std::shared_ptr<const epp::Config>;
 
 // What is written in the EndpointPickerConfig, beside where it is.
 bool picker_changed(const Picker& from, const Picker& to) {

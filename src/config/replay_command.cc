@@ -6,7 +6,7 @@
 #include <charconv>
 #include <optional>
 
-#include "replay_picker.h"
+#include "replay_policies.h"
 
 namespace penstock::config {
 namespace {

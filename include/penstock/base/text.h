@@ -6,6 +6,7 @@
 #include <cstring>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace penstock {
 
@@ -48,6 +49,9 @@ std::string joined(const Range& texts, std::string_view separator) {
   }
   return out;
 }
+
+// The word in `words` that `text` was probably meant to be, a third of it wrong at most, or "".
+std::string closest(std::string_view text, const std::vector<std::string_view>& words);
 
 // "10.0.0.7:8000", "[fd00::1]:8000": what stands in a URL. `host` is a name or an address without brackets.
 std::string authority_of(std::string_view host, uint16_t port);

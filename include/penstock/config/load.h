@@ -6,18 +6,11 @@
 #include <string_view>
 #include <vector>
 
+#include "penstock/base/problem.h"
 #include "penstock/config/options.h"
 #include "penstock/objects/manifest.h"
 
 namespace penstock::config {
-
-struct Problem {
-  std::string file;  // or "command line"
-  int line = 0;      // 1-based; 0: no line to point at
-  std::string key;   // "timeouts.connect", or the flag "--shards"
-  std::string message;
-};
-std::string to_string(const Problem& problem);  // "gateway.yaml:12: timeouts.connect: ..."
 
 struct LoadResult {
   Options options;                       // usable only when there are no problems

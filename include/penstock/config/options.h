@@ -19,9 +19,11 @@
 #include "penstock/proxy/client_identity.h"
 #include "penstock/proxy/path_policy.h"
 
-namespace penstock::config {
+namespace penstock::epp {
+struct Config;  // epp/config.h
+}
 
-struct EndpointPicker;  // endpoint_picker.h
+namespace penstock::config {
 
 struct Timeouts {                            // 0 = none
   Duration client_header = seconds(30);      // timeouts.client_header: first byte of a head to its end
@@ -244,15 +246,15 @@ struct Options {
   admission::FlowOptions flow;  // flow_control; `enabled` and metrics_stale_after are app's to fill in
   std::string policy = "expected-cost";
   std::string shadow_policy = "none";
-  std::string epp_config;                                 // file of an EndpointPickerConfig; "": none
-  std::shared_ptr<const EndpointPicker> endpoint_picker;  // what that file says, or the configuration itself; instead
-                                                          // of `policy`. Null: none
-  std::string shadow_epp_config;                          // the same for the shadow, instead of `shadow_policy`
-  std::shared_ptr<const EndpointPicker> shadow_picker;    // likewise
-  size_t prefix_index_entries = 0;                        // 8 bytes each; 0: as many as the caches hold, within limits
-  size_t prefix_index_most = 0;                           // that it may grow to; resolve_defaults() says
-  Duration drain_delay = seconds(5);    // lifecycle.drain_delay: readiness false until accepting stops
-  Duration drain_limit = seconds(600);  // lifecycle.drain_limit: streams still running then are cut
+  std::string epp_config;                              // file of an EndpointPickerConfig; "": none
+  std::shared_ptr<const epp::Config> endpoint_picker;  // what that file says, or the configuration itself; instead
+                                                       // of `policy`. Null: none
+  std::string shadow_epp_config;                       // the same for the shadow, instead of `shadow_policy`
+  std::shared_ptr<const epp::Config> shadow_picker;    // likewise
+  size_t prefix_index_entries = 0;                     // 8 bytes each; 0: as many as the caches hold, within limits
+  size_t prefix_index_most = 0;                        // that it may grow to; resolve_defaults() says
+  Duration drain_delay = seconds(5);                   // lifecycle.drain_delay: readiness false until accepting stops
+  Duration drain_limit = seconds(600);                 // lifecycle.drain_limit: streams still running then are cut
 };
 
 }  // namespace penstock::config

@@ -109,3 +109,12 @@ TEST_CASE("pieces are appended in order, empty ones too") {
   append_all(out, longer, "y");
   CHECK(out == "abcdef" + longer + "y");
 }
+
+TEST_CASE("the closest word is suggested only when it is close") {
+  CHECK(closest("conect", {"connect", "total"}) == "connect");
+  CHECK(closest("timeout", {"timeouts", "limits"}) == "timeouts");
+  CHECK(closest("zebra", {"connect", "total"}).empty());
+  CHECK(closest("", {"connect"}).empty());
+  CHECK(closest("foo", {"pool", "pin", "shards"}).empty());
+  CHECK(closest("nme", {"url", "name"}) == "name");
+}

@@ -5,9 +5,9 @@
 #include <filesystem>
 #include <fstream>
 
-#include "penstock/config/endpoint_picker.h"
 #include "penstock/config/load.h"
 #include "penstock/config/reference.h"
+#include "penstock/epp/config.h"
 
 namespace penstock::config {
 namespace {

@@ -5,9 +5,9 @@
 #include <cstdio>
 #include <filesystem>
 
-#include "penstock/config/endpoint_picker.h"
 #include "penstock/config/load.h"
 #include "penstock/config/reference.h"
+#include "penstock/epp/config.h"
 #include "tests/support/files.h"
 
 using namespace penstock;
@@ -72,7 +72,7 @@ std::string describe_engines(const routing::EnginesSpec& engines) {
   return out;
 }
 
-std::string describe(const EndpointPicker& picker) {
+std::string describe(const epp::Config& picker) {
   std::string out;
   const routing::SchedulingSpec& spec = picker.scheduling;
   for (const routing::ProfileSpec::Use& use : spec.primary.plugins) {

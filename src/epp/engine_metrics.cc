@@ -3,11 +3,11 @@
 #include <algorithm>
 #include <cmath>
 
+#include "parts.h"
 #include "penstock/base/text.h"
-#include "picker_parts.h"
-#include "table.h"
+#include "penstock/discovery/engines.h"
 
-namespace penstock::config {
+namespace penstock::epp {
 namespace {
 
 using routing::CustomMetric;
@@ -41,7 +41,7 @@ bool parse_metric(std::string_view text, CustomMetric* out) {
 
 class MetricsReader {
  public:
-  MetricsReader(PickerReader& in, const DeclaredPlugins& plugins) : in_(in), plugins_(plugins) {}
+  MetricsReader(Reader& in, const DeclaredPlugins& plugins) : in_(in), plugins_(plugins) {}
 
   void read(routing::SchedulingSpec* out) {
     for (const DeclaredPlugin& plugin : plugins_) {
@@ -95,7 +95,7 @@ class MetricsReader {
       return in_.problem(node, key + ".name", '"' + engine.name + "\" can be the name of no engine");
     }
     if (engine.name.empty() && node.IsMap()) return in_.problem(node, key + ".name", "is missing");
-    if (said || !is_engine_name(engine.name)) add_engine(node, key, std::move(engine));
+    if (said || !discovery::built_in_engines()->contains(engine.name)) add_engine(node, key, std::move(engine));
   }
 
   void add_engine(const YAML::Node& node, const std::string& key, EngineSpec engine) {
@@ -110,7 +110,9 @@ class MetricsReader {
   }
 
   void check_engine(const YAML::Node& node, const std::string& key, const std::string& name) {
-    std::vector<std::string_view> known(engine_names().begin(), engine_names().end());
+    const discovery::EngineSet& built_in = *discovery::built_in_engines();
+    std::vector<std::string_view> known = {"auto"};
+    for (size_t i = 0; i < built_in.size(); ++i) known.push_back(built_in[i].name);
     for (const EngineSpec& engine : engines_.added) known.push_back(engine.name);
     if (std::ranges::find(known, name) == known.end()) in_.not_among(node, key, name, known, "");
   }
@@ -224,7 +226,7 @@ class MetricsReader {
     if (type == "percentile") needs("algorithm.percentile.percentile");
   }
 
-  PickerReader& in_;
+  Reader& in_;
   const DeclaredPlugins& plugins_;
   std::vector<CustomMetric> metrics_;
   routing::EnginesSpec engines_;
@@ -232,8 +234,8 @@ class MetricsReader {
 
 }  // namespace
 
-void read_metrics(PickerReader& in, const DeclaredPlugins& plugins, routing::SchedulingSpec* out) {
+void read_metrics(Reader& in, const DeclaredPlugins& plugins, routing::SchedulingSpec* out) {
   MetricsReader(in, plugins).read(out);
 }
 
-}  // namespace penstock::config
+}  // namespace penstock::epp

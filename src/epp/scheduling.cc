@@ -1,10 +1,10 @@
 // `schedulingProfiles` of an EndpointPickerConfig, and the handler that says which of them decides what.
 #include <algorithm>
 
+#include "parts.h"
 #include "penstock/objects/resolve.h"
-#include "picker_parts.h"
 
-namespace penstock::config {
+namespace penstock::epp {
 namespace {
 
 using routing::MediaSpec;
@@ -26,7 +26,7 @@ struct NamedProfile {
 
 class Scheduling {
  public:
-  Scheduling(PickerReader& in, const DeclaredPlugins& plugins) : in_(in), plugins_(plugins) {}
+  Scheduling(Reader& in, const DeclaredPlugins& plugins) : in_(in), plugins_(plugins) {}
 
   SchedulingSpec read(const YAML::Node& profiles) {
     if (profiles.IsDefined() && !(profiles.IsSequence() && profiles.size() == 0)) {
@@ -509,15 +509,15 @@ class Scheduling {
     return out;
   }
 
-  PickerReader& in_;
+  Reader& in_;
   const DeclaredPlugins& plugins_;
   std::vector<NamedProfile> profiles_;
 };
 
 }  // namespace
 
-SchedulingSpec read_scheduling(PickerReader& in, const YAML::Node& profiles, const DeclaredPlugins& plugins) {
+SchedulingSpec read_scheduling(Reader& in, const YAML::Node& profiles, const DeclaredPlugins& plugins) {
   return Scheduling(in, plugins).read(profiles);
 }
 
-}  // namespace penstock::config
+}  // namespace penstock::epp

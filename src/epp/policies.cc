@@ -2,9 +2,9 @@
 #include <algorithm>
 #include <cmath>
 
-#include "picker_parts.h"
+#include "parts.h"
 
-namespace penstock::config {
+namespace penstock::epp {
 namespace {
 
 using admission::ProgramOptions;
@@ -31,7 +31,7 @@ ProgramOptions programs_of(const routing::PluginSpec& said) {
 }
 
 // A parameter that says nothing with this strategy.
-void note_idle(PickerReader& in, const DeclaredPlugin& plugin) {
+void note_idle(Reader& in, const DeclaredPlugin& plugin) {
   const bool turns = plugin.spec.text("strategy") == "turn-priority";
   for (const auto& [name, value] : plugin.spec.parameters) {
     if (!name.starts_with(turns ? "las" : "turnPriority")) continue;
@@ -44,7 +44,7 @@ void note_idle(PickerReader& in, const DeclaredPlugin& plugin) {
 
 }  // namespace
 
-ProgramOptions read_programs(PickerReader& in, const DeclaredPlugins& plugins) {
+ProgramOptions read_programs(Reader& in, const DeclaredPlugins& plugins) {
   const DeclaredPlugin* first = nullptr;
   ProgramOptions out;
   for (const DeclaredPlugin& plugin : plugins) {
@@ -63,7 +63,7 @@ ProgramOptions read_programs(PickerReader& in, const DeclaredPlugins& plugins) {
   return out;
 }
 
-void read_holdback(PickerReader& in, const YAML::Node& at, const std::string& key, const DeclaredPlugin* plugin,
+void read_holdback(Reader& in, const YAML::Node& at, const std::string& key, const DeclaredPlugin* plugin,
                    UsageLimits* out) {
   if (plugin == nullptr) {
     return in.problem(at, key, "names a policy that is not declared; declare priority-holdback-policy with minCeiling");
@@ -96,7 +96,7 @@ void read_holdback(PickerReader& in, const YAML::Node& at, const std::string& ke
   }
 }
 
-std::vector<std::string> read_session_fields(PickerReader& in, const DeclaredPlugins& plugins) {
+std::vector<std::string> read_session_fields(Reader& in, const DeclaredPlugins& plugins) {
   const DeclaredPlugin* first = nullptr;
   std::vector<std::string> out;
   for (const DeclaredPlugin& plugin : plugins) {
@@ -114,4 +114,4 @@ std::vector<std::string> read_session_fields(PickerReader& in, const DeclaredPlu
   return out;
 }
 
-}  // namespace penstock::config
+}  // namespace penstock::epp

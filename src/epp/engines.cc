@@ -1,15 +1,13 @@
-#include "engines.h"
+#include "penstock/epp/engines.h"
 
 #include <utility>
 
-#include "penstock/config/endpoint_picker.h"
-
-namespace penstock::app {
+namespace penstock::epp {
 namespace {
 
-const routing::EnginesSpec& said_of_engines(const config::Options& options) {
+const routing::EnginesSpec& said_of_engines(const Config* said) {
   static const routing::EnginesSpec nothing;
-  return options.endpoint_picker == nullptr ? nothing : options.endpoint_picker->scheduling.engines;
+  return said == nullptr ? nothing : said->scheduling.engines;
 }
 
 discovery::EnginePreset preset_of(const routing::EngineSpec& spec) {
@@ -31,24 +29,24 @@ discovery::EnginePreset preset_of(const routing::EngineSpec& spec) {
 
 }  // namespace
 
-discovery::Engines engines_of(const config::Options& options) {
-  const std::vector<routing::EngineSpec>& specs = said_of_engines(options).added;
+discovery::Engines engines_of(const Config* said) {
+  const std::vector<routing::EngineSpec>& specs = said_of_engines(said).added;
   if (specs.empty()) return discovery::built_in_engines();
   std::vector<discovery::EnginePreset> added;
   for (const routing::EngineSpec& spec : specs) added.push_back(preset_of(spec));
   return std::make_shared<const discovery::EngineSet>(std::move(added));
 }
 
-const std::string& default_engine(const config::Options& options) {
-  const std::string& otherwise = said_of_engines(options).otherwise;
-  return options.metrics.engine == "auto" && !otherwise.empty() ? otherwise : options.metrics.engine;
+const std::string& default_engine(const Config* said, const std::string& configured) {
+  const std::string& otherwise = said_of_engines(said).otherwise;
+  return configured == "auto" && !otherwise.empty() ? otherwise : configured;
 }
 
-discovery::PodEngines pod_engines(const config::Options& options) {
-  discovery::PodEngines out{.engines = engines_of(options), .otherwise = default_engine(options)};
-  const std::string& label = said_of_engines(options).label;
+discovery::PodEngines pod_engines(const Config* said, const std::string& configured) {
+  discovery::PodEngines out{.engines = engines_of(said), .otherwise = default_engine(said, configured)};
+  const std::string& label = said_of_engines(said).label;
   if (!label.empty()) out.labels = {label};
   return out;
 }
 
-}  // namespace penstock::app
+}  // namespace penstock::epp

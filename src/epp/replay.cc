@@ -1,14 +1,10 @@
-#include "replay_picker.h"
+#include "penstock/epp/replay.h"
 
 #include <algorithm>
 #include <set>
 #include <utility>
 
-#include "penstock/base/file.h"
-#include "penstock/config/endpoint_picker.h"
-#include "picker.h"
-
-namespace penstock::config {
+namespace penstock::epp {
 namespace {
 
 using routing::PluginKind;
@@ -104,18 +100,17 @@ const Rule* find_rule(std::string_view type) {
 }
 
 // One configuration, made ready.
-class Replayed {
+class Reading {
  public:
-  Replayed(const EndpointPicker& picker, const replay::Options& options, std::vector<Problem>& problems,
-           std::vector<Problem>& notes)
+  Reading(const Config& picker, const ReplayOf& of, std::vector<Problem>& problems, std::vector<Problem>& notes)
       : picker_(picker),
-        asks_(options.setup.slo_ttft_ms > 0),
-        decisions_(!options.decisions.empty()),
+        asks_(of.slo_asked),
+        decisions_(of.decisions),
         problems_(problems),
         notes_(notes),
         spec_(picker.scheduling) {}
 
-  replay::ConfiguredContestant make(const std::string& name) {
+  Replayed make() {
     for (const PluginPlace& place : picker_.plugins) look_at(place);
     std::erase_if(spec_.primary.plugins, [](const ProfileSpec::Use& use) {
       const Rule* const rule = find_rule(use.plugin.info->type);
@@ -125,7 +120,7 @@ class Replayed {
     spec_.encode.reset();
     spec_.by_header.clear();
     spec_.screener.reset();
-    replay::ConfiguredContestant out{.name = name, .scheduling = std::move(spec_), .flow = {}};
+    Replayed out{.scheduling = std::move(spec_), .flow = {}};
     if (picker_.flow.enabled) {
       const admission::FlowOptions& flow = picker_.flow;
       const bool shut = flow.usage.ceiling(0, flow.rank_of(0)) <= 0;
@@ -183,7 +178,7 @@ class Replayed {
     notes_.push_back({picker_.source, line, std::move(key), std::string(message)});
   }
 
-  const EndpointPicker& picker_;
+  const Config& picker_;
   const bool asks_;       // requests ask for a latency
   const bool decisions_;  // recorded decisions are made again
   std::vector<Problem>& problems_;
@@ -194,30 +189,9 @@ class Replayed {
 
 }  // namespace
 
-bool names_file(std::string_view policy) {
-  return policy.find_first_of("./") != std::string_view::npos;
+Replayed for_replay(const Config& config, const ReplayOf& of, std::vector<Problem>& problems,
+                    std::vector<Problem>& notes) {
+  return Reading(config, of, problems, notes).make();
 }
 
-void read_configured(replay::Options& options, std::vector<Problem>& problems, std::vector<Problem>& notes) {
-  std::set<std::string> read;
-  for (const std::string& policy : options.policies) {
-    if (!names_file(policy) || !read.insert(policy).second) continue;
-    std::string_view path = policy;
-    const bool holds = replay::take_hold_suffix(path);
-    const Result<std::string> text = read_file(std::string(path));
-    if (!text.ok()) {
-      problems.push_back({std::string(path), 0, "", text.error().text});
-      continue;
-    }
-    const size_t before = problems.size();
-    const auto picker = read_picker_text(*text, {.file = std::string(path)}, problems, notes);
-    if (picker == nullptr || problems.size() > before) continue;
-    if (holds && picker->flow.enabled) {
-      problems.push_back({picker->source, picker->flow_line, "featureGates",
-                          "flowControl is on here, so that +hold behind the file's name has no effect; leave one out"});
-    }
-    options.configured.push_back(Replayed(*picker, options, problems, notes).make(policy));
-  }
-}
-
-}  // namespace penstock::config
+}  // namespace penstock::epp

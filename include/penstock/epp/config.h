@@ -10,7 +10,7 @@
 #include "penstock/admission/options.h"
 #include "penstock/routing/plugin.h"
 
-namespace penstock::config {
+namespace penstock::epp {
 
 // A plugin that is declared, and where.
 struct PluginPlace {
@@ -28,7 +28,7 @@ struct DiscoveryFile {
   std::string key;
 };
 
-struct EndpointPicker {
+struct Config {
   routing::SchedulingSpec scheduling;
   // `saturationDetector` and `flowControl`: they are obeyed instead of flow_control.* of our own configuration, unless
   // only that one turns flow control on, or it turns it off. What is not given is as in the Endpoint Picker: the
@@ -44,4 +44,4 @@ struct EndpointPicker {
   std::string canon;         // the configuration without comments and layout: equal when nothing changed
 };
 
-}  // namespace penstock::config
+}  // namespace penstock::epp

@@ -1,10 +1,10 @@
 // `plugins` of an EndpointPickerConfig: their types, names and parameters.
 #include <algorithm>
 
+#include "parts.h"
 #include "penstock/base/text.h"
-#include "picker_parts.h"
 
-namespace penstock::config {
+namespace penstock::epp {
 namespace {
 
 using routing::ParameterInfo;
@@ -31,7 +31,7 @@ constexpr std::pair<std::string_view, std::string_view> spellings[] = {
 
 class PluginReader {
  public:
-  PluginReader(PickerReader& in, DeclaredPlugin& out) : in_(in), out_(out) {}
+  PluginReader(Reader& in, DeclaredPlugin& out) : in_(in), out_(out) {}
 
   // False: there is nothing to use.
   bool read(const YAML::Node& node, const std::string& key) {
@@ -287,13 +287,13 @@ class PluginReader {
     out_.spec.selector.requirements.push_back(std::move(requirement));
   }
 
-  PickerReader& in_;
+  Reader& in_;
   DeclaredPlugin& out_;
 };
 
 }  // namespace
 
-DeclaredPlugins read_plugins(PickerReader& in, const YAML::Node& list) {
+DeclaredPlugins read_plugins(Reader& in, const YAML::Node& list) {
   DeclaredPlugins out;
   if (!list.IsDefined()) return out;
   in.each_item(list, "plugins", [&](const std::string& key, const YAML::Node& node) {
@@ -321,7 +321,7 @@ bool is_undeclared(const YAML::Node& value, const DeclaredPlugins& plugins, bool
   return type != nullptr && fits(type->kind);
 }
 
-const DeclaredPlugin* read_reference(PickerReader& in, const DeclaredPlugins& plugins, const YAML::Node& value,
+const DeclaredPlugin* read_reference(Reader& in, const DeclaredPlugins& plugins, const YAML::Node& value,
                                      const std::string& key, bool (*fits)(PluginKind), std::string_view wanted) {
   std::string name;
   if (!in.read_text(value, key, &name)) return nullptr;
@@ -341,4 +341,4 @@ const DeclaredPlugin* read_reference(PickerReader& in, const DeclaredPlugins& pl
   return nullptr;
 }
 
-}  // namespace penstock::config
+}  // namespace penstock::epp

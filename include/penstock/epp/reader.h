@@ -1,8 +1,6 @@
-// Values of YAML nodes, with complaints about what they are not: place, key, and what would be right. Private to the
-// files that read an EndpointPickerConfig.
+// Values of YAML nodes, with complaints about what they are not: place, key, and what would be right. For the files
+// that read an EndpointPickerConfig, and those that it names.
 #pragma once
-
-#include <yaml-cpp/yaml.h>
 
 #include <functional>
 #include <map>
@@ -10,18 +8,19 @@
 #include <string_view>
 #include <vector>
 
-#include "picker.h"
+#include "penstock/base/time.h"
+#include "penstock/epp/read.h"
 
-namespace penstock::config {
+namespace penstock::epp {
 
-class PickerReader {
+class Reader {
  public:
-  PickerReader(const PickerSource& source, std::vector<Problem>& problems, std::vector<Problem>& notes)
+  Reader(const Source& source, std::vector<Problem>& problems, std::vector<Problem>& notes)
       : source_(source), problems_(problems), notes_(notes) {}
 
   void problem(const YAML::Node& at, const std::string& key, std::string message);
   void note(const YAML::Node& at, const std::string& key, std::string message);
-  int line_of(const YAML::Node& at) const { return source_.lines_before + at.Mark().line + 1; }
+  int line_of(const YAML::Node& at) const;
   size_t problems() const { return problems_.size(); }
 
   // Calls `take` for each entry of a map whose key is among `known`; the others are problems (to which `hint` may add),
@@ -47,7 +46,7 @@ class PickerReader {
 
  private:
   bool scalar(const YAML::Node& value, const std::string& key, std::string_view expected);
-  const PickerSource& source_;
+  const Source& source_;
   std::vector<Problem>& problems_;
   std::vector<Problem>& notes_;
 };
@@ -56,4 +55,4 @@ class PickerReader {
 std::map<std::string, std::string> read_labels(
     const YAML::Node& map, const std::function<void(const YAML::Node& at, std::string message)>& complain);
 
-}  // namespace penstock::config
+}  // namespace penstock::epp

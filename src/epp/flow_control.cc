@@ -2,9 +2,9 @@
 #include <algorithm>
 #include <set>
 
-#include "picker_parts.h"
+#include "parts.h"
 
-namespace penstock::config {
+namespace penstock::epp {
 namespace {
 
 using admission::FlowOptions;
@@ -42,7 +42,7 @@ constexpr double day = 86400;
 
 class FlowReader {
  public:
-  FlowReader(PickerReader& in, const DeclaredPlugins& plugins) : in_(in), plugins_(plugins) {}
+  FlowReader(Reader& in, const DeclaredPlugins& plugins) : in_(in), plugins_(plugins) {}
 
   void read(const YAML::Node& section, FlowOptions* out) {
     for (const DeclaredPlugin& plugin : plugins_) {
@@ -93,7 +93,7 @@ class FlowReader {
       out.band = other.options;
       out.band_given = true;
     } else if (name == "defaultNegativePriorityBand") {
-      PriorityBand other{.priority = -1, .options = picker_flow().band};
+      PriorityBand other{.priority = -1, .options = default_flow().band};
       read_band(value, key, /*numbered=*/false, &other);
       out.negative_band = other.options;
     } else {
@@ -124,7 +124,7 @@ class FlowReader {
   }
 
   void read_numbered_band(const YAML::Node& node, const std::string& key, FlowOptions& out) {
-    PriorityBand band{.priority = 0, .options = picker_flow().band};
+    PriorityBand band{.priority = 0, .options = default_flow().band};
     if (!read_band(node, key, /*numbered=*/true, &band)) return;
     const bool twice = std::any_of(out.bands.begin(), out.bands.end(),
                                    [&](const PriorityBand& other) { return other.priority == band.priority; });
@@ -184,7 +184,7 @@ class FlowReader {
     return declared;
   }
 
-  PickerReader& in_;
+  Reader& in_;
   const DeclaredPlugins& plugins_;
   std::set<std::string> named_;
 };
@@ -213,8 +213,8 @@ void take_detector(const routing::PluginSpec& plugin, admission::DetectorOptions
 
 }  // namespace
 
-void read_saturation(PickerReader& in, const YAML::Node& section, const std::string& key,
-                     const DeclaredPlugins& plugins, admission::DetectorOptions* out) {
+void read_saturation(Reader& in, const YAML::Node& section, const std::string& key, const DeclaredPlugins& plugins,
+                     admission::DetectorOptions* out) {
   if (!section.IsDefined()) return;
   in.each_entry(section, key, {"pluginRef", "queueDepthThreshold", "kvCacheUtilThreshold", "metricsStalenessThreshold"},
                 [&](const auto& name, const auto& path, const auto& value) {
@@ -232,14 +232,14 @@ void read_saturation(PickerReader& in, const YAML::Node& section, const std::str
                 });
 }
 
-void read_flow_control(PickerReader& in, const YAML::Node& section, const DeclaredPlugins& plugins, FlowOptions* out) {
+void read_flow_control(Reader& in, const YAML::Node& section, const DeclaredPlugins& plugins, FlowOptions* out) {
   FlowReader reader(in, plugins);
   if (section.IsDefined()) reader.read(section, out);
   reader.note_unnamed();
 }
 
 // What the Endpoint Picker does where its configuration says nothing.
-FlowOptions picker_flow() {
+FlowOptions default_flow() {
   FlowOptions out;
   out.detector.detector = admission::Detector::utilization;
   out.detector.metrics_stale_after = milliseconds(200);
@@ -250,4 +250,4 @@ FlowOptions picker_flow() {
   return out;
 }
 
-}  // namespace penstock::config
+}  // namespace penstock::epp

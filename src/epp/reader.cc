@@ -1,13 +1,16 @@
-#include "picker_reader.h"
+#include "penstock/epp/reader.h"
 
+#include <yaml-cpp/yaml.h>
+
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <set>
 
+#include "penstock/base/quantity.h"
 #include "penstock/base/text.h"
-#include "values.h"
 
-namespace penstock::config {
+namespace penstock::epp {
 namespace {
 
 std::string short_number(double value) {
@@ -48,16 +51,20 @@ std::map<std::string, std::string> read_labels(
   return labels;
 }
 
-void PickerReader::problem(const YAML::Node& at, const std::string& key, std::string message) {
+int Reader::line_of(const YAML::Node& at) const {
+  return source_.lines_before + at.Mark().line + 1;
+}
+
+void Reader::problem(const YAML::Node& at, const std::string& key, std::string message) {
   problems_.push_back({source_.file, line_of(at), source_.prefix + key, std::move(message)});
 }
 
-void PickerReader::note(const YAML::Node& at, const std::string& key, std::string message) {
+void Reader::note(const YAML::Node& at, const std::string& key, std::string message) {
   notes_.push_back({source_.file, line_of(at), source_.prefix + key, std::move(message)});
 }
 
-void PickerReader::each_entry(const YAML::Node& map, const std::string& key, const std::vector<std::string_view>& known,
-                              const Take& take, std::string_view hint) {
+void Reader::each_entry(const YAML::Node& map, const std::string& key, const std::vector<std::string_view>& known,
+                        const Take& take, std::string_view hint) {
   if (map.IsNull()) return;  // all commented out
   if (!map.IsMap()) return problem(map, key, "is no map; expected keys: " + joined(known, ", "));
   std::set<std::string> seen;
@@ -78,21 +85,21 @@ void PickerReader::each_entry(const YAML::Node& map, const std::string& key, con
   }
 }
 
-void PickerReader::each_item(const YAML::Node& list, const std::string& key, const TakeItem& take) {
+void Reader::each_item(const YAML::Node& list, const std::string& key, const TakeItem& take) {
   if (list.IsNull()) return;
   if (!list.IsSequence()) return problem(list, key, "is no list");
   size_t index = 0;
   for (const YAML::Node& item : list) take(key + '[' + std::to_string(index++) + ']', item);
 }
 
-bool PickerReader::scalar(const YAML::Node& value, const std::string& key, std::string_view expected) {
+bool Reader::scalar(const YAML::Node& value, const std::string& key, std::string_view expected) {
   if (value.IsScalar()) return true;
   const char* const found = value.IsMap() ? "is a map" : value.IsSequence() ? "is a list" : "has no value";
   problem(value, key, std::string(found) + "; expected " + std::string(expected));
   return false;
 }
 
-bool PickerReader::read_text(const YAML::Node& value, const std::string& key, std::string* out) {
+bool Reader::read_text(const YAML::Node& value, const std::string& key, std::string* out) {
   if (!scalar(value, key, "text")) return false;
   if (value.Scalar().empty()) {
     problem(value, key, "is empty; expected text");
@@ -102,7 +109,7 @@ bool PickerReader::read_text(const YAML::Node& value, const std::string& key, st
   return true;
 }
 
-bool PickerReader::read_bool(const YAML::Node& value, const std::string& key, bool* out) {
+bool Reader::read_bool(const YAML::Node& value, const std::string& key, bool* out) {
   if (!scalar(value, key, "true or false")) return false;
   const std::string& text = value.Scalar();
   if (text != "true" && text != "false") {
@@ -113,8 +120,8 @@ bool PickerReader::read_bool(const YAML::Node& value, const std::string& key, bo
   return true;
 }
 
-bool PickerReader::read_number(const YAML::Node& value, const std::string& key, bool whole, double least, double most,
-                               double* out) {
+bool Reader::read_number(const YAML::Node& value, const std::string& key, bool whole, double least, double most,
+                         double* out) {
   const std::string expected =
       (whole ? "a whole number from " : "a number from ") + short_number(least) + " to " + short_number(most);
   if (!scalar(value, key, expected)) return false;
@@ -131,8 +138,7 @@ bool PickerReader::read_number(const YAML::Node& value, const std::string& key, 
   return true;
 }
 
-bool PickerReader::read_duration(const YAML::Node& value, const std::string& key, double least, double most,
-                                 Duration* out) {
+bool Reader::read_duration(const YAML::Node& value, const std::string& key, double least, double most, Duration* out) {
   const std::string expected = "a duration from " + format_duration(from_seconds(least)) + " to " +
                                format_duration(from_seconds(most)) + ", such as 200ms or 1m30s";
   if (!scalar(value, key, expected)) return false;
@@ -145,7 +151,7 @@ bool PickerReader::read_duration(const YAML::Node& value, const std::string& key
   return true;
 }
 
-bool PickerReader::read_quantity(const YAML::Node& value, const std::string& key, uint64_t* out) {
+bool Reader::read_quantity(const YAML::Node& value, const std::string& key, uint64_t* out) {
   constexpr std::string_view expected = "a quantity, such as 1000000, 500M or 1Gi";
   if (!scalar(value, key, expected)) return false;
   const std::string& text = value.Scalar();
@@ -163,8 +169,8 @@ bool PickerReader::read_quantity(const YAML::Node& value, const std::string& key
   return false;
 }
 
-bool PickerReader::read_word(const YAML::Node& value, const std::string& key,
-                             const std::vector<std::string_view>& words, std::string* out) {
+bool Reader::read_word(const YAML::Node& value, const std::string& key, const std::vector<std::string_view>& words,
+                       std::string* out) {
   if (!scalar(value, key, "one of: " + joined(words, ", "))) return false;
   if (std::find(words.begin(), words.end(), value.Scalar()) == words.end()) {
     not_among(value, key, value.Scalar(), words, "");
@@ -174,8 +180,8 @@ bool PickerReader::read_word(const YAML::Node& value, const std::string& key,
   return true;
 }
 
-void PickerReader::not_among(const YAML::Node& at, const std::string& key, const std::string& found,
-                             const std::vector<std::string_view>& words, std::string_view what) {
+void Reader::not_among(const YAML::Node& at, const std::string& key, const std::string& found,
+                       const std::vector<std::string_view>& words, std::string_view what) {
   const std::string near = closest(found, words);
   problem(at, key,
           in_quotes(found) + " is not one of" + (what.empty() ? "" : " the " + std::string(what)) + ": " +
@@ -183,4 +189,4 @@ void PickerReader::not_among(const YAML::Node& at, const std::string& key, const
               (near.empty() ? "" : "; did you mean " + near + "?"));
 }
 
-}  // namespace penstock::config
+}  // namespace penstock::epp

@@ -1,12 +1,12 @@
-#include "picker.h"
+#include "penstock/epp/read.h"
 
 #include <algorithm>
 #include <map>
 
+#include "parts.h"
 #include "penstock/base/text.h"
-#include "picker_parts.h"
 
-namespace penstock::config {
+namespace penstock::epp {
 namespace {
 
 using routing::PluginKind;
@@ -29,9 +29,9 @@ bool is_any(PluginKind) {
 
 class Document {
  public:
-  Document(PickerReader& in, const YAML::Node& document) : in_(in), document_(document) {}
+  Document(Reader& in, const YAML::Node& document) : in_(in), document_(document) {}
 
-  void read(bool whole_file, EndpointPicker& out) {
+  void read(bool whole_file, Config& out) {
     if (is_gateway_config()) {
       return in_.problem(document_["kind"], "kind",
                          "is GatewayConfig; expected EndpointPickerConfig (give this file with --config)");
@@ -52,7 +52,7 @@ class Document {
       out.plugins.push_back({plugin.spec.name, plugin.spec.info->type, in_.line_of(plugin.node), plugin.key});
     }
     out.scheduling = read_scheduling(in_, section("schedulingProfiles"), plugins);
-    out.flow = picker_flow();
+    out.flow = default_flow();
     read_saturation(in_, section("saturationDetector"), "saturationDetector", plugins, &out.flow.detector);
     read_flow_control(in_, section("flowControl"), plugins, &out.flow);
     read_gates(section("featureGates"), out);
@@ -89,7 +89,7 @@ class Document {
     else if (whole_file) in_.problem(document_, "kind", "is missing; expected EndpointPickerConfig");
   }
 
-  void read_gates(const YAML::Node& list, EndpointPicker& out) {
+  void read_gates(const YAML::Node& list, Config& out) {
     if (!list.IsDefined()) return;
     in_.each_item(list, "featureGates", [&](const std::string& key, const YAML::Node& value) {
       std::string gate;
@@ -127,8 +127,7 @@ class Document {
     return false;
   }
 
-  void read_data_layer(const YAML::Node& section, const std::string& key, const DeclaredPlugins& plugins,
-                       EndpointPicker& out) {
+  void read_data_layer(const YAML::Node& section, const std::string& key, const DeclaredPlugins& plugins, Config& out) {
     if (!section.IsDefined()) return;
     in_.each_entry(
         section, key, {"sources", "injectDefaults", "discovery"},
@@ -157,8 +156,7 @@ class Document {
   }
 
   // `pluginRef`, or newer `endpoints.pluginRef`.
-  void read_discovery(const YAML::Node& section, const std::string& key, const DeclaredPlugins& plugins,
-                      EndpointPicker& out) {
+  void read_discovery(const YAML::Node& section, const std::string& key, const DeclaredPlugins& plugins, Config& out) {
     in_.each_entry(
         section, key, {"pluginRef", "endpoints"}, [&](const auto& name, const auto& path, const auto& value) {
           if (name == "endpoints") return read_discovery(value, path, plugins, out);
@@ -173,7 +171,7 @@ class Document {
         });
   }
 
-  void note_unused_files(const DeclaredPlugins& plugins, const EndpointPicker& out) {
+  void note_unused_files(const DeclaredPlugins& plugins, const Config& out) {
     if (!out.endpoints.path.empty()) return;
     for (const DeclaredPlugin& plugin : plugins) {
       if (plugin.spec.info->type != "file-discovery") continue;
@@ -182,7 +180,7 @@ class Document {
   }
 
   // There is one path for all endpoints, and no TLS to any of them.
-  void read_scraping(const DeclaredPlugins& plugins, EndpointPicker& out) {
+  void read_scraping(const DeclaredPlugins& plugins, Config& out) {
     for (const DeclaredPlugin& plugin : plugins) {
       const std::string key = plugin.key + ".parameters.";
       if (plugin.spec.text("scheme") == "https") {
@@ -222,31 +220,31 @@ class Document {
                    });
   }
 
-  PickerReader& in_;
+  Reader& in_;
   const YAML::Node& document_;
 };
 
 }  // namespace
 
-std::shared_ptr<const EndpointPicker> read_picker(const YAML::Node& document, const PickerSource& source,
-                                                  std::vector<Problem>& problems, std::vector<Problem>& notes) {
-  auto picker = std::make_shared<EndpointPicker>();
-  PickerReader reader(source, problems, notes);
+std::shared_ptr<const Config> read_config(const YAML::Node& document, const Source& source,
+                                          std::vector<Problem>& problems, std::vector<Problem>& notes) {
+  auto picker = std::make_shared<Config>();
+  Reader reader(source, problems, notes);
   Document(reader, document).read(source.whole_file, *picker);
   picker->source = source.file;
   picker->canon = YAML::Dump(document);
   return picker;
 }
 
-std::shared_ptr<const EndpointPicker> read_picker_text(const std::string& text, const PickerSource& source,
-                                                       std::vector<Problem>& problems, std::vector<Problem>& notes) {
+std::shared_ptr<const Config> read_config_text(const std::string& text, const Source& source,
+                                               std::vector<Problem>& problems, std::vector<Problem>& notes) {
   try {
     const std::vector<YAML::Node> documents = YAML::LoadAll(text);
     if (documents.size() > 1) {
       problems.push_back({source.file, source.lines_before + documents[1].Mark().line + 1, source.prefix,
                           "more than one document; expected one"});
     }
-    return read_picker(documents.empty() ? YAML::Node() : documents[0], source, problems, notes);
+    return read_config(documents.empty() ? YAML::Node() : documents[0], source, problems, notes);
   } catch (const YAML::Exception& error) {
     const int line = error.mark.is_null() ? 1 : error.mark.line + 1;
     problems.push_back({source.file, source.lines_before + line, source.prefix, "not valid YAML: " + error.msg});
@@ -254,4 +252,4 @@ std::shared_ptr<const EndpointPicker> read_picker_text(const std::string& text, 
   }
 }
 
-}  // namespace penstock::config
+}  // namespace penstock::epp

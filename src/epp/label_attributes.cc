@@ -1,9 +1,9 @@
 // `label-producer`: labels of pods as attributes, and which of them endpoint-attribute-weight-scorer looks at.
 #include <algorithm>
 
-#include "picker_parts.h"
+#include "parts.h"
 
-namespace penstock::config {
+namespace penstock::epp {
 namespace {
 
 using routing::PluginSpec;
@@ -15,7 +15,7 @@ struct LabelAttribute {
 
 class LabelReader {
  public:
-  LabelReader(PickerReader& in, DeclaredPlugins& plugins) : in_(in), plugins_(plugins) {}
+  LabelReader(Reader& in, DeclaredPlugins& plugins) : in_(in), plugins_(plugins) {}
 
   void read() {
     for (const DeclaredPlugin& plugin : plugins_) {
@@ -80,15 +80,15 @@ class LabelReader {
                     "; name the label of the pods in a label-producer");
   }
 
-  PickerReader& in_;
+  Reader& in_;
   DeclaredPlugins& plugins_;
   std::vector<LabelAttribute> attributes_;
 };
 
 }  // namespace
 
-void read_label_attributes(PickerReader& in, DeclaredPlugins& plugins) {
+void read_label_attributes(Reader& in, DeclaredPlugins& plugins) {
   LabelReader(in, plugins).read();
 }
 
-}  // namespace penstock::config
+}  // namespace penstock::epp
