@@ -55,7 +55,8 @@ proxy::Options proxy_options(const config::Options& options) {
                 .wait = options.resume.wait,
                 .stall = options.resume.stall,
                 .text_bytes_max = options.resume.text_bytes,
-                .request_bytes_max = options.resume.request_bytes};
+                .request_bytes_max = options.resume.request_bytes,
+                .token_ids = options.resume.token_ids};
   out.ejection.consecutive_failures = options.ejection.consecutive_failures;
   out.ejection.base_penalty = options.ejection.base_penalty;
   out.ejection.max_penalty = options.ejection.max_penalty;

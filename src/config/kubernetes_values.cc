@@ -57,6 +57,10 @@ std::string check_namespace(std::string_view text) {
   return text == "*" || is_name(text, false) ? "" : in_quotes(text) + " is not the name of a namespace";
 }
 
+std::string check_pool(std::string_view text) {
+  return text == "*" || is_name(text, true) ? "" : in_quotes(text) + " is not the name of a pool";
+}
+
 std::string check_service(std::string_view text) {
   const ObjectName parts = split_object_name(text);
   if (std::string problem = check_names(text, parts); !problem.empty()) return problem;

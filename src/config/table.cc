@@ -244,6 +244,9 @@ const Key keys_in_order[] = {
      .doc = "Longest text of a stream that is remembered, as it stands in the events. It counts in `limits.memory`. A longer stream cannot go on elsewhere."},
     {.name = "resume.request_bytes", .type = Type::size, .field = PENSTOCK_FIELD(resume.request_bytes), .least = KiB, .most = 16 * GiB,
      .doc = "Longest body of a request that is kept until its stream has ended, to continue it elsewhere. It counts in `limits.memory`; while more than half of that is in use, streams that begin are not remembered."},
+    {.name = "resume.token_ids", .type = Type::list, .field = PENSTOCK_FIELD(resume.token_ids), .most = 64, .check = check_pool,
+     .accepted = "names of pools, or * alone for all",
+     .doc = "Pools whose engines are asked for the ids of their tokens (`return_token_ids`, vLLM from 0.10.2 on), so that a broken stream of the completions APIs goes on behind just these, whatever its text looks like. The ids are taken out of each event, and counted in `limits.memory`. Not for engines that refuse the field."},
 
     {.name = "ejection.consecutive_failures", .type = Type::integer, .field = PENSTOCK_FIELD(ejection.consecutive_failures), .least = 1, .most = 1000,
      .doc = "Failures in a row after which an endpoint is ejected: it gets no requests for a while."},

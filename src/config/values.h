@@ -26,6 +26,7 @@ bool is_endpoint_name(const std::string& name);
 std::string check_object_name(std::string_view text);  // NAME or NAMESPACE/NAME
 std::string check_ip_range(std::string_view text);     // 10.0.0.0/8, 2001:db8::1
 std::string check_namespace(std::string_view text);    // a name, or *
+std::string check_pool(std::string_view text);         // a name, or *
 std::string check_service(std::string_view text);      // [NAMESPACE/]NAME[:PORT]
 std::string check_selector(std::string_view text);     // KEY=VALUE,...
 std::string check_port(std::string_view text);

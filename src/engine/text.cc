@@ -35,6 +35,12 @@ static_assert(kOddityCount * 2 == kWordCount && [] {
   return true;
 }());
 
+// The other half of broken text. A part may be followed by any other token: then it is shown as U+FFFD.
+constexpr char kParts[][bytes_per_token + 1] = {
+    "ab \xF0", "\x9F\x98\x80 ", " x\xE2\x82", "\xAC yz", "\xFF\xFE .", "caf\xC3", "\xA9, a", "\x80\xBF \xEF",
+};
+constexpr size_t kPartCount = std::size(kParts);
+
 // In the top byte of the id of a token that is shorter than others: this and how many bytes it has.
 constexpr uint32_t kShort = 0xFC;
 
@@ -98,8 +104,9 @@ TokenStream::Next TokenStream::next(uint64_t seed, TextStyle style) const {
   const uint64_t hash = XXH3_64bits_withSeed(rest_.data(), rest_.size(), parent() ^ seed);
   Next next;
   const size_t choice = hash % kWordCount;
-  const bool odd = style == TextStyle::varied && choice < kOddityCount;
-  const char* const piece = odd ? kOddities[choice] : kWords + choice * bytes_per_token;
+  const char* piece = kWords + choice * bytes_per_token;
+  if (style == TextStyle::varied && choice < kOddityCount) piece = kOddities[choice];
+  if (style == TextStyle::broken && choice < kOddityCount) piece = kParts[choice % kPartCount];
   std::memcpy(next.piece.data(), piece, bytes_per_token);
   next.chance = static_cast<uint32_t>(hash >> 32);
   return next;

@@ -42,7 +42,7 @@ class ChunkReader final : EventReader {
     } else if (key == "object") {
       out_.error = out_.error || token == R"("error")";
     } else if (key == "prompt_token_ids") {
-      return meet_unless(token == "null", ResumeObstacle::token_ids);
+      out_.has_ids = out_.has_ids || token != "null";
     } else if (key != "system_fingerprint" && key != "service_tier") {
       out_.extra = out_.extra || token != "null";
     }
@@ -85,8 +85,19 @@ class ChunkReader final : EventReader {
     if (key == "matched_stop") return true;  // the same in SGLang
     if (token == "null") return true;
     if (key == "logprobs" || key == "prompt_logprobs") return meet_unless(false, ResumeObstacle::logprobs);
-    if (key == "token_ids" || key == "prompt_token_ids") return meet_unless(false, ResumeObstacle::token_ids);
+    if (key == "prompt_token_ids") return out_.has_ids = true;
+    if (key == "token_ids") return token_ids(value);
     return meet_unless(false, ResumeObstacle::unknown_event);
+  }
+
+  bool token_ids(ondemand::value value) {
+    ondemand::array array;
+    std::string_view written;
+    if (!out_.token_ids.empty()) meet(ResumeObstacle::unknown_event);
+    if (value.get_array().get(array) || array.raw_json().get(written)) return false;
+    written = trim_end(in_data(written));
+    out_.token_ids = written.substr(1, written.size() - 2);
+    return out_.has_ids = true;
   }
 
   bool delta(ondemand::value value) {

@@ -17,10 +17,12 @@ struct Chunk {
   std::string_view text;                // of the choice, without its quotes: text or delta.content
   std::string_view finish_reason;       // without its quotes
   std::string_view stop_reason;         // any JSON
+  std::string_view token_ids;           // of the choice, without brackets
   bool choice = false;                  // there is one
   bool has_text = false;                // that may be empty
   bool role = false;
   bool usage = false;
+  bool has_ids = false;  // of the tokens of its text, or of the prompt
   bool error = false;
   Place place = Place::anywhere;
   // The text has ended, but not for a reason that is known: what is not known yet may be that it was given up.

@@ -25,11 +25,13 @@ void Continuation::Watch::advance(char c) {
   if (stop[matched] == c) ++matched;
 }
 
-Continuation::Continuation(Delivered& delivered, const std::vector<std::string>& stops, bool include_stop_in_output)
-    : delivered_(delivered), include_stop_(include_stop_in_output) {
+Continuation::Continuation(Delivered& delivered, const std::vector<std::string>& stops, bool include_stop_in_output,
+                           std::string_view gap)
+    : delivered_(delivered), include_stop_(include_stop_in_output), held_(gap) {
   if (stops.empty()) return;
   std::string text;
   decode_string(delivered.text(), text);
+  decode_string(gap, text);
   for (const std::string& stop : stops) {
     if (stop.size() < 2) continue;
     Watch watch(stop);
@@ -59,13 +61,16 @@ void Continuation::look(std::string_view escaped, std::string& out) {
   held_.clear();
 }
 
-// `text` is the new text up to the end of the stop string, behind what was held back. The beginning was delivered and
-// cannot be taken back.
+// `text` is the new text up to the end of the stop string, behind what was held back. Of a beginning that was delivered
+// nothing can be taken back.
 void Continuation::cut_at(const Watch& watch, std::string_view text, std::string& out) {
-  if (include_stop_) {
-    encode_string(text, held_);
-    send(held_, out);
-  }
+  std::string all;
+  decode_string(held_, all);
+  all += text;
+  if (!include_stop_) all.resize(all.size() - std::min(all.size(), watch.stop.size()));
+  held_.clear();
+  encode_string(all, held_);
+  send(held_, out);
   std::string stop_reason;
   append_json_string(stop_reason, watch.stop);
   watches_.clear();
@@ -92,8 +97,10 @@ void Continuation::finish(std::string_view reason, std::string_view stop_reason_
 
 void Continuation::take_text(std::string_view escaped, std::string& out) {
   ++events_;
-  if (watches_.empty()) return send(escaped, out);
-  look(escaped, out);
+  if (!watches_.empty()) return look(escaped, out);
+  if (held_.empty()) return send(escaped, out);
+  send(held_.append(escaped), out);
+  held_.clear();
 }
 
 Continuation::State Continuation::take(std::string_view data, std::string& out) {
@@ -106,6 +113,7 @@ Continuation::State Continuation::take(std::string_view data, std::string& out) 
                     read_chunk(/*chat=*/false, data, chunk) && chunk.obstacle == ResumeObstacle::none;
   if (!good) return end(State::failed);
   if (!chunk.choice || state_ == State::finished) return state_;
+  delivered_.add_ids(chunk);
   if (chunk.has_text && !(chunk.text.empty() && !chunk.finish_reason.empty())) take_text(chunk.text, out);
   if (state_ == State::going && !chunk.finish_reason.empty()) finish(chunk.finish_reason, chunk.stop_reason, out);
   return state_;

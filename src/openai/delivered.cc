@@ -8,7 +8,9 @@
 #include "blocks.h"
 #include "chunk.h"
 #include "json_string.h"
+#include "penstock/base/containers.h"
 #include "penstock/base/text.h"
+#include "penstock/openai/token_ids.h"
 #include "stream_format.h"
 
 namespace penstock::openai {
@@ -17,6 +19,7 @@ namespace {
 constexpr size_t shape_bytes_max = 4 * 1024;
 constexpr size_t head_bytes_max = 1024;
 constexpr uint32_t text_bytes_first = 64;
+constexpr size_t ids_first = 16;
 
 // Bytes of a string that need no second look: no quote, escape or control character, and not the first of U+FFFD.
 constexpr std::array<bool, 256> plain = [] {
@@ -31,7 +34,8 @@ bool gave_up(std::string_view finish_reason) {
 
 }  // namespace
 
-Delivered::Delivered(Api api, uint32_t longest_text) : format_(*stream_format_of(api)), longest_text_(longest_text) {}
+Delivered::Delivered(Api api, uint32_t longest_text, bool keeps_ids)
+    : format_(*stream_format_of(api)), keeps_ids_(keeps_ids), longest_text_(longest_text) {}
 
 // Remembering text
 
@@ -57,8 +61,12 @@ bool Delivered::add_plain(std::string_view escaped) {
 
 bool Delivered::add_checked(std::string_view escaped) {
   const StringCheck check = check_string(escaped);
-  if (check == StringCheck::replaced) stop(ResumeObstacle::replacement_character);
-  if (check != StringCheck::good) return check != StringCheck::broken;
+  if (check == StringCheck::broken) return false;
+  if (check == StringCheck::replaced) {
+    replaced_ = true;
+    if (!keeps_ids_) stop(ResumeObstacle::replacement_character);
+    if (!can_go_on()) return true;
+  }
   std::copy(escaped.begin(), escaped.end(), text_.get() + size_);
   size_ += static_cast<uint32_t>(escaped.size());
   ++events_;
@@ -80,6 +88,25 @@ bool Delivered::make_room(size_t bytes) {
   return true;
 }
 
+void Delivered::add_ids(const Chunk& chunk) {
+  if (!keeps_ids_) return;
+  if (chunk.token_ids.empty()) {
+    if (!chunk.text.empty()) forget_ids();
+    return;
+  }
+  const auto commas = std::count(chunk.token_ids.begin(), chunk.token_ids.end(), ',');
+  const size_t size = ids_.size() + static_cast<size_t>(commas) + 1;
+  if (size > longest_text_) return stop(ResumeObstacle::too_long);
+  if (size > ids_.capacity()) ids_.reserve(std::max({size, ids_.capacity() + ids_.capacity() / 4, ids_first}));
+  if (!append_token_ids(chunk.token_ids, size, ids_)) forget_ids();
+}
+
+void Delivered::forget_ids() {
+  keeps_ids_ = false;
+  free_memory(ids_);
+  if (replaced_) stop(ResumeObstacle::replacement_character);
+}
+
 void Delivered::add(std::string_view escaped) {
   if (!can_go_on() || add_plain(escaped)) return;
   if (can_go_on()) stop(ResumeObstacle::unknown_event);
@@ -98,6 +125,7 @@ void Delivered::stop(ResumeObstacle obstacle) {
   obstacle_ = obstacle;
   matching_ = holds_ = false;
   text_.reset();
+  free_memory(ids_);
   size_ = capacity_ = 0;
 }
 
@@ -111,6 +139,8 @@ Delivered::Took Delivered::read(std::string_view data) {
   const bool sane = chunk.id.size() + chunk.created.size() + chunk.model.size() <= head_bytes_max;
   if (!whole || !sane) {
     stop(ResumeObstacle::unknown_event);
+  } else if (chunk.has_ids && !keeps_ids_) {
+    stop(ResumeObstacle::token_ids);
   } else if (chunk.obstacle != ResumeObstacle::none) {
     stop(chunk.obstacle);
   } else if (const ResumeObstacle misplaced = format_.note(chunk, state_); misplaced != ResumeObstacle::none) {
@@ -138,6 +168,7 @@ Delivered::Took Delivered::read_choice(std::string_view data, const Chunk& chunk
   if (chunk.usage && !last) stop(ResumeObstacle::usage_in_chunks);
   const bool first_role = chunk.role && !role_seen_;
   role_seen_ = role_seen_ || chunk.role;
+  add_ids(chunk);
   if (chunk.has_text && !(chunk.text.empty() && (first_role || last))) add(chunk.text);
   if (!can_go_on()) return Took::other;
   if (last) {
@@ -154,7 +185,7 @@ Delivered::Took Delivered::read_choice(std::string_view data, const Chunk& chunk
 // Only of an event with nothing unusual in it, which would be said again in those of ours. In servers that say the role
 // in each event it is not unusual.
 void Delivered::keep_shape(std::string_view data, const Chunk& chunk) {
-  matching_ = !chunk.extra && data.size() - chunk.text.size() <= shape_bytes_max;
+  matching_ = !chunk.extra && !keeps_ids_ && data.size() - chunk.text.size() <= shape_bytes_max;
   if (!matching_) return;
   before_ = static_cast<uint32_t>(chunk.text.data() - data.data());
   const std::string_view after = data.substr(before_ + chunk.text.size());

@@ -7,8 +7,10 @@
 #include <limits>
 
 #include "json_problem.h"
+#include "json_string.h"
 #include "json_text.h"
 #include "penstock/base/text.h"
+#include "penstock/openai/splice.h"
 #include "penstock/openai/token_ids.h"
 #include "resume_fields.h"
 #include "resume_prompt.h"
@@ -267,6 +269,17 @@ std::string ResumeRequest::tokenize_text(std::string_view escaped) const {
   return out;
 }
 
+std::string ResumeRequest::detokenize(const std::vector<uint32_t>& ids) const {
+  std::string out;
+  out.reserve(ids.size() * id_digits + request_overhead);
+  append_model(out);
+  out += R"(,"tokens":[)";
+  append_ids(out, ids);
+  if (out.back() == ',') out.pop_back();
+  out += "]}";
+  return out;
+}
+
 std::optional<uint32_t> ResumeRequest::tokens_left(size_t delivered) const {
   std::optional<uint32_t> limit = max_tokens_;
   if (!limit && api_ == Api::completions) limit = completions_max_tokens;
@@ -282,7 +295,7 @@ std::optional<uint32_t> ResumeRequest::tokens_left(size_t prompt, size_t deliver
 }
 
 // What follows the prompt. A null or missing "max_tokens" would be an error, or 16.
-void ResumeRequest::append_settings(std::string& out, uint32_t left, size_t delivered) const {
+void ResumeRequest::append_settings(std::string& out, uint32_t left, size_t delivered, bool wants_ids) const {
   out += R"(,"max_tokens":)";
   append_number(out, left);
   if (min_tokens_ > delivered) {
@@ -290,12 +303,14 @@ void ResumeRequest::append_settings(std::string& out, uint32_t left, size_t deli
     append_number(out, std::min<uint64_t>(min_tokens_ - delivered, left));
   }
   out += R"(,"stream":true,"stream_options":{"include_usage":true})";
+  if (wants_ids) out += asks_for_ids;
   append_fields(out, sampling_);
   out += '}';
 }
 
 std::string ResumeRequest::continuation(const std::vector<uint32_t>& prompt_ids,
-                                        const std::vector<uint32_t>& delivered_ids, uint32_t max_model_len) const {
+                                        const std::vector<uint32_t>& delivered_ids, uint32_t max_model_len,
+                                        bool wants_ids) const {
   const auto left = tokens_left(prompt_ids.size(), delivered_ids.size(), max_model_len);
   if (left.value_or(0) == 0) return "";
   std::string out;
@@ -306,7 +321,7 @@ std::string ResumeRequest::continuation(const std::vector<uint32_t>& prompt_ids,
   append_ids(out, delivered_ids);
   if (out.back() == ',') out.pop_back();
   out += ']';
-  append_settings(out, *left, delivered_ids.size());
+  append_settings(out, *left, delivered_ids.size(), wants_ids);
   return out;
 }
 
@@ -318,7 +333,7 @@ std::string ResumeRequest::text_continuation(std::string_view escaped_delivered,
   append_model(out);
   append_all(out, R"(,"prompt":")", prompt_text_, escaped_delivered, "\"");
   append_fields(out, rendering_);
-  append_settings(out, *left, delivered_tokens);
+  append_settings(out, *left, delivered_tokens, /*wants_ids=*/false);
   return out;
 }
 
@@ -350,6 +365,30 @@ bool read_tokenized(std::string_view json, Tokenized& out) {
     }
   }
   return found && document.current_location().error() == simdjson::OUT_OF_BOUNDS;
+}
+
+bool read_detokenized(std::string_view json, std::string& text) {
+  const simdjson::padded_string padded(json);
+  simdjson::dom::parser parser;
+  std::string_view prompt;
+  if (parser.parse(padded)["prompt"].get(prompt)) return false;
+  text = prompt;
+  return true;
+}
+
+// Tokenizers of the SentencePiece kind leave out the space in front of the first token.
+Seam seam_of(std::string_view escaped_delivered, std::string_view made) {
+  constexpr std::string_view replacement = "\xEF\xBF\xBD";
+  std::string delivered;
+  decode_string(escaped_delivered, delivered);
+  std::string_view had = delivered;
+  if (had.starts_with(' ') && !made.starts_with(' ')) had.remove_prefix(1);
+  if (!made.starts_with(had)) return {Seam::Ids::none, ""};
+  const std::string_view rest = made.substr(had.size());
+  if (rest.ends_with(replacement)) return {Seam::Ids::fewer, ""};
+  Seam seam{Seam::Ids::all, ""};
+  encode_string(rest, seam.gap);
+  return seam;
 }
 
 }  // namespace penstock::openai

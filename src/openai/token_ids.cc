@@ -6,6 +6,10 @@ namespace penstock::openai {
 
 bool parse_token_ids(std::string_view text, size_t most, std::vector<uint32_t>& out) {
   out.clear();
+  return append_token_ids(text, most, out);
+}
+
+bool append_token_ids(std::string_view text, size_t most, std::vector<uint32_t>& out) {
   // Of several prompts each has brackets of its own.
   if (text.find_first_of("[]\"") != std::string_view::npos) return false;
   const auto skip_space = [&text] {

@@ -46,13 +46,14 @@ void Answer::begin(const http::Head& head, const AnswerContext& shown, bool gath
   if (head.reason != "OK" && head.reason != http::reason_of(head.status))
     reason_ = std::make_unique<std::string>(head.reason);
   form_ = form_for(head);
-  restores_ = restores_model(head);
+  restores_ = restores(head);
   if (restores_) begin_restoring(head);
   else if (gathers) gather(head);
   obstacle_ = obstacle_in(head);
   if (obstacle_ == ResumeObstacle::none) {
     watch_.remember(std::make_unique<RememberedStream>(context_.budget, intake_.request().api,
-                                                       context_.options.resume.text_bytes_max));
+                                                       context_.options.resume.text_bytes_max,
+                                                       /*keeps_ids=*/intake_.wants_token_ids()));
   }
   kept_.fields.clear();
   append_answer_fields(kept_.fields, head, !gathers_ && form_ != BodyForm::open, shown);
@@ -89,9 +90,10 @@ bool Answer::can_wait_for_all(const http::Head& head) const {
          head.content_length <= gathered_bytes_max;
 }
 
-bool Answer::restores_model(const http::Head& head) const {
-  if (!intake_.model_renamed() || form_ == BodyForm::none) return false;
-  if (!is_events(head) && !is_json(head)) return false;
+bool Answer::restores(const http::Head& head) const {
+  const bool ids = intake_.wants_token_ids() && is_events(head);
+  const bool model = intake_.model_renamed() && (is_events(head) || is_json(head));
+  if ((!ids && !model) || form_ == BodyForm::none) return false;
   if (!has_content_encoding(head)) return true;
   context_.observer.model_not_restored();
   return false;
@@ -115,12 +117,13 @@ ResumeObstacle Answer::obstacle_in(const http::Head& head) const {
   return room ? ResumeObstacle::none : ResumeObstacle::memory;
 }
 
-// The client's name for the model is of another length than the endpoint's.
+// What the client gets is of another length.
 void Answer::begin_restoring(const http::Head& head) {
   const bool events = is_events(head);
-  restorer_ = std::make_unique<openai::ModelRestorer>();
-  restorer_->begin(events ? openai::ModelRestorer::Shape::events : openai::ModelRestorer::Shape::json,
-                   intake_.request().model);
+  restorer_ = std::make_unique<openai::AnswerRestorer>();
+  restorer_->begin(events ? openai::AnswerRestorer::Shape::events : openai::AnswerRestorer::Shape::json,
+                   {.model = intake_.model_renamed() ? std::string_view(intake_.request().model) : "",
+                    .token_ids = intake_.wants_token_ids()});
   if (!events && head.has_content_length && head.content_length <= gathered_bytes_max) gather(head);
   else form_ = BodyForm::open;
 }

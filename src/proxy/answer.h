@@ -15,7 +15,7 @@
 #include "answer_watch.h"
 #include "intake.h"
 #include "penstock/downstream/responder.h"
-#include "penstock/openai/model_restorer.h"
+#include "penstock/openai/answer_restorer.h"
 #include "penstock/openai/resume_request.h"
 #include "penstock/upstream/client.h"
 #include "remembered_stream.h"
@@ -88,7 +88,7 @@ class Answer {
 
  private:
   downstream::BodyForm form_for(const http::Head& head) const;
-  bool restores_model(const http::Head& head) const;
+  bool restores(const http::Head& head) const;
   void begin_restoring(const http::Head& head);
   Relayed relay(std::string_view piece);
   Relayed relayed(downstream::Sent sent);
@@ -130,7 +130,7 @@ class Answer {
   Kept& kept_;
   // Only for some answers.
   std::unique_ptr<std::string> reason_;  // phrase of the status line, if it is not the usual one
-  std::unique_ptr<openai::ModelRestorer> restorer_;
+  std::unique_ptr<openai::AnswerRestorer> restorer_;
   std::unique_ptr<net::BodyBuffer> gathered_;
 };
 

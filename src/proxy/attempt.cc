@@ -31,9 +31,10 @@ upstream::Request Attempt::compose(const Context& context, const Intake& intake,
   const ForwardedHead& head = intake.head();
   const std::string_view body = intake.body().view();
   std::string_view before = body, value, after;
-  if (intake.model_renamed()) {
+  if (intake.model_renamed() || intake.wants_token_ids()) {
     const openai::Spliced spliced = openai::splice_model(body, intake.request().model_value, intake.target_model());
     kept_.model = spliced.value;
+    if (intake.wants_token_ids()) kept_.model += openai::asks_for_ids;
     before = spliced.before;
     value = kept_.model;
     after = spliced.after;

@@ -10,6 +10,7 @@
 #include "penstock/openai/models.h"
 #include "penstock/openai/paths.h"
 #include "penstock/openai/response_id.h"
+#include "penstock/openai/splice.h"
 #include "pool_choice.h"
 
 namespace penstock::proxy {
@@ -282,6 +283,7 @@ Verdict Intake::choose_pool() {
   if (!head_.objective.empty() && pool->objectives != nullptr) {
     if (const int32_t* const priority = pool->objectives->find(head_.objective)) priority_ = *priority;
   }
+  wants_token_ids_ = needs_token_ids(*pool);
   if (model_read_) name_model(*pool);
   prompt_tokens_ = estimate_tokens();
   // Only endpoints from Kubernetes objects are known to list all their models. Static endpoints may serve more.
@@ -354,11 +356,23 @@ bool Intake::reads_model(const endpoints::Pool& pool) {
   return model_read_ = true;
 }
 
+// Whether its stream may break and be continued, as far as is known by now, in a pool whose engines tell the ids.
+bool Intake::needs_token_ids(const endpoints::Pool& pool) const {
+  const ResumeOptions& resume = context_.options.resume;
+  if (resume.token_ids.empty() || !resume.enabled || head_.never_resume || !inference_ || !model_read_) return false;
+  const bool asked = std::any_of(resume.token_ids.begin(), resume.token_ids.end(),
+                                 [&](const std::string& name) { return name == "*" || name == pool.name; });
+  const bool plain = request_.stream && !request_.has_tools && !request_.multimodal && request_.n <= 1 &&
+                     !request_.model_value.empty() &&
+                     (request_.api == openai::Api::completions || request_.api == openai::Api::chat_completions);
+  return asked && plain && body_.view().find(openai::ids_field) == std::string_view::npos;
+}
+
 // Decides target_model(). It is already the client's model or that of the header field x-gateway-model-name-rewrite;
 // without that field, a rewrite of the pool may change it.
 void Intake::name_model(const endpoints::Pool& pool) {
   if (head_.model_rewrite.empty() && !head_.websocket && renames(pool)) rewrite_model(pool);
-  if (model_renamed()) head_.change(uncompressed());
+  if (model_renamed() || wants_token_ids_) head_.change(uncompressed());
   model_listed_ = may_serve(pool, target_model_);
 }
 

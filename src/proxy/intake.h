@@ -69,6 +69,9 @@ class Intake {
   uint32_t prompt_tokens() const { return prompt_tokens_; }  // estimate
   const std::string& target_model() const { return target_model_; }
   bool model_renamed() const { return model_read_ && target_model_ != request_.model; }
+  // The endpoint is asked for the ids of the tokens that it makes, so that another one can go on behind just these. The
+  // client does not get them.
+  bool wants_token_ids() const { return wants_token_ids_; }
   // "" for a model that no endpoint lists: any may be chosen, and its engine accepts or refuses the model.
   std::string_view routed_model() const { return model_listed_ ? std::string_view(target_model_) : ""; }
   // The client's name for the model, as a metric label. "" for names that no endpoint serves: a client must not be able
@@ -102,6 +105,7 @@ class Intake {
   void scan_unknown_path();
   bool reads_model(const endpoints::Pool& pool);
   uint64_t choice_number(uint64_t purpose);
+  bool needs_token_ids(const endpoints::Pool& pool) const;
   void name_model(const endpoints::Pool& pool);
   void rewrite_model(const endpoints::Pool& pool);
   Verdict answer_models(const endpoints::Snapshot& snapshot) const;
@@ -118,10 +122,11 @@ class Intake {
   uint64_t bytes_ = 0;
   bool head_request_ = false, complete_ = false;
   bool inference_ = false, costs_work_ = false;
-  bool path_allowed_ = false;  // for clients, by the options
-  bool path_named_ = false;    // the route's rule names the path that is forwarded, which allows it
-  bool model_read_ = false;    // the body's model was read; it may be renamed
-  bool model_listed_ = false;  // some endpoint lists the target model, or does not say what it serves
+  bool path_allowed_ : 1 = false;  // for clients, by the options
+  bool path_named_ : 1 = false;    // the route's rule names the path that is forwarded, which allows it
+  bool model_read_ = false;        // the body's model was read; it may be renamed
+  bool model_listed_ = false;      // some endpoint lists the target model, or does not say what it serves
+  bool wants_token_ids_ = false;
   bool shows_endpoint_ = true;
   bool starved_ = false;   // the memory budget did not allow the body to be scanned
   uint16_t listener_ = 0;  // the number of the one that it came to

@@ -6,8 +6,16 @@ namespace penstock::proxy {
 
 using openai::ResumeObstacle;
 
-RememberedStream::RememberedStream(MemoryBudget& budget, openai::Api api, size_t text_bytes_max)
-    : budget_(budget), delivered_(api, text_bytes_max), beginning_(budget) {}
+namespace {
+// No event of the known APIs is so long, but for one with the ids of a whole prompt: those of 600,000 tokens.
+constexpr size_t event_bytes_max = 64 * 1024, event_with_ids_bytes_max = 4 * 1024 * 1024;
+}  // namespace
+
+RememberedStream::RememberedStream(MemoryBudget& budget, openai::Api api, size_t text_bytes_max, bool keeps_ids)
+    : budget_(budget),
+      event_bytes_max_(keeps_ids ? event_with_ids_bytes_max : event_bytes_max),
+      delivered_(api, static_cast<uint32_t>(text_bytes_max), keeps_ids),
+      beginning_(budget) {}
 
 RememberedStream::~RememberedStream() {
   budget_.give_back(charged_);
@@ -31,11 +39,9 @@ void RememberedStream::charge() {
   budget_.give_back(std::exchange(charged_, 0));
 }
 
-// No event of the known APIs is so long, but for one with the ids of a whole prompt.
 bool RememberedStream::keep(std::string_view beginning) {
-  constexpr size_t event_bytes_max = 64 * 1024;
   if (!whole_events_) return false;
-  const bool fits = beginning_.size() + beginning.size() <= event_bytes_max;
+  const bool fits = beginning_.size() + beginning.size() <= event_bytes_max_;
   if (fits && beginning_.append(beginning, 0)) return true;
   whole_events_ = false;
   delivered_.give_up(fits ? ResumeObstacle::memory : ResumeObstacle::too_long);

@@ -15,8 +15,8 @@ namespace penstock::proxy {
 
 class RememberedStream {
  public:
-  // `text_bytes_max`: see Delivered.
-  RememberedStream(MemoryBudget& budget, openai::Api api, size_t text_bytes_max);
+  // `text_bytes_max`, `keeps_ids`: see Delivered.
+  RememberedStream(MemoryBudget& budget, openai::Api api, size_t text_bytes_max, bool keeps_ids);
   ~RememberedStream();
   RememberedStream(const RememberedStream&) = delete;
 
@@ -45,6 +45,7 @@ class RememberedStream {
  private:
   MemoryBudget& budget_;
   size_t charged_ = 0, held_from_ = 0;
+  const size_t event_bytes_max_;
   bool whole_events_ = true;
   static constexpr size_t error_bytes_max = 4 * 1024;
   std::string error_;

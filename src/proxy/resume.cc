@@ -14,6 +14,7 @@ using openai::ResumeObstacle;
 namespace {
 constexpr Duration pause = milliseconds(100);              // before another endpoint is tried
 constexpr Duration tokenizer_timeout = seconds(10);        // a tokenizer needs milliseconds
+constexpr uint32_t cuts_max = 8;                           // tokens whose text ends within a character
 constexpr size_t tokenizer_answer_max = 16 * 1024 * 1024;  // the ids of about two million tokens
 
 std::string_view without_query(std::string_view target) {
@@ -55,6 +56,8 @@ void Resume::begin() {
   on_ = false;
   broke_at_ = context_.loop.now();
   text_.reset();
+  gap_.clear();
+  cuts_ = 0;
   continuation_.reset();
   state_ = Continuation::State::going;
   queue_.wait(*this);
@@ -89,9 +92,9 @@ void Resume::on_turn() {
 bool Resume::ask_next() {
   const std::string_view text = stream_.delivered().text();
   if (tokenizes_ && !prompt_ && !request_.prompt_ids().empty()) prompt_.emplace().ids = request_.prompt_ids();
-  if (tokenizes_ && !text_ && text.empty()) text_.emplace();
+  if (tokenizes_ && !text_ && text.empty() && stream_.delivered().ids().empty()) text_.emplace();
   if (tokenizes_ && (!prompt_ || !text_)) {
-    ask(!prompt_ ? Asks::prompt : Asks::text);
+    ask(!prompt_ ? Asks::prompt : stream_.delivered().ids().empty() ? Asks::text : Asks::made);
     return true;
   }
   prompt_tokens_ = prompt_ ? static_cast<uint32_t>(prompt_->ids.size()) : 0;
@@ -117,11 +120,16 @@ void Resume::ask(Asks what) {
       target_ = path("/tokenize");
       body_ = request_.tokenize_text(text);
       return;
+    case Asks::made:
+      target_ = path("/detokenize");
+      body_ = request_.detokenize(stream_.delivered().ids());
+      return;
     case Asks::continuation:
       target_ = path("/v1/completions");
-      body_ = tokenizes_ ? request_.continuation(prompt_->ids, text_->ids, prompt_->max_model_len)
+      body_ = tokenizes_ ? request_.continuation(prompt_->ids, text_->ids, prompt_->max_model_len,
+                                                 stream_.delivered().keeps_ids())
                          : request_.text_continuation(text, stream_.delivered().events());
-      continuation_.emplace(stream_.delivered(), request_.stops(), request_.include_stop_in_output());
+      continuation_.emplace(stream_.delivered(), request_.stops(), request_.include_stop_in_output(), gap_);
       state_ = Continuation::State::going;
       sse_.reset();
   }
@@ -148,6 +156,10 @@ void Resume::drop_request() {
 // Servers without a tokenizer can still continue a text, though perhaps not in the same tokens.
 bool Resume::without_tokenizer(uint16_t status) {
   const bool missing = asks_ != Asks::continuation && (status == 404 || status == 405 || status == 501);
+  if (missing && asks_ == Asks::made) {
+    stream_.delivered().forget_ids();
+    return stream_.delivered().can_go_on();
+  }
   if (!missing || !request_.text_prompt()) return false;
   tokenizes_ = false;
   return true;
@@ -194,8 +206,9 @@ bool Resume::pass_on() {
 void Resume::on_response_end(std::string_view /*trailers*/) {
   owner_.on_resume_ended();
   if (asks_ != Asks::continuation) {
-    if (!take_ids()) return owner_.on_resume_failed(AttemptFailure::bad_response, on_);
-    return go_on();
+    if (!take_answer()) return owner_.on_resume_failed(AttemptFailure::bad_response, on_);
+    if (stream_.delivered().can_go_on()) return go_on();
+    return owner_.on_resume_given_up(stream_.delivered().obstacle());
   }
   if (state_ == Continuation::State::going) return owner_.on_resume_failed(AttemptFailure::unfinished, on_);
   finish();
@@ -207,12 +220,32 @@ void Resume::go_on() {
   if (ask_next()) owner_.on_resume_next();
 }
 
+bool Resume::take_answer() {
+  const bool read = asks_ == Asks::made ? take_made() : take_ids();
+  answer_.reset();
+  return read;
+}
+
 bool Resume::take_ids() {
   std::optional<openai::Tokenized>& to = asks_ == Asks::prompt ? prompt_ : text_;
   const bool read = openai::read_tokenized(answer_.view(), to.emplace());
   if (!read) to.reset();
-  answer_.reset();
   return read;
+}
+
+// What the ids of the tokens stand for: if it is not what the client has, the text alone counts.
+bool Resume::take_made() {
+  std::string made;
+  if (!openai::read_detokenized(answer_.view(), made)) return false;
+  openai::Delivered& delivered = stream_.delivered();
+  openai::Seam seam = openai::seam_of(delivered.text(), made);
+  const bool fewer = seam.ids == openai::Seam::Ids::fewer && cuts_++ < cuts_max;
+  if (fewer) delivered.cut_ids(delivered.ids().size() - 1);
+  else if (seam.ids != openai::Seam::Ids::all) delivered.forget_ids();
+  if (seam.ids != openai::Seam::Ids::all) return true;
+  text_.emplace().ids = delivered.ids();
+  gap_ = std::move(seam.gap);
+  return true;
 }
 
 // All text has come. Nothing was asked for if the answer had all its tokens when it broke.
@@ -220,6 +253,10 @@ void Resume::finish() {
   if (asks_ != Asks::continuation || !continuation_->cut()) events_.clear();
   openai::Delivered& delivered = stream_.delivered();
   if (state_ == Continuation::State::going) {
+    if (!gap_.empty()) {
+      delivered.append_text_event(events_, gap_);
+      delivered.add(std::exchange(gap_, ""));
+    }
     delivered.append_finish_event(events_, "length", "");
     delivered.finish("length", "");
   }

@@ -7,6 +7,8 @@
 //   /tokenize   -> ids of the text       -> on_resume_next() POST /v1/completions -> on_resumed() with events, again
 //   and again -> on_resume_over()
 //
+// Where the ids of the text came with it, POST /detokenize says instead whether they stand for what the client has.
+//
 // If an endpoint fails before the stream has gone on, the owner is told (on_resume_failed()) and calls try_again():
 // from the first byte on, until Options::resume.wait is over. What a stream must be like to go on:
 // openai/resume_request.h. Thread: its shard's. Lifetime: from the first break of a stream to the end of its exchange,
@@ -73,14 +75,16 @@ class Resume final : private ResumeTurn, private upstream::ResponseSink, private
   uint32_t breaks() const { return breaks_; }
 
  private:
-  enum class Asks : uint8_t { prompt, text, continuation };
+  enum class Asks : uint8_t { prompt, text, made, continuation };
 
   void on_turn() override;
   void on_timer();
   void ask(Asks what);
   bool ask_next();
   void go_on();
+  bool take_answer();
   bool take_ids();
+  bool take_made();
   bool pass_on();
   void finish();
   openai::Usage usage() const;
@@ -111,6 +115,8 @@ class Resume final : private ResumeTurn, private upstream::ResponseSink, private
   net::BodyBuffer answer_;     // of a tokenizer
   bool tokenizes_ = true;      // the endpoints have a tokenizer
   std::optional<openai::Tokenized> prompt_, text_;
+  uint32_t cuts_ = 0;                             // ids given up, since their text ends within a character
+  std::string gap_;                               // text of ids in text_ that the client does not have yet
   uint32_t prompt_tokens_ = 0, text_tokens_ = 0;  // 0: not known
 
   std::optional<openai::Continuation> continuation_;

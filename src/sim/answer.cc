@@ -80,6 +80,7 @@ void AnswerWriter::start(const AnswerShape& shape) {
   model_json_.clear();
   append_json_string(model_json_, shape.model);
   templates_.clear();
+  made_ids_.clear();
   sequence_number_ = 0;
   block_open_ = false;
 }
@@ -122,6 +123,7 @@ void AnswerWriter::open_chat(std::string& out, uint32_t choices, const Tally& ta
     put(",\"choices\":[{\"index\":");
     put_number(choice);
     put(",\"delta\":{\"role\":\"assistant\",\"content\":\"\"},\"logprobs\":null,\"finish_reason\":null}]");
+    if (shape_.token_ids) put_ids("prompt_token_ids", std::exchange(shape_.prompt_ids, {}));
     if (shape_.continuous_usage) put_usage({tally.prompt_tokens, tally.cached_tokens, 0});
     put("}");
     end_event(out);
@@ -139,7 +141,8 @@ void AnswerWriter::echo(std::string& out, uint32_t choice, std::string_view prom
 
 void AnswerWriter::text(std::string& out, uint32_t choice, std::string_view text, const Tally& tally) {
   if (shape_.api == Api::messages && !std::exchange(block_open_, true)) open_block(out);
-  const bool ordinary = text.size() == shape_.chunk_bytes && !shape_.continuous_usage && shape_.api != Api::responses;
+  const bool ordinary = text.size() == shape_.chunk_bytes && !shape_.token_ids && !shape_.continuous_usage &&
+                        shape_.api != Api::responses;
   if (!ordinary) return piece(out, choice, text, nullptr, tally);
   if (choice >= templates_.size() || templates_[choice].bytes.empty()) build_template(choice);
   const Template& ready = templates_[choice];
@@ -202,7 +205,16 @@ void AnswerWriter::put_piece(uint32_t choice, std::string_view text, const Endin
   put(chat ? "\"},\"logprobs\":null,\"finish_reason\":" : "\",\"logprobs\":null,\"finish_reason\":");
   if (ending == nullptr) put(chat ? "null" : "null,\"stop_reason\":null");
   else put_stop_reason(*ending);
+  if (shape_.token_ids) put_ids("token_ids", std::exchange(made_ids_, {}));
+  if (!chat && !shape_.prompt_ids.empty()) put_ids("prompt_token_ids", std::exchange(shape_.prompt_ids, {}));
   put("}]");
+}
+
+void AnswerWriter::put_ids(std::string_view name, const std::vector<uint32_t>& ids) {
+  event_.append(",\"").append(name).append("\":[");
+  for (const uint32_t id : ids) event_.append(std::to_string(id)).append(",");
+  if (!ids.empty()) event_.pop_back();
+  put("]");
 }
 
 // The two values that say why a choice ended, from the first one on.

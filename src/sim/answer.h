@@ -28,6 +28,8 @@ struct AnswerShape {
   std::string model;
   int64_t created = 0;
   uint32_t chunk_bytes = 4;  // size of an ordinary piece of text
+  bool token_ids = false;    // each piece has those of its tokens, and the first one those of the prompt
+  std::vector<uint32_t> prompt_ids;
 };
 
 struct Tally {
@@ -58,6 +60,8 @@ class AnswerWriter {
   // `text` is a piece of the answer, or `echo` a piece of the prompt before it.
   void echo(std::string& out, uint32_t choice, std::string_view prompt);
   void text(std::string& out, uint32_t choice, std::string_view text, const Tally& tally);
+  // Of a token of the piece that follows.
+  void made(uint32_t id) { made_ids_.push_back(id); }
   // The last piece (it may be empty) with its reason.
   void end_choice(std::string& out, uint32_t choice, std::string_view last, const Ending& ending, const Tally& tally);
   // `whole`: the text of choice 0, which some shapes repeat.
@@ -79,6 +83,7 @@ class AnswerWriter {
   void build_template(uint32_t choice);
   void put_piece(uint32_t choice, std::string_view text, const Ending* ending);
   void put_stop_reason(const Ending& ending);
+  void put_ids(std::string_view name, const std::vector<uint32_t>& ids);
   void put_done(std::string& out);
   void put_head(std::string_view object);
   void put_usage(const Tally& tally);
@@ -107,6 +112,7 @@ class AnswerWriter {
   std::string model_json_;
   std::string event_;  // the event being built
   std::vector<Template> templates_;
+  std::vector<uint32_t> made_ids_;
   uint32_t sequence_number_ = 0;  // responses
   bool block_open_ = false;       // messages: the block of text
 };

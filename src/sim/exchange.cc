@@ -226,6 +226,14 @@ void Exchange::shape_answer(const Request& request) {
   shape.model = request.model.empty() ? server_.catalog().first_model() : request.model;
   shape.created = server_.unix_time();
   shape.chunk_bytes = server_.options().tokens_per_chunk * static_cast<uint32_t>(bytes_per_token);
+  shape.token_ids = request.return_token_ids;
+  if (shape.token_ids) {
+    for (std::string_view text = request.prompts[0].text; !text.empty();) {
+      const std::string_view token = text.substr(0, bytes_per_token);
+      shape.prompt_ids.push_back(token_id_of(token));
+      text.remove_prefix(token.size());
+    }
+  }
   writer_.start(shape);
   stream_ = request.stream && generates(route_.api);
 }
@@ -276,7 +284,7 @@ Exchange::Choice& Exchange::add_choice() {
   choice.index = static_cast<uint32_t>(choice_count_++);
   choice.echo.clear();
   choice.text.clear();
-  choice.sent = 0;
+  choice.sent = choice.tokens_sent = 0;
   choice.echo_sent = choice.ended = choice.end_sent = false;
   choice.stop = SIZE_MAX;
   choice.cut_to.reset();

@@ -38,7 +38,8 @@ class Exchange final : public downstream::RequestHandler, public SequenceEvents,
     uint32_t index = 0;
     uint32_t tokens_told() const { return cut_to.value_or(generated()); }  // in its usage
     std::string echo, text;
-    size_t sent = 0;  // bytes of text already in the stream
+    size_t sent = 0;         // bytes of text already in the stream
+    size_t tokens_sent = 0;  // where each is an event of its own
     bool echo_sent = false, ended = false, end_sent = false;
     FinishReason reason = FinishReason::length;
     size_t stop = SIZE_MAX;          // the stop string that ended it
@@ -69,7 +70,10 @@ class Exchange final : public downstream::RequestHandler, public SequenceEvents,
   bool format_stream(std::string& out);
   bool format_choice(std::string& out, Choice& choice);
   void format_whole(std::string& out);
+  bool format_tokens(std::string& out, Choice& choice);
+  void format_token(std::string& out, Choice& choice, size_t end, bool last);
   std::string_view unsent(const Choice& choice) const;
+  size_t sendable(std::string_view text) const;
   std::string_view json_text(std::string_view text, std::string& escaped) const;
   Ending ending_of(const Choice& choice) const;
   Tally tally() const;

@@ -1,6 +1,7 @@
 // The second half of an Exchange: from what the engine has said to what the connection is sent, and failing on purpose.
 #include <algorithm>
 
+#include "penstock/base/text.h"
 #include "penstock/http/writer.h"
 #include "sim/exchange.h"
 #include "sim/pages.h"
@@ -14,6 +15,13 @@ using downstream::After;
 // How much of a stream is formatted before it is offered to the connection.
 constexpr size_t kFlushBytes = 128 * 1024;
 constexpr std::string_view kJson = "application/json";
+
+bool ends_with_character(std::string_view text) {
+  for (size_t size = 1; size <= std::min<size_t>(text.size(), 4); ++size) {
+    if (utf8_length(text.substr(text.size() - size)) == size) return true;
+  }
+  return false;
+}
 
 size_t tokens_of(std::string_view text) {
   return (text.size() + bytes_per_token - 1) / bytes_per_token;
@@ -87,6 +95,8 @@ bool Exchange::format_choice(std::string& out, Choice& choice) {
   if (choice.end_sent || (choice.text.empty() && !choice.ended)) return true;
   if (!choice.echo.empty() && !choice.echo_sent) writer_.echo(out, choice.index, choice.echo);
   choice.echo_sent = true;
+  if (writer_.shape().token_ids || server_.options().engine.text == TextStyle::broken)
+    return format_tokens(out, choice);
   const size_t chunk = writer_.shape().chunk_bytes;
   Tally so_far = writer_.shape().continuous_usage ? tally() : Tally{};
   std::string escaped;
@@ -112,14 +122,56 @@ bool Exchange::format_choice(std::string& out, Choice& choice) {
   }
 }
 
+// As vLLM does: each token is an event, with the text that can be sent once it is there, which may be none. Where that
+// ends with a part of a character, nothing of the token is sent until the text ends well again.
+bool Exchange::format_tokens(std::string& out, Choice& choice) {
+  while (out.size() <= kFlushBytes) {
+    const size_t end = (choice.tokens_sent + 1) * bytes_per_token;
+    const bool breaks = strikes_at_token(fault_.kind) && fault_.value <= 1;
+    if (strikes_at_token(fault_.kind) && fault_.value == 0) return true;  // the place to break has come
+    if (end > choice.text.size() && !choice.ended) return true;
+    format_token(out, choice, std::min(end, choice.text.size()), choice.ended && end >= choice.text.size() && !breaks);
+    if (choice.end_sent) return true;
+  }
+  return false;
+}
+
+// The one whose bytes end there. A stop string may have cut the text in front of it.
+void Exchange::format_token(std::string& out, Choice& choice, size_t end, bool last) {
+  const std::string_view text = choice.text;
+  const size_t begin = std::min(choice.tokens_sent * bytes_per_token, end);
+  const bool whole = ends_with_character(text.substr(0, end));
+  const size_t until = std::max(choice.sent, last ? end : whole ? sendable(text.substr(0, end)) : 0);
+  const std::string_view piece = text.substr(std::min(choice.sent, end), until - std::min(choice.sent, end));
+  std::string escaped;
+  if (begin < end) writer_.made(token_id_of(text.substr(begin, end - begin)));
+  choice.sent = until;
+  ++choice.tokens_sent;
+  if (strikes_at_token(fault_.kind)) --fault_.value;
+  Tally so_far = writer_.shape().continuous_usage ? tally() : Tally{};
+  so_far.completion_tokens = last ? choice.tokens_told() : static_cast<uint32_t>(choice.tokens_sent);
+  if (last) writer_.end_choice(out, choice.index, json_text(piece, escaped), ending_of(choice), so_far);
+  else writer_.text(out, choice.index, json_text(piece, escaped), so_far);
+  choice.end_sent = last;
+}
+
 // As vLLM does, a running answer keeps back what may turn out to be the beginning of a stop string, and no part of a
 // character goes without the rest.
 std::string_view Exchange::unsent(const Choice& choice) const {
   const std::string_view rest = std::string_view(choice.text).substr(choice.sent);
   if (choice.ended) return rest;
-  size_t size = rest.size() - std::min(rest.size(), kept_back_);
-  while (size > 0 && size < rest.size() && (rest[size] & 0xC0) == 0x80) --size;
-  return rest.substr(0, size);
+  return rest.substr(0, sendable(rest));
+}
+
+size_t Exchange::sendable(std::string_view text) const {
+  size_t size = text.size() - std::min(text.size(), kept_back_);
+  for (size_t back = 1; back <= std::min<size_t>(size, 3); ++back) {
+    const auto byte = static_cast<unsigned char>(text[size - back]);
+    const size_t character = byte >= 0xF0 ? 4 : byte >= 0xE0 ? 3 : byte >= 0xC0 ? 2 : 1;
+    if (byte >= 0xC0) return character > back ? size - back : size;
+    if (byte < 0x80) return size;
+  }
+  return size;
 }
 
 // In `escaped`, or the text itself where there is nothing to escape.

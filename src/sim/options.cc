@@ -158,8 +158,8 @@ void add_answer_options(CLI::App& app, Options& out, Raw& raw) {
   app.add_option(
          "--text", raw.text,
          "plain: words; varied: also what JSON escapes and characters of several bytes; varied-ascii: the same, "
-         "with all but ASCII escaped")
-      ->check(CLI::IsMember({"plain", "varied", "varied-ascii"}))
+         "with all but ASCII escaped; broken: also parts of characters, and bytes that stand for none")
+      ->check(CLI::IsMember({"plain", "varied", "varied-ascii", "broken"}))
       ->capture_default_str()
       ->group(text);
   app.add_flag("--no-tokenizer", raw.no_tokenizer, "Have no /tokenize and /detokenize")->group(text);
@@ -191,7 +191,7 @@ std::string settle(Options& out, const Raw& raw) {
   EngineOptions& engine = out.engine;
   engine.prefix_caching = !raw.no_prefix_caching;
   out.tokenizer = !raw.no_tokenizer;
-  engine.text = raw.text == "plain" ? TextStyle::plain : TextStyle::varied;
+  engine.text = raw.text == "plain" ? TextStyle::plain : raw.text == "broken" ? TextStyle::broken : TextStyle::varied;
   out.ascii = raw.text == "varied-ascii";
   if (raw.instant) {
     if (raw.prefill->count() == 0) engine.prefill_tokens_per_s = 0;

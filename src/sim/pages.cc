@@ -142,9 +142,9 @@ void append_tokens(std::string& out, std::string_view text, uint32_t max_model_l
 void append_detokenized(std::string& out, std::span<const uint32_t> tokens) {
   std::string text;
   for (const uint32_t id : tokens) text += bytes_of_token(id).view();
-  out += "{\"prompt\":";
-  append_json_string(out, text);
-  out += "}";
+  out += "{\"prompt\":\"";
+  append_json_text(out, text, /*ascii=*/false);
+  out += "\"}";
 }
 
 }  // namespace penstock::sim

@@ -109,7 +109,7 @@ Outcome RequestReader::State::read(Api api, std::string_view body, Request& out)
   }
   if (Outcome bad = read_stop(api, object, out)) return bad;
   for_ids = api == Api::tokenize;
-  keep_text = for_ids || out.echo;
+  keep_text = for_ids || out.echo || out.return_token_ids;
   if (Outcome bad = read_prompts(api, object, out)) return bad;
   if (out.include_usage && !out.stream) {
     return BadRequest{"Stream options can only be defined when `stream=True`.", "stream_options"};
@@ -126,6 +126,7 @@ Outcome RequestReader::State::read_scalar(std::string_view key, json::element va
                                                  {"echo", &out.echo},
                                                  {"include_stop_str_in_output", &out.include_stop},
                                                  {"return_token_strs", &out.return_token_strs},
+                                                 {"return_token_ids", &out.return_token_ids},
                                                  {"add_special_tokens", &add_special_tokens},
                                                  {"add_generation_prompt", &add_generation_prompt},
                                                  {"continue_final_message", &continue_final_message}};

@@ -51,7 +51,7 @@ struct Request {
   std::optional<uint32_t> max_tokens;
   uint32_t min_tokens = 0, n = 1;
   uint64_t seed = 0;
-  bool ignore_eos = false, echo = false;
+  bool ignore_eos = false, echo = false, return_token_ids = false;
   std::string cache_salt;
   std::vector<std::string> stop;  // none is empty
   bool include_stop = false;      // the stop string stays in the answer

@@ -78,9 +78,9 @@ class Resume(E2E):
     def stream(self, gateway_or_port, body, path=CHAT, **options):
         return Stream(self.client(gateway_or_port).post(path, body, **options))
 
-    def unbroken(self, body, path=CHAT):
+    def unbroken(self, body, path=CHAT, text="varied"):
         """The same from a server that does not fail."""
-        return self.stream(self.sim("--instant", "--text", "varied").port, body, path)
+        return self.stream(self.sim("--instant", "--text", text).port, body, path)
 
     def wait_for_text(self, client):
         """Some of it has come, and is still to be read."""
@@ -201,6 +201,73 @@ class Resume(E2E):
                 self.assertEqual(stream.text[:10], whole[: min(10, at)][: len(stream.text[:10])])
                 self.assertNotIn(stop, stream.text)
         self.assertGreater(gateway.value("penstock_stream_resumes_total", result="resumed"), 0)
+
+    def exact(self, *faults, text="broken", more=""):
+        """Servers of which one fails, and a gateway that asks them for the ids of their tokens."""
+        bad = self.sim("--decode-ms", "1", "--text", text, *(flag for fault in faults for flag in ("--fail", fault)))
+        good = self.sim("--instant", "--text", text)
+        return self.gateway([bad, good], config(', token_ids: ["*"], per_stream: 9' + more), shards=1)
+
+    def test_text_whose_bytes_are_not_known_goes_on_behind_the_ids_of_its_tokens(self):
+        usage = {"include_usage": True}
+        for path in (CHAT, COMPLETIONS):
+            body = question(path, stream_options=usage, max_tokens=60)
+            reference = self.unbroken(body, path, "broken")
+            self.assertIn("\ufffd", reference.text)
+            self.assertRegex(reference.text, "[^\\x00-\\x7f\ufffd]")
+            for kind in ("reset", "error", "abort"):
+                with self.subTest(path=path, kind=kind):
+                    places = (0, 1, 2, 3, 5, 9, 17, 18, 19, 39, 58)
+                    gateway = self.exact(*(f"{kind}-after-tokens={at}x1" for at in places))
+                    for _ in range(2 * len(places)):
+                        response = self.client(gateway).post(path, body)
+                        self.check_whole(Stream(response), reference)
+                        self.assertNotRegex(response.body, rb'token_ids":\s*\[')
+                    gateway.wait_outcomes({"ok": 2 * len(places)})
+                    self.wait_resumes(gateway, resumed=gateway.metrics().sum("penstock_broken_streams_total"))
+        off = self.gateway([self.sim("--decode-ms", "1", "--text", "broken", "--fail", "reset-after-tokens=50x1")], CONFIG, shards=1)
+        with self.assertRaises(ConnectionEnded):
+            self.stream(off, question(CHAT, max_tokens=60))
+        self.wait_resumes(off, replacement_character=1)
+
+    def test_a_stream_with_ids_may_break_again_and_again(self):
+        body = question(CHAT, max_tokens=60, stream_options={"include_usage": True})
+        sims = [self.sim("--instant", "--text", "broken", "--fail", "reset-after-tokens=7x4") for _ in range(2)]
+        gateway = self.gateway(sims, config(', token_ids: ["default"], per_stream: 9'), shards=1)
+        self.check_whole(self.stream(gateway, body), self.unbroken(body, CHAT, "broken"))
+        self.wait_resumes(gateway, resumed=8)
+
+    def test_with_ids_stop_strings_end_the_stream_where_they_always_do(self):
+        for text in ("varied", "broken"):
+            whole = self.unbroken(question(COMPLETIONS), COMPLETIONS, text).text
+            gateway = self.exact("reset-after-tokens=4..12", text=text)
+            for at in range(5, len(whole) - 12, 11):
+                stop = whole[at : at + 9]
+                if "\ufffd" in stop:
+                    continue
+                body = question(COMPLETIONS, stop=[stop, "no such"], stream_options={"include_usage": True})
+                reference = self.unbroken(body, COMPLETIONS, text)
+                for _ in range(3):
+                    stream = self.stream(gateway, body, COMPLETIONS)
+                    # One that the gateway finds may have cost tokens that the endpoint kept back behind it.
+                    more = stream.usage["completion_tokens"] - reference.usage["completion_tokens"]
+                    self.assertIn(more, range(4))
+                    stream.usage = reference.usage
+                    self.check_whole(stream, reference)
+            self.assertGreater(gateway.value("penstock_stream_resumes_total", result="resumed"), 0)
+
+    def test_a_client_that_wants_ids_itself_gets_them(self):
+        gateway = self.exact("reset-after-tokens=7x1", text="varied")
+        sizes = []
+        for more in ({"return_token_ids": True}, {}):
+            body = question(CHAT, stream_options={"include_usage": True}, **more)
+            try:
+                response = self.client(gateway).post(CHAT, body)
+            except ConnectionEnded as ended:
+                response = ended.response
+            sizes.append(response.body.count(b'"token_ids":['))
+        self.assertGreater(sizes[0], 5)
+        self.assertEqual(sizes[1], 0)
 
     def test_a_stream_may_break_again_and_again_but_not_for_ever(self):
         sims = [self.sim("--instant", "--text", "varied", "--fail", "reset-after-tokens=6x2") for _ in range(2)]

@@ -115,8 +115,8 @@ void end(Api api, Delivered& delivered) {
   if (!out.ends_with("data: " + std::string(last) + "\n\n")) complain("no end", out);
 }
 
-void stream(Api api, std::string_view lines) {
-  Delivered delivered(api, 4096);
+void stream(Api api, std::string_view lines, bool keeps_ids = false) {
+  Delivered delivered(api, 4096, keeps_ids);
   const auto next_line = [&lines] {
     const std::string line(lines.substr(0, lines.find('\n')));
     lines.remove_prefix(line.size() == lines.size() ? line.size() : line.size() + 1);
@@ -150,6 +150,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       break;
     case 'm':
       stream(Api::messages, bytes.substr(1));
+      break;
+    case 'i':
+      stream(Api::chat_completions, bytes.substr(1), /*keeps_ids=*/true);
       break;
     case 'c':
       stream(Api::chat_completions, bytes.substr(1));

@@ -88,6 +88,7 @@ struct Resume {
   uint32_t per_stream = 3, at_once = 2;
   Duration wait = seconds(60), stall = seconds(10);
   size_t text_bytes = 128 * 1024, request_bytes = 1024 * 1024;
+  std::vector<std::string> token_ids;
 };
 
 struct Ejection {

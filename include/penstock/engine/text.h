@@ -16,14 +16,15 @@ namespace penstock::engine {
 
 constexpr size_t bytes_per_token = 4;
 
-// The bytes of a token. A generated one holds whole characters, so that any part of an answer that ends with a token
-// is valid UTF-8 and has the tokens that were generated.
+// The bytes of a token. Unless text is to be broken, a generated one holds whole characters, so that any part of an
+// answer that ends with a token is valid UTF-8 and has the tokens that were generated.
 using Piece = std::array<char, bytes_per_token>;
 
 // What generated text is made of.
 enum class TextStyle : uint8_t {
   plain,   // words of small letters: nothing that JSON escapes
   varied,  // half of it is what JSON escapes, characters of two to four bytes, and what looks like the frames around it
+  broken,  // half of it is parts of characters, some of which the next token completes, and bytes that stand for none
 };
 
 // A token's bytes, four or, at the end of a text, fewer. An id is these bytes in little endian; that of a short token

@@ -18,8 +18,10 @@ class Continuation {
  public:
   // What the client gets is added to `delivered`, which outlives this, so that the stream can be continued again.
   // `stops` are the request's stop strings. One that began in the text delivered is not seen by the endpoint that
-  // continues, for which that is prompt.
-  Continuation(Delivered& delivered, const std::vector<std::string>& stops, bool include_stop_in_output);
+  // continues, for which that is prompt. `gap`: text of tokens that this endpoint takes for prompt as well, which the
+  // client does not have yet; escaped. It goes in front of what the endpoint brings.
+  Continuation(Delivered& delivered, const std::vector<std::string>& stops, bool include_stop_in_output,
+               std::string_view gap = {});
 
   enum class State : uint8_t {
     going,
@@ -38,7 +40,7 @@ class Continuation {
   bool cut() const { return cut_; }
 
  private:
-  // A stop string of which the beginning was delivered.
+  // A stop string that began in the text delivered, or in the gap.
   struct Watch {
     std::string stop;
     std::vector<uint32_t> borders;  // of each beginning of it: how much of it is an end of the beginning as well
@@ -64,7 +66,7 @@ class Continuation {
   bool cut_ = false;
   std::vector<Watch> watches_;
   size_t looked_at_ = 0;  // bytes of new text that the watches have seen
-  std::string held_;      // new text that may be part of a stop string, as it came
+  std::string held_;      // the gap, and new text that may be part of a stop string, as it came
 };
 
 }  // namespace penstock::openai

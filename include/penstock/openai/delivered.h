@@ -10,6 +10,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "penstock/openai/request.h"
 #include "penstock/openai/resume_obstacle.h"
@@ -31,8 +32,8 @@ class Delivered {
  public:
   // 32,768 tokens of 4 bytes: what it takes to compute more of them again is not saved by continuing.
   static constexpr uint32_t text_bytes_max = 128 * 1024;
-  // `api`: one that ResumeRequest::knows().
-  explicit Delivered(Api api, uint32_t longest_text = text_bytes_max);
+  // `api`: one that ResumeRequest::knows(). `keeps_ids`: the endpoint was asked for the ids of its tokens.
+  explicit Delivered(Api api, uint32_t longest_text = text_bytes_max, bool keeps_ids = false);
 
   // The data of the stream's next event. An event with an error, or with a finish reason that says that its engine gave
   // it up (abort, error), is not delivered, and nothing of it is remembered.
@@ -65,7 +66,20 @@ class Delivered {
   // The text has ended, and why is still to come: nothing of that may go to the client yet, since a stream that was
   // given up ends in this way as well.
   bool holds() const { return holds_; }
-  size_t memory() const { return capacity_ + shape_.capacity() + state_.head.capacity() + finish_reason_.capacity(); }
+  size_t memory() const {
+    return capacity_ + ids_.capacity() * sizeof(uint32_t) + shape_.capacity() + state_.head.capacity() +
+           finish_reason_.capacity();
+  }
+
+  // The ids of all tokens that were made, also of some whose text the client does not have yet: part of a character, or
+  // of what may become a stop string. Known as long as each event with text has them.
+  bool keeps_ids() const { return keeps_ids_; }
+  const std::vector<uint32_t>& ids() const { return ids_; }
+  // Of the events of a continuation, whose text is added in another way.
+  void add_ids(const Chunk& chunk);
+  void cut_ids(size_t count) { ids_.resize(count); }
+  // They are not to be relied on. Text that stands for other tokens than it seems cannot be continued without them.
+  void forget_ids();
 
   // Text, and the finish reason, that the client gets in events of ours.
   void add(std::string_view escaped);
@@ -92,6 +106,7 @@ class Delivered {
   void keep_shape(std::string_view data, const Chunk& chunk);
 
   std::unique_ptr<char[]> text_;
+  std::vector<uint32_t> ids_;
   // The last event that was parsed, without its text: `before_` bytes in front of it, the rest behind it. "" while
   // there is none.
   std::string shape_;
@@ -106,6 +121,8 @@ class Delivered {
   bool finished_ = false;
   bool holds_ = false;
   bool role_seen_ = false;
+  bool keeps_ids_;
+  bool replaced_ = false;       // the text has U+FFFD, which stands for bytes that are not known
   bool shape_repeats_ = false;  // events of ours may have the shape
   uint32_t longest_text_;
 };

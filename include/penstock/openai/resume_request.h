@@ -29,11 +29,13 @@ class ResumeRequest {
   std::string tokenize_prompt() const;
   // The same for text that was delivered: `escaped`, the inside of a JSON string, without quotes.
   std::string tokenize_text(std::string_view escaped) const;
+  // The body of POST /detokenize for the ids of the tokens that were made.
+  std::string detokenize(const std::vector<uint32_t>& ids) const;
   // The bodies of POST /v1/completions that goes on behind what was delivered, streamed and with its usage. "" when
   // nothing is left to generate or no limit is known: see tokens_left(). The second is for a prompt that is text, and
-  // endpoints without a tokenizer.
+  // endpoints without a tokenizer. `wants_ids`: of the tokens that it makes.
   std::string continuation(const std::vector<uint32_t>& prompt_ids, const std::vector<uint32_t>& delivered_ids,
-                           uint32_t max_model_len) const;
+                           uint32_t max_model_len, bool wants_ids = false) const;
   std::string text_continuation(std::string_view escaped_delivered, uint32_t delivered_tokens) const;
 
   // How many tokens may follow by the request alone; nothing: it has no limit (chats that name none).
@@ -55,7 +57,7 @@ class ResumeRequest {
   using Field = std::pair<std::string_view, std::string_view>;  // a name and its value, as written
 
   void append_model(std::string& out) const;
-  void append_settings(std::string& out, uint32_t left, size_t delivered) const;
+  void append_settings(std::string& out, uint32_t left, size_t delivered, bool wants_ids) const;
   static void append_fields(std::string& out, const std::vector<Field>& fields);
 
   Api api_ = Api::other;
@@ -79,5 +81,19 @@ struct Tokenized {
 };
 // False: it is no such answer.
 bool read_tokenized(std::string_view json, Tokenized& out);
+// That of POST /detokenize.
+bool read_detokenized(std::string_view json, std::string& text);
+
+// What is to be done with the ids of all tokens that were made, when the text that they stand for (`made`) is known.
+struct Seam {
+  enum class Ids : uint8_t {
+    all,    // the stream goes on behind them
+    fewer,  // the last one ends within a character: it is to be made again
+    none,   // they do not stand for what was delivered
+  };
+  Ids ids;
+  std::string gap;  // the end of `made` that was not delivered yet, escaped
+};
+Seam seam_of(std::string_view escaped_delivered, std::string_view made);
 
 }  // namespace penstock::openai

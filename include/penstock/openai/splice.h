@@ -21,4 +21,9 @@ struct Spliced {
 // replaced: `before` is the whole body and `value` is empty.
 Spliced splice_model(std::string_view body, const Range& model_value, std::string_view model);
 
+// Behind a value, such as that: the field that asks for the ids of the prompt's and the answer's tokens. Bodies that
+// name it themselves are not to be asked again.
+inline constexpr std::string_view ids_field = "return_token_ids";
+inline constexpr std::string_view asks_for_ids = R"(,"return_token_ids":true)";
+
 }  // namespace penstock::openai

@@ -45,6 +45,7 @@ struct ResumeOptions {
   Duration stall = seconds(10);            // in which an endpoint brings nothing of such a stream; 0: as of others
   size_t text_bytes_max = 128 * 1024;      // delivered, as it stands in the events
   size_t request_bytes_max = 1024 * 1024;  // of the body, which is kept
+  std::vector<std::string> token_ids;      // pools whose engines are asked for the ids of tokens; "*": all
 };
 
 struct Options {

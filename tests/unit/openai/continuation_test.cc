@@ -201,6 +201,32 @@ TEST_CASE("a straddling stop string is found wherever the seam is") {
   }
 }
 
+// What the client gets behind `before`, when `gap` was made and not delivered.
+std::string behind(const std::string& before, const std::string& gap, const Strings& stops, const Strings& pieces,
+                   bool include = false) {
+  Delivered delivered = chat_with(before);
+  Continuation continuation(delivered, stops, include, gap);
+  std::string out;
+  for (const std::string& piece : pieces) continuation.take(text_event(piece), out);
+  continuation.take(text_event("", R"("length")"), out);
+  return std::string(delivered.text().substr(before.size()));
+}
+
+TEST_CASE("text that was made and not delivered comes first") {
+  CHECK(behind("a", "b\\n", {}, {"c", "d"}) == "b\\ncd");
+  CHECK(behind("a", "b", {}, {}) == "b");
+  CHECK(behind("a", "b", {"nothing"}, {"c"}) == "bc");
+}
+
+TEST_CASE("a stop string may begin in text that was made and not delivered") {
+  CHECK(behind("a", "xEN", {"END"}, {"D", "x"}) == "x");
+  CHECK(behind("a", "xEN", {"END"}, {"D", "x"}, true) == "xEND");
+  CHECK(behind("a", "EN", {"END"}, {"E", "x"}) == "ENEx");
+  CHECK(behind("aE", "N", {"END", "xyz"}, {"D"}) == "");
+  CHECK(behind("a", "EN", {"ENDING"}, {"DIN", "GO"}) == "");
+  CHECK(behind("a", "bE", {"END", "Exy"}, {"xy"}) == "b");
+}
+
 TEST_CASE("after a stop string only the usage and the end are read") {
   Delivered delivered = chat_with("EN");
   Continuation continuation(delivered, {"END"}, false);

@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 
 #include <string>
+#include <vector>
 
 #include "penstock/openai/usage.h"
 #include "stream_events.h"
@@ -237,6 +238,54 @@ TEST_CASE("an unusual field is not said again") {
   CHECK(out.find("nonce") == std::string::npos);
   CHECK(out.starts_with(
       R"(data: {"id":"i","object":"chat.completion.chunk","choices":[{"index":0,"delta":{"content":"a"})"));
+}
+
+std::string with_ids(std::string_view escaped, std::string_view ids) {
+  return chat_event(R"({"content":")" + std::string(escaped) + "\"}",
+                    R"("finish_reason":null,"token_ids":)" + std::string(ids) + "}");
+}
+
+TEST_CASE("ids of tokens are kept where they were asked for, and make any text one that can be continued") {
+  Delivered delivered(Api::chat_completions, 1000, true);
+  delivered.take(chat_role());
+  CHECK(delivered.take(with_ids("a", "[1, 4294967295]")) == Took::text);
+  CHECK(delivered.take(with_ids("", "[3]")) == Took::text);
+  CHECK(delivered.take(with_ids("\\ufffdb", "[4]")) == Took::text);
+  CHECK(delivered.ids() == std::vector<uint32_t>{1, 4294967295, 3, 4});
+  CHECK(delivered.text() == "a\\ufffdb");
+  CHECK(delivered.keeps_ids());
+  std::string out;
+  delivered.append_text_event(out, "c");  // with no ids in it
+  CHECK(out == sent(chat_text("c")));
+  delivered.cut_ids(3);
+  CHECK(delivered.ids().size() == 3);
+  delivered.forget_ids();
+  CHECK(delivered.obstacle() == ResumeObstacle::replacement_character);
+}
+
+TEST_CASE("an event with text and without ids ends that, and nothing else") {
+  Delivered delivered(Api::chat_completions, 1000, true);
+  delivered.take(with_ids("a", "[1]"));
+  delivered.take(with_ids("", "null"));
+  CHECK(delivered.keeps_ids());
+  delivered.take(with_ids("b", "null"));
+  CHECK_FALSE(delivered.keeps_ids());
+  CHECK(delivered.ids().empty());
+  CHECK(delivered.can_go_on());
+  delivered.take(with_ids("c", "null"));
+  CHECK(delivered.text() == "abc");
+  CHECK(obstacle(Api::chat_completions, with_ids("c", "[1]")) == "token_ids");
+}
+
+TEST_CASE("ids that are too many, or none, are not kept") {
+  Delivered many(Api::chat_completions, 100, true);
+  for (int i = 0; i < 101; ++i) many.take(with_ids("", "[1]"));
+  CHECK(many.obstacle() == ResumeObstacle::too_long);
+  CHECK(many.ids().empty());
+  Delivered wrong(Api::chat_completions, 100, true);
+  wrong.take(with_ids("a", "[\"1\"]"));
+  CHECK_FALSE(wrong.keeps_ids());
+  CHECK(wrong.can_go_on());
 }
 
 }  // namespace

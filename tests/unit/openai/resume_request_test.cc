@@ -262,5 +262,40 @@ TEST_CASE("an answer of the tokenizer is read, and nothing else") {
   }
 }
 
+TEST_CASE("what the ids of the tokens stand for is compared with what was delivered") {
+  using Ids = Seam::Ids;
+  const auto seam = [](std::string_view delivered, std::string_view made) { return seam_of(delivered, made); };
+  CHECK(seam("", "").ids == Ids::all);
+  CHECK(seam("a\\n\\u00e9", "a\n\xC3\xA9").ids == Ids::all);
+  CHECK(seam("a\\n\\u00e9", "a\n\xC3\xA9").gap == "");
+  CHECK(seam("some", "some\"EN").gap == "\\\"EN");
+  CHECK(seam("some \xEF\xBF\xBD", "some \xEF\xBF\xBD").ids == Ids::all);
+  CHECK(seam("some \\ufffd", "some \xEF\xBF\xBD more").gap == " more");
+  // A character whose rest is still to come, for which the client waits.
+  CHECK(seam("some ", "some \xEF\xBF\xBD").ids == Ids::fewer);
+  CHECK(seam("some", "som").ids == Ids::none);
+  CHECK(seam("some", "tome").ids == Ids::none);
+  // The space in front of the first token.
+  CHECK(seam(" some", "some more").gap == " more");
+  CHECK(seam("some", " some").ids == Ids::none);
+}
+
+TEST_CASE("ids are asked for and said with the model") {
+  ResumeRequest request;
+  PaddedBody body(R"({"model":"m","prompt":"p","stream":true,"max_tokens":9})");
+  REQUIRE(ResumeRequest::read(Api::completions, body.view(), "M", request) == ResumeObstacle::none);
+  CHECK(request.detokenize({1, 22}) == R"({"model":"M","tokens":[1,22]})");
+  CHECK(request.detokenize({}) == R"({"model":"M","tokens":[]})");
+  const std::string asks = request.continuation({1}, {2}, 0, true);
+  CHECK(asks.find(R"(,"return_token_ids":true)") != std::string::npos);
+  CHECK(request.continuation({1}, {2}, 0).find("return_token_ids") == std::string::npos);
+  std::string text;
+  CHECK(read_detokenized(R"({"prompt":"a\n"})", text));
+  CHECK(text == "a\n");
+  for (const char* wrong : {"", "[]", "{}", R"({"prompt":1})", R"({"prompt":"a")"}) {
+    CHECK_FALSE(read_detokenized(wrong, text));
+  }
+}
+
 }  // namespace
 }  // namespace penstock::openai

@@ -1,4 +1,4 @@
-#include "penstock/openai/model_restorer.h"
+#include "penstock/openai/answer_restorer.h"
 
 #include <algorithm>
 
@@ -13,7 +13,7 @@ constexpr std::string_view data_field = "data:";
 }  // namespace
 
 // Copies what passes unchanged in runs.
-struct ModelRestorer::Output {
+struct AnswerRestorer::Output {
   std::string& out;
   const char* from;  // the first byte that was not copied yet
   void copy(const char* to) {
@@ -22,8 +22,8 @@ struct ModelRestorer::Output {
   }
 };
 
-void ModelRestorer::begin(Shape shape, std::string_view asked) {
-  asked_ = asked;
+void AnswerRestorer::begin(Shape shape, const Changes& changes) {
+  changes_ = changes;
   shape_ = shape;
   line_ = Line::field;
   field_size_ = 0;
@@ -31,13 +31,14 @@ void ModelRestorer::begin(Shape shape, std::string_view asked) {
   new_text();
 }
 
-void ModelRestorer::new_text() {
+void AnswerRestorer::new_text() {
   state_ = State::start;
-  escape_ = inner_ = false;
+  level_ = Level::top;
+  escape_ = false;
   depth_ = 0;
 }
 
-void ModelRestorer::feed(std::string_view bytes, std::string& out) {
+void AnswerRestorer::feed(std::string_view bytes, std::string& out) {
   Output output{out, bytes.data()};
   const char* const end = bytes.data() + bytes.size();
   if (shape_ == Shape::json) {
@@ -51,7 +52,7 @@ void ModelRestorer::feed(std::string_view bytes, std::string& out) {
 // ---- lines of an event stream ----
 
 // Lines end with LF, CR or CRLF. Line ends within the data of one event are white space to its JSON.
-void ModelRestorer::feed_events(const char* at, const char* end, Output& output) {
+void AnswerRestorer::feed_events(const char* at, const char* end, Output& output) {
   while (at != end) {
     if (*at == '\n' && after_cr_) {
       after_cr_ = false;
@@ -72,7 +73,7 @@ void ModelRestorer::feed_events(const char* at, const char* end, Output& output)
   }
 }
 
-const char* ModelRestorer::in_field(const char* at) {
+const char* AnswerRestorer::in_field(const char* at) {
   if (*at != data_field[field_size_]) {
     line_ = Line::other;
     field_size_ = 1;  // whatever it is, the line is not empty
@@ -83,7 +84,7 @@ const char* ModelRestorer::in_field(const char* at) {
 }
 
 // An empty line ends the event. No JSON string goes on in another line.
-void ModelRestorer::end_line() {
+void AnswerRestorer::end_line() {
   const bool in_string =
       state_ == State::key || state_ == State::string || state_ == State::nested_string || state_ == State::name;
   if (line_ == Line::data && in_string) state_ = State::rest;
@@ -94,7 +95,7 @@ void ModelRestorer::end_line() {
 
 // ---- JSON ----
 
-void ModelRestorer::scan(const char* at, const char* end, Output& output) {
+void AnswerRestorer::scan(const char* at, const char* end, Output& output) {
   while (at != end) {
     switch (state_) {
       case State::rest:
@@ -114,6 +115,9 @@ void ModelRestorer::scan(const char* at, const char* end, Output& output) {
       case State::name:
         at = in_name(at, end, output);
         break;
+      case State::ids:
+        at = in_ids(at, end, output);
+        break;
       default:
         if (!is_space(*at)) between(at, output);
         ++at;
@@ -122,7 +126,7 @@ void ModelRestorer::scan(const char* at, const char* end, Output& output) {
 }
 
 // Of a number, true, false or null only the first character is looked at: the others pass in after_value.
-void ModelRestorer::between(const char* at, Output& output) {
+void AnswerRestorer::between(const char* at, Output& output) {
   const char c = *at;
   switch (state_) {
     case State::start:
@@ -138,6 +142,9 @@ void ModelRestorer::between(const char* at, Output& output) {
       return;
     case State::before_value:
       return begin_value(at, output);
+    case State::before_choice:
+    case State::after_choice:
+      return between_choices(c);
     default:
       if (c == '}') return close_object();
       if (c == ',') state_ = State::before_key;
@@ -145,19 +152,36 @@ void ModelRestorer::between(const char* at, Output& output) {
   }
 }
 
-void ModelRestorer::begin_value(const char* at, Output& output) {
+void AnswerRestorer::between_choices(char c) {
+  if (c == ']') {
+    state_ = State::after_value;
+    level_ = Level::top;
+  } else if (state_ == State::before_choice && c == '{') {
+    state_ = State::before_key;
+    level_ = Level::choice;
+  } else {
+    state_ = state_ == State::after_choice && c == ',' ? State::before_choice : State::rest;
+  }
+}
+
+void AnswerRestorer::begin_value(const char* at, Output& output) {
   const std::string_view key(key_, key_size_ <= sizeof key_ ? key_size_ : 0);
   const char c = *at;
+  const bool outer = level_ == Level::top || level_ == Level::inner;
   if (c == '"') {
     state_ = State::string;
-    if (key != "model") return;
-    state_ = State::name;
-    output.copy(at);
-    append_json_string(output.out, asked_);
-    output.from = at + 1;
-  } else if (c == '{' && !inner_ && (key == "response" || key == "message")) {
-    inner_ = true;
+    if (key != "model" || !outer || changes_.model.empty()) return;
+    replace_value(at, State::name, output);
+    append_json_string(output.out, changes_.model);
+  } else if (c == '{' && level_ == Level::top && (key == "response" || key == "message")) {
+    level_ = Level::inner;
     state_ = State::before_key;
+  } else if (c == '[' && level_ == Level::top && key == "choices" && changes_.token_ids) {
+    level_ = Level::choices;
+    state_ = State::before_choice;
+  } else if (c == '[' && changes_.token_ids && is_ids(key)) {
+    replace_value(at, State::ids, output);
+    output.out += "null";
   } else if (c == '{' || c == '[') {
     depth_ = 1;
     state_ = State::nested;
@@ -166,12 +190,23 @@ void ModelRestorer::begin_value(const char* at, Output& output) {
   }
 }
 
-void ModelRestorer::close_object() {
-  state_ = inner_ ? State::after_value : State::rest;
-  inner_ = false;
+bool AnswerRestorer::is_ids(std::string_view key) const {
+  return key == "prompt_token_ids" || (key == "token_ids" && level_ == Level::choice);
 }
 
-const char* ModelRestorer::in_string(const char* at, const char* end, State after) {
+// What stands in its place is appended by the caller.
+void AnswerRestorer::replace_value(const char* at, State by, Output& output) {
+  state_ = by;
+  output.copy(at);
+  output.from = at + 1;
+}
+
+void AnswerRestorer::close_object() {
+  state_ = level_ == Level::inner ? State::after_value : level_ == Level::choice ? State::after_choice : State::rest;
+  level_ = level_ == Level::choice ? Level::choices : Level::top;
+}
+
+const char* AnswerRestorer::in_string(const char* at, const char* end, State after) {
   if (escape_) {
     escape_ = false;
     return at + 1;
@@ -184,7 +219,7 @@ const char* ModelRestorer::in_string(const char* at, const char* end, State afte
 }
 
 // A key with an escape counts as one that is too long.
-const char* ModelRestorer::in_key(const char* at, const char* end) {
+const char* AnswerRestorer::in_key(const char* at, const char* end) {
   for (; at != end; ++at) {
     const char c = *at;
     if (!escape_ && c == '"') {
@@ -199,7 +234,7 @@ const char* ModelRestorer::in_key(const char* at, const char* end) {
   return at;
 }
 
-const char* ModelRestorer::in_nested(const char* at, const char* end) {
+const char* AnswerRestorer::in_nested(const char* at, const char* end) {
   for (; at != end; ++at) {
     const char c = *at;
     if (c == '"') {
@@ -215,8 +250,20 @@ const char* ModelRestorer::in_nested(const char* at, const char* end) {
   return at;
 }
 
+// Numbers, with nothing in them that could be a bracket.
+const char* AnswerRestorer::in_ids(const char* at, const char* end, Output& output) {
+  output.copy(at);  // the end of a line, and the beginning of the next
+  at = std::find(at, end, ']');
+  if (at != end) {
+    state_ = State::after_value;
+    ++at;
+  }
+  output.from = at;
+  return at;
+}
+
 // The client's name stands in its place.
-const char* ModelRestorer::in_name(const char* at, const char* end, Output& output) {
+const char* AnswerRestorer::in_name(const char* at, const char* end, Output& output) {
   output.from = in_string(at, end, State::after_value);
   return output.from;
 }

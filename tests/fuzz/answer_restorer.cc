@@ -8,24 +8,24 @@
 #include <string_view>
 
 #include "penstock/base/random.h"
-#include "penstock/openai/model_restorer.h"
+#include "penstock/openai/answer_restorer.h"
 #include "tests/support/restored_answer.h"
 
 namespace {
 
-using penstock::openai::ModelRestorer;
+using penstock::openai::AnswerRestorer;
 
-constexpr std::string_view kAsked = "al\"ias";
+constexpr AnswerRestorer::Changes kChanges{.model = "al\"ias", .token_ids = true};
 
 [[noreturn]] void fail(const char* what, std::string_view text) {
   std::fprintf(stderr, "%s: %.*s\n", what, static_cast<int>(text.size()), text.data());
   std::abort();
 }
 
-std::string in_pieces(ModelRestorer::Shape shape, std::string_view text, uint64_t seed) {
+std::string in_pieces(AnswerRestorer::Shape shape, std::string_view text, uint64_t seed) {
   penstock::Random random(seed);
-  ModelRestorer restorer;
-  restorer.begin(shape, kAsked);
+  AnswerRestorer restorer;
+  restorer.begin(shape, kChanges);
   std::string out;
   while (!text.empty()) {
     // A copy as large as the piece: a read beyond it is a bug.
@@ -36,9 +36,9 @@ std::string in_pieces(ModelRestorer::Shape shape, std::string_view text, uint64_
   return out;
 }
 
-std::string at_once(ModelRestorer::Shape shape, std::string_view text) {
-  ModelRestorer restorer;
-  restorer.begin(shape, kAsked);
+std::string at_once(AnswerRestorer::Shape shape, std::string_view text) {
+  AnswerRestorer restorer;
+  restorer.begin(shape, kChanges);
   std::string out;
   restorer.feed(text, out);
   return out;
@@ -49,15 +49,15 @@ std::string at_once(ModelRestorer::Shape shape, std::string_view text) {
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (size < 2) return 0;
   const std::string_view text(reinterpret_cast<const char*>(data) + 2, size - 2);
-  const auto shape = data[0] == 'J' ? ModelRestorer::Shape::json : ModelRestorer::Shape::events;
+  const auto shape = data[0] == 'J' ? AnswerRestorer::Shape::json : AnswerRestorer::Shape::events;
   const std::string whole = at_once(shape, text);
   if (in_pieces(shape, text, data[1]) != whole) fail("it matters how the answer is cut", text);
-  if (shape != ModelRestorer::Shape::json) return 0;
-  const auto expected = penstock::test::RestoredAnswer::of(text, kAsked);
+  if (shape != AnswerRestorer::Shape::json) return 0;
+  const auto expected = penstock::test::RestoredAnswer::of(text, kChanges);
   if (expected && *expected != whole) fail("not what a JSON parser says", text);
   // The same answer as an event.
   if (!expected || text.find_first_of("\r\n") != std::string_view::npos) return 0;
   const std::string event = "data: " + std::string(text) + "\n\n";
-  if (at_once(ModelRestorer::Shape::events, event) != "data: " + whole + "\n\n") fail("an event differs", text);
+  if (at_once(AnswerRestorer::Shape::events, event) != "data: " + whole + "\n\n") fail("an event differs", text);
   return 0;
 }

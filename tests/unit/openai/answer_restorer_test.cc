@@ -1,4 +1,4 @@
-#include "penstock/openai/model_restorer.h"
+#include "penstock/openai/answer_restorer.h"
 
 #include <doctest/doctest.h>
 
@@ -9,41 +9,42 @@
 #include "tests/support/restored_answer.h"
 
 using namespace penstock;
-using openai::ModelRestorer;
-using Shape = ModelRestorer::Shape;
+using openai::AnswerRestorer;
+using Shape = AnswerRestorer::Shape;
 
 namespace {
 
 constexpr std::string_view kAsked = "chat";
 
-std::string restored(Shape shape, std::string_view text, std::string_view asked = kAsked) {
-  ModelRestorer restorer;
-  restorer.begin(shape, asked);
+std::string restored(Shape shape, std::string_view text, const AnswerRestorer::Changes& changes = {kAsked}) {
+  AnswerRestorer restorer;
+  restorer.begin(shape, changes);
   std::string out;
   restorer.feed(text, out);
   return out;
 }
 
 // In two pieces cut anywhere, and byte by byte, the result is that of one piece.
-void check_pieces(Shape shape, std::string_view text, std::string_view expected) {
-  CHECK(restored(shape, text) == expected);
-  ModelRestorer restorer;
+void check_pieces(Shape shape, std::string_view text, std::string_view expected,
+                  const AnswerRestorer::Changes& changes = {kAsked}) {
+  CHECK(restored(shape, text, changes) == expected);
+  AnswerRestorer restorer;
   for (size_t cut = 1; cut < text.size(); ++cut) {
-    restorer.begin(shape, kAsked);
+    restorer.begin(shape, changes);
     std::string out;
     restorer.feed(text.substr(0, cut), out);
     restorer.feed(text.substr(cut), out);
     REQUIRE(out == expected);
   }
-  restorer.begin(shape, kAsked);
+  restorer.begin(shape, changes);
   std::string out;
   for (const char c : text) restorer.feed({&c, 1}, out);
   CHECK(out == expected);
 }
 
-void check_json(std::string_view text, std::string_view expected) {
-  check_pieces(Shape::json, text, expected);
-  CHECK(test::RestoredAnswer::of(text, kAsked) == expected);
+void check_json(std::string_view text, std::string_view expected, const AnswerRestorer::Changes& changes = {kAsked}) {
+  check_pieces(Shape::json, text, expected, changes);
+  CHECK(test::RestoredAnswer::of(text, changes) == expected);
 }
 
 }  // namespace
@@ -63,7 +64,7 @@ TEST_CASE("whatever the server calls the model, the client sees its own name") {
                R"({"model":"chat","x":")" + std::string(name) + R"("})");
   }
   check_json(R"({"model":"a","model":"b"})", R"({"model":"chat","model":"chat"})");
-  CHECK(restored(Shape::json, R"({"model":"a"})", "x\"\\") == R"({"model":"x\"\\"})");
+  CHECK(restored(Shape::json, R"({"model":"a"})", {"x\"\\"}) == R"({"model":"x\"\\"})");
   const std::string lengthy(100'000, 'm');
   CHECK(restored(Shape::json, R"({"model":")" + lengthy + R"("})") == R"({"model":"chat"})");
 }
@@ -139,16 +140,42 @@ TEST_CASE("random answers in random pieces come out as a JSON parser has them") 
       text += parts[random.below(std::size(parts))];
     }
     text += "}";
-    ModelRestorer restorer;
-    restorer.begin(Shape::json, kAsked);
+    AnswerRestorer restorer;
+    restorer.begin(Shape::json, {kAsked});
     std::string out;
     for (size_t at = 0; at < text.size();) {
       const size_t size = 1 + random.below(9);
       restorer.feed(std::string_view(text).substr(at, size), out);
       at += size;
     }
-    REQUIRE(test::RestoredAnswer::of(text, kAsked) == out);
+    REQUIRE(test::RestoredAnswer::of(text, {kAsked}) == out);
     changed += out != text;
   }
   CHECK(changed > 500);
+}
+
+TEST_CASE("token ids that nobody but the gateway asked for become null") {
+  const AnswerRestorer::Changes ids{.model = {}, .token_ids = true};
+  const std::string_view chat =
+      R"({"model":"m","choices":[{"index":0,"delta":{"content":"token_ids\":[1]"},"token_ids":[12, 345]}],"prompt_token_ids":[1,2]})";
+  const std::string_view without =
+      R"({"model":"m","choices":[{"index":0,"delta":{"content":"token_ids\":[1]"},"token_ids":null}],"prompt_token_ids":null})";
+  check_json(chat, without, ids);
+  check_json(chat, chat, {.model = "m"});
+  check_json(R"({"choices":[{"text":"a","prompt_token_ids":[],"token_ids":[ ] },{"token_ids":[7]}],"model":"m"})",
+             R"({"choices":[{"text":"a","prompt_token_ids":null,"token_ids":null },{"token_ids":null}],"model":"c"})",
+             {.model = "c", .token_ids = true});
+  check_json(R"({"choices":[],"token_ids":[1],"usage":{"token_ids":[1]},"prompt_token_ids":[3]})",
+             R"({"choices":[],"token_ids":[1],"usage":{"token_ids":[1]},"prompt_token_ids":null})", ids);
+  check_json(R"({"choices":[{"delta":{"token_ids":[1],"model":"x"},"model":"y"}]})",
+             R"({"choices":[{"delta":{"token_ids":[1],"model":"x"},"model":"y"}]})", {.model = "c", .token_ids = true});
+  check_pieces(Shape::events,
+               "data: {\"choices\":[{\"token_ids\":[1,\ndata: 2]}]}\n\ndata: {\"prompt_token_ids\":[1]}\n\n",
+               "data: {\"choices\":[{\"token_ids\":null\ndata:}]}\n\ndata: {\"prompt_token_ids\":null}\n\n", ids);
+  check_pieces(Shape::events,
+               R"(data: {"choices":[1,{"token_ids":[1]}],"prompt_token_ids":[2]})"
+               "\n\n",
+               R"(data: {"choices":[1,{"token_ids":[1]}],"prompt_token_ids":[2]})"
+               "\n\n",
+               ids);
 }
