@@ -11,9 +11,10 @@ namespace penstock::openai {
 // The texts are parts of the event, as written there; "" where something is missing.
 struct Chunk {
   // Where the event stands in a stream that says where its text begins and ends.
-  enum class Place : uint8_t { anywhere, begin, open, text, close };
+  enum class Place : uint8_t { anywhere, begin, item, open, text, close };
 
   std::string_view id, created, model;  // with their quotes
+  std::string_view number;              // of the event in its stream
   std::string_view text;                // of the choice, without its quotes: text or delta.content
   std::string_view finish_reason;       // without its quotes
   std::string_view stop_reason;         // any JSON

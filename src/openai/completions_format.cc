@@ -22,6 +22,7 @@ class CompletionsFormat final : public StreamFormat {
   // Only one that says the same of the stream as the first.
   bool can_repeat(const Chunk& chunk, const StreamState& state) const override { return head_of(chunk) == state.head; }
 
+  bool repeats_text() const override { return false; }
   std::string_view text_lead() const override { return "data: "; }
 
   void append_text(std::string& out, StreamState& state, std::string_view escaped) const override {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <cstring>
 #include <utility>
 
@@ -35,7 +36,10 @@ bool gave_up(std::string_view finish_reason) {
 }  // namespace
 
 Delivered::Delivered(Api api, uint32_t longest_text, bool keeps_ids)
-    : format_(*stream_format_of(api)), keeps_ids_(keeps_ids), longest_text_(longest_text) {}
+    : format_(*stream_format_of(api)),
+      keeps_ids_(keeps_ids),
+      repeats_text_(format_.repeats_text()),
+      longest_text_(longest_text) {}
 
 // Remembering text
 
@@ -67,9 +71,7 @@ bool Delivered::add_checked(std::string_view escaped) {
     if (!keeps_ids_) stop(ResumeObstacle::replacement_character);
     if (!can_go_on()) return true;
   }
-  std::copy(escaped.begin(), escaped.end(), text_.get() + size_);
-  size_ += static_cast<uint32_t>(escaped.size());
-  ++events_;
+  append(escaped);
   return true;
 }
 
@@ -107,9 +109,26 @@ void Delivered::forget_ids() {
   if (replaced_) stop(ResumeObstacle::replacement_character);
 }
 
-void Delivered::add(std::string_view escaped) {
+void Delivered::remember(std::string_view escaped) {
   if (!can_go_on() || add_plain(escaped)) return;
   if (can_go_on()) stop(ResumeObstacle::unknown_event);
+}
+
+// Text with bytes that are not known cannot be continued again, but said again at the end.
+void Delivered::add(std::string_view escaped) {
+  if (can_go_on() && repeats_text_ && check_string(escaped) == StringCheck::replaced) {
+    obstacle_ = ResumeObstacle::replacement_character;
+    keeps_on_ = true;
+  }
+  if (keeps_on_) append(escaped);
+  else remember(escaped);
+}
+
+void Delivered::append(std::string_view escaped) {
+  if (escaped.size() > capacity_ - size_ && !make_room(escaped.size())) return;
+  std::copy(escaped.begin(), escaped.end(), text_.get() + size_);
+  size_ += static_cast<uint32_t>(escaped.size());
+  ++events_;
 }
 
 // Where the reason comes with the usage, the client does not have it yet.
@@ -118,12 +137,14 @@ void Delivered::finish(std::string_view reason, std::string_view stop_reason_jso
   stop_reason_ = stop_reason_json;
   finished_ = format_.says_reason_first();
   matching_ = false;
+  number_at_ = 0;
 }
 
 // What our own events are made from stays: the text that stopped it may be in one of them.
 void Delivered::stop(ResumeObstacle obstacle) {
   obstacle_ = obstacle;
-  matching_ = holds_ = false;
+  matching_ = holds_ = keeps_on_ = false;
+  number_at_ = 0;
   text_.reset();
   free_memory(ids_);
   size_ = capacity_ = 0;
@@ -131,7 +152,26 @@ void Delivered::stop(ResumeObstacle obstacle) {
 
 // Reading events
 
+// An event like the last one with the number that is due.
+bool Delivered::take_numbered(std::string_view data) {
+  const std::string_view shape = shape_;
+  const std::string_view middle = shape.substr(before_, number_at_ - before_), end = shape.substr(number_at_);
+  char digits[10];
+  const std::string_view number(
+      digits, std::to_chars(std::begin(digits), std::end(digits), state_.next_number).ptr - std::begin(digits));
+  if (data.size() < shape.size() + number.size() || !data.starts_with(shape.substr(0, before_))) return false;
+  data.remove_prefix(before_);
+  for (const std::string_view part : {end, number, middle}) {
+    if (!data.ends_with(part)) return false;
+    data.remove_suffix(part.size());
+  }
+  if (!add_plain(data)) return false;
+  ++state_.next_number;
+  return true;
+}
+
 Delivered::Took Delivered::read(std::string_view data) {
+  if (number_at_ != 0 && take_numbered(data)) return can_go_on() ? Took::text : Took::other;
   if (!can_go_on() || !data.starts_with('{')) return Took::other;
   Chunk chunk;
   const bool whole = format_.read(data, chunk);
@@ -157,6 +197,7 @@ Delivered::Took Delivered::read_noted(std::string_view data, const Chunk& chunk)
   if (chunk.held) {
     holds_ = true;
     matching_ = false;
+    number_at_ = 0;
   }
   return chunk.choice && can_go_on() ? read_choice(data, chunk) : Took::other;
 }
@@ -169,7 +210,7 @@ Delivered::Took Delivered::read_choice(std::string_view data, const Chunk& chunk
   const bool first_role = chunk.role && !role_seen_;
   role_seen_ = role_seen_ || chunk.role;
   add_ids(chunk);
-  if (chunk.has_text && !(chunk.text.empty() && (first_role || last))) add(chunk.text);
+  if (chunk.has_text && !(chunk.text.empty() && (first_role || last))) remember(chunk.text);
   if (!can_go_on()) return Took::other;
   if (last) {
     finish(chunk.finish_reason, chunk.stop_reason);
@@ -185,7 +226,10 @@ Delivered::Took Delivered::read_choice(std::string_view data, const Chunk& chunk
 // Only of an event with nothing unusual in it, which would be said again in those of ours. In servers that say the role
 // in each event it is not unusual.
 void Delivered::keep_shape(std::string_view data, const Chunk& chunk) {
-  matching_ = !chunk.extra && !keeps_ids_ && data.size() - chunk.text.size() <= shape_bytes_max;
+  const bool ordinary = !chunk.extra && !keeps_ids_ && data.size() - chunk.text.size() <= shape_bytes_max;
+  number_at_ = 0;
+  matching_ = ordinary && chunk.number.empty();
+  if (!chunk.number.empty()) return keep_numbered_shape(data, chunk, ordinary);
   if (!matching_) return;
   before_ = static_cast<uint32_t>(chunk.text.data() - data.data());
   const std::string_view after = data.substr(before_ + chunk.text.size());
@@ -193,6 +237,17 @@ void Delivered::keep_shape(std::string_view data, const Chunk& chunk) {
   shape.reserve(before_ + after.size());
   shape_ = std::move(shape.append(data.substr(0, before_)).append(after));
   shape_repeats_ = format_.can_repeat(chunk, state_);
+}
+
+// Without the number, which is another one in each event. Only where it stands behind the text.
+void Delivered::keep_numbered_shape(std::string_view data, const Chunk& chunk, bool ordinary) {
+  const char* const text_end = chunk.text.data() + chunk.text.size();
+  const char* const number_end = chunk.number.data() + chunk.number.size();
+  if (!ordinary || chunk.number.data() < text_end) return;
+  before_ = static_cast<uint32_t>(chunk.text.data() - data.data());
+  shape_.assign(data.data(), before_).append(text_end, chunk.number.data());
+  number_at_ = static_cast<uint32_t>(shape_.size());
+  shape_.append(number_end, data.data() + data.size());
 }
 
 // Events of ours

@@ -1,4 +1,5 @@
-// What the readers of one event of a stream have in common, whatever the API: chunk.cc and messages_format.cc.
+// What the readers of one event of a stream have in common, whatever the API: chunk.cc and the formats of the other
+// APIs.
 #pragma once
 
 #include <string_view>
@@ -24,6 +25,18 @@ class EventReader {
   std::string_view in_data(std::string_view token) const { return scratch().original(data_, token); }
   // The inside of a string.
   std::string_view unquoted(std::string_view token) const { return in_data(token.substr(1, token.size() - 2)); }
+  // The same, or "" of what is no string.
+  std::string_view string_in(std::string_view token) const {
+    return is_string(token) ? unquoted(token) : std::string_view();
+  }
+  // All of an object. False: it is broken.
+  bool object_in(simdjson::ondemand::value value, std::string_view& out) const {
+    simdjson::ondemand::object object;
+    std::string_view written;
+    if (value.get_object().get(object) || object.raw_json().get(written)) return false;
+    out = in_data(trim_end(written));
+    return true;
+  }
   // The first obstacle counts.
   void meet(ResumeObstacle obstacle) {
     if (out_.obstacle == ResumeObstacle::none) out_.obstacle = obstacle;

@@ -28,10 +28,6 @@ class MessagesReader final : EventReader {
   }
 
  private:
-  std::string_view string_in(std::string_view token) const {
-    return is_string(token) ? unquoted(token) : std::string_view();
-  }
-
   bool top_field(std::string_view key, ondemand::value value) {
     if (key == "delta") {
       return each_field(value,
@@ -54,12 +50,7 @@ class MessagesReader final : EventReader {
 
   // Of the message that begins the usage is kept, as it is written.
   bool message_field(std::string_view key, ondemand::value value) {
-    ondemand::object object;
-    std::string_view usage;
-    if (key != "usage" || !token_of(value).starts_with('{')) return true;
-    if (value.get_object().get(object) || object.raw_json().get(usage)) return false;
-    out_.facts = in_data(trim_end(usage));
-    return true;
+    return key != "usage" || !token_of(value).starts_with('{') || object_in(value, out_.facts);
   }
 
   bool block_field(std::string_view key, ondemand::value value) {
@@ -151,6 +142,7 @@ class MessagesFormat final : public StreamFormat {
   }
 
   bool can_repeat(const Chunk& /*chunk*/, const StreamState& /*state*/) const override { return true; }
+  bool repeats_text() const override { return false; }
   std::string_view text_lead() const override { return "event: content_block_delta\ndata: "; }
 
   void append_text(std::string& out, StreamState& state, std::string_view escaped) const override {

@@ -13,8 +13,8 @@ using Use = ResumeUse;
 using Nothing = AsksNothing;
 
 constexpr uint8_t text = 1, chat = 2, both = text | chat;
-constexpr uint8_t message = 4;  // the messages API
-constexpr uint8_t all = both | message;
+constexpr uint8_t message = 4, response = 8;  // the messages and responses APIs
+constexpr uint8_t all = both | message | response;
 
 constexpr uint8_t bit_of(Api api) {
   switch (api) {
@@ -24,6 +24,8 @@ constexpr uint8_t bit_of(Api api) {
       return chat;
     case Api::messages:
       return message;
+    case Api::responses:
+      return response;
     default:
       return 0;
   }
@@ -34,22 +36,26 @@ constexpr ResumeField fields[] = {
     {"model", all, Use::own},
     {"messages", chat | message, Use::own},
     {"system", message, Use::own},
+    {"input", response, Use::own},
+    {"instructions", response, Use::own},
+    {"include", response, Use::own},
     {"prompt", text, Use::own},
     {"stream", all, Use::own},
     {"stream_options", both, Use::own},
-    {"max_tokens", all, Use::own},
+    {"max_tokens", both | message, Use::own},
+    {"max_output_tokens", response, Use::own},
     {"max_completion_tokens", both, Use::own},
     {"min_tokens", both, Use::own},
 
     // A parser reads the output, from its beginning.
-    {"tools", chat | message, Use::obstacle, Obstacle::tools},
-    {"tool_choice", chat, Use::obstacle, Obstacle::tools, Nothing::no_tool},
+    {"tools", chat | message | response, Use::obstacle, Obstacle::tools},
+    {"tool_choice", chat | response, Use::obstacle, Obstacle::tools, Nothing::no_tool},
     {"functions", chat, Use::obstacle, Obstacle::tools},
     {"function_call", chat, Use::obstacle, Obstacle::tools, Nothing::no_tool},
     {"tool_choice", message, Use::obstacle, Obstacle::tools},
     {"mcp_servers", message, Use::obstacle, Obstacle::tools},
     {"thinking", message, Use::obstacle, Obstacle::reasoning, Nothing::null_only},
-    {"include_reasoning", chat, Use::obstacle, Obstacle::reasoning, Nothing::true_only},
+    {"include_reasoning", chat | response, Use::obstacle, Obstacle::reasoning, Nothing::true_only},
     {"separate_reasoning", chat, Use::obstacle, Obstacle::reasoning, Nothing::true_only},
     {"stream_reasoning", chat, Use::obstacle, Obstacle::reasoning, Nothing::true_only},
     {"thinking_token_budget", both, Use::obstacle, Obstacle::reasoning, Nothing::null_only},
@@ -59,7 +65,10 @@ constexpr ResumeField fields[] = {
     {"output_config", message, Use::nested},
     {"output_config.format", message, Use::obstacle, Obstacle::structured_output},
     {"output_format", message, Use::obstacle, Obstacle::structured_output},
-    {"structured_outputs", both, Use::obstacle, Obstacle::structured_output},
+    {"text", response, Use::nested},
+    {"text.format", response, Use::obstacle, Obstacle::structured_output, Nothing::text_type},
+    {"text.verbosity", response, Use::left_out},
+    {"structured_outputs", both | response, Use::obstacle, Obstacle::structured_output},
     {"guided_json", both, Use::obstacle, Obstacle::structured_output},
     {"guided_regex", both, Use::obstacle, Obstacle::structured_output},
     {"guided_choice", both, Use::obstacle, Obstacle::structured_output},
@@ -80,7 +89,7 @@ constexpr ResumeField fields[] = {
     // Completions with "logprobs": 0 have that of the chosen token; in a chat the field is true or false.
     {"logprobs", text, Use::obstacle, Obstacle::logprobs, Nothing::null_only},
     {"logprobs", chat, Use::obstacle, Obstacle::logprobs},
-    {"top_logprobs", chat, Use::obstacle, Obstacle::logprobs},
+    {"top_logprobs", chat | response, Use::obstacle, Obstacle::logprobs},
     {"prompt_logprobs", both, Use::obstacle, Obstacle::logprobs},
     {"logprob_token_ids", both, Use::obstacle, Obstacle::logprobs},
     {"return_tokens_as_token_ids", both, Use::left_out},  // of log probabilities
@@ -89,15 +98,16 @@ constexpr ResumeField fields[] = {
     {"suffix", text, Use::obstacle, Obstacle::suffix},
 
     // These count what was generated. repetition_penalty counts the prompt as well, so that nothing changes.
-    {"presence_penalty", both, Use::obstacle, Obstacle::penalties},
-    {"frequency_penalty", both, Use::obstacle, Obstacle::penalties},
+    {"presence_penalty", both | response, Use::obstacle, Obstacle::penalties},
+    {"frequency_penalty", both | response, Use::obstacle, Obstacle::penalties},
     {"repetition_detection", both, Use::obstacle, Obstacle::penalties},
 
     {"prompt_embeds", both, Use::obstacle, Obstacle::embedded_prompt},
     {"truncate_prompt_tokens", both, Use::obstacle, Obstacle::truncated_prompt, Nothing::null_only},
     {"truncation_side", both, Use::left_out},  // of a truncated prompt
-    {"mm_processor_kwargs", chat, Use::obstacle, Obstacle::media},
-    {"media_io_kwargs", chat, Use::obstacle, Obstacle::media},
+    {"truncation", response, Use::obstacle, Obstacle::truncated_prompt, Nothing::disabled},
+    {"mm_processor_kwargs", chat | response, Use::obstacle, Obstacle::media},
+    {"media_io_kwargs", chat | response, Use::obstacle, Obstacle::media},
     {"audio", chat, Use::obstacle, Obstacle::media},
     {"modalities", chat, Use::obstacle, Obstacle::media, Nothing::text_list},
 
@@ -105,58 +115,73 @@ constexpr ResumeField fields[] = {
     {"return_token_ids", both, Use::obstacle, Obstacle::token_ids},
     {"return_prompt_text", chat, Use::obstacle, Obstacle::token_ids},
     {"return_hidden_states", both, Use::obstacle, Obstacle::token_ids},
+    {"enable_response_messages", response, Use::obstacle, Obstacle::token_ids},
+
+    // Servers keep these in their own memory, or are asked to. That is what "store" means when it is not there as well,
+    // but vLLM keeps nothing unless it was started so.
+    {"store", response, Use::obstacle, Obstacle::stored},
+    {"background", response, Use::obstacle, Obstacle::stored},
+    {"previous_response_id", response, Use::obstacle, Obstacle::stored},
+    {"conversation", response, Use::obstacle, Obstacle::stored},
+    {"prompt", response, Use::obstacle, Obstacle::stored},
 
     // The tokenizer's endpoint takes some of what a chat's prompt is rendered with. A final message that is continued
     // is cut at its end by rules of the template, so that the text behind it may be joined otherwise.
     {"chat_template", chat, Use::rendering},
-    {"chat_template_kwargs", chat | message, Use::rendering},
+    {"chat_template_kwargs", chat | message | response, Use::rendering},
     {"add_generation_prompt", chat, Use::rendering},
     {"add_special_tokens", both, Use::rendering},
     {"continue_final_message", chat, Use::obstacle, Obstacle::template_input},
     {"documents", chat, Use::obstacle, Obstacle::template_input},
     {"reasoning_effort", chat, Use::obstacle, Obstacle::template_input, Nothing::null_only},
     {"reasoning", chat, Use::obstacle, Obstacle::template_input, Nothing::null_only},
+    {"reasoning", response, Use::nested},
+    {"reasoning.effort", response, Use::obstacle, Obstacle::template_input, Nothing::null_only},
+    {"reasoning.summary", response, Use::left_out},
+    {"reasoning.generate_summary", response, Use::left_out},
+    {"previous_input_messages", response, Use::obstacle, Obstacle::template_input},
     {"output_config.effort", message, Use::obstacle, Obstacle::template_input, Nothing::null_only},
 
     {"temperature", all, Use::sampling},
     {"top_p", all, Use::sampling},
     {"top_k", all, Use::sampling},
-    {"min_p", both, Use::sampling},
-    {"seed", both, Use::sampling},
-    {"stop", both, Use::sampling},
+    {"min_p", both | response, Use::sampling},
+    {"seed", both | response, Use::sampling},
+    {"stop", both | response, Use::sampling},
     {"stop_sequences", message, Use::sampling, Obstacle::none, Nothing::usual, "stop"},
-    {"stop_token_ids", both, Use::sampling},
-    {"include_stop_str_in_output", both, Use::sampling},
-    {"ignore_eos", both, Use::sampling},
-    {"repetition_penalty", both, Use::sampling},
+    {"stop_token_ids", both | response, Use::sampling},
+    {"include_stop_str_in_output", both | response, Use::sampling},
+    {"ignore_eos", both | response, Use::sampling},
+    {"repetition_penalty", both | response, Use::sampling},
     {"length_penalty", both, Use::sampling},
-    {"skip_special_tokens", both, Use::sampling},
+    {"skip_special_tokens", both | response, Use::sampling},
     {"spaces_between_special_tokens", both, Use::sampling},
-    {"logit_bias", both, Use::sampling},
+    {"logit_bias", both | response, Use::sampling},
     {"bad_words", both, Use::sampling},
     {"allowed_token_ids", both, Use::sampling},
     {"watermarking", all, Use::sampling},
     {"stream_interval", both, Use::sampling},
-    {"priority", both, Use::sampling},
+    {"priority", both | response, Use::sampling},
     {"cache_salt", all, Use::sampling},
-    {"session_id", both, Use::sampling},
-    {"user", both, Use::sampling},
+    {"session_id", both | response, Use::sampling},
+    {"user", both | response, Use::sampling},
     {"lora_path", both, Use::sampling},
     {"vllm_xargs", all, Use::sampling},
 
     // Names, records and hints. The handles of a prefill that ran elsewhere can be used once.
-    {"request_id", both, Use::left_out},
+    {"request_id", both | response, Use::left_out},
     {"rid", both, Use::left_out},
     {"metadata", all, Use::left_out},
     {"store", both, Use::left_out},
     {"service_tier", all, Use::left_out},
-    {"safety_identifier", both, Use::left_out},
-    {"prompt_cache_key", both, Use::left_out},
-    {"prompt_cache_retention", both, Use::left_out},
+    {"safety_identifier", both | response, Use::left_out},
+    {"prompt_cache_key", both | response, Use::left_out},
+    {"prompt_cache_retention", both | response, Use::left_out},
     {"prediction", chat, Use::left_out},
-    {"parallel_tool_calls", chat, Use::left_out},
+    {"max_tool_calls", response, Use::left_out},
+    {"parallel_tool_calls", chat | response, Use::left_out},
     {"return_token_offsets", both, Use::left_out},
-    {"mm_payload", message, Use::left_out},
+    {"mm_payload", message | response, Use::left_out},
     {"return_mm_kwargs", all, Use::left_out},
     {"routed_experts_prompt_start", both, Use::left_out},
     {"kv_transfer_params", all, Use::left_out},
@@ -202,7 +227,7 @@ const ResumeField* resume_field(std::string_view key, Api api) {
 }
 
 bool asks_nothing(AsksNothing rule, std::string_view value) {
-  if (value == "null") return true;
+  if (value == "null") return rule != AsksNothing::disabled;
   switch (rule) {
     case AsksNothing::usual:
       return is_usual(value);
@@ -218,6 +243,8 @@ bool asks_nothing(AsksNothing rule, std::string_view value) {
       return is_usual(value) || (value.starts_with('[') && only_element(value, "") == R"("text")");
     case AsksNothing::no_tool:
       return is_usual(value) || value == R"("none")" || value == R"("auto")";
+    case AsksNothing::disabled:
+      return value == R"("disabled")";
   }
   return false;
 }

@@ -27,6 +27,7 @@ enum class AsksNothing : uint8_t {
   text_type,  // null and {"type":"text"}
   text_list,  // the usual ones and ["text"]
   no_tool,    // the usual ones, "none" and "auto"
+  disabled,   // "disabled" alone: null asks for what the server does by itself
 };
 
 struct ResumeField {

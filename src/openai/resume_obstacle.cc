@@ -36,6 +36,7 @@ constexpr Words words[] = {
      "The prompt is rendered with something that the tokenizer's endpoint does not take."},
     {ResumeObstacle::reasoning, "reasoning",
      "The reasoning is part of what was generated, and its marks are not known."},
+    {ResumeObstacle::stored, "stored", "A server keeps, or is asked to keep, a part of it in its own memory."},
     {ResumeObstacle::unknown_field, "unknown_field", "The request has a field of which the meaning is not known."},
     {ResumeObstacle::replacement_character, "replacement_character",
      "The text has U+FFFD, which stands for bytes that are not known and becomes other tokens."},

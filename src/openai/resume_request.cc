@@ -38,22 +38,6 @@ void append_ids(std::string& out, const std::vector<uint32_t>& ids) {
   }
 }
 
-// A value as it is written, without space around it. False: it is broken.
-bool written(ondemand::value value, std::string_view& out) {
-  const std::string_view token = value.raw_json_token();
-  ondemand::array array;
-  ondemand::object object;
-  if (token.starts_with('[')) {
-    if (value.get_array().get(array) || array.raw_json().get(out)) return false;
-  } else if (token.starts_with('{')) {
-    if (value.get_object().get(object) || object.raw_json().get(out)) return false;
-  } else {
-    out = token;
-  }
-  out = trim_end(out);
-  return !out.empty();
-}
-
 }  // namespace
 
 // Reads one body into `out_`. The scan by RequestScanner comes first, so that everything after it is JSON and of the
@@ -69,7 +53,7 @@ class ResumeRequest::Reader {
     if (request_.multimodal) meet(ResumeObstacle::media, "messages");
     if (request_.continuous_usage) meet(ResumeObstacle::usage_in_chunks, "stream_options");
     out_.max_tokens_ = request_.max_tokens;
-    out_.include_usage_ = request_.include_usage || out_.api_ == Api::messages;
+    out_.include_usage_ = request_.include_usage || out_.api_ == Api::messages || out_.api_ == Api::responses;
     if (!read_fields(body)) return ResumeObstacle::unreadable;
     if (out_.api_ == Api::completions) {
       read_prompt(request_.prompt.back().in(body));
@@ -78,7 +62,11 @@ class ResumeRequest::Reader {
         meet(ResumeObstacle::unknown_field, "max_completion_tokens");
       }
     } else if (out_.api_ == Api::messages) {
-      make_chat(prompt_of_messages(system_, messages_));
+      make_chat(prompt_of_messages(system_, messages_), "messages");
+    } else if (out_.api_ == Api::responses) {
+      make_chat(prompt_of_responses(system_, messages_), "input");
+      // vLLM gives such a prompt the tokenizer's own first token although the template has it as well.
+      keep(out_.rendering_, "add_special_tokens", "true");
     } else {
       out_.messages_ = messages_;
     }
@@ -153,14 +141,15 @@ class ResumeRequest::Reader {
                         const ResumeField* const known =
                             resume_field(std::string(name).append(".").append(key), out_.api_);
                         if (known == nullptr && token != "null") meet(ResumeObstacle::unknown_field, name);
-                        if (known != nullptr && !asks_nothing(known->nothing, token)) meet(known->obstacle, name);
+                        const bool asks = known != nullptr && known->use == ResumeUse::obstacle;
+                        if (asks && !asks_nothing(known->nothing, token)) meet(known->obstacle, name);
                         return true;
                       });
     if (!read) meet(ResumeObstacle::unreadable, name);
   }
 
-  void make_chat(ResumePrompt made) {
-    if (made.obstacle != ResumeObstacle::none) meet(made.obstacle, "messages");
+  void make_chat(ResumePrompt made, std::string_view field) {
+    if (made.obstacle != ResumeObstacle::none) meet(made.obstacle, field);
     out_.messages_ = std::move(made.messages);
   }
 
@@ -174,8 +163,10 @@ class ResumeRequest::Reader {
   }
 
   void own(std::string_view name, std::string_view value) {
-    if (name == "messages") messages_ = value;
-    if (name == "system") system_ = value;
+    if (name == "messages" || name == "input") messages_ = value;
+    if (name == "system" || name == "instructions") system_ = value;
+    // The other things that can be included are of tools and of the input.
+    if (name == "include" && value.find("logprobs") != std::string_view::npos) meet(ResumeObstacle::logprobs, name);
     if (name == "max_tokens") max_tokens_ = value;
     if (name == "max_completion_tokens") max_completion_tokens_ = value;
     if (name != "min_tokens" || asks_nothing(AsksNothing::usual, value)) return;

@@ -8,6 +8,8 @@
 #include <string_view>
 #include <utility>
 
+#include "json_text.h"
+
 namespace penstock::openai {
 
 // A padded copy of what is parsed, and the parser. One for each thread and not for each observer: there may be tens of
@@ -48,6 +50,22 @@ bool each_field(simdjson::ondemand::value value, Visit visit) {
   simdjson::ondemand::object object;
   if (!value.raw_json_token().starts_with('{')) return true;
   return !value.get_object().get(object) && each_field(object, visit);
+}
+
+// A value as it is written, without space around it. False: it is broken.
+inline bool written(simdjson::ondemand::value value, std::string_view& out) {
+  const std::string_view token = value.raw_json_token();
+  simdjson::ondemand::array array;
+  simdjson::ondemand::object object;
+  if (token.starts_with('[')) {
+    if (value.get_array().get(array) || array.raw_json().get(out)) return false;
+  } else if (token.starts_with('{')) {
+    if (value.get_object().get(object) || object.raw_json().get(out)) return false;
+  } else {
+    out = token;
+  }
+  out = trim_end(out);
+  return !out.empty();
 }
 
 }  // namespace penstock::openai

@@ -13,6 +13,7 @@ const StreamFormat* stream_format_of(Api api) {
     case Api::messages:
       return &messages_format;
     case Api::responses:
+      return &responses_format;
     case Api::conversations:
     case Api::embeddings:
     case Api::other:

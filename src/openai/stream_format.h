@@ -30,6 +30,8 @@ class StreamFormat {
   virtual ResumeObstacle note(const Chunk& chunk, StreamState& state) const = 0;
   // Whether an event like this, with other text, is one that may follow.
   virtual bool can_repeat(const Chunk& chunk, const StreamState& state) const = 0;
+  // Whether the last events say the text again.
+  virtual bool repeats_text() const = 0;
   // What stands in front of the data of an event with text.
   virtual std::string_view text_lead() const = 0;
 
@@ -50,6 +52,7 @@ class StreamFormat {
 extern const StreamFormat& text_format;
 extern const StreamFormat& chat_format;
 extern const StreamFormat& messages_format;
+extern const StreamFormat& responses_format;
 
 // Null: streams of this API cannot be read.
 const StreamFormat* stream_format_of(Api api);

@@ -319,6 +319,11 @@ AnswerObserver::Kind AnswerObserver::on_event(std::string_view name, std::string
   no_reason_ = no_reason_ || reader.seen().no_reason;
   gave_up_ = reason_gives_up();
   if (meaning == Name::finished) {
+    // So vLLM calls an answer of gpt-oss that was aborted. One that its client has cancelled is response.cancelled.
+    if (name == "response.completed" && finish_reason_ == "cancelled") {
+      gave_up_ = true;
+      finish_reason_ = "abort";
+    }
     done_ = !gave_up_;
     return Kind::done;
   }

@@ -383,7 +383,7 @@ std::string Answer::error_event(ErrorCode why) const {
                               .type = info.type,
                               .code = info.name,
                               .request_id = intake_.head().request_id},
-                             watch_.chunks());
+                             watch_.relayed_chunks());
   return event;
 }
 

@@ -18,6 +18,8 @@ std::optional<AttemptFailure> AnswerEnd::of_stream(const openai::AnswerObserver&
 
 std::optional<AttemptFailure> AnswerEnd::of_json(const openai::AnswerObserver& seen, bool whole) const {
   if (const auto failure = reported(seen)) return failure;
+  // Those who ask do not cancel: they wait for it.
+  if (api_ == openai::Api::responses && seen.finish_reason() == "cancelled") return AttemptFailure::aborted;
   if (api_ == openai::Api::other || whole || !until_close_) return std::nullopt;
   return AttemptFailure::closed_in_body;
 }

@@ -5,7 +5,8 @@
 // therefore counts as complete only if it says so itself:
 //
 //   completions, chat completions   `[DONE]`, or a finish reason for each choice
-//   responses                       response.completed, response.incomplete or response.cancelled
+//   responses                       response.completed (with a status other than cancelled), response.incomplete or
+//                                   response.cancelled
 //   messages                        message_stop, or a stop reason
 //   JSON that does not stream       the end that HTTP gives it; where that is only the end of the connection, the
 //                                   brackets of the JSON

@@ -79,7 +79,10 @@ void AnswerWatch::on_sse_event(std::string_view name, std::string_view data) {
 void AnswerWatch::hold(std::string_view name) {
   const bool holds = remembered_->delivered().holds();
   if (holds && !holds_ && name.empty()) return remembered_->delivered().give_up(openai::ResumeObstacle::unknown_event);
-  if (holds && !holds_) remembered_->held_at(sse_.event_begin());
+  if (holds && !holds_) {
+    remembered_->held_at(sse_.event_begin());
+    remembered_->held_behind(chunks_);
+  }
   holds_ = holds;
 }
 
@@ -115,6 +118,7 @@ bool AnswerWatch::can_go_on() const {
 }
 
 void AnswerWatch::go_on() {
+  chunks_ = relayed_chunks();
   mode_ = Mode::events;
   failure_.reset();
   sse_.reset();

@@ -62,6 +62,8 @@ class AnswerWatch final : private http::SseEvents {
   bool has_response() const { return response_ != 0; }
   uint64_t take_response() { return std::exchange(response_, 0); }
   uint32_t chunks() const { return chunks_; }  // events with data, without the final [DONE]
+  // Those that were not held back.
+  uint32_t relayed_chunks() const { return holds_ ? remembered_->events_before_held() : chunks_; }
   const openai::AnswerObserver& answer() const { return answer_; }
 
  private:

@@ -36,6 +36,9 @@ class RememberedStream {
   // Where in the bytes that came last the events begin that are held back (see Delivered::holds()).
   void held_at(size_t begin) { held_from_ = begin; }
   size_t held_from() const { return held_from_; }
+  // How many events came before those.
+  void held_behind(uint32_t events) { held_behind_ = events; }
+  uint32_t events_before_held() const { return held_behind_; }
   // The text may have grown.
   void charge();
 
@@ -46,6 +49,7 @@ class RememberedStream {
   MemoryBudget& budget_;
   size_t charged_ = 0, held_from_ = 0;
   const size_t event_bytes_max_;
+  uint32_t held_behind_ = 0;
   bool whole_events_ = true;
   static constexpr size_t error_bytes_max = 4 * 1024;
   std::string error_;

@@ -35,7 +35,7 @@ Resume::Resume(Context& context, ResumeQueue& queue, const Intake& intake, Remem
 
 bool Resume::knows_path(std::string_view target) {
   const std::string_view path = without_query(target);
-  constexpr std::string_view known[] = {"/v1/chat/completions", "/v1/completions", "/v1/messages"};
+  constexpr std::string_view known[] = {"/v1/chat/completions", "/v1/completions", "/v1/messages", "/v1/responses"};
   return std::any_of(std::begin(known), std::end(known), [&](std::string_view end) { return path.ends_with(end); });
 }
 
@@ -178,6 +178,7 @@ void Resume::on_response_data(std::string_view decoded) {
     events_.clear();
     sse_.feed(decoded);
     stream_.charge();
+    if (!stream_.delivered().can_end()) return owner_.on_resume_given_up(stream_.obstacle());
     if (continuation_->cut()) return finish();
     if (!events_.empty() && !pass_on()) return;
     if (state_ == Continuation::State::failed) owner_.on_resume_failed(AttemptFailure::error_event, on_);

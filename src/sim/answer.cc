@@ -21,6 +21,11 @@ std::string_view anthropic_reason(const Ending& ending) {
   if (ending.reason == FinishReason::abort) return "null";  // which the API has no word for
   return ending.reason == FinishReason::stop ? R"("end_turn")" : R"("max_tokens")";
 }
+// What vLLM says for gpt-oss; other models' answers are "completed" there when they were given up.
+std::string_view response_status(FinishReason reason) {
+  if (reason == FinishReason::abort) return "cancelled";
+  return reason == FinishReason::stop ? "completed" : "incomplete";
+}
 
 void append_number(std::string& out, uint64_t value, int base = 10) {
   char text[24];
@@ -140,9 +145,9 @@ void AnswerWriter::echo(std::string& out, uint32_t choice, std::string_view prom
 }
 
 void AnswerWriter::text(std::string& out, uint32_t choice, std::string_view text, const Tally& tally) {
-  if (shape_.api == Api::messages && !std::exchange(block_open_, true)) open_block(out);
-  const bool ordinary = text.size() == shape_.chunk_bytes && !shape_.token_ids && !shape_.continuous_usage &&
-                        shape_.api != Api::responses;
+  const bool message = shape_.api == Api::messages, response = shape_.api == Api::responses;
+  if ((message || response) && !std::exchange(block_open_, true)) message ? open_block(out) : open_item(out);
+  const bool ordinary = text.size() == shape_.chunk_bytes && !shape_.token_ids && !shape_.continuous_usage && !response;
   if (!ordinary) return piece(out, choice, text, nullptr, tally);
   if (choice >= templates_.size() || templates_[choice].bytes.empty()) build_template(choice);
   const Template& ready = templates_[choice];
@@ -171,16 +176,7 @@ void AnswerWriter::end_choice(std::string& out, uint32_t choice, std::string_vie
 
 void AnswerWriter::piece(std::string& out, uint32_t choice, std::string_view text, const Ending* ending,
                          const Tally& tally) {
-  if (shape_.api == Api::responses) {
-    begin_event("response.output_text.delta");
-    put("{\"type\":\"response.output_text.delta\"");
-    put_sequence_number();
-    event_.append(",\"item_id\":\"msg_")
-        .append(shape_.id)
-        .append("\",\"output_index\":0,\"content_index\":0,\"delta\":\"");
-    event_.append(text).append("\",\"logprobs\":[]}");
-    return end_event(out);
-  }
+  if (shape_.api == Api::responses) return text_of_response(out, text);
   if (shape_.api == Api::messages) {
     begin_event("content_block_delta");
     put("{\"type\":\"content_block_delta\",\"delta\":{\"type\":\"text_delta\",\"text\":\"");
@@ -244,7 +240,7 @@ void AnswerWriter::put_usage(const Tally& tally) {
 
 void AnswerWriter::close(std::string& out, const Tally& tally, std::string_view whole, const Ending& ending) {
   if (shape_.api == Api::responses) {
-    close_responses(out, tally, whole);
+    close_responses(out, tally, whole, ending);
   } else if (shape_.api == Api::messages) {
     close_messages(out, tally, ending);
   } else {
@@ -277,8 +273,8 @@ void AnswerWriter::fail(std::string& out, std::string_view message) {
     begin_event("error");
     put("{\"type\":\"error\",\"code\":\"server_error\",\"message\":");
     append_json_string(event_, message);
-    put(",\"param\":null");
-    put_sequence_number();
+    put(",\"param\":null,\"sequence_number\":");
+    put_number(sequence_number_++);
     put("}");
     end_event(out);
   } else if (shape_.api == Api::messages) {
@@ -298,91 +294,126 @@ void AnswerWriter::fail(std::string& out, std::string_view message) {
 
 // ---- the responses API ----
 
-void AnswerWriter::put_sequence_number() {
+// Fields stand in the order in which vLLM writes them.
+void AnswerWriter::put_sequence_number(std::string_view name) {
   put(",\"sequence_number\":");
   put_number(sequence_number_++);
+  event_.append(",\"type\":\"").append(name).append("\"}");
 }
 
-void AnswerWriter::put_item(std::string_view status, std::string_view text, bool with_content) {
-  event_.append("{\"id\":\"msg_")
-      .append(shape_.id)
-      .append("\",\"type\":\"message\",\"role\":\"assistant\",\"status\":\"");
-  event_.append(status).append("\",\"content\":[");
-  if (with_content)
-    event_.append("{\"type\":\"output_text\",\"annotations\":[],\"text\":\"").append(text).append("\"}");
-  put("]}");
+void AnswerWriter::put_item_id() {
+  event_.append("\"item_id\":\"msg_").append(shape_.id).append("\"");
 }
 
-// The response object; with a tally it is complete.
-void AnswerWriter::put_response(std::string_view status, const Tally* tally, std::string_view text) {
-  event_.append("{\"id\":\"").append(shape_.id).append("\",\"object\":\"response\",\"created_at\":");
+void AnswerWriter::put_part(std::string_view text, std::string_view logprobs) {
+  event_.append("{\"annotations\":[],\"text\":\"").append(text).append("\",\"type\":\"output_text\",\"logprobs\":");
+  event_.append(logprobs).append("}");
+}
+
+void AnswerWriter::put_item(std::string_view status, std::string_view text) {
+  event_.append("{\"id\":\"msg_").append(shape_.id).append("\",\"content\":[");
+  if (!text.empty()) put_part(text, "null");
+  event_.append("],\"role\":\"assistant\",\"status\":\"").append(status);
+  put("\",\"type\":\"message\",\"phase\":null}");
+}
+
+// The response object; with a tally it is over.
+void AnswerWriter::put_response(const Tally* tally, std::string_view text, const Ending& ending) {
+  const bool cut = tally != nullptr && ending.reason == FinishReason::length;
+  event_.append("{\"id\":\"").append(shape_.id).append("\",\"created_at\":");
   put_number(static_cast<uint64_t>(shape_.created));
-  event_.append(",\"status\":\"").append(status).append("\",\"model\":").append(model_json_).append(",\"output\":[");
-  if (tally != nullptr) put_item("completed", text, true);
-  put("],\"parallel_tool_calls\":true,\"tools\":[],\"usage\":");
-  if (tally == nullptr) return put("null}");
+  put(",\"incomplete_details\":");
+  put(cut ? "{\"reason\":\"max_output_tokens\"}" : "null");
+  event_.append(",\"instructions\":null,\"metadata\":null,\"model\":").append(model_json_);
+  put(",\"object\":\"response\",\"output\":[");
+  if (tally != nullptr && !text.empty()) put_item("completed", text);
+  put("],\"parallel_tool_calls\":true,\"tool_choice\":\"none\",\"tools\":[],\"background\":false,");
+  put("\"previous_response_id\":null,\"reasoning\":null,\"service_tier\":\"auto\",\"status\":\"");
+  put(tally == nullptr ? "in_progress" : response_status(ending.reason));
+  put("\",\"text\":null,\"truncation\":\"disabled\",\"usage\":");
+  if (tally == nullptr) put("null");
+  else put_responses_usage(*tally);
+  put(",\"user\":null}");
+}
+
+void AnswerWriter::put_responses_usage(const Tally& tally) {
   put("{\"input_tokens\":");
-  put_number(tally->prompt_tokens);
+  put_number(tally.prompt_tokens);
   put(",\"input_tokens_details\":{\"cached_tokens\":");
-  put_number(tally->cached_tokens);
+  put_number(tally.cached_tokens);
   put("},\"output_tokens\":");
-  put_number(tally->completion_tokens);
+  put_number(tally.completion_tokens);
   put(",\"output_tokens_details\":{\"reasoning_tokens\":0},\"total_tokens\":");
-  put_number(uint64_t{tally->prompt_tokens} + tally->completion_tokens);
-  put("}}");
+  put_number(uint64_t{tally.prompt_tokens} + tally.completion_tokens);
+  put("}");
 }
 
 void AnswerWriter::open_responses(std::string& out) {
   for (const char* name : {"response.created", "response.in_progress"}) {
     begin_event(name);
-    event_.append("{\"type\":\"").append(name).append("\"");
-    put_sequence_number();
-    put(",\"response\":");
-    put_response("in_progress", nullptr, "");
-    put("}");
+    put("{\"response\":");
+    put_response(nullptr, "", FinishReason::length);
+    put_sequence_number(name);
     end_event(out);
   }
+}
+
+// With the first text, as a block of a message.
+void AnswerWriter::open_item(std::string& out) {
   begin_event("response.output_item.added");
-  put("{\"type\":\"response.output_item.added\"");
-  put_sequence_number();
-  put(",\"output_index\":0,\"item\":");
-  put_item("in_progress", "", false);
-  put("}");
+  put("{\"item\":");
+  put_item("in_progress", "");
+  put(",\"output_index\":0");
+  put_sequence_number("response.output_item.added");
   end_event(out);
   begin_event("response.content_part.added");
-  put("{\"type\":\"response.content_part.added\"");
-  put_sequence_number();
-  event_.append(",\"item_id\":\"msg_").append(shape_.id).append("\",\"output_index\":0,\"content_index\":0,");
-  put("\"part\":{\"type\":\"output_text\",\"annotations\":[],\"text\":\"\"}}");
+  put("{\"content_index\":0,");
+  put_item_id();
+  put(",\"output_index\":0,\"part\":");
+  put_part("", "[]");
+  put_sequence_number("response.content_part.added");
   end_event(out);
 }
 
-void AnswerWriter::close_responses(std::string& out, const Tally& tally, std::string_view whole) {
-  const std::string place = ",\"item_id\":\"msg_" + shape_.id + "\",\"output_index\":0,\"content_index\":0,";
+void AnswerWriter::text_of_response(std::string& out, std::string_view text) {
+  begin_event("response.output_text.delta");
+  event_.append("{\"content_index\":0,\"delta\":\"").append(text).append("\",");
+  put_item_id();
+  put(",\"logprobs\":[],\"output_index\":0");
+  put_sequence_number("response.output_text.delta");
+  end_event(out);
+}
+
+void AnswerWriter::close_item(std::string& out, std::string_view whole) {
   begin_event("response.output_text.done");
-  put("{\"type\":\"response.output_text.done\"");
-  put_sequence_number();
-  event_.append(place).append("\"text\":\"").append(whole).append("\",\"logprobs\":[]}");
+  put("{\"content_index\":0,");
+  put_item_id();
+  put(",\"logprobs\":[],\"output_index\":0,\"sequence_number\":");
+  put_number(sequence_number_++);
+  event_.append(",\"text\":\"").append(whole).append("\",\"type\":\"response.output_text.done\"}");
   end_event(out);
   begin_event("response.content_part.done");
-  put("{\"type\":\"response.content_part.done\"");
-  put_sequence_number();
-  event_.append(place).append("\"part\":{\"type\":\"output_text\",\"annotations\":[],\"text\":\"");
-  event_.append(whole).append("\"}}");
+  put("{\"content_index\":0,");
+  put_item_id();
+  put(",\"output_index\":0,\"part\":");
+  put_part(whole, "null");
+  put_sequence_number("response.content_part.done");
   end_event(out);
   begin_event("response.output_item.done");
-  put("{\"type\":\"response.output_item.done\"");
-  put_sequence_number();
-  put(",\"output_index\":0,\"item\":");
-  put_item("completed", whole, true);
-  put("}");
+  put("{\"item\":");
+  put_item("completed", whole);
+  put(",\"output_index\":0");
+  put_sequence_number("response.output_item.done");
   end_event(out);
+}
+
+// It is called completed whatever became of it.
+void AnswerWriter::close_responses(std::string& out, const Tally& tally, std::string_view whole, const Ending& ending) {
+  if (block_open_) close_item(out, whole);
   begin_event("response.completed");
-  put("{\"type\":\"response.completed\"");
-  put_sequence_number();
-  put(",\"response\":");
-  put_response("completed", &tally, whole);
-  put("}");
+  put("{\"response\":");
+  put_response(&tally, whole, ending);
+  put_sequence_number("response.completed");
   end_event(out);
 }
 
@@ -443,7 +474,7 @@ void AnswerWriter::close_messages(std::string& out, const Tally& tally, const En
 void AnswerWriter::whole(std::string& out, std::span<const ChoiceView> choices, const Tally& tally) {
   event_.clear();
   if (shape_.api == Api::responses) {
-    put_response("completed", &tally, choices[0].text);
+    put_response(&tally, choices[0].text, choices[0].ending);
   } else if (shape_.api == Api::messages) {
     whole_messages(choices[0], tally);
   } else {

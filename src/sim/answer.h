@@ -88,16 +88,22 @@ class AnswerWriter {
   void put_head(std::string_view object);
   void put_usage(const Tally& tally);
   void put_messages_usage(const Tally& tally);
-  void put_sequence_number();
-  void put_response(std::string_view status, const Tally* tally, std::string_view text);
-  void put_item(std::string_view status, std::string_view text, bool with_content);
+  void put_sequence_number(std::string_view name);
+  void put_item_id();
+  void put_part(std::string_view text, std::string_view logprobs);
+  void put_item(std::string_view status, std::string_view text);
+  void put_response(const Tally* tally, std::string_view text, const Ending& ending);
+  void put_responses_usage(const Tally& tally);
   void put(std::string_view text) { event_ += text; }
   void put_number(uint64_t value);
   void open_chat(std::string& out, uint32_t choices, const Tally& tally);
   void open_responses(std::string& out);
+  void open_item(std::string& out);
+  void text_of_response(std::string& out, std::string_view text);
+  void close_item(std::string& out, std::string_view whole);
   void open_messages(std::string& out, const Tally& tally);
   void open_block(std::string& out);
-  void close_responses(std::string& out, const Tally& tally, std::string_view whole);
+  void close_responses(std::string& out, const Tally& tally, std::string_view whole, const Ending& ending);
   void put_messages_ending(const Ending& ending);
   void close_messages(std::string& out, const Tally& tally, const Ending& ending);
   void whole_openai(std::span<const ChoiceView> choices, const Tally& tally);
@@ -114,7 +120,7 @@ class AnswerWriter {
   std::vector<Template> templates_;
   std::vector<uint32_t> made_ids_;
   uint32_t sequence_number_ = 0;  // responses
-  bool block_open_ = false;       // messages: the block of text
+  bool block_open_ = false;       // messages: the block of text; responses: the item
 };
 
 }  // namespace penstock::sim

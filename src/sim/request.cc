@@ -100,7 +100,8 @@ Outcome RequestReader::State::read(Api api, std::string_view body, Request& out)
   if (document.get(object) != simdjson::SUCCESS) return not_json();
   json::element messages;
   // A text is given its first token; what a chat template begins with is in the template.
-  add_special_tokens = api != Api::responses && !has(object, "messages", messages);
+  // But vLLM gives prompts of responses one all the same.
+  add_special_tokens = !has(object, "messages", messages);
   add_generation_prompt = true;
   continue_final_message = false;
   for (const auto& [key, value] : object) {

@@ -21,7 +21,7 @@ BREAKS = {
     "abort": "aborted",
     "stall": "idle_timeout",
 }
-CHAT, COMPLETIONS, MESSAGES = "/v1/chat/completions", "/v1/completions", "/v1/messages"
+CHAT, COMPLETIONS, MESSAGES, RESPONSES = "/v1/chat/completions", "/v1/completions", "/v1/messages", "/v1/responses"
 
 
 def question(path, **more):
@@ -29,6 +29,10 @@ def question(path, **more):
     if path == MESSAGES:
         more = {"system": [{"type": "text", "text": "Be "}, {"type": "text", "text": "brief."}], **more}
         return chat("Tell me about the sea.", **more)
+    if path == RESPONSES:
+        more["max_output_tokens"] = more.pop("max_tokens")
+        parts = [{"type": "input_text", "text": "Tell me "}, {"type": "input_text", "text": "about the sea."}]
+        return {"model": "sim-model", "instructions": "Be brief.", "input": [{"role": "user", "content": parts}], **more}
     return chat("Tell me about the sea.", **more) if path == CHAT else completion("Once upon a time", **more)
 
 
@@ -60,16 +64,32 @@ class NamedStream:
         names = [line[7:] for line in response.body.decode().split("\n") if line.startswith("event: ")]
         assert names == [event["type"] for event in self.events], response
         self.errors = [event for event in self.events if event["type"] == "error"]
-        deltas = [event["delta"] for event in self.events if event["type"] == "content_block_delta"]
-        self.text = "".join(delta["text"] for delta in deltas)
+        self.text = "".join(event["delta"]["text"] for event in self.events if event["type"] == "content_block_delta")
         self.rest = [plain(event) for event in self.events if event["type"] != "content_block_delta"]
 
 
+class NumberedStream(NamedStream):
+    """The same of the responses API. Where nothing has failed, the events are numbered and the last ones say the text."""
+
+    TEXT = "response.output_text.delta"
+
+    def __init__(self, response):
+        super().__init__(response)
+        self.text = "".join(event["delta"] for event in self.events if event["type"] == self.TEXT)
+        self.rest = [plain(event) for event in self.events if event["type"] != self.TEXT]
+        self.ids = {event["response"]["id"] for event in self.events if "response" in event}
+        self.items = {event["item_id"] for event in self.events if "item_id" in event}
+        self.numbers = [event["sequence_number"] for event in self.events]
+
+
 def plain(value):
-    """Without what differs between two runs: ids, and which tokens were cached."""
+    """Without what differs between two runs: ids, times, and which tokens were cached."""
+    if isinstance(value, list):
+        return [plain(held) for held in value]
     if not isinstance(value, dict):
         return value
-    return {name: plain(held) for name, held in value.items() if name not in ("id", "cache_read_input_tokens")}
+    other = ("id", "item_id", "created_at", "cache_read_input_tokens", "input_tokens_details")
+    return {name: plain(held) for name, held in value.items() if name not in other}
 
 
 class Resume(E2E):
@@ -120,10 +140,24 @@ class Resume(E2E):
                     self.wait_resumes(gateway, resumed=broken)
 
     def test_messages_go_on_at_many_places(self):
-        body = question(MESSAGES)
-        ask = lambda port: NamedStream(self.client(port).post(MESSAGES, body))
+        self.check_named(MESSAGES, NamedStream, "message_stop")
+
+    def test_responses_go_on_at_many_places(self):
+        for stream in self.check_named(RESPONSES, NumberedStream, "response.completed"):
+            self.assertEqual(stream.numbers, list(range(len(stream.events))))
+            self.assertEqual((len(stream.ids), len(stream.items)), (1, 1))
+            response = stream.events[-1]["response"]
+            self.assertEqual((response["status"], response["incomplete_details"]), ("incomplete", {"reason": "max_output_tokens"}))
+            self.assertEqual([part["text"] for item in response["output"] for part in item["content"]], [stream.text])
+            self.assertEqual([event["text"] for event in stream.events if event["type"].endswith("text.done")], [stream.text])
+            self.assertEqual(response["usage"]["output_tokens"], 40)
+
+    def check_named(self, path, kind_of_stream, last):
+        """All streams that went on."""
+        body, streams = question(path), []
+        ask = lambda port: kind_of_stream(self.client(port).post(path, body))
         reference = ask(self.sim("--instant", "--text", "varied").port)
-        self.assertEqual([event["type"] for event in reference.rest][-1], "message_stop")
+        self.assertEqual([event["type"] for event in reference.rest][-1], last)
         for kind, reason in BREAKS.items():
             with self.subTest(kind):
                 places = (0, 1, 17, 39) if kind != "stall" else (17,)
@@ -131,12 +165,13 @@ class Resume(E2E):
                 bad = self.sim("--decode-ms", "1", "--text", "varied", *faults)
                 gateway = self.gateway([bad, self.sim("--instant", "--text", "varied")], CONFIG, shards=1)
                 for _ in range(2 * len(places)):
-                    stream = ask(gateway)
+                    streams.append(stream := ask(gateway))
                     self.assertEqual((stream.errors, stream.text, stream.rest), ([], reference.text, reference.rest))
                 gateway.wait_outcomes({"ok": 2 * len(places)})
                 broken = gateway.value("penstock_broken_streams_total", reason=reason)
                 self.assertGreater(broken, 0)
                 self.wait_resumes(gateway, resumed=broken)
+        return streams
 
     def test_messages_that_cannot_be_continued_are_told(self):
         cases = {"reasoning": {"thinking": {"type": "enabled", "budget_tokens": 1024}}, "template_input": {"output_config": {"effort": "low"}}}
@@ -150,6 +185,38 @@ class Resume(E2E):
                 self.assertEqual([error["error"]["type"] for error in stream.errors], ["api_error"])
                 self.assertNotIn("message_stop", [event["type"] for event in stream.rest])
                 self.wait_resumes(gateway, resumed=0, **{result: 1})
+
+    def test_responses_that_cannot_be_continued_are_told(self):
+        cases = {
+            "stored": {"previous_response_id": "resp_1"},
+            "tools": {"tools": [{"type": "function", "name": "f", "parameters": {}}]},
+            "structured_output": {"text": {"format": {"type": "json_object"}}},
+            "truncated_prompt": {"truncation": "auto"},
+        }
+        for result, fields in cases.items():
+            with self.subTest(result):
+                sims = [self.sim("--decode-ms", "5", "--fail", "abort-after-tokens=5") for _ in range(2)]
+                gateway = self.gateway(sims, CONFIG, shards=1)
+                with self.assertRaises(ConnectionEnded) as caught:
+                    self.client(gateway).post(RESPONSES, {**question(RESPONSES), **fields})
+                stream = NumberedStream(caught.exception.response)
+                self.assertEqual([error["code"] for error in stream.errors], ["stream_broken"])
+                self.assertEqual(stream.events[-1], stream.errors[0])
+                self.assertNotIn("response.completed", [event["type"] for event in stream.rest])
+                self.assertEqual(stream.numbers, list(range(len(stream.events))))
+                self.wait_resumes(gateway, resumed=0, **{result: 1})
+
+    def test_a_response_keeps_the_clients_name_of_its_model(self):
+        flags = ("--instant", "--text", "varied", "--model", "theirs")
+        bad, good = self.sim(*flags, "--fail", "reset-after-tokens=9x1"), self.sim(*flags)
+        gateway = self.gateway([bad, good], CONFIG, shards=1)
+        for _ in range(2):
+            body = {**question(RESPONSES), "model": "ours"}
+            answer = self.client(gateway).post(RESPONSES, body, headers=[("x-gateway-model-name-rewrite", "theirs")])
+            stream = NumberedStream(answer)
+            self.assertEqual({event["response"]["model"] for event in stream.events if "response" in event}, {"ours"})
+            self.assertEqual((stream.errors, stream.numbers), ([], list(range(len(stream.events)))))
+        self.wait_resumes(gateway, resumed=1)
 
     def test_the_access_log_tells(self):
         bad, good = self.sim("--decode-ms", "1", "--fail", "reset-after-tokens=5x1"), self.sim("--instant")

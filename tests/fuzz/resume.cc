@@ -1,8 +1,8 @@
-// What continues a broken stream, fed with anything. First byte 'R' (chat), 'P' (completion) or 'M' (message): the rest
-// is the body of a request; what is made of a body that is JSON must be JSON. Otherwise 'c' (chat), 'm' (message) or
-// 't' (completion): lines, each an event of the stream, up to one that begins with '=': behind it a stop string, and
-// the lines that follow are events of the continuation. What is taken for text must be text by a parser, and what the
-// client gets must be events whose text is remembered.
+// What continues a broken stream, fed with anything. First byte 'R' (chat), 'P' (completion), 'M' (message) or 'A'
+// (response): the rest is the body of a request; what is made of a body that is JSON must be JSON. Otherwise 'c'
+// (chat), 'm' (message), 'a' (response) or 't' (completion): lines, each an event of the stream, up to one that begins
+// with '=': behind it a stop string, and the lines that follow are events of the continuation. What is taken for text
+// must be text by a parser, and what the client gets must be events whose text is remembered.
 #include <simdjson.h>
 
 #include <cstdint>
@@ -57,6 +57,14 @@ bool text_of(Api api, std::string_view event, std::string& text) {
     text = found;
     return type == "content_block_delta";
   }
+  if (api == Api::responses) {
+    std::string_view type;
+    if (root["type"].get(type)) return false;
+    if (type == "response.output_item.added" || type == "response.content_part.added") return true;  // ours, likewise
+    if (root["delta"].get(found)) return false;
+    text = found;
+    return type == "response.output_text.delta";
+  }
   if (root["choices"].at(0).get(choice)) return false;
   if (!choice["finish_reason"].get(finish) && !finish.is_null()) return false;
   if (!root["usage"].get(usage) && usage.is_object()) return false;
@@ -95,7 +103,9 @@ void go_on(Api api, Delivered& delivered, Continuation& continuation, const std:
   for (std::string_view rest = out; !rest.empty();) {
     const size_t end = rest.find("\n\n");
     const size_t data = rest.find("data: {");
-    const bool fits = api == Api::messages ? rest.starts_with("event: content_block_") : data == 0;
+    const bool fits = api == Api::messages    ? rest.starts_with("event: content_block_")
+                      : api == Api::responses ? rest.starts_with("event: response.")
+                                              : data == 0;
     if (!fits || data > end || end == std::string_view::npos || finished) complain("no event", out);
     const std::string sent(rest.substr(data + 6, end - data - 6));
     std::string piece;
@@ -111,8 +121,10 @@ void go_on(Api api, Delivered& delivered, Continuation& continuation, const std:
 void end(Api api, Delivered& delivered) {
   std::string out;
   delivered.append_end_events(out, Usage{1, 2, std::nullopt});
-  const std::string_view last = api == Api::messages ? R"({"type":"message_stop"})" : "[DONE]";
-  if (!out.ends_with("data: " + std::string(last) + "\n\n")) complain("no end", out);
+  const std::string last = api == Api::messages    ? "data: {\"type\":\"message_stop\"}"
+                           : api == Api::responses ? ",\"type\":\"response.completed\"}"
+                                                   : "data: [DONE]";
+  if (!out.ends_with(last + "\n\n")) complain("no end", out);
 }
 
 void stream(Api api, std::string_view lines, bool keeps_ids = false) {
@@ -147,6 +159,12 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       break;
     case 'M':
       request(Api::messages, bytes.substr(1));
+      break;
+    case 'A':
+      request(Api::responses, bytes.substr(1));
+      break;
+    case 'a':
+      stream(Api::responses, bytes.substr(1));
       break;
     case 'm':
       stream(Api::messages, bytes.substr(1));

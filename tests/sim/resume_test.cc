@@ -3,6 +3,7 @@
 // said only if it was given exactly the tokens of the prompt and of what the client has got.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <charconv>
 #include <string>
 #include <vector>
@@ -25,11 +26,14 @@ constexpr const char* messages = R"([{"role":"user","content":"Say it \"so\"."}]
 constexpr const char* message_fields =
     R"("system":[{"type":"text","text":"Be brief.","cache_control":{"type":"ephemeral"}}],)"
     R"("messages":[{"role":"user","content":[{"type":"text","text":"Say it \"so\"."}]}])";
+// The same in the responses API.
+constexpr const char* response_fields =
+    R"("instructions":"Be brief.","input":[{"type":"message","role":"user","content":"Say it \"so\"."}])";
 constexpr const char* message_chat =
     R"([{"role":"system","content":"Be brief."},{"role":"user","content":"Say it \"so\"."}])";
 
-enum class Speaks { text, chat, message };
-constexpr int apis = 3;
+enum class Speaks { text, chat, message, response };
+constexpr int apis = 4;
 
 uint64_t mixed(const Ids& ids) {
   uint64_t hash = 14695981039346656037ull;
@@ -85,6 +89,7 @@ enum class Break { reset, eof, silence, error, aborted, unfinished };
 
 Speaks api_of(std::string_view request) {
   if (request.starts_with("POST /v1/messages")) return Speaks::message;
+  if (request.starts_with("POST /v1/responses")) return Speaks::response;
   return request.starts_with("POST /v1/chat/") ? Speaks::chat : Speaks::text;
 }
 
@@ -94,10 +99,10 @@ struct Run {
       : api(api_of(request)),
         chat(api == Speaks::chat),
         usage(request.find("include_usage") != std::string_view::npos),
-        left(number_behind(request, R"("max_tokens":)", 16)) {
+        left(number_behind(request, api == Speaks::response ? R"("max_output_tokens":)" : R"("max_tokens":)", 16)) {
     if (request.find(R"("prompt":[)") != std::string_view::npos) ids = ids_in(between(request, R"("prompt":[)", "]"));
     else if (chat) ids = ids_of_prompt(messages);
-    else if (api == Speaks::message) ids = ids_of_prompt(message_chat);
+    else if (api != Speaks::text) ids = ids_of_prompt(message_chat);
     else ids = ids_of_prompt(between(request, R"("prompt":")", "\""));
     prompt = ids.size();
   }
@@ -111,7 +116,10 @@ struct Run {
         chat ? R"("delta":{"content":")" + std::string(text) + "\"}" : R"("text":")" + std::string(text) + '"';
     return R"({"index":0,)" + inner + R"(,"logprobs":null,"finish_reason":)" + reason + "}";
   }
-  std::vector<std::string> events() { return api == Speaks::message ? message_events() : completion_events(); }
+  std::vector<std::string> events() {
+    if (api == Speaks::response) return response_events();
+    return api == Speaks::message ? message_events() : completion_events();
+  }
   static std::string named(const std::string& name, const std::string& fields) {
     return "event: " + name + "\ndata: {\"type\":\"" + name + "\"" + fields + "}\n\n";
   }
@@ -134,6 +142,54 @@ struct Run {
                                              input + R"(,"output_tokens":)" + std::to_string(ids.size() - prompt) +
                                              "}"));
     out.push_back(named("message_stop", ""));
+    return out;
+  }
+  static std::string numbered(const std::string& name, size_t number, const std::string& fields,
+                              const std::string& more = "") {
+    return "event: " + name + "\ndata: {" + fields + R"(,"sequence_number":)" + std::to_string(number) + more +
+           R"(,"type":")" + name + "\"}\n\n";
+  }
+  static std::string response(const std::string& details, const std::string& output, const std::string& status,
+                              const std::string& counts) {
+    return R"("response":{"id":"resp_7","created_at":7,"incomplete_details":)" + details +
+           R"(,"instructions":"Be brief.","model":"m","object":"response","output":[)" + output +
+           R"(],"tools":[],"status":")" + status + R"(","usage":)" + counts + R"(,"user":null})";
+  }
+  static std::string part(const std::string& text, const std::string& logprobs) {
+    return R"({"annotations":[],"text":")" + text + R"(","type":"output_text","logprobs":)" + logprobs + "}";
+  }
+  static std::string item(const std::string& content, const std::string& status) {
+    return R"({"id":"msg_7","content":[)" + content + R"(],"role":"assistant","status":")" + status +
+           R"(","type":"message","phase":null})";
+  }
+  std::vector<std::string> response_events() {
+    const std::string begun = response("null", "", "in_progress", "null");
+    const std::string place = R"("content_index":0,"item_id":"msg_7","output_index":0,"part":)";
+    std::vector<std::string> out = {
+        numbered("response.created", 0, begun), numbered("response.in_progress", 1, begun),
+        numbered("response.output_item.added", 2, R"("item":)" + item("", "in_progress") + R"(,"output_index":0)"),
+        numbered("response.content_part.added", 3, place + part("", "[]"))};
+    std::string text;
+    for (; left > 0; --left) {
+      ids.push_back(next_of(ids));
+      text += character(ids.back());
+      out.push_back(numbered("response.output_text.delta", out.size(),
+                             R"("content_index":0,"delta":")" + std::string(character(ids.back())) +
+                                 R"(","item_id":"msg_7","logprobs":[],"output_index":0)"));
+    }
+    const std::string whole = item(part(text, "null"), "completed");
+    out.push_back(numbered("response.output_text.done", out.size(),
+                           R"("content_index":0,"item_id":"msg_7","logprobs":[],"output_index":0)",
+                           R"(,"text":")" + text + '"'));
+    out.push_back(numbered("response.content_part.done", out.size(), place + part(text, "null")));
+    out.push_back(numbered("response.output_item.done", out.size(), R"("item":)" + whole + R"(,"output_index":0)"));
+    const size_t said = ids.size() - prompt;
+    const std::string counts = R"({"input_tokens":)" + std::to_string(prompt) +
+                               R"(,"input_tokens_details":{"cached_tokens":0},"output_tokens":)" +
+                               std::to_string(said) + R"(,"output_tokens_details":{"reasoning_tokens":0},)" +
+                               R"("total_tokens":)" + std::to_string(prompt + said) + "}";
+    out.push_back(numbered("response.completed", out.size(),
+                           response(R"({"reason":"max_output_tokens"})", whole, "incomplete", counts)));
     return out;
   }
   std::vector<std::string> completion_events() {
@@ -188,6 +244,9 @@ struct Stream final : private http::ParserEvents {
   // Clients take these by their names; the order of all but the pieces of text is what it is in an unbroken run.
   void read_named(std::string_view event) {
     const std::string name = between(event, "event: ", "\n");
+    if (name.starts_with("response.") || event.find("sequence_number") != std::string_view::npos) {
+      return read_numbered(event, name);
+    }
     well_formed = well_formed && event.ends_with("}") && done == 0 &&
                   event.find("\ndata: {\"type\":\"" + name + '"') != std::string_view::npos;
     if (event.find(R"("usage":{)") != std::string_view::npos) usage = between(event, R"("usage":)", "}");
@@ -197,6 +256,20 @@ struct Stream final : private http::ParserEvents {
     errors += name == "error";
     done += name == "message_stop";
     finishes += event.find(R"("stop_reason":"max_tokens")") != std::string_view::npos;
+  }
+  // Those that end the text say all of it: they are compared as a whole, but for their number.
+  void read_numbered(std::string_view event, const std::string& name) {
+    const std::string lead = R"("sequence_number":)", number = lead + std::to_string(numbers++);
+    const size_t at = event.find(number + ",");
+    well_formed = well_formed && done == 0 && event.find(R"("type":")" + name + '"') != std::string_view::npos &&
+                  at != std::string_view::npos;
+    errors += name == "error";
+    if (name == "error" || at == std::string_view::npos) return;
+    if (name == "response.output_text.delta") return read_text(event, R"("delta":")");
+    if (name != "response.in_progress") order += std::string(event).erase(at, number.size()) + "\n";
+    roles += name == "response.created";
+    done += name == "response.completed";
+    finishes += event.find(R"("status":"incomplete")") != std::string_view::npos;
   }
   void read_text(std::string_view event, std::string_view lead) {
     size_t at = event.find(lead);
@@ -208,7 +281,7 @@ struct Stream final : private http::ParserEvents {
   }
 
   bool whole = false, well_formed = true;
-  int done = 0, roles = 0, errors = 0, finishes = 0;
+  int done = 0, roles = 0, errors = 0, finishes = 0, numbers = 0;
   std::string body, text, ids, usage, order;
 
  private:
@@ -239,13 +312,14 @@ class Place {
   }
   // The whole answer of one request of which each attempt breaks while `breaks` are left.
   Stream ask(Speaks api, uint32_t tokens, bool usage) {
-    const std::string prompt = api == Speaks::message ? message_fields
-                               : api == Speaks::chat  ? std::string(R"("messages":)") + messages
-                                                      : R"("prompt":"once upon")";
-    usage = usage && api != Speaks::message;  // which has it always
-    const std::string body = R"({"model":"m","stream":true,)" + prompt +
-                             (usage ? R"(,"stream_options":{"include_usage":true})" : "") + R"(,"max_tokens":)" +
-                             std::to_string(tokens) + "}";
+    const std::string prompt = api == Speaks::message    ? message_fields
+                               : api == Speaks::response ? response_fields
+                               : api == Speaks::chat     ? std::string(R"("messages":)") + messages
+                                                         : R"("prompt":"once upon")";
+    usage = usage && (api == Speaks::text || api == Speaks::chat);  // the others have it always
+    const std::string body =
+        R"({"model":"m","stream":true,)" + prompt + (usage ? R"(,"stream_options":{"include_usage":true})" : "") +
+        (api == Speaks::response ? R"(,"max_output_tokens":)" : R"(,"max_tokens":)") + std::to_string(tokens) + "}";
     client_ = std::make_unique<SimPeer>(network_);
     client_->connect(shard_.address());
     client_->send(std::string("POST ") + paths[static_cast<size_t>(api)] + " HTTP/1.1\r\nHost: h\r\nConnection: " +
@@ -258,7 +332,7 @@ class Place {
   ResumeObserver seen;
 
  private:
-  static constexpr const char* paths[] = {"/v1/completions", "/v1/chat/completions", "/v1/messages"};
+  static constexpr const char* paths[] = {"/v1/completions", "/v1/chat/completions", "/v1/messages", "/v1/responses"};
   static proxy::Options options() {
     proxy::Options options;
     options.chunk_idle_timeout = seconds(2);
@@ -291,8 +365,9 @@ class Place {
     Ids ids;
     const std::string_view lead = R"("messages":)";
     const size_t chat = request.find(lead);
+    const size_t end = request.rfind(']');
     if (chat != std::string_view::npos)
-      ids = ids_of_prompt(request.substr(chat + lead.size(), request.size() - chat - lead.size() - 1));
+      ids = ids_of_prompt(request.substr(chat + lead.size(), end + 1 - chat - lead.size()));
     else if (of_prompt) ids = ids_of_prompt("once upon");
     else ids = ids_of_text(text_in(request));
     std::string list;
@@ -318,6 +393,7 @@ class Place {
     const auto how = static_cast<Break>(random_.below(6));
     if (how >= Break::error) {
       if (events[0].starts_with("event: message_start")) lose_message(how, events);
+      else if (events[0].starts_with("event: response.")) lose_response(how, events);
       else lose_completion(how, events);
       return peer.send(head + framed(events) + "0\r\n\r\n");
     }
@@ -350,6 +426,23 @@ class Place {
     if (events.empty()) events.push_back(Run::named("message_start", R"(,"message":{"id":"msg_1"})"));
     events.push_back(Run::named("message_delta", R"(,"delta":{"stop_reason":null},"usage":{"output_tokens":3})"));
     events.push_back(Run::named("message_stop", ""));
+  }
+
+  // One that is aborted says all of what it had, as if it were complete.
+  void lose_response(Break how, std::vector<std::string>& events) {
+    const size_t closing = events.size() - 4;
+    const std::vector<std::string> whole = events;
+    events.resize(random_.below(events.size()));
+    const size_t number = events.size();
+    if (how == Break::error) {
+      events.push_back(Run::numbered("error", number, R"("code":"server_error","message":"dead","param":null)"));
+    }
+    if (how != Break::aborted) return;
+    if (number > 4) {
+      const auto from = whole.begin() + static_cast<ptrdiff_t>(std::max(number, closing));
+      events.insert(events.end(), from, whole.end() - 1);
+    }
+    events.push_back(Run::numbered("response.completed", events.size(), Run::response("null", "", "cancelled", "{}")));
   }
 
   Random random_;

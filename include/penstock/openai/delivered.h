@@ -26,6 +26,9 @@ struct StreamState {
   std::string head;  // what the stream said of itself when it began
   bool begun = false;
   bool open = false;  // the client has been told that text follows
+  // Where events are numbered, and text is in an item that has an id:
+  std::string item;  // with its quotes; "" until it has begun
+  uint32_t next_number = 0;
 };
 
 class Delivered {
@@ -68,7 +71,7 @@ class Delivered {
   bool holds() const { return holds_; }
   size_t memory() const {
     return capacity_ + ids_.capacity() * sizeof(uint32_t) + shape_.capacity() + state_.head.capacity() +
-           finish_reason_.capacity();
+           state_.item.capacity() + finish_reason_.capacity();
   }
 
   // The ids of all tokens that were made, also of some whose text the client does not have yet: part of a character, or
@@ -92,18 +95,24 @@ class Delivered {
   void append_text_event(std::string& out, std::string_view escaped);
   void append_finish_event(std::string& out, std::string_view reason, std::string_view stop_reason_json) const;
   void append_end_events(std::string& out, const std::optional<Usage>& usage);
+  // False: those would have to say the text again, and not all of it is remembered.
+  bool can_end() const { return can_go_on() || keeps_on_ || !repeats_text_; }
   // What a stream that was whole but for its very end still needs.
   void append_last_event(std::string& out) const;
 
  private:
   bool add_plain(std::string_view escaped);
   bool add_checked(std::string_view escaped);
+  void remember(std::string_view escaped);
+  void append(std::string_view escaped);
   bool make_room(size_t bytes);
   void stop(ResumeObstacle obstacle);
   Took read(std::string_view data);
   Took read_noted(std::string_view data, const Chunk& chunk);
   Took read_choice(std::string_view data, const Chunk& chunk);
   void keep_shape(std::string_view data, const Chunk& chunk);
+  void keep_numbered_shape(std::string_view data, const Chunk& chunk, bool ordinary);
+  bool take_numbered(std::string_view data);
 
   std::unique_ptr<char[]> text_;
   std::vector<uint32_t> ids_;
@@ -124,6 +133,9 @@ class Delivered {
   bool keeps_ids_;
   bool replaced_ = false;       // the text has U+FFFD, which stands for bytes that are not known
   bool shape_repeats_ = false;  // events of ours may have the shape
+  const bool repeats_text_;     // the last events say it again
+  bool keeps_on_ = false;       // for these it is remembered, although it cannot go on any more
+  uint32_t number_at_ = 0;      // where in the shape the event's number was; 0: events have none
   uint32_t longest_text_;
 };
 

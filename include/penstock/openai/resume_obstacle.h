@@ -29,6 +29,7 @@ enum class ResumeObstacle : uint8_t {
   token_ids,
   template_input,
   reasoning,
+  stored,
   unknown_field,
   // In what was delivered.
   replacement_character,

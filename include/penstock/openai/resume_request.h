@@ -62,7 +62,7 @@ class ResumeRequest {
 
   Api api_ = Api::other;
   std::string model_;
-  std::string messages_;          // of a chat: the array
+  std::string messages_;          // of the chat: the array
   std::string_view prompt_text_;  // without its quotes, as written
   std::vector<uint32_t> prompt_ids_;
   std::vector<Field> rendering_;  // go to the tokenizer with the prompt

@@ -51,7 +51,7 @@ class AnswerObserver {
   bool refused() const { return refused_; }          // the other error events
   bool saw_done() const { return done_; }            // an event of kind `done` came
   // The answer says that its engine gave it up: the finish reason is `abort` or `error`; or a message stops for the
-  // reason null, which is what vLLM makes of `abort` there.
+  // reason null, which is what vLLM makes of `abort` there; or a response is completed with the status cancelled.
   bool gave_up() const { return gave_up_; }
   bool bad() const { return gave_up_ || server_failed_ || refused_; }
   // How many finish reasons of choices came, or stop reasons of a message. A choice has one.

@@ -153,7 +153,7 @@ TEST_CASE("other APIs, answers that do not stream, media and bodies that cannot 
   const auto obstacle = [](Api api, const std::string& body) {
     return std::string(to_string(Body(api, body).obstacle));
   };
-  CHECK(obstacle(Api::responses, R"({"model":"m","input":"x","stream":true})") == "api");
+  CHECK(obstacle(Api::embeddings, R"({"model":"m","input":"x","stream":true})") == "api");
   CHECK(obstacle(Api::conversations, std::string(chat_start) + "}") == "api");
   CHECK(obstacle(Api::completions, R"({"model":"m","prompt":"x"})") == "not_streamed");
   CHECK(obstacle(Api::completions, R"({"model":"m","prompt":"x","stream":false})") == "not_streamed");

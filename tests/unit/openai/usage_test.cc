@@ -213,6 +213,17 @@ TEST_CASE("the events of the responses API are known by name") {
                           R"({"type":"response.incomplete","response":{"incomplete_details":)"
                           R"({"reason":"max_output_tokens"},"status":"incomplete"}})") == Kind::done);
   CHECK(observer.finish_reason() == "max_output_tokens");
+
+  observer.reset();
+  const std::string cancelled = R"({"response":{"status":"cancelled","incomplete_details":null}})";
+  CHECK(observer.on_event("response.completed", cancelled) == Kind::done);
+  CHECK(observer.gave_up());
+  CHECK_FALSE(observer.saw_done());
+  CHECK(observer.finish_reason() == "abort");
+  observer.reset();
+  CHECK(observer.on_event("response.cancelled", cancelled) == Kind::done);
+  CHECK_FALSE(observer.gave_up());
+  CHECK(observer.saw_done());
 }
 
 TEST_CASE("the events of the messages API are known by name, or by the type in their data") {

@@ -306,7 +306,8 @@ TEST_CASE("what may keep a stream from going on elsewhere is known when it begin
       {chat, "", body(R"(,"stream_options":{"continuous_usage_stats":true})"), stream, usage_in_chunks},
       {chat, "", body(""), std::string("200 OK\r\ncontent-length: 5\r\n") + json, not_streamed},
       {"POST /v1/messages", "", body(R"(,"max_tokens":5)"), stream, none},
-      {"POST /v1/responses", "", R"({"model":"m","input":"x","stream":true})", stream, api},
+      {"POST /v1/responses", "", R"({"model":"m","input":"x","stream":true})", stream, none},
+      {"POST /v1/embeddings", "", R"({"model":"m","input":"x","stream":true})", stream, api},
   };
   for (const Case& one : cases) {
     CAPTURE(one.body);
