@@ -149,7 +149,10 @@ class Cut:
     def _passed(self, event):
         self.events.append(event)
         if event != "[DONE]":
-            for choice in json.loads(event).get("choices", ()):
+            event = json.loads(event)
+            if event.get("type") == "response.output_text.delta":
+                self.text += event["delta"]
+            for choice in event.get("choices", ()):
                 self.finished = self.finished or bool(choice.get("finish_reason"))
                 self.text += choice.get("delta", choice).get("content" if "delta" in choice else "text") or ""
 

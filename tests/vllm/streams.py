@@ -5,7 +5,7 @@ import random
 
 from servers import MODEL
 
-CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
+CHAT, COMPLETIONS, RESPONSES = "/v1/chat/completions", "/v1/completions", "/v1/responses"
 FINISH, DONE = '"finish_reason":"', "[DONE]"  # in the events that have a finish reason, and in the last one
 USAGE = {"stream_options": {"include_usage": True}}
 NOUNS = "sea gateway stream token prompt server endpoint cache retry failure queue request".split()
@@ -46,6 +46,43 @@ class Stream:
             self.text += delta.get("content") or choice.get("text") or ""
             if choice.get("finish_reason"):
                 self.finish.append((choice["finish_reason"], choice.get("stop_reason")))
+
+
+def ask_response(number, **fields):
+    """A response, and the chat that vLLM makes of it."""
+    content = [{"type": "input_text", "text": question(number)}, {"type": "input_text", "text": " Say it."}]
+    settings = {"model": MODEL, "stream": True, "temperature": 0, **fields}
+    system, user = {"role": "system", "content": "Be brief."}, {"role": "user", "content": content}
+    texts = [{"type": "text", "text": part["text"]} for part in content]
+    return (
+        {**settings, "instructions": "Be brief.", "input": [user], "max_output_tokens": 100},
+        {**settings, "messages": [system, {**user, "content": texts}], "max_tokens": 100},
+    )
+
+
+class ResponseStream:
+    """What a client makes of the events of a response: the text, and all other events without what each run has of its
+    own."""
+
+    def __init__(self, events):
+        events = [json.loads(event) for event in events]
+        self.errors = [event for event in events if event["type"] == "error"]
+        self.text = "".join(event["delta"] for event in events if event["type"] == "response.output_text.delta")
+        self.rest = [_common(event) for event in events if event["type"] != "response.output_text.delta"]
+        self.numbers = [event["sequence_number"] for event in events]
+        self.ids = {event["response"]["id"] for event in events if "response" in event}
+        self.items = {event["item_id"] for event in events if "item_id" in event}
+        self.last = events[-1]["type"] if events else None
+
+
+def _common(value):
+    if isinstance(value, list):
+        return [_common(held) for held in value]
+    if not isinstance(value, dict):
+        return value
+    # How many events the text came in is the server's to choose.
+    other = ("id", "item_id", "created_at", "sequence_number", "input_tokens_details", "output_tokens_details")
+    return {name: _common(held) for name, held in value.items() if name not in other}
 
 
 class Case:

@@ -22,7 +22,7 @@ import unittest
 import servers
 from harness import E2E, PATIENCE, Client, ConnectionEnded, fetch, in_threads, main, request_bytes, wait_for  # from tests/e2e, by servers
 from servers import PYTHON, Cut, Cuts, Relay, Vllm
-from streams import CHAT, COMPLETIONS, DONE, USAGE, Stream, ask, cases, drawn
+from streams import CHAT, COMPLETIONS, DONE, RESPONSES, USAGE, ResponseStream, Stream, ask, ask_response, cases, drawn
 
 CONFIG = """routing: {policy: round-robin}
 ejection: {consecutive_failures: 1000}
@@ -70,7 +70,8 @@ class RealServers(E2E):
     def stream(self, port, path, body):
         client = Client(port, timeout=60)
         try:
-            return Stream(client.post(path, body).events())
+            events = client.post(path, body).events()
+            return ResponseStream(events) if path == RESPONSES else Stream(events)
         finally:
             client.close()
 
@@ -174,6 +175,31 @@ class BrokenOnTheWay(RealServers):
                 self.one_case(gateway, case, reference, lambda: list(map(Cut, places, hows, more)))
         pauses = gateway.value("penstock_resume_seconds_sum") / gateway.value("penstock_resume_seconds_count")
         print(f"mean pause of a stream that went on: {1000 * pauses:.1f} ms", file=sys.stderr)
+
+    def test_responses_are_those_of_unbroken_streams(self):
+        """Broken behind the first event, in the text, and in front of each event that ends it."""
+        gateway, ends = self.new_gateway(), ["output_text.done", "content_part.done", "output_item.done", "completed"]
+        places = [0, 1, 40, 120, [30, 50], *(f'"type":"response.{end}"' for end in ends)]
+        for number, place in enumerate(places):
+            with self.subTest(str(place)):
+                body, chat = ask_response(number, logit_bias={str(self.stray): -100})
+                reference = self.unbroken(RESPONSES, body)
+                cuts = [Cut(at, "end" if number % 2 else "reset") for at in (place if isinstance(place, list) else [place])]
+                before = self.results(gateway)
+                stream, delivered = self.broken(gateway, RESPONSES, body, cuts)
+                self.assertIsInstance(stream, ResponseStream, self.results(gateway))
+                self.wait_results(gateway, before, "resumed", len(cuts))
+                self.assertEqual((stream.errors, stream.last, len(stream.ids)), ([], "response.completed", 1))
+                self.assertEqual(stream.numbers, list(range(len(stream.numbers))))
+                self.assertEqual(len(stream.items), 1)
+                if not self.reads_the_same(CHAT, chat, delivered):
+                    self.count("a response: read in other tokens")
+                    continue
+                self.assertEqual(stream.text, reference.text)
+                skipped = "response.in_progress"  # it may have been lost
+                rest = [[event for event in one.rest if event["type"] != skipped] for one in (stream, reference)]
+                self.assertEqual(*rest)
+                self.count("a response: as if unbroken")
 
     def wait_results(self, gateway, before, result, more):
         """So many more of one result, and no more of any other."""
