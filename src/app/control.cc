@@ -42,7 +42,7 @@ discovery::PollOptions poll_options(const config::Options& options, ApiKeys& key
   out.api_key = keys.of(options.metrics.api_key_file);
   if (options.endpoint_picker == nullptr || options.endpoint_picker->scheduling.custom_metrics.empty()) return out;
   auto gauges = std::make_shared<std::vector<discovery::CustomGauge>>();
-  for (const routing::CustomMetric& metric : options.endpoint_picker->scheduling.custom_metrics) {
+  for (const epp::CustomMetric& metric : options.endpoint_picker->scheduling.custom_metrics) {
     gauges->push_back({metric.family, metric.labels});
   }
   out.custom = std::move(gauges);
@@ -52,7 +52,7 @@ discovery::PollOptions poll_options(const config::Options& options, ApiKeys& key
 // An EndpointPickerConfig with precise-prefix-cache-scorer turns KV events on, and may set their ports and topic.
 void apply_kv_events(config::Options& options) {
   if (options.endpoint_picker == nullptr || !options.endpoint_picker->scheduling.kv_events) return;
-  const routing::KvEventsSpec& spec = *options.endpoint_picker->scheduling.kv_events;
+  const epp::KvEventsSpec& spec = *options.endpoint_picker->scheduling.kv_events;
   options.kv_events.enabled = true;
   if (spec.port) options.kv_events.port = *spec.port;
   if (spec.replay_port) options.kv_events.replay_port = *spec.replay_port;
@@ -106,9 +106,9 @@ Control::Control(const config::Command& command)
       snapshots_(options_.shards),
       index_(index_room(options_), routing::PrefixIndex::long_prompts),
       told_(told_index(options_)),
-      profile_(options_.endpoint_picker ? routing::make_profile(options_.endpoint_picker->scheduling)
+      profile_(options_.endpoint_picker ? epp::make_profile(options_.endpoint_picker->scheduling)
                                         : profile_of(options_.policy)),
-      shadow_(options_.shadow_picker ? routing::make_profile(options_.shadow_picker->scheduling)
+      shadow_(options_.shadow_picker ? epp::make_profile(options_.shadow_picker->scheduling)
                                      : profile_of(options_.shadow_policy)),
       names_(page_limits(options_)),
       flow_stats_(names_.bytes_for_flow()),

@@ -409,7 +409,7 @@ void read_picker_file(const PickerKeys& keys, LoadResult& result, const Places& 
 // Of a shadow only the choice of an endpoint counts.
 void note_what_shadows_cannot(LoadResult& result, const Places& places) {
   const epp::Config& picker = *result.options.shadow_picker;
-  const routing::SchedulingSpec& spec = picker.scheduling;
+  const epp::SchedulingSpec& spec = picker.scheduling;
   const bool more = picker.flow.enabled || spec.kv_events || spec.prefill || spec.encode || !spec.admitters.empty() ||
                     spec.kv_source_tokens > 0 || !(spec.prefix == routing::PrefixSpec());
   if (!more) return;

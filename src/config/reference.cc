@@ -293,12 +293,12 @@ void diff_picker(std::string_view whose, const Picker& from, const Picker& to, s
   lines.push_back(std::string(whose) + " EndpointPickerConfig of " + (to ? to : from)->source + " has changed");
 }
 
-std::string describe_profile(const routing::ProfileSpec& profile) {
+std::string describe_profile(const epp::ProfileSpec& profile) {
   std::string out = "profile " + profile.name + ":";
-  for (const routing::ProfileSpec::Use& use : profile.plugins) {
+  for (const epp::ProfileSpec::Use& use : profile.plugins) {
     out += ' ' + use.plugin.name;
-    const bool scores = use.plugin.info->kind == routing::PluginKind::scorer ||
-                        use.plugin.info->kind == routing::PluginKind::scorer_and_filter;
+    const bool scores =
+        use.plugin.info->kind == epp::PluginKind::scorer || use.plugin.info->kind == epp::PluginKind::scorer_and_filter;
     char weight[32];
     std::snprintf(weight, sizeof weight, "*%g", use.weight);
     if (scores) out += weight;
@@ -345,10 +345,10 @@ std::vector<std::string> changes_needing_restart(const Options& from, const Opti
 std::vector<std::string> describe_picker(const Options& options) {
   std::vector<std::string> lines;
   if (options.endpoint_picker != nullptr) {
-    const routing::SchedulingSpec& spec = options.endpoint_picker->scheduling;
+    const epp::SchedulingSpec& spec = options.endpoint_picker->scheduling;
     if (spec.screener) lines.push_back("before all profiles: " + spec.screener->name);
     lines.push_back(describe_profile(spec.primary));
-    for (const routing::ProfileSpec& other : spec.by_header) lines.push_back(describe_profile(other));
+    for (const epp::ProfileSpec& other : spec.by_header) lines.push_back(describe_profile(other));
     if (spec.prefill) lines.push_back(describe_profile(*spec.prefill));
     if (spec.encode) lines.push_back(describe_profile(*spec.encode));
   }

@@ -34,7 +34,10 @@ void read_configured(replay::Options& options, std::vector<Problem>& problems, s
     }
     const epp::ReplayOf of = {.decisions = !options.decisions.empty(), .slo_asked = options.setup.slo_ttft_ms > 0};
     epp::Replayed replayed = epp::for_replay(*picker, of, problems, notes);
-    options.configured.push_back({policy, std::move(replayed.scheduling), std::move(replayed.flow)});
+    replay::ConfiguredContestant contestant{
+        .name = policy, .make_profile = {}, .prefix = replayed.scheduling.prefix, .flow = std::move(replayed.flow)};
+    contestant.make_profile = [scheduling = std::move(replayed.scheduling)] { return epp::make_profile(scheduling); };
+    options.configured.push_back(std::move(contestant));
   }
 }
 

@@ -7,15 +7,9 @@
 namespace penstock::epp {
 namespace {
 
-using routing::ParameterInfo;
-using routing::ParameterType;
-using routing::PluginInfo;
-using routing::PluginKind;
-using routing::PluginSpec;
-
 std::vector<std::string_view> usable_types() {
   std::vector<std::string_view> out;
-  for (const PluginInfo& info : routing::plugin_types()) {
+  for (const PluginInfo& info : plugin_types()) {
     if (info.kind != PluginKind::unsupported) out.push_back(info.type);
   }
   return out;
@@ -47,7 +41,7 @@ class PluginReader {
       return false;
     }
     if (!read_type(type, key + ".type")) return false;
-    if (is_precise(parameters)) out_.spec.info = routing::find_plugin_type("precise-prefix-cache-scorer");
+    if (is_precise(parameters)) out_.spec.info = find_plugin_type("precise-prefix-cache-scorer");
     if (out_.spec.name.empty()) out_.spec.name = type.Scalar();
     if (parameters.IsDefined()) read_parameters(parameters, key + ".parameters", "");
     for (const ParameterInfo& parameter : info().parameters) {
@@ -85,7 +79,7 @@ class PluginReader {
   bool read_type(const YAML::Node& value, const std::string& key) {
     std::string type;
     if (!in_.read_text(value, key, &type)) return false;
-    out_.spec.info = routing::find_plugin_type(type);
+    out_.spec.info = find_plugin_type(type);
     if (out_.spec.info == nullptr) {
       in_.not_among(value, key, type, usable_types(), "types of plugins");
       return false;
@@ -94,15 +88,12 @@ class PluginReader {
       in_.problem(value, key, '"' + type + "\" is not supported: " + std::string(info().note));
       return false;
     }
-    if (type == "vllmhttp-parser" || type == "sglanghttp-parser") in_.note(value, key, std::string(info().note));
-    if (type == "data-parallel-profile-handler" || type == "dp-rank-header-handler" || type == "outlen-bucket") {
-      in_.note(value, key, "has no effect: " + std::string(info().note));
-    }
+    if (!info().announcement.empty()) in_.note(value, key, std::string(info().announcement));
     return true;
   }
 
   void check_label(const YAML::Node& node, const std::string& key) {
-    if (!out_.spec.texts("validValues").empty() || out_.spec.flag("allowsNoLabel", false)) return;
+    if (!out_.spec.texts("validValues").empty() || out_.spec.flag("allowsNoLabel")) return;
     in_.problem(node, key, "is missing or empty, so nobody would pass; give values, or allowsNoLabel: true");
   }
 
@@ -131,7 +122,7 @@ class PluginReader {
 
   void read_parameter(const ParameterInfo& parameter, const YAML::Node& value, const std::string& key) {
     const size_t problems = in_.problems();
-    routing::ParameterValue read;
+    ParameterValue read;
     switch (parameter.type) {
       case ParameterType::boolean:
         in_.read_bool(value, key, &read.emplace<bool>());
@@ -200,8 +191,8 @@ class PluginReader {
     return out;
   }
 
-  routing::NumbersByPriority read_numbers(const YAML::Node& map, const std::string& key, const ParameterInfo& info) {
-    routing::NumbersByPriority out;
+  NumbersByPriority read_numbers(const YAML::Node& map, const std::string& key, const ParameterInfo& info) {
+    NumbersByPriority out;
     if (!map.IsMap() || map.size() == 0) {
       in_.problem(map, key, "is no map; expected priorities with a number for each");
       return out;
@@ -217,8 +208,8 @@ class PluginReader {
     return out;
   }
 
-  routing::Caps read_caps(const YAML::Node& list, const std::string& key, const ParameterInfo& info) {
-    routing::Caps out;
+  Caps read_caps(const YAML::Node& list, const std::string& key, const ParameterInfo& info) {
+    Caps out;
     in_.each_item(list, key, [&](const std::string& item_key, const YAML::Node& item) {
       std::string metric;
       YAML::Node most(YAML::NodeType::Undefined);
@@ -240,8 +231,8 @@ class PluginReader {
     return out;
   }
 
-  routing::Caps read_weights(const YAML::Node& map, const std::string& key, const ParameterInfo& info) {
-    routing::Caps out;
+  Caps read_weights(const YAML::Node& map, const std::string& key, const ParameterInfo& info) {
+    Caps out;
     if (!map.IsMap() || map.size() == 0) {
       in_.problem(map, key, "is no map; expected values of the attribute with a weight for each");
       return out;
@@ -317,7 +308,7 @@ const DeclaredPlugin* find_plugin(const DeclaredPlugins& plugins, std::string_vi
 
 bool is_undeclared(const YAML::Node& value, const DeclaredPlugins& plugins, bool (*fits)(PluginKind)) {
   if (!value.IsScalar() || find_plugin(plugins, value.Scalar()) != nullptr) return false;
-  const PluginInfo* const type = routing::find_plugin_type(value.Scalar());
+  const PluginInfo* const type = find_plugin_type(value.Scalar());
   return type != nullptr && fits(type->kind);
 }
 

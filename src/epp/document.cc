@@ -9,8 +9,6 @@
 namespace penstock::epp {
 namespace {
 
-using routing::PluginKind;
-
 const std::vector<std::string_view> api_versions = {"inference.networking.x-k8s.io/v1alpha1", "llm-d.ai/v1alpha1",
                                                     "llm-d.ai/v1"};
 const std::vector<std::string_view> gates = {
@@ -167,7 +165,7 @@ class Document {
                 value, path,
                 '"' + found->spec.name + "\" lists no endpoints; expected a file-discovery, or leave it out");
           }
-          out.endpoints = {found->spec.text("path"), found->spec.flag("watchFile", false), in_.line_of(value), path};
+          out.endpoints = {found->spec.text("path"), found->spec.flag("watchFile"), in_.line_of(value), path};
         });
   }
 

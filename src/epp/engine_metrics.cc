@@ -10,10 +10,6 @@
 namespace penstock::epp {
 namespace {
 
-using routing::CustomMetric;
-using routing::EngineSpec;
-using routing::PluginSpec;
-
 constexpr size_t metrics_max = 16, engines_max = 16;
 
 // "family", or "family{label=value,other="value"}".
@@ -43,7 +39,7 @@ class MetricsReader {
  public:
   MetricsReader(Reader& in, const DeclaredPlugins& plugins) : in_(in), plugins_(plugins) {}
 
-  void read(routing::SchedulingSpec* out) {
+  void read(SchedulingSpec* out) {
     for (const DeclaredPlugin& plugin : plugins_) {
       const std::string_view type = plugin.spec.info->type;
       if (type != "core-metrics-extractor" && type != "model-server-protocol-metrics") continue;
@@ -203,8 +199,8 @@ class MetricsReader {
   // Both or neither (`needed`: both), and in their order.
   void check_range(const DeclaredPlugin& plugin, const std::string& name, bool needed) {
     const bool least = plugin.spec.has(name + ".min"), most = plugin.spec.has(name + ".max");
-    const bool in_order = plugin.spec.number(name + ".min", 0) < plugin.spec.number(name + ".max", 1) ||
-                          (needed && plugin.spec.number(name + ".min", 0) == plugin.spec.number(name + ".max", 0));
+    const double from = plugin.spec.number(name + ".min"), to = plugin.spec.number(name + ".max");
+    const bool in_order = from < to || (needed && from == to);
     if (least && most && in_order) return;
     if (!least && !most && !needed) return;
     in_.problem(plugin.node, plugin.key + ".parameters." + name, "needs min and max, in this order");
@@ -229,12 +225,12 @@ class MetricsReader {
   Reader& in_;
   const DeclaredPlugins& plugins_;
   std::vector<CustomMetric> metrics_;
-  routing::EnginesSpec engines_;
+  EnginesSpec engines_;
 };
 
 }  // namespace
 
-void read_metrics(Reader& in, const DeclaredPlugins& plugins, routing::SchedulingSpec* out) {
+void read_metrics(Reader& in, const DeclaredPlugins& plugins, SchedulingSpec* out) {
   MetricsReader(in, plugins).read(out);
 }
 

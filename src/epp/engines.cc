@@ -5,22 +5,22 @@
 namespace penstock::epp {
 namespace {
 
-const routing::EnginesSpec& said_of_engines(const Config* said) {
-  static const routing::EnginesSpec nothing;
+const EnginesSpec& said_of_engines(const Config* said) {
+  static const EnginesSpec nothing;
   return said == nullptr ? nothing : said->scheduling.engines;
 }
 
-discovery::EnginePreset preset_of(const routing::EngineSpec& spec) {
+discovery::EnginePreset preset_of(const EngineSpec& spec) {
   using discovery::Signal;
   const discovery::EngineSet& known = *discovery::built_in_engines();
   discovery::EnginePreset preset;
   if (known.contains(spec.name)) preset = known[known.find(spec.name)];
   preset.name = spec.name;
-  const std::pair<Signal, const routing::EngineSpec::Gauge*> gauges[] = {{Signal::waiting, &spec.queued},
-                                                                         {Signal::running, &spec.running},
-                                                                         {Signal::kv_usage, &spec.kv_usage},
-                                                                         {Signal::loras, &spec.loras},
-                                                                         {Signal::cache_config, &spec.cache_config}};
+  const std::pair<Signal, const EngineSpec::Gauge*> gauges[] = {{Signal::waiting, &spec.queued},
+                                                                {Signal::running, &spec.running},
+                                                                {Signal::kv_usage, &spec.kv_usage},
+                                                                {Signal::loras, &spec.loras},
+                                                                {Signal::cache_config, &spec.cache_config}};
   for (const auto& [signal, gauge] : gauges) {
     if (gauge->has_value()) preset.replace(signal, (*gauge)->family, (*gauge)->labels);
   }
@@ -30,10 +30,10 @@ discovery::EnginePreset preset_of(const routing::EngineSpec& spec) {
 }  // namespace
 
 discovery::Engines engines_of(const Config* said) {
-  const std::vector<routing::EngineSpec>& specs = said_of_engines(said).added;
+  const std::vector<EngineSpec>& specs = said_of_engines(said).added;
   if (specs.empty()) return discovery::built_in_engines();
   std::vector<discovery::EnginePreset> added;
-  for (const routing::EngineSpec& spec : specs) added.push_back(preset_of(spec));
+  for (const EngineSpec& spec : specs) added.push_back(preset_of(spec));
   return std::make_shared<const discovery::EngineSet>(std::move(added));
 }
 

@@ -9,7 +9,6 @@ namespace {
 
 using admission::FlowOptions;
 using admission::PriorityBand;
-using routing::PluginKind;
 
 template <typename Value>
 struct Policy {
@@ -47,7 +46,7 @@ class FlowReader {
   void read(const YAML::Node& section, FlowOptions* out) {
     for (const DeclaredPlugin& plugin : plugins_) {
       if (plugin.spec.info->type != "least-work-ordering-policy") continue;
-      out->aging_seconds = plugin.spec.number("agingSeconds", out->aging_seconds);
+      if (plugin.spec.has("agingSeconds")) out->aging_seconds = plugin.spec.number("agingSeconds");
     }
     out->programs = read_programs(in_, plugins_);
     in_.each_entry(section, "flowControl",
@@ -83,7 +82,8 @@ class FlowReader {
       read_saturation(in_, value, key, plugins_, &out.detector);
     } else if (name == "usageLimitPolicyPluginRef") {
       const DeclaredPlugin* const plugin = read_policy(value, key, usage_limits, &out.usage.kind);
-      if (plugin != nullptr) out.detector.usage_limit = plugin->spec.number("threshold", 1);
+      const bool limits = plugin != nullptr && plugin->spec.has("threshold");
+      out.detector.usage_limit = limits ? plugin->spec.number("threshold") : 1;
       if (out.usage.kind == admission::UsageLimit::by_rank) read_holdback(in_, value, key, plugin, &out.usage);
     } else if (name == "enableEviction") {
       in_.read_bool(value, key, &out.evicts);
@@ -189,28 +189,6 @@ class FlowReader {
   std::set<std::string> named_;
 };
 
-void take_detector(const routing::PluginSpec& plugin, admission::DetectorOptions* out) {
-  if (plugin.info->type == "late-binding-detector") {
-    out->detector = admission::Detector::late_binding;
-    out->hold = from_seconds(plugin.number("holdSeconds", to_seconds(out->hold)));
-    out->kv_limit = plugin.number("kvThreshold", out->kv_limit);
-    return;
-  }
-  if (plugin.info->type == "concurrency-detector") {
-    out->detector = admission::Detector::concurrency;
-    out->by_tokens = routing::concurrency_mode(plugin) != "requests";
-    out->by_requests = routing::concurrency_mode(plugin) != "tokens";
-    out->concurrency = static_cast<uint32_t>(plugin.number("maxConcurrency", out->concurrency));
-    out->tokens = plugin.number("maxTokenConcurrency", out->tokens);
-    return;
-  }
-  out->detector = admission::Detector::utilization;
-  out->queue_depth = plugin.number("queueDepthThreshold", out->queue_depth);
-  out->kv_usage_max = plugin.number("kvCacheUtilThreshold", out->kv_usage_max);
-  out->metrics_stale_after =
-      from_seconds(plugin.number("metricsStalenessThreshold", to_seconds(out->metrics_stale_after)));
-}
-
 }  // namespace
 
 void read_saturation(Reader& in, const YAML::Node& section, const std::string& key, const DeclaredPlugins& plugins,
@@ -225,9 +203,10 @@ void read_saturation(Reader& in, const YAML::Node& section, const std::string& k
                   } else if (name == "metricsStalenessThreshold") {
                     in.read_duration(value, path, 1e-3, 3600, &out->metrics_stale_after);
                   } else if (is_undeclared(value, plugins, is_detector)) {
-                    take_detector({.name = value.Scalar(), .info = routing::find_plugin_type(value.Scalar())}, out);
+                    const PluginInfo* const type = find_plugin_type(value.Scalar());
+                    type->make.detector({.name = value.Scalar(), .info = type}, out);
                   } else if (const auto* plugin = read_reference(in, plugins, value, path, is_detector, "a detector")) {
-                    take_detector(plugin->spec, out);
+                    plugin->spec.info->make.detector(plugin->spec, out);
                   }
                 });
 }

@@ -6,8 +6,6 @@
 namespace penstock::epp {
 namespace {
 
-using routing::PluginSpec;
-
 // One attribute, who names it, and the label that it stands for.
 struct LabelAttribute {
   std::string attribute, producer, label;

@@ -12,21 +12,20 @@ using admission::UsageLimit;
 using admission::UsageLimits;
 
 // Older: what is left of it after a second.
-double half_life_of(const routing::PluginSpec& said, double otherwise) {
-  if (said.has("lasHalfLifeSeconds") || !said.has("lasDecayFactor"))
-    return said.number("lasHalfLifeSeconds", otherwise);
-  const double factor = said.number("lasDecayFactor", 1);
+double half_life_of(const PluginSpec& said) {
+  if (said.has("lasHalfLifeSeconds") || !said.has("lasDecayFactor")) return said.number("lasHalfLifeSeconds");
+  const double factor = said.number("lasDecayFactor");
   return factor >= 1 ? 0 : std::log(0.5) / std::log(factor);
 }
 
-ProgramOptions programs_of(const routing::PluginSpec& said) {
+ProgramOptions programs_of(const PluginSpec& said) {
   ProgramOptions out;
-  out.service_weight = said.number("lasWeightService", out.service_weight);
-  out.wait_weight = said.number("lasWeightHeadWait", out.wait_weight);
-  out.half_life = half_life_of(said, out.half_life);
-  out.wait_turns = said.number("turnPriorityTimeWeight", out.wait_turns);
-  out.inactivity = from_seconds(said.number("turnPriorityInactivitySeconds", to_seconds(out.inactivity)));
-  out.forget_after = from_seconds(said.number("evictionTtlSeconds", to_seconds(out.forget_after)));
+  out.service_weight = said.number("lasWeightService");
+  out.wait_weight = said.number("lasWeightHeadWait");
+  out.half_life = half_life_of(said);
+  out.wait_turns = said.number("turnPriorityTimeWeight");
+  out.inactivity = from_seconds(said.number("turnPriorityInactivitySeconds"));
+  out.forget_after = from_seconds(said.number("evictionTtlSeconds"));
   return out;
 }
 
@@ -68,7 +67,7 @@ void read_holdback(Reader& in, const YAML::Node& at, const std::string& key, con
   if (plugin == nullptr) {
     return in.problem(at, key, "names a policy that is not declared; declare priority-holdback-policy with minCeiling");
   }
-  const routing::PluginSpec& said = plugin->spec;
+  const PluginSpec& said = plugin->spec;
   const std::string parameters = plugin->key + ".parameters.";
   if (said.text("domain") == "explicit") {
     for (const std::string_view other : {"shape", "minCeiling", "maxCeiling"}) {
@@ -89,8 +88,8 @@ void read_holdback(Reader& in, const YAML::Node& at, const std::string& key, con
   if (said.has("ceilings")) in.problem(plugin->node, parameters + "ceilings", "is for the domain explicit only");
   if (!said.has("minCeiling")) in.problem(plugin->node, parameters + "minCeiling", "is missing");
   out->kind = said.text("domain") == "value" ? UsageLimit::by_value : UsageLimit::by_rank;
-  out->least = said.number("minCeiling", 0);
-  out->most = said.number("maxCeiling", 1);
+  out->least = said.number("minCeiling");
+  out->most = said.number("maxCeiling");
   if (out->least >= out->most) {
     in.problem(plugin->node, parameters + "minCeiling", "is not below maxCeiling (1 if not given)");
   }

@@ -3,19 +3,16 @@
 
 #include "parts.h"
 #include "penstock/objects/resolve.h"
+#include "rows.h"
 
 namespace penstock::epp {
 namespace {
 
-using routing::MediaSpec;
-using routing::PluginKind;
 using routing::PrefixSpec;
-using routing::ProfileSpec;
-using routing::SchedulingSpec;
 using routing::StageRule;
 
 bool may_stand_in_profile(PluginKind kind) {
-  return routing::runs_in_profile(kind) || kind == PluginKind::built_in;
+  return runs_in_profile(kind) || kind == PluginKind::built_in;
 }
 
 struct NamedProfile {
@@ -103,7 +100,7 @@ class Scheduling {
   }
 
   // Which labels the topology-extractor reads is told to those that read what it says.
-  void tell_topology(routing::PluginSpec& plugin) const {
+  void tell_topology(PluginSpec& plugin) const {
     if (!plugin.info->type.starts_with("topology-affinity-")) return;
     for (const DeclaredPlugin& other : plugins_) {
       if (other.spec.info->type != "topology-extractor") continue;
@@ -128,7 +125,7 @@ class Scheduling {
     ProfileSpec profile;
     bool picker = false;
     for (const DeclaredPlugin& plugin : plugins_) {
-      if (!routing::runs_in_profile(plugin.spec.info->kind) || plugin.spec.info->kind == PluginKind::detector) continue;
+      if (!runs_in_profile(plugin.spec.info->kind) || plugin.spec.info->kind == PluginKind::detector) continue;
       if (plugin.spec.info->kind == PluginKind::picker && std::exchange(picker, true)) {
         in_.problem(plugin.node, plugin.key, "is the second picker; without schedulingProfiles there can be one");
         continue;
@@ -140,7 +137,7 @@ class Scheduling {
     const std::pair<std::string_view, double> defaults[] = {
         {"queue-scorer", 2}, {"kv-cache-utilization-scorer", 2}, {"prefix-cache-scorer", 3}};
     for (const auto& [type, weight] : defaults) {
-      profile.plugins.push_back({{.name = std::string(type), .info = routing::find_plugin_type(type)}, weight});
+      profile.plugins.push_back({{.name = std::string(type), .info = find_plugin_type(type)}, weight});
     }
     return profile;
   }
@@ -165,19 +162,20 @@ class Scheduling {
       handler = &plugin;
     }
     if (profiles_.empty()) return;  // told already
-    const std::string_view type = handler == nullptr ? "single-profile-handler" : handler->spec.info->type;
-    if (type == "header-profile-handler") return choose_by_header(*handler, "EPP-Profile", out);
-    if (type == "header-phase-profile-handler") return choose_by_header(*handler, "EPP-Phase", out);
-    if (type != "single-profile-handler" && type != "data-parallel-profile-handler") return disaggregate(*handler, out);
+    const Handling handling = handler == nullptr ? Handling::one_profile : handler->spec.info->handling;
+    if (handling == Handling::by_header) return choose_by_header(*handler, out);
+    if (handling != Handling::one_profile) return disaggregate(*handler, out);
     if (profiles_.size() > 1) {
       in_.problem(profiles_[1].node, profiles_[1].key,
-                  "is one profile too many for " + std::string(type) + "; for several, declare disagg-profile-handler");
+                  "is one profile too many for " +
+                      std::string(handler == nullptr ? "single-profile-handler" : handler->spec.info->type) +
+                      "; for several, declare disagg-profile-handler");
     }
     out.primary = profiles_.front().spec;
   }
 
   // The default profile first, and with a single one always that.
-  void choose_by_header(const DeclaredPlugin& handler, std::string_view header, SchedulingSpec& out) {
+  void choose_by_header(const DeclaredPlugin& handler, SchedulingSpec& out) {
     const std::string given = handler.spec.text("defaultProfile");
     const NamedProfile* const first =
         profiles_.size() == 1 ? &profiles_.front() : find(given.empty() ? "decode" : given);
@@ -186,7 +184,7 @@ class Scheduling {
                            names(), "schedulingProfiles");
     }
     out.primary = first->spec;
-    out.profile_header = handler.spec.text("headerName", header);
+    out.profile_header = handler.spec.text("headerName");
     for (const NamedProfile& profile : profiles_) {
       if (&profile != first) out.by_header.push_back(profile.spec);
     }
@@ -203,7 +201,7 @@ class Scheduling {
     const auto said = [&](std::string_view one, std::string_view other) {
       return handler.spec.has(one) ? handler.spec.text(one) : handler.spec.text(other);
     };
-    const bool pd = handler.spec.info->type == "pd-profile-handler";
+    const bool by_threshold = handler.spec.info->handling == Handling::stages_by_threshold;
     const std::string older = said("prefillDeciderPluginName", "deciderPluginName");
     const std::string prefill_decider = older.empty() ? handler.spec.text("deciders.prefill") : older;
     if (handler.spec.has("threshold") && !prefill_decider.empty()) {
@@ -220,7 +218,7 @@ class Scheduling {
     if (prefill != nullptr) {
       out.prefill = prefill->spec;
       out.prefill_rule =
-          pd && prefill_decider.empty() ? threshold_rule(handler) : rule(handler, *prefill, prefill_decider);
+          by_threshold && prefill_decider.empty() ? threshold_rule(handler) : rule(handler, *prefill, prefill_decider);
     }
     if (encode != nullptr) {
       out.encode = encode->spec;
@@ -235,7 +233,7 @@ class Scheduling {
 
   // Before there were deciders: a prefill elsewhere for so many uncached characters or more, four to a token.
   static StageRule threshold_rule(const DeclaredPlugin& handler) {
-    const auto characters = static_cast<uint32_t>(handler.spec.number("threshold", 0));
+    const auto characters = static_cast<uint32_t>(handler.spec.number("threshold"));
     if (characters == 0) return {.when = StageRule::When::always};
     return {.when = StageRule::When::uncached, .uncached_tokens = (characters - 1) / 4 + 1};
   }
@@ -264,7 +262,6 @@ class Scheduling {
   }
 
   StageRule rule(const DeclaredPlugin& handler, const NamedProfile& profile, const std::string& decider_name) {
-    using When = StageRule::When;
     if (decider_name.empty()) {
       in_.note(profile.node, profile.key, "never runs: " + handler.spec.name + " has no decider for it");
       return {};
@@ -278,11 +275,7 @@ class Scheduling {
       in_.not_among(handler.node, handler.key + ".parameters.deciders", decider_name, names, "deciders declared");
       return {};
     }
-    const std::string_view type = decider->spec.info->type;
-    if (type == "always-disagg-pd-decider") return {.when = When::always};
-    if (type == "always-disagg-multimodal-decider") return {.when = When::multimodal};
-    return {.when = When::uncached,
-            .uncached_tokens = static_cast<uint32_t>(decider->spec.number("nonCachedTokens", 0))};
+    return decider->spec.info->make.decider(decider->spec);
   }
 
   // ---- the prefix index, which there is one of ----
@@ -306,7 +299,7 @@ class Scheduling {
     return out;
   }
 
-  static bool says_prefix(const routing::PluginSpec& plugin) {
+  static bool says_prefix(const PluginSpec& plugin) {
     constexpr std::string_view names[] = {"autoTune", "blockSizeTokens", "lruCapacityPerServer",
                                           "maxPrefixBlocksToMatch", "maxPrefixTokensToMatch"};
     return std::any_of(std::begin(names), std::end(names), [&](std::string_view name) { return plugin.has(name); });
@@ -323,21 +316,21 @@ class Scheduling {
         return;
       }
       first = &plugin;
-      routing::KvEventsSpec& spec = out.kv_events.emplace();
-      const routing::PluginSpec& said = plugin.spec;
+      KvEventsSpec& spec = out.kv_events.emplace();
+      const PluginSpec& said = plugin.spec;
       if (said.has("kvEventsConfig.topicFilter")) spec.topic = said.text("kvEventsConfig.topicFilter");
       constexpr std::string_view port = "kvEventsConfig.podDiscoveryConfig.socketPort";
       constexpr std::string_view replay = "kvEventsConfig.podDiscoveryConfig.replaySocketPort";
-      if (said.has(port)) spec.port = static_cast<uint32_t>(said.number(port, 0));
-      if (said.has(replay)) spec.replay_port = static_cast<uint32_t>(said.number(replay, 0));
+      if (said.has(port)) spec.port = static_cast<uint32_t>(said.number(port));
+      if (said.has(replay)) spec.replay_port = static_cast<uint32_t>(said.number(replay));
       read_precise_block(plugin, out.prefix);
     }
   }
 
   // ---- bursts of the same prompt ----
 
-  std::optional<routing::BurstSpec> burst() {
-    std::optional<routing::BurstSpec> out;
+  std::optional<BurstSpec> burst() {
+    std::optional<BurstSpec> out;
     for (const DeclaredPlugin& plugin : plugins_) {
       if (plugin.spec.info->type != "burst-prefix-cache-producer") continue;
       if (out) in_.problem(plugin.node, plugin.key, "is the second burst-prefix-cache-producer; there is one");
@@ -355,17 +348,17 @@ class Scheduling {
     return out;
   }
 
-  routing::BurstSpec burst_of(const DeclaredPlugin& plugin) {
-    const routing::PluginSpec& said = plugin.spec;
-    if (said.number("maxPerReplica", -1) == 0) {
+  BurstSpec burst_of(const DeclaredPlugin& plugin) {
+    const PluginSpec& said = plugin.spec;
+    if (said.number("maxPerReplica") == 0) {
       in_.problem(plugin.node, plugin.key + ".parameters.maxPerReplica", "is 0, so nobody would get any; -1: no limit");
     }
-    const double block = said.number("blockSizeTokens", 64);
+    const double block = said.number("blockSizeTokens");
     return {.producer = said.name,
-            .window = milliseconds(static_cast<int64_t>(said.number("windowDurationMs", 100))),
-            .per_replica = static_cast<uint32_t>(std::max(said.number("maxPerReplica", -1), 0.0)),
-            .tokens_max = static_cast<uint32_t>(said.number("maxPrefixTokensToMatch", 0)),
-            .begin_tokens = static_cast<uint32_t>(said.number("minColocateBlocks", 0) * block)};
+            .options = {.window = milliseconds(static_cast<int64_t>(said.number("windowDurationMs"))),
+                        .per_replica = static_cast<uint32_t>(std::max(said.number("maxPerReplica"), 0.0)),
+                        .tokens_max = static_cast<uint32_t>(said.number("maxPrefixTokensToMatch")),
+                        .begin_tokens = static_cast<uint32_t>(said.number("minColocateBlocks") * block)}};
   }
 
   // ---- the memory of media ----
@@ -399,7 +392,7 @@ class Scheduling {
                     "says otherwise what " + std::string(given) + " says; leave one out");
       }
       given = name;
-      out.items = static_cast<uint64_t>(std::max(plugin.spec.number(name, 0) / of_an_item, 1.0));
+      out.items = static_cast<uint64_t>(std::max(plugin.spec.number(name) / of_an_item, 1.0));
     }
     return out;
   }
@@ -425,7 +418,7 @@ class Scheduling {
       if (plugin.spec.info->type == "p2p-source-producer") only_one(plugin, source, "p2p-source-producer");
       if (plugin.spec.info->type == "topology-extractor") only_one(plugin, extractor, "topology-extractor");
     }
-    if (source != nullptr) out.kv_source_tokens = static_cast<uint32_t>(source->spec.number("minCachedTokenDelta", 1));
+    if (source != nullptr) out.kv_source_tokens = static_cast<uint32_t>(source->spec.number("minCachedTokenDelta"));
     if (first == nullptr) return;
     if (first->spec.text("revisionGating.mode") == "disabled") {
       return in_.note(first->node, first->key + ".parameters.revisionGating.mode",
@@ -435,8 +428,8 @@ class Scheduling {
       in_.problem(source->node, source->key,
                   "does not work beside " + first->key + ": blocks of a model of another revision would be fetched");
     }
-    routing::PluginSpec screener = first->spec;
-    if (routing::rollout_roles(screener).empty()) {
+    PluginSpec screener = first->spec;
+    if (rollout_roles(screener).empty()) {
       in_.problem(first->node, first->key + ".parameters.revisionGating.requiredRoles", "is missing or empty");
     }
     auto labels = objects::parse_selector(screener.text("scope.labelSelector"));
@@ -458,11 +451,11 @@ class Scheduling {
     for (const DeclaredPlugin& plugin : plugins_) {
       if (admits(plugin)) out.admitters.push_back(plugin.spec);
       if (plugin.spec.info->type != "predicted-latency-producer") continue;
-      const routing::PluginSpec& said = plugin.spec;
-      const routing::PredictionSpec prediction = {
-          .made = said.flag("predictInProduce", said.flag("predictInPrepareData", true)),
-          .streaming = said.flag("streamingMode", false),
-          .pace_factor = said.number("sloBufferFactor", 1),
+      const PluginSpec& said = plugin.spec;
+      const PredictionSpec prediction = {
+          .made = said.flag(said.has("predictInPrepareData") ? "predictInPrepareData" : "predictInProduce"),
+          .streaming = said.flag("streamingMode"),
+          .pace_factor = said.number("sloBufferFactor"),
           .role_label = said.text("endpointRoleLabel")};
       if (out.prediction && !(*out.prediction == prediction)) {
         in_.problem(
@@ -473,10 +466,10 @@ class Scheduling {
     }
   }
 
-  // predicted-latency-scorer refuses as well, where a profile names it.
+  // A scorer that refuses as well does so where a profile names it.
   bool admits(const DeclaredPlugin& plugin) const {
     if (plugin.spec.info->kind == PluginKind::admitter) return true;
-    if (plugin.spec.info->type != "predicted-latency-scorer") return false;
+    if (plugin.spec.info->make.admitter == nullptr) return false;
     return std::any_of(profiles_.begin(), profiles_.end(), [&](const NamedProfile& profile) {
       return std::any_of(profile.spec.plugins.begin(), profile.spec.plugins.end(),
                          [&](const ProfileSpec::Use& use) { return use.plugin.name == plugin.spec.name; });
@@ -488,7 +481,7 @@ class Scheduling {
     constexpr std::string_view spellings[] = {"tokenProcessorConfig.blockSize", "tokenProcessorConfig.blockSizeTokens"};
     const std::string_view name = plugin.spec.has(spellings[1]) ? spellings[1] : spellings[0];
     if (!plugin.spec.has(name)) return;
-    const auto said = static_cast<uint32_t>(plugin.spec.number(name, 0));
+    const auto said = static_cast<uint32_t>(plugin.spec.number(name));
     const bool elsewhere = std::any_of(plugins_.begin(), plugins_.end(),
                                        [](const DeclaredPlugin& other) { return other.spec.has("blockSizeTokens"); });
     if (elsewhere && prefix.block_tokens != said) {
@@ -499,13 +492,15 @@ class Scheduling {
     prefix.block_tokens = said;
   }
 
-  static PrefixSpec prefix_of(const routing::PluginSpec& plugin) {
+  static PrefixSpec prefix_of(const PluginSpec& plugin) {
     PrefixSpec out;
-    out.auto_tune = plugin.flag("autoTune", true);
-    out.block_tokens = static_cast<uint32_t>(plugin.number("blockSizeTokens", out.block_tokens));
-    out.capacity_blocks = static_cast<uint64_t>(plugin.number("lruCapacityPerServer", double(out.capacity_blocks)));
-    out.blocks_max = static_cast<uint32_t>(plugin.number("maxPrefixBlocksToMatch", 0));
-    out.tokens_max = static_cast<uint32_t>(plugin.number("maxPrefixTokensToMatch", 0));
+    out.auto_tune = plugin.flag("autoTune");
+    out.block_tokens = static_cast<uint32_t>(plugin.number("blockSizeTokens"));
+    out.capacity_blocks = static_cast<uint64_t>(plugin.number("lruCapacityPerServer"));
+    if (plugin.has("maxPrefixBlocksToMatch")) {
+      out.blocks_max = static_cast<uint32_t>(plugin.number("maxPrefixBlocksToMatch"));
+    }
+    out.tokens_max = static_cast<uint32_t>(plugin.number("maxPrefixTokensToMatch"));
     return out;
   }
 

@@ -5,6 +5,7 @@
 
 #include "peers.h"
 #include "penstock/base/assert.h"
+#include "penstock/routing/scorers.h"
 
 namespace penstock::replay {
 namespace {
@@ -34,14 +35,14 @@ void add(routing::Profile& profile, std::unique_ptr<routing::Scorer> scorer, dou
   PENSTOCK_ASSERT(scorer != nullptr);
   profile.scorers.push_back({std::move(scorer), weight});
   profile.uses_prefix = true;
-  if (profile.picker == nullptr) profile.picker = routing::make_picker("max-score-picker");
+  if (profile.picker == nullptr) profile.picker = routing::make_picker(routing::Pick::max_score);
 }
 
 Contestant llmd_blend() {
   Contestant contestant{std::make_unique<routing::Profile>()};
-  add(*contestant.profile, routing::make_scorer("prefix-cache-scorer"), 3);
-  add(*contestant.profile, routing::make_scorer("queue-scorer"), 2);
-  add(*contestant.profile, routing::make_scorer("kv-cache-utilization-scorer"), 2);
+  add(*contestant.profile, routing::make_prefix_cache_scorer(), 3);
+  add(*contestant.profile, routing::make_queue_scorer(), 2);
+  add(*contestant.profile, routing::make_kv_cache_scorer(), 2);
   auto no_hit = std::make_unique<NoHitLruScorer>();
   contestant.profile->listeners.push_back(no_hit.get());
   add(*contestant.profile, std::move(no_hit), 2);
@@ -106,8 +107,8 @@ Contestant make_contestant(std::string_view name) {
 }
 
 Contestant make_contestant(const ConfiguredContestant& configured) {
-  Contestant contestant{routing::make_profile(configured.scheduling)};
-  contestant.prefix = configured.scheduling.prefix;
+  Contestant contestant{configured.make_profile()};
+  contestant.prefix = configured.prefix;
   contestant.flow = configured.flow;
   contestant.holds = configured.flow.has_value() || configured.name.ends_with(hold_suffix);
   return contestant;

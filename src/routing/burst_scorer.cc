@@ -4,7 +4,7 @@
 #include <atomic>
 
 #include "load_estimate.h"
-#include "plugins.h"
+#include "penstock/routing/scorers.h"
 
 namespace penstock::routing {
 namespace {
@@ -27,14 +27,14 @@ class Groups {
     const uint64_t age = (stamp_of(now) - (cell >> stamp_shift)) & stamp_mask;
     const bool ahead = age > stamp_mask - ahead_max_ms;  // another shard's turn began later than ours
     *out = {static_cast<uint32_t>(cell >> slot_shift & slot_mask),
-            static_cast<uint32_t>(cell & BurstSpec::per_replica_max), ahead ? now : now - milliseconds(age)};
+            static_cast<uint32_t>(cell & BurstOptions::per_replica_max), ahead ? now : now - milliseconds(age)};
     return ahead || milliseconds(age) < window;
   }
   void put(uint64_t hash, const Group& group) {
     const uint64_t stamp = stamp_of(group.since);
     cells_[hash % cells_.size()].store((hash >> tag_shift << tag_shift) | stamp << stamp_shift |
                                            uint64_t{group.slot & slot_mask} << slot_shift |
-                                           std::min<uint64_t>(group.size, BurstSpec::per_replica_max),
+                                           std::min<uint64_t>(group.size, BurstOptions::per_replica_max),
                                        relaxed);
   }
 
@@ -55,19 +55,18 @@ class Groups {
 // do than others have on average.
 class BurstScorer final : public Scorer {
  public:
-  BurstScorer(std::string_view type, const BurstSpec& spec)
-      : type_(type), spec_(spec), groups_(std::make_unique<Groups>()) {}
-  std::string_view type() const override { return type_; }
+  explicit BurstScorer(const BurstOptions& options) : options_(options), groups_(std::make_unique<Groups>()) {}
+  std::string_view type() const override { return "prefix-cache-scorer"; }
 
   void score(const Inputs& in, std::span<const Candidate> candidates, std::span<double> scores) const override {
     std::fill(scores.begin(), scores.end(), 0);
     const Keys keys = keys_of(in.features);
     Groups::Group group;
-    if (keys.whole != 0 && groups_->find(keys.whole, in.now, spec_.window, &group)) {
-      const bool full = spec_.per_replica != 0 && group.size >= spec_.per_replica;
+    if (keys.whole != 0 && groups_->find(keys.whole, in.now, options_.window, &group)) {
+      const bool full = options_.per_replica != 0 && group.size >= options_.per_replica;
       return prefer(group.slot, !full, candidates, scores);
     }
-    if (keys.begin == 0 || !groups_->find(keys.begin, in.now, spec_.window, &group)) return;
+    if (keys.begin == 0 || !groups_->find(keys.begin, in.now, options_.window, &group)) return;
     double own = 0, all = 0;
     for (const Candidate& candidate : candidates) {
       all += in_flight(candidate);
@@ -83,7 +82,7 @@ class BurstScorer final : public Scorer {
     for (const uint64_t key : {keys.whole, keys.begin}) {
       Groups::Group group;
       if (key == 0) continue;
-      const bool more = groups_->find(key, now, spec_.window, &group) && group.slot == slot;
+      const bool more = groups_->find(key, now, options_.window, &group) && group.slot == slot;
       groups_->put(key, more ? Groups::Group{slot, group.size + 1, group.since} : Groups::Group{slot, 1, now});
     }
   }
@@ -97,10 +96,11 @@ class BurstScorer final : public Scorer {
     const auto in_blocks = [&](uint64_t tokens) { return tokens / std::max(features.block_tokens, 1u); };
     Keys keys;
     if (blocks.empty()) return keys;
-    const uint64_t most = spec_.tokens_max == 0 ? blocks.size() : std::max<uint64_t>(in_blocks(spec_.tokens_max), 1);
+    const uint64_t most =
+        options_.tokens_max == 0 ? blocks.size() : std::max<uint64_t>(in_blocks(options_.tokens_max), 1);
     keys.whole = blocks[std::min<uint64_t>(blocks.size(), most) - 1];
-    const uint64_t least = std::max<uint64_t>(in_blocks(spec_.begin_tokens), 1);
-    if (spec_.begin_tokens != 0 && blocks.size() >= least) keys.begin = blocks[least - 1];
+    const uint64_t least = std::max<uint64_t>(in_blocks(options_.begin_tokens), 1);
+    if (options_.begin_tokens != 0 && blocks.size() >= least) keys.begin = blocks[least - 1];
     return keys;
   }
   // The one at that slot, or all the others.
@@ -110,20 +110,14 @@ class BurstScorer final : public Scorer {
     }
   }
 
-  std::string_view type_;
-  BurstSpec spec_;
+  BurstOptions options_;
   std::unique_ptr<Groups> groups_;
 };
 
 }  // namespace
 
-bool scores_bursts(const PluginSpec& spec, const std::optional<BurstSpec>& burst) {
-  return burst && spec.info->type == "prefix-cache-scorer" &&
-         spec.text("prefixMatchInfoProducerName") == burst->producer;
-}
-
-std::unique_ptr<Scorer> make_burst_scorer(const PluginSpec& spec, const BurstSpec& burst) {
-  return std::make_unique<BurstScorer>(spec.info->type, burst);
+std::unique_ptr<Scorer> make_burst_scorer(const BurstOptions& options) {
+  return std::make_unique<BurstScorer>(options);
 }
 
 }  // namespace penstock::routing

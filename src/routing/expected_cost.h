@@ -7,12 +7,9 @@
 #include <string_view>
 
 #include "penstock/routing/router.h"
+#include "penstock/routing/scorers.h"
 
 namespace penstock::routing {
-
-// What decides while too little is learnt: the formula at an assumed pace, or llm-d's token rule, which needs no pace.
-// `defaults`: the token rule if nobody's metrics are fresh either, else the formula.
-enum class ColdStart : uint8_t { defaults, token_rule, assumed_pace };
 
 struct ExpectedCostOptions {
   double later_weight = 0.25;  // of our prefill once more: for so long it keeps requests waiting that come later

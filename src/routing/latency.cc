@@ -4,7 +4,8 @@
 #include <cmath>
 
 #include "load_estimate.h"
-#include "plugins.h"
+#include "penstock/routing/filters.h"
+#include "penstock/routing/scorers.h"
 
 namespace penstock::routing {
 namespace {
@@ -21,26 +22,23 @@ constexpr double place_of_equals = 0.5;
 // are not, idle ones, then those that miss the pace alone, the first token alone, both; the least missing first.
 class LatencyScorer final : public Scorer {
  public:
-  LatencyScorer(const PluginSpec& spec, const PredictionSpec& prediction)
-      : prediction_(prediction),
-        first_(spec.number("ttftWeight", 0.8)),
-        pace_(spec.number("tpotWeight", 0.2)),
-        most_(spec.text("headroomSelectionStrategy") == "most"),
-        composite_only_(spec.text("headroomSelectionStrategy") == "composite-only"),
-        composite_(CompositeWeights::of(spec)) {
-    if (first_ + pace_ <= 0) first_ = 1;
+  explicit LatencyScorer(const LatencyScorerOptions& options) : options_(options) {
+    options_.composite = normalised(options.composite);
+    if (options.first_token_weight + options.pace_weight <= 0) options_.first_token_weight = 1;
   }
   std::string_view type() const override { return "latency-scorer"; }
 
   void score(const Inputs& in, Candidates candidates, std::span<double> scores) const override {
-    if (composite_only_ || !predicted(candidates)) return composite_scores(in, candidates, composite_, scores);
-    const Headrooms headrooms = headrooms_of(in, candidates, prediction_);
+    if (options_.composite_only || !predicted(candidates)) {
+      return composite_scores(in, candidates, options_.composite, scores);
+    }
+    const Headrooms headrooms = headrooms_of(in, candidates, options_.headroom);
     std::fill(scores.begin(), scores.end(), 0.0);
     const auto idle = [&](size_t i) { return in_flight(candidates[i]) == 0; };
     const auto late = [&](size_t i) { return headrooms[i].first_token < 0; };
     const auto slow = [&](size_t i) { return headrooms[i].pace < 0; };
     const auto among = [&](const auto& member, bool most) { return rank(headrooms, member, most, scores); };
-    static_cast<void>(among([&](size_t i) { return !late(i) && !slow(i); }, most_) || among(idle, false) ||
+    static_cast<void>(among([&](size_t i) { return !late(i) && !slow(i); }, options_.most) || among(idle, false) ||
                       among([&](size_t i) { return !late(i); }, false) ||
                       among([&](size_t i) { return !slow(i); }, false) || among([](size_t) { return true; }, false));
   }
@@ -69,7 +67,7 @@ class LatencyScorer final : public Scorer {
       pace.add(std::abs(headrooms[i].pace));
     }
     if (first.high < 0) return false;
-    double weight = first_ / (first_ + pace_);
+    double weight = options_.first_token_weight / (options_.first_token_weight + options_.pace_weight);
     if (first.empty() != pace.empty()) weight = first.empty() ? 0 : 1;
     for (size_t i = 0; i < headrooms.size(); ++i) {
       if (!member(i)) continue;
@@ -80,58 +78,53 @@ class LatencyScorer final : public Scorer {
     return true;
   }
 
-  PredictionSpec prediction_;
-  double first_, pace_;  // weights
-  bool most_, composite_only_;
-  CompositeWeights composite_;
+  LatencyScorerOptions options_;
 };
 
 // slo-headroom-tier-filter: those with headroom, but now and then those without, so that they are tried again.
 class HeadroomTierFilter final : public Filter {
  public:
-  HeadroomTierFilter(const PluginSpec& spec, const PredictionSpec& prediction)
-      : prediction_(prediction), exploration_(spec.number("epsilonExploreNeg", 0.01)) {}
+  explicit HeadroomTierFilter(const HeadroomTierOptions& options) : options_(options) {}
   std::string_view type() const override { return "slo-headroom-tier-filter"; }
   void filter(const Inputs& in, std::vector<Candidate>& candidates) const override {
     if (!predicted(candidates)) return;
-    const auto fits = [&](const Candidate& candidate) { return headroom_of(in, candidate, prediction_).positive(); };
+    const auto fits = [&](const Candidate& candidate) {
+      return headroom_of(in, candidate, options_.headroom).positive();
+    };
     const auto count = std::count_if(candidates.begin(), candidates.end(), fits);
     if (count == 0 || count == std::ssize(candidates)) return;
-    const bool wanted = exploration_ <= 0 || !in.random.chance(exploration_);
+    const bool wanted = options_.exploration <= 0 || !in.random.chance(options_.exploration);
     std::erase_if(candidates, [&](const Candidate& candidate) { return fits(candidate) != wanted; });
   }
 
  private:
-  PredictionSpec prediction_;
-  double exploration_;
+  HeadroomTierOptions options_;
 };
 
 }  // namespace
 
-Headroom headroom_of(const Inputs& in, const Candidate& candidate, const PredictionSpec& prediction) {
-  const std::string* const role = prediction.role_label.empty() ? nullptr : label_of(candidate, prediction.role_label);
+Headroom headroom_of(const Inputs& in, const Candidate& candidate, const HeadroomOptions& options) {
+  const std::string* const role = options.role_label.empty() ? nullptr : label_of(candidate, options.role_label);
   const Prediction& predicted = candidate.predicted;
-  const bool paced = prediction.streaming && predicted.per_token > 0 && (role == nullptr || *role != "prefill");
-  const double time = prediction.streaming ? predicted.first_token : predicted.whole;
+  const bool paced = options.streaming && predicted.per_token > 0 && (role == nullptr || *role != "prefill");
+  const double time = options.streaming ? predicted.first_token : predicted.whole;
   const double first_slo = in.features.slo_ttft_ms / 1000;
-  const double pace_slo = paced ? in.features.slo_tpot_ms / 1000 * prediction.pace_factor : 0;
+  const double pace_slo = paced ? in.features.slo_tpot_ms / 1000 * options.pace_factor : 0;
   if (first_slo <= 0 && pace_slo <= 0) return {-time, paced ? -predicted.per_token : 0};
   return {first_slo > 0 ? first_slo - time : 0, pace_slo > 0 ? pace_slo - predicted.per_token : 0};
 }
 
-std::span<const Headroom> headrooms_of(const Inputs& in, Candidates candidates, const PredictionSpec& prediction) {
+std::span<const Headroom> headrooms_of(const Inputs& in, Candidates candidates, const HeadroomOptions& options) {
   thread_local std::vector<Headroom> out;  // one for each shard
   out.clear();
-  for (const Candidate& candidate : candidates) out.push_back(headroom_of(in, candidate, prediction));
+  for (const Candidate& candidate : candidates) out.push_back(headroom_of(in, candidate, options));
   return out;
 }
 
-CompositeWeights CompositeWeights::of(const PluginSpec& spec) {
-  const CompositeWeights said = {spec.number("compositeKVWeight", 1), spec.number("compositeQueueWeight", 1),
-                                 spec.number("compositePrefixWeight", 1)};
-  const double sum = said.kv + said.queue + said.prefix;
+CompositeWeights normalised(const CompositeWeights& weights) {
+  const double sum = weights.kv + weights.queue + weights.prefix;
   if (sum <= 0) return {1, 0, 0};
-  return {said.kv / sum, said.queue / sum, said.prefix / sum};
+  return {weights.kv / sum, weights.queue / sum, weights.prefix / sum};
 }
 
 double cached_share(const Inputs& in, const Candidate& candidate) {
@@ -152,22 +145,12 @@ void composite_scores(const Inputs& in, Candidates candidates, const CompositeWe
   }
 }
 
-std::unique_ptr<Scorer> make_latency_scorer(const PluginSpec& spec, const PredictionSpec& prediction) {
-  if (spec.info->type == "latency-scorer") return std::make_unique<LatencyScorer>(spec, prediction);
-  if (spec.info->type == "predicted-latency-scorer") return make_predicted_latency_scorer(spec);
-  return nullptr;
+std::unique_ptr<Scorer> make_latency_scorer(const LatencyScorerOptions& options) {
+  return std::make_unique<LatencyScorer>(options);
 }
 
-std::unique_ptr<Filter> make_latency_filter(const PluginSpec& spec, const PredictionSpec& prediction) {
-  if (spec.info->type != "slo-headroom-tier-filter") return nullptr;
-  return std::make_unique<HeadroomTierFilter>(spec, prediction);
-}
-
-bool reads_predictions(const PluginSpec& spec) {
-  constexpr std::string_view readers[] = {"latency-scorer", "predicted-latency-scorer", "slo-headroom-tier-filter",
-                                          "latency-slo-admitter"};
-  return spec.text("ttftSource") == "latencyPredictor" ||
-         std::find(std::begin(readers), std::end(readers), spec.info->type) != std::end(readers);
+std::unique_ptr<Filter> make_headroom_tier_filter(const HeadroomTierOptions& options) {
+  return std::make_unique<HeadroomTierFilter>(options);
 }
 
 }  // namespace penstock::routing

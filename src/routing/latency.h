@@ -7,7 +7,7 @@
 #include <span>
 #include <vector>
 
-#include "penstock/routing/plugin.h"
+#include "penstock/routing/headroom.h"
 #include "penstock/routing/router.h"
 
 namespace penstock::routing {
@@ -18,11 +18,11 @@ struct Headroom {
   double first_token = 0, pace = 0;
   bool positive() const { return first_token >= 0 && pace >= 0; }
 };
-Headroom headroom_of(const Inputs& in, const Candidate& candidate, const PredictionSpec& prediction);
+Headroom headroom_of(const Inputs& in, const Candidate& candidate, const HeadroomOptions& options);
 
 // One entry for each candidate, kept for the memory between decisions: valid until the next call on this thread.
 std::span<const Headroom> headrooms_of(const Inputs& in, std::span<const Candidate> candidates,
-                                       const PredictionSpec& prediction);
+                                       const HeadroomOptions& options);
 
 // Predictions are made of all candidates of a decision or of none.
 inline bool predicted(std::span<const Candidate> candidates) {
@@ -42,26 +42,13 @@ struct Range {
   double place(double value, double if_empty = 0) const { return empty() ? if_empty : (value - low) / (high - low); }
 };
 
-// Weights of what counts while nothing is predicted: free KV cache, queue, cached share of the prompt.
-struct CompositeWeights {
-  double kv = 1, queue = 1, prefix = 1;
-  static CompositeWeights of(const PluginSpec& spec);
-};
+// In shares of their sum; where that is 0, the free KV cache alone counts.
+CompositeWeights normalised(const CompositeWeights& weights);
 // Scores in steps of a hundredth.
 void composite_scores(const Inputs& in, std::span<const Candidate> candidates, const CompositeWeights& weights,
                       std::span<double> scores);
 
 // Of the prompt's blocks.
 double cached_share(const Inputs& in, const Candidate& candidate);
-
-// Does the plugin look at Candidate::predicted?
-bool reads_predictions(const PluginSpec& spec);
-// Null: not one of these.
-std::unique_ptr<Scorer> make_latency_scorer(const PluginSpec& spec, const PredictionSpec& prediction);
-std::unique_ptr<Filter> make_latency_filter(const PluginSpec& spec, const PredictionSpec& prediction);
-
-// predicted-latency-scorer says for itself what a predicted-latency-producer says for all others.
-PredictionSpec prediction_of(const PluginSpec& scorer);
-std::unique_ptr<Scorer> make_predicted_latency_scorer(const PluginSpec& spec);
 
 }  // namespace penstock::routing

@@ -2,7 +2,7 @@
 #include <algorithm>
 #include <bit>
 
-#include "plugins.h"
+#include "penstock/routing/scorers.h"
 
 namespace penstock::routing {
 namespace {
@@ -11,7 +11,7 @@ namespace {
 // index of chains of one block each: least recently used items of an endpoint are forgotten first.
 class MediaScorer final : public Scorer {
  public:
-  explicit MediaScorer(const MediaSpec& media) : items_(media.items), index_(entries_for(media.items)) {}
+  explicit MediaScorer(uint64_t items) : items_(items), index_(entries_for(items)) {}
   std::string_view type() const override { return "mm-embeddings-cache-scorer"; }
 
   void score(const Inputs& in, std::span<const Candidate> candidates, std::span<double> scores) const override {
@@ -60,9 +60,8 @@ class MediaScorer final : public Scorer {
 
 }  // namespace
 
-std::unique_ptr<Scorer> make_media_scorer(const PluginSpec& spec, const MediaSpec& media) {
-  if (spec.info->type != "mm-embeddings-cache-scorer") return nullptr;
-  return std::make_unique<MediaScorer>(media);
+std::unique_ptr<Scorer> make_media_scorer(uint64_t items) {
+  return std::make_unique<MediaScorer>(items);
 }
 
 }  // namespace penstock::routing

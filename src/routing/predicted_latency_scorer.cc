@@ -5,6 +5,7 @@
 #include "draw.h"
 #include "latency.h"
 #include "load_estimate.h"
+#include "penstock/routing/scorers.h"
 
 namespace penstock::routing {
 namespace {
@@ -21,30 +22,23 @@ struct Weights {
 
 class PredictedLatencyScorer final : public Scorer {
  public:
-  explicit PredictedLatencyScorer(const PluginSpec& spec)
-      : prediction_(prediction_of(spec)),
-        strategy_(spec.text("headroomSelectionStrategy", "least")),
-        greedy_(spec.text("selectionMode") == "max"),
-        with_headroom_(weights(spec, "headroomTTFTWeight", "headroomTPOTWeight")),
-        without_(weights(spec, "negHeadroomTTFTWeight", "negHeadroomTPOTWeight")),
-        composite_(CompositeWeights::of(spec)),
-        explore_sticky_(spec.number("epsilonExploreSticky", 0.01)),
-        explore_without_(spec.number("epsilonExploreNeg", 0.01)),
-        gate_(spec.number("affinityGateTau", 0.8)),
-        gate_of_all_(spec.number("affinityGateTauGlobal", 0.99)) {}
+  explicit PredictedLatencyScorer(const PredictedLatencyOptions& options)
+      : options_(options), with_headroom_(weights(options.with_headroom)), without_(weights(options.without_headroom)) {
+    options_.composite = normalised(options.composite);
+  }
   std::string_view type() const override { return "predicted-latency-scorer"; }
 
   void score(const Inputs& in, Candidates candidates, std::span<double> scores) const override {
     thread_local Scratch scratch;  // one for each shard, kept for its memory
     Scratch& at = scratch;
-    at.headrooms = headrooms_of(in, candidates, prediction_);
+    at.headrooms = headrooms_of(in, candidates, options_.headroom);
     at.members.resize(candidates.size());
     for (size_t i = 0; i < candidates.size(); ++i) at.members[i] = i;
     if (!predicted(candidates)) {
       weigh_composite(in, candidates, at, false);
     } else {
-      keep_sticky(in, candidates, at, gate_of_all_);
-      if (strategy_ == "composite-only") weigh_composite(in, candidates, at, false);
+      keep_sticky(in, candidates, at, options_.sticky_share_of_all);
+      if (options_.strategy == Strategy::composite_only) weigh_composite(in, candidates, at, false);
       else if (keep_tier(in, at)) weigh_headroom(in, candidates, at);
       else weigh_deficits(in, candidates, at);
     }
@@ -60,8 +54,10 @@ class PredictedLatencyScorer final : public Scorer {
     std::vector<double> scores;
   };
 
-  Weights weights(const PluginSpec& spec, std::string_view first, std::string_view pace) const {
-    const double a = spec.number(first, 0.8), b = prediction_.streaming ? spec.number(pace, 0.2) : 0;
+  using Strategy = PredictedLatencyOptions::Strategy;
+
+  Weights weights(const PredictedLatencyOptions::Weights& given) const {
+    const double a = given.first_token, b = options_.headroom.streaming ? given.pace : 0;
     return a + b > 0 ? Weights{a / (a + b), b / (a + b)} : Weights{1, 0};
   }
 
@@ -78,7 +74,7 @@ class PredictedLatencyScorer final : public Scorer {
     if (share <= 0) return;
     const auto sticky = [&](size_t i) { return cached_share(in, candidates[i]) >= share; };
     if (std::none_of(at.members.begin(), at.members.end(), sticky)) return;
-    if (explore_sticky_ > 0 && in.random.chance(explore_sticky_)) return;
+    if (options_.explore_sticky > 0 && in.random.chance(options_.explore_sticky)) return;
     narrow(at, sticky);
   }
 
@@ -87,16 +83,15 @@ class PredictedLatencyScorer final : public Scorer {
     const auto fits = [&](size_t i) { return at.headrooms[i].positive(); };
     const auto fit = std::count_if(at.members.begin(), at.members.end(), fits);
     if (fit == 0 || fit == std::ssize(at.members)) return fit > 0;
-    const bool with = explore_without_ <= 0 || !in.random.chance(explore_without_);
+    const double exploration = options_.explore_without_headroom;
+    const bool with = exploration <= 0 || !in.random.chance(exploration);
     std::erase_if(at.members, [&](size_t i) { return fits(i) != with; });
     return with;
   }
 
   void weigh_headroom(const Inputs& in, Candidates candidates, Scratch& at) const {
-    keep_sticky(in, candidates, at, gate_);
-    if (strategy_.starts_with("composite")) {
-      return weigh_composite(in, candidates, at, strategy_ == "composite-least");
-    }
+    keep_sticky(in, candidates, at, options_.sticky_share);
+    if (composite()) return weigh_composite(in, candidates, at, options_.strategy == Strategy::composite_least);
     Range first, pace;
     for (const size_t i : at.members) {
       first.add(at.headrooms[i].first_token);
@@ -106,7 +101,7 @@ class PredictedLatencyScorer final : public Scorer {
     for (const size_t i : at.members) {
       const double place =
           with_headroom_.blend(first.place(at.headrooms[i].first_token), pace.place(at.headrooms[i].pace));
-      const double wanted = strategy_ == "most" ? place : 1 - place;
+      const double wanted = options_.strategy == Strategy::most ? place : 1 - place;
       at.weights.push_back(std::floor(wanted * (weight_max - weight_min)) + weight_min + 1);
     }
   }
@@ -114,8 +109,8 @@ class PredictedLatencyScorer final : public Scorer {
   // Idle ones first. What is missing is compared among those that miss the same.
   void weigh_deficits(const Inputs& in, Candidates candidates, Scratch& at) const {
     narrow(at, [&](size_t i) { return in_flight(candidates[i]) == 0; });
-    keep_sticky(in, candidates, at, gate_);
-    if (strategy_.starts_with("composite")) return weigh_composite(in, candidates, at, false);
+    keep_sticky(in, candidates, at, options_.sticky_share);
+    if (composite()) return weigh_composite(in, candidates, at, false);
     const auto kind = [&](size_t i) {
       return (at.headrooms[i].first_token < 0 ? 1 : 0) + (at.headrooms[i].pace < 0 ? 2 : 0);
     };
@@ -135,7 +130,7 @@ class PredictedLatencyScorer final : public Scorer {
 
   void weigh_composite(const Inputs& in, Candidates candidates, Scratch& at, bool least) const {
     at.scores.resize(candidates.size());
-    composite_scores(in, candidates, composite_, at.scores);
+    composite_scores(in, candidates, options_.composite, at.scores);
     at.weights.clear();
     for (const size_t i : at.members) {
       const double weight = std::round(weight_min + (weight_max - weight_min) * at.scores[i]);
@@ -145,26 +140,20 @@ class PredictedLatencyScorer final : public Scorer {
 
   // The first of the heaviest, or by chance in proportion to the weights, all above 0.
   size_t choose(const Inputs& in, const std::vector<double>& weights) const {
-    if (greedy_) return static_cast<size_t>(std::max_element(weights.begin(), weights.end()) - weights.begin());
+    if (options_.greedy) return static_cast<size_t>(std::max_element(weights.begin(), weights.end()) - weights.begin());
     return draw(in.random, weights.size(), [&](size_t i) { return weights[i]; });
   }
 
-  PredictionSpec prediction_;
-  std::string strategy_;
-  bool greedy_;
+  bool composite() const { return options_.strategy >= Strategy::composite_least; }
+
+  PredictedLatencyOptions options_;
   Weights with_headroom_, without_;
-  CompositeWeights composite_;
-  double explore_sticky_, explore_without_, gate_, gate_of_all_;
 };
 
 }  // namespace
 
-PredictionSpec prediction_of(const PluginSpec& scorer) {
-  return {.streaming = scorer.flag("streamingMode", true), .pace_factor = scorer.number("sloBufferFactor", 1)};
-}
-
-std::unique_ptr<Scorer> make_predicted_latency_scorer(const PluginSpec& spec) {
-  return std::make_unique<PredictedLatencyScorer>(spec);
+std::unique_ptr<Scorer> make_predicted_latency_scorer(const PredictedLatencyOptions& options) {
+  return std::make_unique<PredictedLatencyScorer>(options);
 }
 
 }  // namespace penstock::routing

@@ -3,8 +3,8 @@
 #include <array>
 
 #include "draw.h"
-#include "penstock/base/assert.h"
 #include "penstock/routing/router.h"
+#include "penstock/routing/scorers.h"
 
 namespace penstock::routing {
 namespace {
@@ -90,11 +90,6 @@ class RoundRobinPicker final : public Picker {
 constexpr std::array<std::string_view, 5> names = {"epp-default", "random", "round-robin", "least-load",
                                                    "expected-cost"};
 
-void add_scorer(Profile& profile, std::string_view type, double weight) {
-  profile.scorers.push_back({make_scorer(type), weight});
-  PENSTOCK_ASSERT(profile.scorers.back().scorer != nullptr);
-}
-
 }  // namespace
 
 const Profile* Profile::chosen(const Features& features) const {
@@ -118,12 +113,18 @@ bool parse_policy(std::string_view name, Policy* out) {
   return true;
 }
 
-std::unique_ptr<Picker> make_picker(std::string_view type, size_t choices) {
-  if (type == MaxScore::type) return std::make_unique<OrderedPicker<MaxScore>>(choices);
-  if (type == AnyOne::type) return std::make_unique<OrderedPicker<AnyOne>>(choices);
-  if (type == WeightedRandom::type) return std::make_unique<OrderedPicker<WeightedRandom>>(choices);
-  if (type == "round-robin-picker") return std::make_unique<RoundRobinPicker>();
-  return nullptr;
+std::unique_ptr<Picker> make_picker(Pick pick, size_t choices) {
+  switch (pick) {
+    case Pick::max_score:
+      return std::make_unique<OrderedPicker<MaxScore>>(choices);
+    case Pick::random:
+      return std::make_unique<OrderedPicker<AnyOne>>(choices);
+    case Pick::weighted_random:
+      return std::make_unique<OrderedPicker<WeightedRandom>>(choices);
+    case Pick::round_robin:
+      break;
+  }
+  return std::make_unique<RoundRobinPicker>();
 }
 
 std::unique_ptr<Profile> make_profile(Policy policy) {
@@ -131,26 +132,26 @@ std::unique_ptr<Profile> make_profile(Policy policy) {
   profile->name = names[static_cast<size_t>(policy)];
   switch (policy) {
     case Policy::epp_default:
-      add_scorer(*profile, "queue-scorer", 2);
-      add_scorer(*profile, "kv-cache-utilization-scorer", 2);
-      add_scorer(*profile, "prefix-cache-scorer", 3);
+      profile->scorers.push_back({make_queue_scorer(), 2});
+      profile->scorers.push_back({make_kv_cache_scorer(), 2});
+      profile->scorers.push_back({make_prefix_cache_scorer(), 3});
       profile->chain_hash = ChainHash::xxh64;
-      profile->picker = make_picker("max-score-picker");
+      profile->picker = make_picker(Pick::max_score);
       profile->uses_prefix = true;
       break;
     case Policy::random:
-      profile->picker = make_picker("random-picker");
+      profile->picker = make_picker(Pick::random);
       break;
     case Policy::round_robin:
-      profile->picker = make_picker("round-robin-picker");
+      profile->picker = make_picker(Pick::round_robin);
       break;
     case Policy::least_load:
-      add_scorer(*profile, "least-load-scorer", 1);
-      profile->picker = make_picker("max-score-picker");
+      profile->scorers.push_back({make_least_load_scorer(), 1});
+      profile->picker = make_picker(Pick::max_score);
       break;
     case Policy::expected_cost:
-      add_scorer(*profile, "expected-cost-scorer", 1);
-      profile->picker = make_picker("max-score-picker");
+      profile->scorers.push_back({make_expected_cost_scorer(), 1});
+      profile->picker = make_picker(Pick::max_score);
       profile->uses_prefix = true;
       break;
   }

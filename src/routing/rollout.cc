@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <numeric>
 
-#include "plugins.h"
+#include "penstock/routing/filters.h"
 
 namespace penstock::routing {
 namespace {
@@ -41,12 +41,7 @@ class Revisions {
 
 class RolloutFilter final : public Filter {
  public:
-  explicit RolloutFilter(const PluginSpec& spec)
-      : scope_(spec.selector),
-        revision_label_(spec.text("revisionGating.revisionLabelKey", "disaggregatedset.x-k8s.io/revision")),
-        role_label_(spec.text("revisionGating.roleLabelKey", "disaggregatedset.x-k8s.io/role")),
-        roles_(rollout_roles(spec)),
-        by_largest_role_(spec.text("revisionGating.mode") == "max-role") {}
+  explicit RolloutFilter(RolloutOptions options) : options_(std::move(options)) {}
   std::string_view type() const override { return "disaggregatedset-rollout-screener"; }
 
   // Of a stage: those of the revision that the request itself goes to. Else one is drawn, by how many servers it has,
@@ -54,7 +49,7 @@ class RolloutFilter final : public Filter {
   void filter(const Inputs& in, std::vector<Candidate>& candidates) const override {
     std::string_view chosen;
     if (in.peer != nullptr) {
-      const std::string* const revision = label_of({in.peer}, revision_label_);
+      const std::string* const revision = label_of({in.peer}, options_.revision_label);
       if (revision != nullptr) chosen = *revision;
     } else {
       thread_local Revisions revisions;  // one for each shard, kept for its memory
@@ -62,25 +57,26 @@ class RolloutFilter final : public Filter {
       chosen = draw(in.random, revisions);
     }
     std::erase_if(candidates, [&](const Candidate& candidate) {
-      const std::string* const revision = label_of(candidate, revision_label_);
+      const std::string* const revision = label_of(candidate, options_.revision_label);
       return chosen.empty() || revision == nullptr || *revision != chosen;
     });
   }
 
  private:
   void count(const std::vector<Candidate>& candidates, Revisions& out) const {
-    out.clear(roles_.size());
+    out.clear(options_.roles.size());
     for (const Candidate& candidate : candidates) {
-      const std::string* const name = label_of(candidate, revision_label_);
-      const std::string* const role = label_of(candidate, role_label_);
-      if (name == nullptr || name->empty() || role == nullptr || !scope_.matches(*candidate.endpoint->labels)) continue;
-      const auto place = std::find(roles_.begin(), roles_.end(), *role);
-      if (place != roles_.end()) out.add(*name, static_cast<size_t>(place - roles_.begin()));
+      const std::string* const name = label_of(candidate, options_.revision_label);
+      const std::string* const role = label_of(candidate, options_.role_label);
+      if (name == nullptr || name->empty() || role == nullptr || !options_.scope.matches(*candidate.endpoint->labels))
+        continue;
+      const auto place = std::find(options_.roles.begin(), options_.roles.end(), *role);
+      if (place != options_.roles.end()) out.add(*name, static_cast<size_t>(place - options_.roles.begin()));
     }
   }
 
   std::string_view draw(Random& random, const Revisions& revisions) const {
-    const size_t largest = by_largest_role_ ? largest_role(revisions) : 0;
+    const size_t largest = options_.by_largest_role ? largest_role(revisions) : 0;
     uint64_t sum = 0;
     for (size_t i = 0; i < revisions.size(); ++i) sum += weight(revisions, i, largest);
     if (sum == 0) return {};
@@ -97,14 +93,14 @@ class RolloutFilter final : public Filter {
   uint64_t weight(const Revisions& revisions, size_t i, size_t largest) const {
     if (!revisions.complete(i)) return 0;
     const auto servers = revisions.servers(i);
-    return by_largest_role_ ? servers[largest] : std::accumulate(servers.begin(), servers.end(), uint64_t{0});
+    return options_.by_largest_role ? servers[largest] : std::accumulate(servers.begin(), servers.end(), uint64_t{0});
   }
 
   // Over all complete revisions; of equals the one that is listed first.
   size_t largest_role(const Revisions& revisions) const {
     size_t largest = 0;
     uint64_t most = 0;
-    for (size_t role = 0; role < roles_.size(); ++role) {
+    for (size_t role = 0; role < options_.roles.size(); ++role) {
       uint64_t servers = 0;
       for (size_t i = 0; i < revisions.size(); ++i) servers += revisions.complete(i) ? revisions.servers(i)[role] : 0;
       if (servers > most) {
@@ -115,21 +111,13 @@ class RolloutFilter final : public Filter {
     return largest;
   }
 
-  objects::LabelSelector scope_;
-  std::string revision_label_, role_label_;
-  std::vector<std::string> roles_;
-  bool by_largest_role_;
+  RolloutOptions options_;
 };
 
 }  // namespace
 
-std::vector<std::string> rollout_roles(const PluginSpec& spec) {
-  const std::vector<std::string> older = spec.texts("revisionGating.requireRoles.values");
-  return older.empty() ? spec.texts("revisionGating.requiredRoles") : older;
-}
-
-std::unique_ptr<Filter> make_screener(const PluginSpec& spec) {
-  return std::make_unique<RolloutFilter>(spec);
+std::unique_ptr<Filter> make_rollout_filter(RolloutOptions options) {
+  return std::make_unique<RolloutFilter>(std::move(options));
 }
 
 }  // namespace penstock::routing

@@ -1,11 +1,10 @@
-// The scorers, by type name. Names and formulas of the well-known ones are those of the Endpoint Picker, so that its
+// The scorers without options. Names and formulas of the well-known ones are those of the Endpoint Picker, so that its
 // configurations rank as they did there; where it takes an unknown endpoint for an idle one, we do not.
 #include <algorithm>
-#include <array>
 
 #include "expected_cost.h"
 #include "load_estimate.h"
-#include "penstock/routing/router.h"
+#include "penstock/routing/scorers.h"
 
 namespace penstock::routing {
 namespace {
@@ -103,27 +102,31 @@ class LoraAffinityScorer final : public Scorer {
   }
 };
 
-template <typename T>
-std::unique_ptr<Scorer> make() {
-  return std::make_unique<T>();
-}
-
-constexpr std::array<std::string_view, 8> types = {
-    "queue-scorer",         "kv-cache-utilization-scorer", "prefix-cache-scorer",  "running-requests-size-scorer",
-    "lora-affinity-scorer", "least-load-scorer",           "expected-cost-scorer", "precise-prefix-cache-scorer"};
-constexpr std::array<std::unique_ptr<Scorer> (*)(), types.size()> makers = {
-    make<QueueScorer>,        make<KvCacheUtilizationScorer>, make<PrefixCacheScorer>,  make<RunningRequestsScorer>,
-    make<LoraAffinityScorer>, make<LeastLoadScorer>,          make<ExpectedCostScorer>, make<PrecisePrefixCacheScorer>};
-
 }  // namespace
 
-std::span<const std::string_view> scorer_types() {
-  return types;
+std::unique_ptr<Scorer> make_queue_scorer() {
+  return std::make_unique<QueueScorer>();
 }
-
-std::unique_ptr<Scorer> make_scorer(std::string_view type) {
-  const auto at = std::find(types.begin(), types.end(), type);
-  return at == types.end() ? nullptr : makers[static_cast<size_t>(at - types.begin())]();
+std::unique_ptr<Scorer> make_kv_cache_scorer() {
+  return std::make_unique<KvCacheUtilizationScorer>();
+}
+std::unique_ptr<Scorer> make_prefix_cache_scorer() {
+  return std::make_unique<PrefixCacheScorer>();
+}
+std::unique_ptr<Scorer> make_precise_prefix_cache_scorer() {
+  return std::make_unique<PrecisePrefixCacheScorer>();
+}
+std::unique_ptr<Scorer> make_running_requests_scorer() {
+  return std::make_unique<RunningRequestsScorer>();
+}
+std::unique_ptr<Scorer> make_lora_affinity_scorer() {
+  return std::make_unique<LoraAffinityScorer>();
+}
+std::unique_ptr<Scorer> make_least_load_scorer() {
+  return std::make_unique<LeastLoadScorer>();
+}
+std::unique_ptr<Scorer> make_expected_cost_scorer(ColdStart cold_start) {
+  return std::make_unique<ExpectedCostScorer>(ExpectedCostOptions{.cold_start = cold_start});
 }
 
 }  // namespace penstock::routing

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "penstock/admission/options.h"
-#include "penstock/routing/plugin.h"
+#include "penstock/epp/scheduling.h"
 
 namespace penstock::epp {
 
@@ -29,7 +29,7 @@ struct DiscoveryFile {
 };
 
 struct Config {
-  routing::SchedulingSpec scheduling;
+  SchedulingSpec scheduling;
   // `saturationDetector` and `flowControl`: they are obeyed instead of flow_control.* of our own configuration, unless
   // only that one turns flow control on, or it turns it off. What is not given is as in the Endpoint Picker: the
   // utilization detector, no time to live, strict priority of requests over flows, first come, first served.

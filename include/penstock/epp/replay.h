@@ -17,7 +17,7 @@ struct ReplayOf {
 };
 
 struct Replayed {
-  routing::SchedulingSpec scheduling;
+  SchedulingSpec scheduling;
   std::optional<admission::FlowOptions> flow;  // the configuration's own flow control, where it is on
 };
 

@@ -3,6 +3,7 @@
 // product's for every one of them.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -10,7 +11,7 @@
 #include <string_view>
 
 #include "penstock/admission/options.h"
-#include "penstock/routing/plugin.h"
+#include "penstock/routing/prefix_spec.h"
 #include "penstock/routing/router.h"
 
 namespace penstock::replay {
@@ -38,7 +39,8 @@ Contestant make_contestant(std::string_view name);  // a known one
 // One that an EndpointPickerConfig describes.
 struct ConfiguredContestant {
   std::string name;  // the file's, as it was given; it may have "+hold" behind it, too
-  routing::SchedulingSpec scheduling;
+  std::function<std::unique_ptr<routing::Profile>()> make_profile;
+  routing::PrefixSpec prefix;
   std::optional<admission::FlowOptions> flow;  // the configuration's own flow control, where it is on
 };
 Contestant make_contestant(const ConfiguredContestant& configured);

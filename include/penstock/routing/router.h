@@ -67,9 +67,6 @@ class Scorer {
   // The endpoint has restarted: its caches are empty.
   virtual void caches_lost(const endpoints::EndpointState& endpoint) const {}
 };
-// A scorer by its type name ("queue-scorer"); null if there is no such type.
-std::unique_ptr<Scorer> make_scorer(std::string_view type);
-std::span<const std::string_view> scorer_types();
 // Removes candidates that must not or should not answer (keeps order).
 class Filter {
  public:
@@ -159,9 +156,9 @@ struct Profile {
 enum class Policy : uint8_t { epp_default, random, round_robin, least_load, expected_cost };
 std::span<const std::string_view> policy_names();  // "epp-default", "random", "round-robin", ...
 bool parse_policy(std::string_view name, Policy* out);
-// "max-score-picker", "random-picker", "weighted-random-picker", "round-robin-picker"; null: no such type. `choices`:
-// how many endpoints it puts in order (round-robin-picker always makes one choice).
-std::unique_ptr<Picker> make_picker(std::string_view type, size_t choices = 1);
+enum class Pick : uint8_t { max_score, random, weighted_random, round_robin };
+// `choices`: how many endpoints it puts in order (round-robin always makes one choice).
+std::unique_ptr<Picker> make_picker(Pick pick, size_t choices = 1);
 std::unique_ptr<Profile> make_profile(Policy policy);
 
 // The reasons of a decision. Only filled on request.

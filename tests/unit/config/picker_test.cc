@@ -56,9 +56,9 @@ std::string describe_programs(const admission::ProgramOptions& programs) {
          number(to_seconds(programs.forget_after)) + " s\n";
 }
 
-std::string describe_engines(const routing::EnginesSpec& engines) {
+std::string describe_engines(const epp::EnginesSpec& engines) {
   std::string out;
-  for (const routing::EngineSpec& engine : engines.added) {
+  for (const epp::EngineSpec& engine : engines.added) {
     out += "engine " + engine.name + ':';
     for (const auto* gauge : {&engine.queued, &engine.running, &engine.kv_usage, &engine.loras, &engine.cache_config}) {
       out += ' ' + (!*gauge ? "as known" : (*gauge)->family.empty() ? "none" : (*gauge)->family);
@@ -74,8 +74,8 @@ std::string describe_engines(const routing::EnginesSpec& engines) {
 
 std::string describe(const epp::Config& picker) {
   std::string out;
-  const routing::SchedulingSpec& spec = picker.scheduling;
-  for (const routing::ProfileSpec::Use& use : spec.primary.plugins) {
+  const epp::SchedulingSpec& spec = picker.scheduling;
+  for (const epp::ProfileSpec::Use& use : spec.primary.plugins) {
     if (use.plugin.parameters.empty() && use.plugin.selector == objects::LabelSelector{}) continue;
     out += use.plugin.name + ": " + std::to_string(use.plugin.parameters.size()) + " parameters, " +
            std::to_string(use.plugin.selector.match_labels.size()) + " labels, " +
@@ -97,19 +97,20 @@ std::string describe(const epp::Config& picker) {
            (spec.kv_events->replay_port ? ", replay " + std::to_string(*spec.kv_events->replay_port) : "") + '\n';
   }
   if (spec.burst) {
-    out += "bursts: " + spec.burst->producer + ", " + number(to_seconds(spec.burst->window)) + " s, " +
-           std::to_string(spec.burst->per_replica) + " each, to " + std::to_string(spec.burst->tokens_max) +
-           " tokens, beginnings of " + std::to_string(spec.burst->begin_tokens) + '\n';
+    out += "bursts: " + spec.burst->producer + ", " + number(to_seconds(spec.burst->options.window)) + " s, " +
+           std::to_string(spec.burst->options.per_replica) + " each, to " +
+           std::to_string(spec.burst->options.tokens_max) + " tokens, beginnings of " +
+           std::to_string(spec.burst->options.begin_tokens) + '\n';
   }
-  for (const routing::CustomMetric& metric : spec.custom_metrics) {
+  for (const epp::CustomMetric& metric : spec.custom_metrics) {
     out += "metric " + metric.attribute + ": " + metric.family;
     for (const auto& [label, value] : metric.labels) out += ' ' + label + '=' + value;
     out += '\n';
   }
   out += describe_engines(spec.engines);
-  if (!(spec.media == routing::MediaSpec{})) out += "media: " + std::to_string(spec.media.items) + " items\n";
+  if (!(spec.media == epp::MediaSpec{})) out += "media: " + std::to_string(spec.media.items) + " items\n";
   if (spec.kv_source_tokens > 0) out += "KV source: " + std::to_string(spec.kv_source_tokens) + " tokens\n";
-  for (const routing::PluginSpec& admitter : spec.admitters) out += "admitter " + admitter.name + '\n';
+  for (const epp::PluginSpec& admitter : spec.admitters) out += "admitter " + admitter.name + '\n';
   if (spec.prediction) {
     out += std::string("predictions: ") + (spec.prediction->made ? "made, " : "not made, ") +
            (spec.prediction->streaming ? "of streams" : "of whole answers") + ", pace times " +

@@ -50,7 +50,6 @@ TEST_CASE("policies have names and profiles") {
   CHECK(make_profile(Policy::expected_cost)->chain_hash == ChainHash::xxh3);
   CHECK(!parse_policy("fastest", &policy));
   CHECK(policy == Policy::random);
-  CHECK(make_picker("fastest") == nullptr);
 
   const auto profile = make_profile(Policy::epp_default);
   REQUIRE(profile->scorers.size() == 3);
@@ -366,7 +365,7 @@ TEST_CASE("filters and scorers of a profile apply, and a filter that leaves noth
   OnlyNamed& only = *filter;
   profile.filters.push_back(std::move(filter));
   profile.scorers.push_back({std::make_unique<Wild>(), 0.5});
-  profile.picker = make_picker("max-score-picker");
+  profile.picker = make_picker(Pick::max_score);
   PrefixIndex index(64);
   Router router(profile, index, 1);
   const PoolBuilder builder(3);

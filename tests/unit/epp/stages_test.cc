@@ -3,13 +3,15 @@
 
 #include <map>
 
-#include "penstock/routing/plugin.h"
-#include "tests/unit/routing/plugin_spec.h"
+#include "penstock/epp/scheduling.h"
+#include "tests/unit/epp/plugin_spec.h"
 #include "tests/unit/routing/pool_builder.h"
 
 using namespace penstock;
 using namespace penstock::routing;
 using namespace penstock::routing::test;
+using namespace penstock::epp;
+using namespace penstock::epp::test;
 
 namespace {
 

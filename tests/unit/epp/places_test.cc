@@ -5,13 +5,14 @@
 #include <map>
 #include <string>
 
-#include "src/routing/plugins.h"
+#include "penstock/epp/scheduling.h"
 #include "tests/support/allocations.h"
 #include "tests/unit/routing/pool_builder.h"
 
 using namespace penstock;
 using namespace penstock::routing;
 using namespace penstock::routing::test;
+using namespace penstock::epp;
 
 namespace {
 

@@ -3,14 +3,16 @@
 
 #include <doctest/doctest.h>
 
+#include "penstock/epp/scheduling.h"
 #include "src/routing/expected_cost.h"
-#include "src/routing/plugins.h"
-#include "tests/unit/routing/plugin_spec.h"
+#include "tests/unit/epp/plugin_spec.h"
 #include "tests/unit/routing/pool_builder.h"
 
 using namespace penstock;
 using namespace penstock::routing;
 using namespace penstock::routing::test;
+using namespace penstock::epp;
+using namespace penstock::epp::test;
 
 namespace {
 
@@ -45,18 +47,18 @@ struct Bench {
   }
   Scores score(const PluginSpec& spec) {
     Scores scores(candidates.size(), -7);
-    make_scorer(spec, prediction)->score(in(), candidates, scores);
+    make_scorer(spec, {.prediction = prediction})->score(in(), candidates, scores);
     return scores;
   }
   Names filter(const PluginSpec& spec) {
     std::vector<Candidate> left = candidates;
-    make_filter(spec, prediction)->filter(in(), left);
+    make_filter(spec, {.prediction = prediction})->filter(in(), left);
     Names names;
     for (const Candidate& candidate : left) names.push_back(candidate.endpoint->state->name);
     return names;
   }
   NoEndpoint refusal(std::string_view type = "latency-slo-admitter") {
-    return make_admitter(plugin(type), prediction)->refusal(in(), candidates);
+    return make_admitter(plugin(type), {.prediction = prediction})->refusal(in(), candidates);
   }
   // How often each candidate is chosen in 1,000 times.
   std::vector<int> choices(const PluginSpec& spec) {
@@ -74,7 +76,10 @@ struct Bench {
 TEST_CASE("headroom: what is asked less what is predicted; what is not asked constrains nothing") {
   Bench bench(1);
   bench.expect(0, 200, 20);
-  const auto headroom = [&] { return headroom_of(bench.in(), bench.candidates[0], bench.prediction); };
+  const auto headroom = [&] {
+    const PredictionSpec& said = bench.prediction;
+    return headroom_of(bench.in(), bench.candidates[0], {said.streaming, said.pace_factor, said.role_label});
+  };
   bench.ask(500, 30);
   CHECK(headroom().first_token == doctest::Approx(0.3));
   CHECK(headroom().pace == doctest::Approx(0.01));

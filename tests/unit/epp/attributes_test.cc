@@ -3,12 +3,13 @@
 
 #include <cmath>
 
-#include "src/routing/plugins.h"
+#include "penstock/epp/scheduling.h"
 #include "tests/unit/routing/pool_builder.h"
 
 using namespace penstock;
 using namespace penstock::routing;
 using namespace penstock::routing::test;
+using namespace penstock::epp;
 
 namespace {
 
@@ -35,7 +36,8 @@ struct Attributes {
   }
   Scores score(Parameters parameters, Instant now = at_ms(0)) {
     parameters.emplace_back("attributeKey", std::string("depth"));
-    const auto scorer = make_scorer(plugin("endpoint-attribute-scorer", std::move(parameters)), {}, {}, metrics);
+    const auto scorer =
+        make_scorer(plugin("endpoint-attribute-scorer", std::move(parameters)), {.custom_metrics = metrics});
     const auto all = candidates();
     Scores scores(all.size(), -7);
     scorer->score({{}, now, random}, all, scores);
@@ -44,7 +46,8 @@ struct Attributes {
   // The names of those that are left, in their order.
   std::string filter(Parameters parameters) {
     parameters.emplace_back("attribute", std::string("depth"));
-    const auto filter = make_filter(plugin("endpoint-attribute-filter", std::move(parameters)), {}, metrics);
+    const auto filter =
+        make_filter(plugin("endpoint-attribute-filter", std::move(parameters)), {.custom_metrics = metrics});
     auto left = candidates();
     filter->filter({{}, at_ms(0), random}, left);
     std::string names;

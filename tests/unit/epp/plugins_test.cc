@@ -1,16 +1,18 @@
-#include "src/routing/plugins.h"
+#include "penstock/epp/scheduling.h"
 
 #include <doctest/doctest.h>
 
 #include <map>
 
 #include "penstock/routing/session_token.h"
-#include "tests/unit/routing/plugin_spec.h"
+#include "tests/unit/epp/plugin_spec.h"
 #include "tests/unit/routing/pool_builder.h"
 
 using namespace penstock;
 using namespace penstock::routing;
 using namespace penstock::routing::test;
+using namespace penstock::epp;
+using namespace penstock::epp::test;
 
 namespace {
 
@@ -101,7 +103,7 @@ TEST_CASE(
   bench.matched = {50, 100, 0};
   CHECK(bench.score(plugin("prefix-cache-scorer")) == Scores{0.5, 1, 0});
   CHECK(bench.score(plugin("prefix-cache-scorer", {{"matchLengthScaleTokens", 1600.0}})) == Scores{0.5, 1, 0});
-  const std::pair<std::string, routing::ParameterValue> half = {"matchLengthWeight", 0.5};
+  const std::pair<std::string, epp::ParameterValue> half = {"matchLengthWeight", 0.5};
   CHECK(bench.score(plugin("prefix-cache-scorer", {half, {"matchLengthScaleTokens", 1600.0}})) ==
         Scores{0.5 * 0.25 + 0.5 * 0.5, 1, 0});
   CHECK(bench.score(plugin("prefix-cache-scorer", {half, {"matchLengthScaleTokens", 800.0}})) == Scores{0.75, 1, 0});
@@ -450,7 +452,8 @@ TEST_CASE("pickers make their choices in order") {
     for (const auto& view : builder.pool.endpoints) all.push_back({&view});
     for (size_t i = 0; i < scores.size(); ++i) all[i].score = scores[i];
     for (size_t i = 0; i < order.size(); ++i) all[i].order = order[i];
-    const auto picker = make_picker(type, choices);
+    const PluginSpec spec = plugin(type, {{"maxNumOfEndpoints", static_cast<double>(choices)}});
+    const auto picker = spec.info->make.picker(spec);
     REQUIRE(picker != nullptr);
     CHECK(picker->choices() == choices);
     picker->pick({features, at_ms(0), random}, all);

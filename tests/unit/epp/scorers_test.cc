@@ -1,12 +1,14 @@
 #include <doctest/doctest.h>
 
 #include "penstock/routing/router.h"
-#include "tests/unit/routing/plugin_spec.h"
+#include "tests/unit/epp/plugin_spec.h"
 #include "tests/unit/routing/pool_builder.h"
 
 using namespace penstock;
 using namespace penstock::routing;
 using namespace penstock::routing::test;
+using namespace penstock::epp;
+using namespace penstock::epp::test;
 
 namespace {
 
@@ -17,7 +19,7 @@ Scores scores_of(std::string_view type, const PoolBuilder& builder, const Featur
   for (size_t i = 0; i < matched.size(); ++i) candidates[i].matched_blocks = matched[i];
   Scores scores(candidates.size(), -7);
   Random random(1);
-  const auto scorer = make_scorer(type);
+  const auto scorer = make_scorer(plugin(type));
   REQUIRE(scorer != nullptr);
   CHECK(scorer->type() == type);
   scorer->score({features, now, random}, candidates, scores);
@@ -26,15 +28,13 @@ Scores scores_of(std::string_view type, const PoolBuilder& builder, const Featur
 
 }  // namespace
 
-TEST_CASE("every scorer type can be made and bears its name; unknown types are null") {
-  CHECK(scorer_types().size() == 8);
-  for (const std::string_view type : scorer_types()) {
-    REQUIRE(make_scorer(type) != nullptr);
-    CHECK(make_scorer(type)->type() == type);
+TEST_CASE("scorers without options score nobody where there is nobody") {
+  for (const std::string_view type :
+       {"queue-scorer", "kv-cache-utilization-scorer", "prefix-cache-scorer", "running-requests-size-scorer",
+        "lora-affinity-scorer", "least-load-scorer", "expected-cost-scorer", "precise-prefix-cache-scorer"}) {
+    CAPTURE(type);
     CHECK(scores_of(type, PoolBuilder(0)).empty());
   }
-  CHECK(make_scorer("queue") == nullptr);
-  CHECK(make_scorer("") == nullptr);
 }
 
 TEST_CASE("queue-scorer: the shortest queue 1, the longest 0, equal queues 1") {

@@ -1,11 +1,12 @@
 #include <doctest/doctest.h>
 
-#include "src/routing/plugins.h"
+#include "penstock/epp/scheduling.h"
 #include "tests/unit/routing/pool_builder.h"
 
 using namespace penstock;
 using namespace penstock::routing;
 using namespace penstock::routing::test;
+using namespace penstock::epp;
 
 namespace {
 
@@ -16,10 +17,7 @@ struct Bursts {
   std::unique_ptr<Scorer> scorer;
   Random random{1};
 
-  explicit Bursts(size_t count, const BurstSpec& burst = {})
-      : builder(count),
-        scorer(make_burst_scorer({.name = "b", .info = find_plugin_type("prefix-cache-scorer"), .parameters = {}},
-                                 burst)) {}
+  explicit Bursts(size_t count, const BurstOptions& burst = {}) : builder(count), scorer(make_burst_scorer(burst)) {}
 
   Scores score(std::span<const uint64_t> blocks, int64_t ms) {
     std::vector<Candidate> all;

@@ -7,9 +7,9 @@
 #include <utility>
 #include <vector>
 
-#include "penstock/routing/plugin.h"
+#include "penstock/epp/scheduling.h"
 
-namespace penstock::routing::test {
+namespace penstock::epp::test {
 
 using Parameters = std::vector<std::pair<std::string, ParameterValue>>;
 using Scores = std::vector<double>;      // in the order of the candidates
@@ -22,4 +22,4 @@ inline PluginSpec plugin(std::string_view type, Parameters parameters = {}) {
   return {.name = std::string(type), .info = info, .parameters = std::move(parameters)};
 }
 
-}  // namespace penstock::routing::test
+}  // namespace penstock::epp::test

@@ -2,13 +2,13 @@
 
 #include <algorithm>
 
-#include "penstock/routing/plugin.h"
-#include "src/routing/plugins.h"
+#include "penstock/epp/scheduling.h"
 #include "tests/unit/routing/pool_builder.h"
 
 using namespace penstock;
 using namespace penstock::routing;
 using namespace penstock::routing::test;
+using namespace penstock::epp;
 
 namespace {
 
@@ -21,8 +21,8 @@ struct Media {
 
   explicit Media(size_t count, const MediaSpec& media = {})
       : builder(count),
-        scorer(make_scorer({.name = "m", .info = find_plugin_type("mm-embeddings-cache-scorer"), .parameters = {}}, {},
-                           media)) {}
+        scorer(make_scorer({.name = "m", .info = find_plugin_type("mm-embeddings-cache-scorer"), .parameters = {}},
+                           {.media = media})) {}
 
   Scores score(std::span<const uint64_t> media) {
     std::vector<Candidate> all;

@@ -2,13 +2,14 @@
 
 #include <algorithm>
 
-#include "penstock/routing/plugin.h"
+#include "penstock/epp/scheduling.h"
 #include "penstock/routing/router.h"
 #include "tests/unit/routing/pool_builder.h"
 
 using namespace penstock;
 using namespace penstock::routing;
 using namespace penstock::routing::test;
+using namespace penstock::epp;
 
 namespace {
 

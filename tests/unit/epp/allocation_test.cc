@@ -1,16 +1,18 @@
 // The hot path allocates nothing once warm.
 #include <doctest/doctest.h>
 
-#include "penstock/routing/plugin.h"
+#include "penstock/epp/scheduling.h"
 #include "penstock/routing/prefix_hash.h"
 #include "penstock/routing/router.h"
 #include "tests/support/allocations.h"
-#include "tests/unit/routing/plugin_spec.h"
+#include "tests/unit/epp/plugin_spec.h"
 #include "tests/unit/routing/pool_builder.h"
 
 using namespace penstock;
 using namespace penstock::routing;
 using namespace penstock::routing::test;
+using namespace penstock::epp;
+using namespace penstock::epp::test;
 
 namespace {
 
