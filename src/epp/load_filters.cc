@@ -32,6 +32,17 @@ Made caps(const PluginSpec& said, const SchedulingSpec&) {
   return routing::make_cap_filter(std::move(out));
 }
 
+constexpr ParameterInfo active_request_parameters[] = {
+    needed(integer("maxRequests", 1, many, "", "So many of our own requests an endpoint may have in flight.")),
+    boolean("fallbackOnEmpty", "false", "All pass where none would."),
+    load_source,
+};
+Made active_requests(const PluginSpec& said, const SchedulingSpec&) {
+  return routing::make_cap_filter({.type = said.info->type,
+                                   .caps = {{routing::Gauge::active_requests, said.number("maxRequests")}},
+                                   .all_if_none = said.flag("fallbackOnEmpty")});
+}
+
 // ---- places ----
 
 // Which labels say where a pod is: what the topology-extractor says of them is added to what is said of these plugins.
@@ -109,6 +120,11 @@ void concurrency_detector(const PluginSpec& said, admission::DetectorOptions* ou
 }
 
 constexpr PluginInfo all[] = {
+    {.type = "active-request-filter",
+     .kind = PluginKind::filter,
+     .doc = "Those with at most `maxRequests` of our own requests in flight.",
+     .parameters = active_request_parameters,
+     .make = {.filter = active_requests}},
     {.type = "utilization-filter",
      .kind = PluginKind::filter,
      .doc = "Those within all `conditions`.",

@@ -167,7 +167,7 @@ double value_of(const Inputs& in, const Candidate& candidate, Gauge gauge) {
 class CapFilter final : public Filter {
  public:
   explicit CapFilter(CapFilterOptions options) : options_(std::move(options)) {}
-  std::string_view type() const override { return "utilization-filter"; }
+  std::string_view type() const override { return options_.type; }
   void filter(const Inputs& in, std::vector<Candidate>& candidates) const override {
     const auto within = [&](const Candidate& candidate) {
       return std::all_of(options_.caps.begin(), options_.caps.end(),

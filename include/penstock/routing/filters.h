@@ -76,6 +76,7 @@ std::unique_ptr<Filter> make_utilization_filter(const UtilizationLimits& limits)
 
 enum class Gauge : uint8_t { active_requests, running_requests, waiting_queue, kv_cache_utilization };
 struct CapFilterOptions {
+  std::string_view type = "utilization-filter";  // as LabelFilterOptions::type
   std::vector<std::pair<Gauge, double>> caps;
   bool all_if_none = false;  // all pass when none is within the caps
 };

@@ -27,6 +27,7 @@ std::unique_ptr<Profile> profile_of_all_plugins() {
     }
     PluginSpec one = plugin(info.type);
     if (info.type == "by-label") one.parameters = {{"label", "role"}, {"allowsNoLabel", true}};
+    if (info.type == "active-request-filter") one.parameters = {{"maxRequests", 1e9}};
     if (info.type == "context-length-aware") one.parameters = {{"enableFiltering", true}};
     spec.primary.plugins.push_back({one, 0.5});
   }

@@ -442,6 +442,17 @@ TEST_CASE("utilization-detector as a filter: within bounds; all when nobody is")
   CHECK(bench.filter(plugin("utilization-detector")).size() == 3);
 }
 
+TEST_CASE("active-request-filter: those with at most so many requests in flight; none or all where there is none") {
+  Bench bench(3);
+  bench.builder.state(0).load.requests = 3;
+  bench.builder.state(1).load.requests = 2;
+  CHECK(bench.filter(plugin("active-request-filter", {{"maxRequests", 2.0}})) == Names{"b", "c"});
+  bench.builder.state(2).load.requests = 4;
+  CHECK(bench.filter(plugin("active-request-filter", {{"maxRequests", 1.0}})).empty());
+  CHECK(bench.filter(plugin("active-request-filter", {{"maxRequests", 1.0}, {"fallbackOnEmpty", true}})) ==
+        Names{"a", "b", "c"});
+}
+
 TEST_CASE("pickers make their choices in order") {
   PoolBuilder builder(5);
   Random random(3);
