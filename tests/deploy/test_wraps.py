@@ -17,8 +17,8 @@ CACHE = os.path.join(files.TOP, FOLDER, "packagecache")
 # Of every distribution, which keeps them patched: no wrap.
 OF_THE_SYSTEM = {"threads", "libcurl", "libnghttp2", "openssl", "zlib"}
 USERS_OF_HEADERS = {
-    "cli11": "src/config/libpenstock-config.a.p/command_line.cc.o",
-    "doctest": "tests/unit/base/unit-base.p/.._main.cc.o",
+    "cli11": "src/libpenstock-config.a.p/config_command_line.cc.o",
+    "doctest": "tests/unit/unit-base.p/main.cc.o",
 }
 # Asked for by another wrap.
 OF_WRAPS = {"fmt"}
