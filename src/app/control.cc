@@ -31,13 +31,7 @@ constexpr Duration kFileCheck = seconds(1);    // how often a watched file is lo
 constexpr Duration kFirstProbes = seconds(1);  // how long the client listeners wait for the first probes
 
 discovery::PollOptions poll_options(const config::Options& options, ApiKeys& keys) {
-  discovery::PollOptions out;
-  out.interval = options.metrics.interval;
-  out.idle_interval = options.metrics.idle_interval;
-  out.timeout = options.metrics.timeout;
-  out.health_interval = options.metrics.health_interval;
-  out.metrics_path = options.metrics.path;
-  out.health_path = options.metrics.health_path;
+  discovery::PollOptions out = options.poll;
   out.engines = epp::engines_of(options.endpoint_picker.get());
   out.api_key = keys.of(options.metrics.api_key_file);
   if (options.endpoint_picker == nullptr || options.endpoint_picker->scheduling.custom_metrics.empty()) return out;
@@ -76,11 +70,9 @@ config::Options with_defaults(config::Options options) {
 }
 
 observability::AccessLogOptions access_log_options(const config::Options& options) {
-  return {.enabled = options.access_log.enabled,
-          .format = options.access_log.format,
-          .path = options.access_log.path,
-          .query = options.access_log.query,
-          .shards = options.shards};
+  observability::AccessLogOptions out = options.access_log;
+  out.shards = options.shards;
+  return out;
 }
 
 observability::PageLimits page_limits(const config::Options& options) {
@@ -179,7 +171,7 @@ bool Control::start() {
   loop_->arm(forgetting_, options_.metrics.series_idle / kForgettingSweeps);
   client_tls_.emplace(*loop_, pool_);
   admin_tls_.emplace(*loop_, admin_pool_);
-  client_ = std::make_unique<upstream::Client>(*loop_, client_options(options_));
+  client_ = std::make_unique<upstream::Client>(*loop_, options_.client);
 
   auto access_log = observability::AccessLog::open(access_log_options(options_));
   if (!access_log.ok()) {
@@ -363,7 +355,7 @@ void Control::reload() {
   options_ = next;
   loop_->arm(forgetting_, options_.metrics.series_idle / kForgettingSweeps);
   loaded_ = loaded.options;
-  client_->set_options(client_options(next));
+  client_->set_options(next.client);
   // The reload is complete when every shard has applied it.
   const auto left = std::make_shared<size_t>(shards_.size());
   const auto applied = [this, left] {

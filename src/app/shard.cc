@@ -31,37 +31,9 @@ bool either(const Shared& shared, bool routing::Profile::*does) {
 }  // namespace
 
 proxy::Options proxy_options(const config::Options& options) {
-  proxy::Options out;
-  out.connect_timeout = options.timeouts.connect;
-  out.first_byte_timeout = options.timeouts.first_byte;
-  out.chunk_idle_timeout = options.timeouts.chunk_idle;
-  out.unresponsive_timeout = options.timeouts.unresponsive;
-  out.tunnel_idle_timeout = options.timeouts.tunnel_idle;
-  out.total_timeout = options.timeouts.total;
-  out.body_bytes_max = options.limits.body_bytes;
-  out.requests_max = options.limits.requests_per_shard;
-  out.tunnels_max = options.limits.tunnels_per_shard;
-  out.paths = options.paths;
-  out.attempts_max = options.retry.attempts;
-  out.second_opinions = options.retry.second_opinions;
+  proxy::Options out = options.proxy;
   out.clients.proxies = net::IpRanges(options.trusted_proxies);
   out.clients.trusted = net::IpRanges(options.identity.trusted);
-  out.clients.endpoint_header = options.identity.endpoint_header;
-  out.clients.explain = options.identity.explain;
-  out.connections_per_client = options.limits.connections_per_client;
-  out.resume = {.enabled = options.resume.enabled,
-                .per_stream = options.resume.per_stream,
-                .at_once = options.resume.at_once,
-                .wait = options.resume.wait,
-                .stall = options.resume.stall,
-                .text_bytes_max = options.resume.text_bytes,
-                .request_bytes_max = options.resume.request_bytes,
-                .token_ids = options.resume.token_ids};
-  out.ejection.consecutive_failures = options.ejection.consecutive_failures;
-  out.ejection.base_penalty = options.ejection.base_penalty;
-  out.ejection.max_penalty = options.ejection.max_penalty;
-  out.ejection.slow_start = options.ejection.slow_start;
-  out.slow = {.wedged = options.ejection.wedged, .factor = options.ejection.slow_factor};
   out.tune_blocks = options.kv_events.enabled;  // engines report blocks of their own size
   if (options.endpoint_picker != nullptr) {
     apply_prefix(options.endpoint_picker->scheduling.prefix, out);
@@ -80,7 +52,7 @@ admission::FlowOptions flow_options(const config::Options& options) {
     out.enabled = out.enabled && options.flow_control != FlowControl::off;
     return out;
   }
-  admission::FlowOptions out = options.flow;
+  admission::FlowOptions out = options.proxy.flow;
   const bool on_by_default = options.policy == "expected-cost";
   out.enabled = options.flow_control == FlowControl::on || (options.flow_control != FlowControl::off && on_by_default);
   out.detector.metrics_stale_after = metrics_stale_after(options);
@@ -88,13 +60,13 @@ admission::FlowOptions flow_options(const config::Options& options) {
 }
 
 Duration metrics_stale_after(const config::Options& options) {
-  return std::max<Duration>(seconds(2), 3 * options.metrics.idle_interval);
+  return std::max<Duration>(seconds(2), 3 * options.poll.idle_interval);
 }
 
 routing::RouterOptions router_options(const config::Options& options, const routing::Profile* shadow,
                                       const routing::ToldIndex* told) {
   routing::RouterOptions out;
-  out.slow_start = options.ejection.slow_start;
+  out.slow_start = options.proxy.ejection.slow_start;
   out.metrics_stale_after = metrics_stale_after(options);
   out.shadow = shadow;
   out.told = told;
@@ -103,31 +75,11 @@ routing::RouterOptions router_options(const config::Options& options, const rout
 }
 
 downstream::ServerOptions server_options(const config::Options& options) {
-  const auto limit = [](Duration timeout) { return timeout == Duration{0} ? Duration::max() : timeout; };
-  downstream::ServerOptions out;
-  out.parser.head_bytes_max = options.limits.header_bytes;
-  out.header_timeout = limit(options.timeouts.client_header);
-  out.body_timeout = limit(options.timeouts.client_body);
-  out.idle_timeout = limit(options.timeouts.client_idle);
-  out.write_timeout = limit(options.timeouts.client_write);
-  out.min_rate = options.limits.client_min_rate;
-  out.rate_grace = options.timeouts.client_rate_grace;
-  out.http2 = {.enabled = options.http2.enabled,
-               .streams = options.http2.streams,
-               .stream_window = static_cast<uint32_t>(options.http2.stream_window),
-               .connection_window = static_cast<uint32_t>(options.http2.connection_window),
-               .resets = options.http2.resets,
-               .idle_frames = options.http2.idle_frames};
+  downstream::ServerOptions out = options.server;
   // At least one head of the greatest size, in the buffer that has grown for it.
   const double share = static_cast<double>(options.limits.memory_bytes) * options.limits.incomplete_heads_percent / 100;
   out.unfinished_heads =
-      std::max(static_cast<size_t>(share / options.shards), options.limits.header_bytes * downstream::head_growth);
-  return out;
-}
-
-upstream::ClientOptions client_options(const config::Options& options) {
-  upstream::ClientOptions out;
-  out.idle_timeout = options.timeouts.upstream_idle;
+      std::max(static_cast<size_t>(share / options.shards), out.parser.head_bytes_max * downstream::head_growth);
   return out;
 }
 
@@ -138,12 +90,11 @@ struct Shard::Parts {
         pool(budget),
         loop(ring, net::system_clock()),
         tls(loop, pool),
-        client(loop, client_options(shard.shared_.options)),
+        client(loop, shard.shared_.options.client),
         snapshots(shard.shared_.snapshots, shard.index_),
         router(shard.shared_.profile, shard.shared_.index, shard.random_.next(),
                router_options(shard.shared_.options, shard.shared_.shadow, shard.shared_.told)),
-        retries(
-            {shard.shared_.options.retry.budget_percent, static_cast<double>(shard.shared_.options.retry.budget_min)}),
+        retries(shard.shared_.options.retry_budget),
         context{.loop = loop,
                 .client = client,
                 .router = router,
@@ -349,10 +300,10 @@ void answer_and_close(int fd, std::string_view answer) {
 void Shard::reload(const config::Options& options, std::function<void()> applied) {
   loop_.load(std::memory_order_acquire)->post([this, options, applied = std::move(applied)] {
     parts_->context.options = proxy_options(options);
-    parts_->router.set_times(metrics_stale_after(options), options.ejection.slow_start);
-    parts_->retries.set_options({options.retry.budget_percent, static_cast<double>(options.retry.budget_min)});
+    parts_->router.set_times(metrics_stale_after(options), options.proxy.ejection.slow_start);
+    parts_->retries.set_options(options.retry_budget);
     parts_->server.set_options(server_options(options));
-    parts_->client.set_options(client_options(options));
+    parts_->client.set_options(options.client);
     applied();
   });
 }

@@ -133,6 +133,5 @@ routing::RouterOptions router_options(const config::Options& options, const rout
                                       const routing::ToldIndex* told);
 admission::FlowOptions flow_options(const config::Options& options);
 downstream::ServerOptions server_options(const config::Options& options);
-upstream::ClientOptions client_options(const config::Options& options);
 
 }  // namespace penstock::app

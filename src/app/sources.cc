@@ -87,7 +87,7 @@ std::vector<discovery::NamedEndpoint> Sources::named_endpoints(const config::Opt
   for (const config::EndpointEntry& entry : options.endpoints) {
     auto labels = std::make_shared<const objects::Labels>(entry.labels.begin(), entry.labels.end());
     discovery::NamedEndpoint& named = out.emplace_back();
-    named.all = entry.all_addresses.value_or(options.dns.all_addresses);
+    named.all = entry.all_addresses.value_or(options.all_addresses);
     discovery::EndpointSpec& spec = named.spec = host_of(entry);
     spec.name = entry.name.empty() ? entry.url.substr(entry.url.find("://") + 3) : entry.name;
     spec.url = entry.url;
@@ -103,8 +103,8 @@ std::vector<discovery::NamedEndpoint> Sources::named_endpoints(const config::Opt
 
 void Sources::set_endpoints(const config::Options& options) {
   pool_name_ = options.pool_name;
-  resolver_.set_options({.servers = options.dns.servers, .timeout = options.dns.timeout});
-  names_.set(named_endpoints(options), {.min_ttl = options.dns.min_ttl, .max_ttl = options.dns.max_ttl});
+  resolver_.set_options(options.dns);
+  names_.set(named_endpoints(options), options.names);
   on_names();
 }
 

@@ -66,7 +66,7 @@ TlsFiles::~TlsFiles() {
 std::vector<TlsFiles::Port> TlsFiles::ports_of(const config::Options& options) const {
   std::vector<Port> ports;
   for (const config::ListenerEntry& entry : options.listeners) {
-    ports.push_back({entry.name, entry.tls, shards_, options.http2.enabled});
+    ports.push_back({entry.name, entry.tls, shards_, options.server.http2.enabled});
   }
   ports.push_back({std::string(config::admin_port_name), options.admin_tls, 1, false});
   return ports;

@@ -23,18 +23,19 @@ void check_together(LoadResult& result, const Places& places, const std::string&
       complain(b, "is shorter than " + a + " (" + format_duration(a_value) + ")");
     }
   };
-  in_order("metrics.interval", o.metrics.interval, "metrics.idle_interval", o.metrics.idle_interval);
-  in_order("dns.min_ttl", o.dns.min_ttl, "dns.max_ttl", o.dns.max_ttl);
-  in_order("ejection.base_penalty", o.ejection.base_penalty, "ejection.max_penalty", o.ejection.max_penalty);
-  if (o.limits.memory_bytes != 0 && o.limits.memory_bytes < o.limits.body_bytes) {
-    complain("limits.memory", "is smaller than limits.body_bytes (" + format_size(o.limits.body_bytes) +
+  in_order("metrics.interval", o.poll.interval, "metrics.idle_interval", o.poll.idle_interval);
+  in_order("dns.min_ttl", o.names.min_ttl, "dns.max_ttl", o.names.max_ttl);
+  in_order("ejection.base_penalty", o.proxy.ejection.base_penalty, "ejection.max_penalty",
+           o.proxy.ejection.max_penalty);
+  if (o.limits.memory_bytes != 0 && o.limits.memory_bytes < o.proxy.body_bytes_max) {
+    complain("limits.memory", "is smaller than limits.body_bytes (" + format_size(o.proxy.body_bytes_max) +
                                   "): the largest request could never be held");
   }
   for (const auto& [key, port] :
        {std::pair("kv_events.port", o.kv_events.port), std::pair("kv_events.replay_port", o.kv_events.replay_port)}) {
     if (port + o.kv_events.ranks - 1 > 65535) complain(key, "leaves no ports for all of kv_events.ranks");
   }
-  if (const std::string_view path = proxy::opened_control_path(o.paths); !path.empty()) {
+  if (const std::string_view path = proxy::opened_control_path(o.proxy.paths); !path.empty()) {
     result.notes.push_back(
         problem_of(places, file, "paths.allow",
                    "lets clients control or inspect the model servers, for example by " + std::string(path)));

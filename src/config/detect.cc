@@ -116,11 +116,11 @@ void resolve_body(Options& options, std::vector<std::string>& remarks) {
   constexpr size_t read_without_more = 1024 * 1024;
   const size_t memory = options.limits.memory_bytes;
   const size_t most = std::max(std::min(memory / 16 * 7, read_without_more), memory / 8);
-  if (options.limits.body_bytes <= most) return;
-  remarks.push_back("limits.body_bytes: bodies of " + std::to_string(options.limits.body_bytes) +
+  if (options.proxy.body_bytes_max <= most) return;
+  remarks.push_back("limits.body_bytes: bodies of " + std::to_string(options.proxy.body_bytes_max) +
                     " bytes may not fit into limits.memory (" + std::to_string(options.limits.memory_bytes) +
                     " bytes): those of more than " + std::to_string(most) + " are refused");
-  options.limits.body_bytes = most;
+  options.proxy.body_bytes_max = most;
 }
 
 // Of the other descriptors a client has one, and one more while its request is with an endpoint: most clients rest

@@ -467,8 +467,9 @@ void read_discovery_file(LoadResult& result, Places& places) {
 // Where an EndpointPickerConfig says that the gauges are, unless metrics.path says it.
 void take_metrics_path(LoadResult& result) {
   const auto& picker = result.options.endpoint_picker;
-  std::string& path = result.options.metrics.path;
-  if (picker != nullptr && !picker->metrics_path.empty() && path == Options().metrics.path) path = picker->metrics_path;
+  std::string& path = result.options.poll.metrics_path;
+  if (picker != nullptr && !picker->metrics_path.empty() && path == Options().poll.metrics_path)
+    path = picker->metrics_path;
 }
 
 // What other files add to the configuration, and the checks of the whole.

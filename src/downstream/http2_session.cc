@@ -214,7 +214,7 @@ Http2Session::Http2Session(Http2Events& events, const Http2Options& options, siz
   nghttp2_option_del(option);
   const std::array<nghttp2_settings_entry, 4> settings{{
       {NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, options.streams},
-      {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, options.stream_window},
+      {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, static_cast<uint32_t>(options.stream_window)},
       {NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, static_cast<uint32_t>(std::min<size_t>(head_bytes_max, UINT32_MAX))},
       {NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES, 1},
   }};

@@ -11,7 +11,7 @@
 namespace penstock::downstream {
 
 Server::Server(net::EventLoop& loop, net::BlockPool& pool, Service& service, const ServerOptions& options)
-    : loop_(loop), pool_(pool), service_(service), options_(options) {}
+    : loop_(loop), pool_(pool), service_(service), options_(for_timers(options)) {}
 
 Server::~Server() {
   stop_listening();

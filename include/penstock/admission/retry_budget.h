@@ -10,8 +10,8 @@
 namespace penstock::admission {
 
 struct RetryBudgetOptions {
-  double percent = 20;  // retry.budget_percent: retries per hundred requests
-  double minimum = 10;  // retry.budget_min: retries per window allowed whatever the traffic
+  double percent = 20;    // retry.budget_percent: retries per hundred requests
+  uint32_t minimum = 10;  // retry.budget_min: retries per window allowed whatever the traffic
 };
 
 class RetryBudget {

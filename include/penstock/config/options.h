@@ -1,5 +1,5 @@
-// The whole configuration as values: what flags, file and defaults add up to. Defaults stand beside their fields.
-// Each layer's part is copied into that layer's own options by app.
+// The whole configuration as values: what flags, file and defaults add up to. Each layer's part is that layer's own
+// options, with their defaults.
 #pragma once
 
 #include <cstddef>
@@ -10,14 +10,19 @@
 #include <string>
 #include <vector>
 
-#include "penstock/admission/options.h"
+#include "penstock/admission/retry_budget.h"
 #include "penstock/base/log.h"
 #include "penstock/base/time.h"
+#include "penstock/discovery/directory.h"
+#include "penstock/discovery/names.h"
+#include "penstock/downstream/server_options.h"
+#include "penstock/net/resolver.h"
 #include "penstock/net/ring.h"
 #include "penstock/net/tls.h"
+#include "penstock/observability/access_log.h"
 #include "penstock/observability/options.h"
-#include "penstock/proxy/client_identity.h"
-#include "penstock/proxy/path_policy.h"
+#include "penstock/proxy/options.h"
+#include "penstock/upstream/client.h"
 
 namespace penstock::epp {
 struct Config;  // epp/config.h
@@ -25,46 +30,15 @@ struct Config;  // epp/config.h
 
 namespace penstock::config {
 
-struct Timeouts {                            // 0 = none
-  Duration client_header = seconds(30);      // timeouts.client_header: first byte of a head to its end
-  Duration client_body = seconds(60);        // timeouts.client_body: between two reads of a body
-  Duration client_idle = seconds(600);       // timeouts.client_idle: keep-alive without a request
-  Duration client_write = seconds(60);       // timeouts.client_write: a client that takes no byte of what waits for it
-  Duration client_rate_grace = seconds(60);  // timeouts.client_rate_grace: below limits.client_min_rate
-  Duration connect = seconds(1);             // timeouts.connect
-  Duration first_byte = seconds(600);        // timeouts.first_byte: request sent to head of the answer
-  Duration chunk_idle = seconds(300);        // timeouts.chunk_idle: between two reads of an answer
-  Duration unresponsive = seconds(5);        // timeouts.unresponsive: a silent answer whose endpoint answers no probe
-  Duration tunnel_idle = seconds(300);       // timeouts.tunnel_idle: a WebSocket session in which no byte passes
-  Duration total{0};                         // timeouts.total
-  Duration upstream_idle = seconds(4);       // timeouts.upstream_idle: below uvicorn's 5 s
-};
-
 struct Limits {
-  size_t header_bytes = 64 * 1024;       // 431
-  size_t body_bytes = 64 * 1024 * 1024;  // 413
   size_t connections = 0;                // clients, whole process; 0: from RLIMIT_NOFILE
-  size_t requests_per_shard = 20000;     // in flight; 503
-  size_t tunnels_per_shard = 1000;       // WebSocket sessions; 503
   size_t metrics_page = 1536 * 1024;     // bytes of our page of metrics that names from clients may cause
   size_t memory_bytes = 0;               // budget; 0: 60 % of the cgroup limit, else of the machine's memory
-  size_t client_min_rate = 256;          // bytes/s of bodies and of answers that wait for the client; 0: any
   double incomplete_heads_percent = 10;  // of memory_bytes, for heads that have not arrived completely; 503
-  uint32_t connections_per_client = 0;   // 429; 0: no limit
 };
 
-// HTTP/2 of clients; the limits of one connection. downstream::Http2Options says what they are.
-struct Http2 {
-  bool enabled = true;
-  uint32_t streams = 128;
-  size_t stream_window = 1024 * 1024, connection_window = 4 * 1024 * 1024;
-  uint32_t resets = 200, idle_frames = 2000;
-};
-
-// What answers tell about the inside, and to whom.
+// Who is told about the inside, if it is not told to everyone.
 struct Identity {
-  proxy::ShownTo endpoint_header = proxy::ShownTo::trusted;  // x-penstock-endpoint
-  proxy::ShownTo explain = proxy::ShownTo::trusted;          // x-penstock-explain
   // Loopback, private and link-local addresses, and those of carriers' inner networks.
   std::vector<std::string> trusted = {"127.0.0.0/8",    "::1",           "10.0.0.0/8", "172.16.0.0/12",
                                       "192.168.0.0/16", "100.64.0.0/10", "fc00::/7",   "fe80::/10"};
@@ -75,36 +49,7 @@ struct Responses {
   Duration ttl = seconds(86400);
 };
 
-struct Retry {
-  uint32_t attempts = 3;       // in all, the first included
-  double budget_percent = 20;  // recent retries, in percent of recent requests
-  uint32_t budget_min = 10;    // retries always allowed per 10 s
-  uint32_t second_opinions = 50;
-};
-
-// Streams that go on at another endpoint when theirs fails: proxy::ResumeOptions says what these are.
-struct Resume {
-  bool enabled = true;
-  uint32_t per_stream = 3, at_once = 2;
-  Duration wait = seconds(60), stall = seconds(10);
-  size_t text_bytes = 128 * 1024, request_bytes = 1024 * 1024;
-  std::vector<std::string> token_ids;
-};
-
-struct Ejection {
-  uint32_t consecutive_failures = 3;
-  Duration base_penalty = seconds(1), max_penalty = seconds(60), slow_start = seconds(10);
-  Duration wedged = seconds(5);
-  double slow_factor = 10;
-};
-
 struct Metrics {
-  Duration interval = milliseconds(50);  // while traffic flows
-  Duration idle_interval = seconds(1);   // else
-  Duration timeout = seconds(1);
-  std::string path = "/metrics";
-  std::string health_path;  // "": that of the engine
-  Duration health_interval = seconds(1);
   std::string engine = "auto";  // or vllm, sglang, trtllm-serve, triton-tensorrt-llm
   std::string api_key_file;     // of endpoints that name none themselves; "": they want none
   // Of our own page of metrics.
@@ -159,15 +104,6 @@ struct EndpointTls {
   bool insecure_skip_verify = false;
 };
 
-// How the host names of endpoints become addresses.
-struct Dns {
-  std::vector<std::string> servers;  // dns.servers, "IP" or "IP:PORT"; none: those of /etc/resolv.conf
-  bool all_addresses = false;        // dns.addresses: all, not first
-  Duration min_ttl = seconds(5);     // an answer counts at least so long
-  Duration max_ttl = seconds(30);    // and at most
-  Duration timeout = seconds(5);     // of one lookup
-};
-
 // Whether /readyz says yes while no endpoint can be used.
 enum class NoEndpoint : uint8_t { unready, ready };
 
@@ -179,13 +115,6 @@ struct KvEvents {
   uint32_t replay_port = 0;  // 0: none
   uint32_t ranks = 1;        // of each endpoint, at this port and those that follow
   std::string topic;         // "": all
-};
-
-struct AccessLog {
-  bool enabled = true;
-  log::Format format = log::Format::text;
-  std::string path = "-";  // "-": stdout
-  bool query = false;      // paths with their query
 };
 
 // Where endpoints come from on a cluster. What says which objects count is also obeyed with `manifests`.
@@ -221,7 +150,9 @@ struct Options {
   std::string pool_name = "default";
   std::vector<EndpointEntry> endpoints;
   Kubernetes kubernetes;
-  Dns dns;
+  net::DnsOptions dns;
+  discovery::NameOptions names;
+  bool all_addresses = false;                    // dns.addresses: all, not first
   NoEndpoint no_endpoint = NoEndpoint::unready;  // readiness.no_endpoint
   std::string manifests;                         // folder or file with Kubernetes objects; "": none
   uint32_t shards = 0;                           // 0: CPUs it may use
@@ -229,22 +160,22 @@ struct Options {
   net::RingOptions ring;
   log::Level log_level = log::Level::info;
   log::Format log_format = log::Format::text;
-  AccessLog access_log;
-  Timeouts timeouts;
+  observability::AccessLogOptions access_log;
+  // Clients are strangers: they have to keep a pace, and may speak HTTP/2. 0 is none for each of the timeouts.
+  downstream::ServerOptions server = {.min_rate = 256, .http2 = {.enabled = true}};
+  upstream::ClientOptions client;
+  // Strangers are not told about the inside. What depends on more than one key is filled in by app.
+  proxy::Options proxy = {.clients = {.endpoint_header = proxy::ShownTo::trusted, .explain = proxy::ShownTo::trusted}};
+  admission::RetryBudgetOptions retry_budget;
+  discovery::PollOptions poll;
   Limits limits;
-  Http2 http2;
-  proxy::PathOptions paths;
   Responses responses;
   std::vector<std::string> trusted_proxies;  // ranges of addresses whose X-Forwarded-For is believed
   Identity identity;
-  Retry retry;
-  Resume resume;
-  Ejection ejection;
   Metrics metrics;
   KvEvents kv_events;
   FlowControl flow_control = FlowControl::automatic;
   FlowNames flow_names = FlowNames::header;
-  admission::FlowOptions flow;  // flow_control; `enabled` and metrics_stale_after are app's to fill in
   std::string policy = "expected-cost";
   std::string shadow_policy = "none";
   std::string epp_config;                              // file of an EndpointPickerConfig; "": none

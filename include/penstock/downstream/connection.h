@@ -257,7 +257,7 @@ class Server final {
   net::BlockPool& pool() { return pool_; }
   Service& service() { return service_; }
   const ServerOptions& options() const { return options_; }
-  void set_options(const ServerOptions& options) { options_ = options; }
+  void set_options(const ServerOptions& options) { options_ = for_timers(options); }
 
  private:
   friend class ClientConnection;

@@ -19,7 +19,7 @@ struct Http2Options {
   uint32_t streams = 128;  // requests at a time on one connection; more are refused (REFUSED_STREAM)
   // Bytes of a body that may be on their way to us, of one request and of the connection. They wait nowhere: what
   // arrives is taken at once or refused.
-  uint32_t stream_window = 1024 * 1024, connection_window = 4 * 1024 * 1024;
+  size_t stream_window = 1024 * 1024, connection_window = 4 * 1024 * 1024;
   // Requests that a client may break off, by resetting them or by making us reset them: so many at once, and a tenth of
   // that each second. And frames that neither ask nor answer anything (PING, SETTINGS, PRIORITY, WINDOW_UPDATE, empty
   // ones), beside some for each frame that does.
@@ -28,7 +28,7 @@ struct Http2Options {
 
 struct ServerOptions {
   http::ParserLimits parser;
-  // Duration::max(): none. header_timeout is for the whole head; the others are for pauses.
+  // 0: none. header_timeout is for the whole head; the others are for pauses.
   Duration header_timeout = seconds(30), body_timeout = seconds(60), idle_timeout = seconds(600),
            write_timeout = seconds(60);
   // Bytes per second that a client must send of a body, and take of an answer that waits for it; 0: any rate will do.
@@ -46,5 +46,14 @@ struct ServerOptions {
   Duration half_close_probe = milliseconds(50);  // how long after its FIN a client without an answer is probed
   Http2Options http2;
 };
+
+// With Duration::max(), which timers take for never, where a timeout is 0.
+inline ServerOptions for_timers(ServerOptions options) {
+  for (Duration* timeout :
+       {&options.header_timeout, &options.body_timeout, &options.idle_timeout, &options.write_timeout}) {
+    if (*timeout == Duration{0}) *timeout = Duration::max();
+  }
+  return options;
+}
 
 }  // namespace penstock::downstream

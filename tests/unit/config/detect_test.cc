@@ -145,15 +145,15 @@ TEST_CASE("a body that the memory could never hold is not waited for") {
   Options options;
   const Machine small{.cgroup = {.memory_bytes = 100 << 20}, .open_files = 1024};
   REQUIRE(resolve_defaults(options, small).size() == 1);
-  CHECK(options.limits.body_bytes == options.limits.memory_bytes / 8);
+  CHECK(options.proxy.body_bytes_max == options.limits.memory_bytes / 8);
   const Machine tiny{.cgroup = {.memory_bytes = 4 << 20}, .open_files = 1024};
   options = Options{};
   REQUIRE(resolve_defaults(options, tiny).size() == 1);
-  CHECK(options.limits.body_bytes == 1u << 20);  // larger ones need memory to be read
+  CHECK(options.proxy.body_bytes_max == 1u << 20);  // larger ones need memory to be read
   const Machine larger{.cgroup = {.memory_bytes = 1 << 30}, .open_files = 1024};
   options = Options{};
   CHECK(resolve_defaults(options, larger).empty());
-  CHECK(options.limits.body_bytes == 64u << 20);
+  CHECK(options.proxy.body_bytes_max == 64u << 20);
 }
 
 TEST_CASE("clients never take the descriptors that everything else needs") {

@@ -242,8 +242,8 @@ TEST_CASE("an EndpointPickerConfig may be given as text on the command line") {
 TEST_CASE("an EndpointPickerConfig says where gauges are, unless metrics.path does") {
   const std::string file = source_file("tests/golden/config/picker/guide-metrics-path.yaml");
   const Flag epp = {"--epp-config", "routing.epp_config", file};
-  CHECK(load({.flags = {epp}}).options.metrics.path == "/prometheus/metrics");
-  CHECK(load({.flags = {epp, {"--metrics-path", "metrics.path", "/own"}}}).options.metrics.path == "/own");
+  CHECK(load({.flags = {epp}}).options.poll.metrics_path == "/prometheus/metrics");
+  CHECK(load({.flags = {epp, {"--metrics-path", "metrics.path", "/own"}}}).options.poll.metrics_path == "/own");
 }
 
 TEST_CASE("that of a shadow may be embedded or given as text, too") {

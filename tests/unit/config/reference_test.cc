@@ -37,8 +37,8 @@ TEST_CASE("a diff names each changed key and endpoint, and equal options have no
   CHECK(diff(from, to).empty());
   from.endpoints = {{"http://a:1", "a", ""}, {"http://b:1", "b", ""}};
   to.endpoints = {{"http://b:2", "b", ""}, {"http://c:1", "c", "sglang"}};
-  to.timeouts.connect = seconds(2);
-  to.timeouts.total = seconds(60);
+  to.proxy.connect_timeout = seconds(2);
+  to.proxy.total_timeout = seconds(60);
   to.kubernetes.endpoint_ports = {8000, 8001};
   to.kubernetes.api = "http://h";
   CHECK(diff(from, to) == std::vector<std::string>{
@@ -68,7 +68,7 @@ TEST_CASE("listen, admin, shards, ring and the prefix index need a restart, time
   }
   Options from, to;
   to.listen = "127.0.0.1:1";
-  to.retry.attempts = 2;
+  to.proxy.attempts_max = 2;
   to.ring.kind = net::RingKind::epoll;
   CHECK(changes_needing_restart(from, to) == std::vector<std::string>{"listen", "ring.engine"});
 }
