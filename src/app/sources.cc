@@ -9,18 +9,16 @@
 namespace penstock::app {
 
 discovery::EndpointSpec host_of(const config::EndpointEntry& entry) {
-  std::string_view authority = std::string_view(entry.url).substr(entry.url.find("://") + 3);
-  const size_t colon = authority.rfind(':');
-  PENSTOCK_ASSERT(colon != std::string_view::npos);  // validated by config: http://host:port, http://[::1]:port
-  std::string_view host = authority.substr(0, colon);
-  if (host.starts_with('[')) host = host.substr(1, host.size() - 2);
+  const Authority parts = split_authority(std::string_view(entry.url).substr(entry.url.find("://") + 3));
+  PENSTOCK_ASSERT(!parts.port.empty());  // validated by config: http://host:port, http://[::1]:port
+  const std::string_view host = without_brackets(parts.host);
   discovery::EndpointSpec spec;
   spec.host = host;
   if (entry.url.starts_with("https://")) {
     const bool address = net::IpAddress::parse(host).has_value();
     spec.tls_name = !entry.tls_server_name.empty() ? entry.tls_server_name : address ? "" : std::string(host);
   }
-  spec.port = static_cast<uint16_t>(std::stoi(std::string(authority.substr(colon + 1))));
+  spec.port = static_cast<uint16_t>(std::stoi(std::string(parts.port)));
   return spec;
 }
 

@@ -85,6 +85,17 @@ std::string authority_of(std::string_view host, uint16_t port) {
   return out;
 }
 
+Authority split_authority(std::string_view text) {
+  const size_t colon = text.rfind(':');
+  if (colon == std::string_view::npos || text.find(']', colon) != std::string_view::npos) return {text, {}};
+  return {text.substr(0, colon), text.substr(colon + 1)};
+}
+
+std::string_view without_brackets(std::string_view host) {
+  const bool bracketed = host.size() >= 2 && host.front() == '[' && host.back() == ']';
+  return bracketed ? host.substr(1, host.size() - 2) : host;
+}
+
 std::string closest(std::string_view text, const std::vector<std::string_view>& words) {
   // As many changes as this make another word, not a slip.
   size_t best_distance = (text.size() + 2) / 3 + 1;

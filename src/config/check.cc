@@ -66,13 +66,14 @@ void check_endpoint_names(LoadResult& result, const Places& places) {
 }  // namespace
 
 bool overlap(std::string_view a, std::string_view b) {
-  const auto host = [](std::string_view text) { return text.substr(0, text.rfind(':')); };
-  const auto port = [](std::string_view text) { return text.substr(text.rfind(':') + 1); };
-  const auto all = [&](std::string_view text) { return host(text) == "[::]"; };  // IPv4 as well
-  const auto all_v4 = [&](std::string_view text) { return host(text).empty() || host(text) == "0.0.0.0"; };
-  const auto v4 = [&](std::string_view text) { return !host(text).starts_with('['); };
-  if (port(a) != port(b) || port(a) == "0") return false;
-  return host(a) == host(b) || all(a) || all(b) || (all_v4(a) && v4(b)) || (all_v4(b) && v4(a));
+  const auto all = [](std::string_view host) { return host == "[::]"; };  // IPv4 as well
+  const auto all_v4 = [](std::string_view host) { return host.empty() || host == "0.0.0.0"; };
+  const auto v4 = [](std::string_view host) { return !host.starts_with('['); };
+  const auto [host_a, port_a] = split_authority(a);
+  const auto [host_b, port_b] = split_authority(b);
+  if (port_a != port_b || port_a == "0") return false;
+  return host_a == host_b || all(host_a) || all(host_b) || (all_v4(host_a) && v4(host_b)) ||
+         (all_v4(host_b) && v4(host_a));
 }
 
 Problem problem_of(const Places& places, const std::string& file, const std::string& key, std::string message) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdlib>
 
+#include "penstock/base/text.h"
 #include "penstock/config/tls.h"
 #include "values.h"
 
@@ -49,7 +50,7 @@ objects::SelectorPool selector_pool(const Kubernetes& options, Names& names) {
 std::vector<objects::OwnListener> own_listeners(const Options& options) {
   const auto port_of = [](const std::string& address) {
     uint16_t port = 0;
-    static_cast<void>(parse_port(std::string_view(address).substr(address.rfind(':') + 1), &port));
+    static_cast<void>(parse_port(split_authority(address).port, &port));
     return port;
   };
   std::vector<objects::OwnListener> out;

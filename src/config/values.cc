@@ -18,25 +18,23 @@ bool is_letter(char c) {
 
 // Splits "host:port" at the last colon and checks the port. "" when good.
 std::string split_host_port(std::string_view text, unsigned least_port, std::string_view* host) {
-  const size_t colon = text.rfind(':');
-  if (colon == std::string_view::npos || (text.find(']') != std::string_view::npos && colon < text.find(']'))) {
-    return "has no port";
-  }
-  const std::string_view port_text = text.substr(colon + 1);
+  const Authority parts = split_authority(text);
+  if (parts.host.size() == text.size()) return "has no port";
+  const std::string_view port_text = parts.port;
   unsigned port = 0;
   const auto parsed = std::from_chars(port_text.data(), port_text.data() + port_text.size(), port);
   if (port_text.empty() || parsed.ec != std::errc{} || parsed.ptr != port_text.data() + port_text.size() ||
       port < least_port || port > 65535) {
     return "has the port " + in_quotes(port_text) + " (expected " + std::to_string(least_port) + " to 65535)";
   }
-  *host = text.substr(0, colon);
+  *host = parts.host;
   return "";
 }
 
 bool is_ip(std::string_view host) {
   in6_addr address;
-  if (host.size() > 2 && host.front() == '[' && host.back() == ']') {
-    return inet_pton(AF_INET6, std::string(host.substr(1, host.size() - 2)).c_str(), &address) == 1;
+  if (const std::string_view bare = without_brackets(host); bare != host) {
+    return inet_pton(AF_INET6, std::string(bare).c_str(), &address) == 1;
   }
   return inet_pton(AF_INET, std::string(host).c_str(), &address) == 1;
 }

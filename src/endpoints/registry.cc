@@ -2,6 +2,7 @@
 #include <unordered_set>
 
 #include "penstock/base/assert.h"
+#include "penstock/base/text.h"
 #include "penstock/endpoints/snapshot.h"
 
 namespace penstock::endpoints {
@@ -48,7 +49,7 @@ EndpointState& EndpointRegistry::find_or_add(const std::string& name, const std:
   state->host_header = host_header;
   state->tls_name = tls_name;
   state->tls_trust = tls_trust;
-  state->place = ns + '/' + address.substr(address.rfind(':') + 1);
+  state->place = std::string(ns).append("/").append(split_authority(address).port);
   place->second = state.get();
   entries_.push_back({std::move(state), 0});
   return *place->second;

@@ -7,6 +7,8 @@
 #include <charconv>
 #include <cstring>
 
+#include "penstock/base/text.h"
+
 namespace penstock::net {
 namespace {
 
@@ -33,13 +35,11 @@ Address::Address(const sockaddr* address, socklen_t length) {
 }
 
 Result<Address> Address::parse(std::string_view text) {
-  const size_t colon = text.rfind(':');
+  const Authority parts = split_authority(text);
   uint16_t port = 0;
-  if (colon == std::string_view::npos || !parse_port(text.substr(colon + 1), port)) return not_an_address(text);
-  std::string_view host = text.substr(0, colon);
-  const bool bracketed = host.size() >= 2 && host.front() == '[' && host.back() == ']';
-  if (bracketed) host = host.substr(1, host.size() - 2);
-  const std::string copy(host);
+  if (!parse_port(parts.port, port)) return not_an_address(text);
+  const std::string copy(without_brackets(parts.host));
+  const bool bracketed = copy.size() != parts.host.size();
   if (copy.find('\0') != std::string::npos) return not_an_address(text);
 
   if (bracketed) {

@@ -170,13 +170,11 @@ std::string PathChange::apply(std::string_view target) const {
 }
 
 std::string Redirect::location(std::string_view host, std::string_view target) const {
-  // A port stands behind the last colon, unless that is inside the brackets of an IPv6 address.
-  const size_t colon = host.rfind(':');
-  const bool ported = colon != std::string_view::npos && host.find(']', colon) == std::string_view::npos;
-  const std::string_view name = hostname.empty() ? host.substr(0, ported ? colon : host.size()) : hostname;
+  const Authority asked = split_authority(host);
+  const std::string_view name = hostname.empty() ? asked.host : hostname;
   if (name.empty()) return "";
   std::string number = port != 0 ? std::to_string(port) : "";
-  if (port == 0 && scheme.empty() && ported) number = host.substr(colon + 1);
+  if (port == 0 && scheme.empty()) number = asked.port;
   const std::string_view spoken = !scheme.empty() ? std::string_view(scheme) : secure ? "https" : "http";
   if (number == (spoken == "https" ? "443" : "80")) number.clear();
   return std::string(spoken)

@@ -55,6 +55,13 @@ std::string closest(std::string_view text, const std::vector<std::string_view>& 
 
 // "10.0.0.7:8000", "[fd00::1]:8000": what stands in a URL. `host` is a name or an address without brackets.
 std::string authority_of(std::string_view host, uint16_t port);
+// The parts of one, as they are written: the port is what stands behind the last colon that is not within the brackets
+// of an IPv6 address. Without a port the host is all of the text.
+struct Authority {
+  std::string_view host, port;
+};
+Authority split_authority(std::string_view text);
+std::string_view without_brackets(std::string_view host);
 
 namespace detail {
 // A literal's size is known to the compiler, so that copying it is a move or two.

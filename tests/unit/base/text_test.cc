@@ -118,3 +118,19 @@ TEST_CASE("the closest word is suggested only when it is close") {
   CHECK(closest("foo", {"pool", "pin", "shards"}).empty());
   CHECK(closest("nme", {"url", "name"}) == "name");
 }
+
+TEST_CASE("an authority is a host and a port") {
+  const auto split = [](std::string_view text) {
+    const Authority parts = split_authority(text);
+    return std::string(parts.host).append(" ").append(parts.port);
+  };
+  CHECK(split("a.test:80") == "a.test 80");
+  CHECK(split("[fd00::1]:8000") == "[fd00::1] 8000");
+  CHECK(split("[fd00::1]") == "[fd00::1] ");
+  CHECK(split("a.test") == "a.test ");
+  CHECK(split("a.test:") == "a.test ");
+  CHECK(split("") == " ");
+  CHECK(without_brackets("[fd00::1]") == "fd00::1");
+  CHECK(without_brackets("[") == "[");
+  CHECK(without_brackets("10.0.0.1") == "10.0.0.1");
+}
