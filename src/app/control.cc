@@ -54,7 +54,7 @@ void apply_kv_events(config::Options& options) {
 }
 
 routing::PrefixIndex::Room index_room(const config::Options& options) {
-  return {options.prefix_index_entries, options.prefix_index_most};
+  return {options.prefix_index_entries, options.prefix_index_max};
 }
 
 std::unique_ptr<routing::ToldIndex> told_index(const config::Options& options) {

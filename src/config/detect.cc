@@ -93,14 +93,14 @@ uint64_t usable_memory(const Machine& machine) {
 // How large a pool is shows only later, so the table begins small and grows with it: to an eighth of the memory, within
 // what is room for the caches of 60 and of 2,100 endpoints of a million tokens each.
 void resolve_prefix_index(Options& options, const Machine& machine) {
-  constexpr uint64_t least = uint64_t{1} << 22, most = uint64_t{1} << 27, entry_bytes = 8;
+  constexpr uint64_t min = uint64_t{1} << 22, max = uint64_t{1} << 27, entry_bytes = 8;
   if (options.prefix_index_entries > 0) {
-    options.prefix_index_most = options.prefix_index_entries;
+    options.prefix_index_max = options.prefix_index_entries;
     return;
   }
-  options.prefix_index_entries = least;
+  options.prefix_index_entries = min;
   const uint64_t usable = std::min<uint64_t>(usable_memory(machine) / 8, options.limits.memory_bytes / 4);
-  options.prefix_index_most = std::clamp(std::bit_floor(usable / entry_bytes), least, most);
+  options.prefix_index_max = std::clamp(std::bit_floor(usable / entry_bytes), min, max);
 }
 
 // The process's own: rings, listeners, logs, scrapes, watches. About half are open from the start.
@@ -115,25 +115,25 @@ uint64_t own_descriptors(uint64_t open_files, uint32_t shards) {
 void resolve_body(Options& options, std::vector<std::string>& remarks) {
   constexpr size_t read_without_more = 1024 * 1024;
   const size_t memory = options.limits.memory_bytes;
-  const size_t most = std::max(std::min(memory / 16 * 7, read_without_more), memory / 8);
-  if (options.proxy.body_bytes_max <= most) return;
+  const size_t max = std::max(std::min(memory / 16 * 7, read_without_more), memory / 8);
+  if (options.proxy.body_bytes_max <= max) return;
   remarks.push_back("limits.body_bytes: bodies of " + std::to_string(options.proxy.body_bytes_max) +
                     " bytes may not fit into limits.memory (" + std::to_string(options.limits.memory_bytes) +
-                    " bytes): those of more than " + std::to_string(most) + " are refused");
-  options.proxy.body_bytes_max = most;
+                    " bytes): those of more than " + std::to_string(max) + " are refused");
+  options.proxy.body_bytes_max = max;
 }
 
 // Of the other descriptors a client has one, and one more while its request is with an endpoint: most clients rest
 // between requests.
 void resolve_connections(Options& options, uint64_t open_files, std::vector<std::string>& remarks) {
-  const uint64_t most = std::max<uint64_t>((open_files - own_descriptors(open_files, options.shards)) / 4 * 3, 1);
+  const uint64_t max = std::max<uint64_t>((open_files - own_descriptors(open_files, options.shards)) / 4 * 3, 1);
   size_t& connections = options.limits.connections;
-  if (connections > most) {
+  if (connections > max) {
     remarks.push_back("limits.connections: " + std::to_string(connections) +
                       " clients and their requests need more than " + std::to_string(open_files) +
-                      " open files (ulimit -n): " + std::to_string(most) + " clients are accepted");
+                      " open files (ulimit -n): " + std::to_string(max) + " clients are accepted");
   }
-  connections = connections == 0 ? static_cast<size_t>(most) : std::min<size_t>(connections, most);
+  connections = connections == 0 ? static_cast<size_t>(max) : std::min<size_t>(connections, max);
 }
 
 }  // namespace

@@ -35,7 +35,7 @@ std::string expects(const Key& key) {
 // "" when `value` (seconds, bytes or plain) is within the key's range, or zero where zero means something.
 std::string check_range(const Key& key, double value, std::string_view text) {
   if (value == 0 && !key.zero.empty()) return "";
-  if (value >= key.least && value <= key.most) return "";
+  if (value >= key.min && value <= key.max) return "";
   return '"' + std::string(text) + "\" is out of range" + expects(key);
 }
 
@@ -92,7 +92,7 @@ std::string add_to_list(const Key& key, std::vector<Item>& list, std::string_vie
   Item item{};
   from_text(item, text);
   if (std::find(list.begin(), list.end(), item) != list.end()) return '"' + std::string(text) + "\" is given twice";
-  if (static_cast<double>(list.size()) >= key.most) return "has more than " + format_number(key.most) + " items";
+  if (static_cast<double>(list.size()) >= key.max) return "has more than " + format_number(key.max) + " items";
   list.push_back(std::move(item));
   return "";
 }
@@ -266,11 +266,11 @@ std::string_view type_name(Type type) {
 }
 
 std::string accepted_values(const Key& key) {
-  if (key.type == Type::list) return "up to " + format_number(key.most) + ": " + std::string(key.accepted);
+  if (key.type == Type::list) return "up to " + format_number(key.max) + ": " + std::string(key.accepted);
   if (!key.accepted.empty()) return std::string(key.accepted);
   switch (key.type) {
     case Type::text:
-      return format_number(key.least) + " to " + format_number(key.most) + " characters";
+      return format_number(key.min) + " to " + format_number(key.max) + " characters";
     case Type::path:
       return "a path, or - for standard output";
     case Type::url_path:
@@ -285,11 +285,11 @@ std::string accepted_values(const Key& key) {
     default:
       break;
   }
-  std::string out = show_bound(key, key.least) + " to " + show_bound(key, key.most);
+  std::string out = show_bound(key, key.min) + " to " + show_bound(key, key.max);
   if (key.zero == "none") {
     out += ", or none";
   } else if (!key.zero.empty()) {
-    out.append(key.least > 0 ? ", or 0 (" : " (0: ").append(key.zero).append(")");
+    out.append(key.min > 0 ? ", or 0 (" : " (0: ").append(key.zero).append(")");
   }
   return out;
 }

@@ -30,7 +30,7 @@ struct Key {
   std::string_view name;
   Type type;
   Field field;
-  double least = 0, most = 0;                        // numbers, bytes, seconds (durations), characters, items of a list
+  double min = 0, max = 0;                           // numbers, bytes, seconds (durations), characters, items of a list
   std::span<const std::string_view> words = {};      // choice
   std::string_view zero = {};                        // what 0 means; "" when 0 is nothing special
   std::string (*check)(std::string_view) = nullptr;  // text and each item of a list: "" or what is wrong

@@ -38,7 +38,7 @@ struct Machine {
 Machine detect_machine(const SystemPaths& paths = {});
 
 // Replaces zeros by what the machine allows: shards, limits.memory, limits.connections, routing.prefix_index_entries
-// (by what it begins with; prefix_index_most by the most it may take); and lowers what it does not allow. Returns what
+// (by what it begins with; prefix_index_max by the most it may take); and lowers what it does not allow. Returns what
 // the operator should know of that, a sentence each.
 std::vector<std::string> resolve_defaults(Options& options, const Machine& machine);
 

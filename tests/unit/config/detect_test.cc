@@ -124,7 +124,7 @@ TEST_CASE("the prefix index may take an eighth of the memory and a quarter of th
     resolve_defaults(options,
                      {.cgroup = {.memory_bytes = memory}, .physical_memory = uint64_t{1} << 40, .open_files = 1024});
     CHECK(options.prefix_index_entries == 1 << 22);
-    return options.prefix_index_most * 8;
+    return options.prefix_index_max * 8;
   };
   CHECK(most(uint64_t{64} << 20) == 32 << 20);
   CHECK(most(uint64_t{2} << 30) == 256 << 20);
@@ -133,12 +133,12 @@ TEST_CASE("the prefix index may take an eighth of the memory and a quarter of th
   Options small;
   small.limits.memory_bytes = size_t{512} << 20;
   resolve_defaults(small, {.physical_memory = uint64_t{1} << 40, .open_files = 1024});
-  CHECK(small.prefix_index_most * 8 == 128 << 20);  // a quarter of what was asked for
+  CHECK(small.prefix_index_max * 8 == 128 << 20);  // a quarter of what was asked for
   Options asked;
   asked.prefix_index_entries = 5000;
   resolve_defaults(asked, {.physical_memory = uint64_t{1} << 40, .open_files = 1024});
   CHECK(asked.prefix_index_entries == 5000);
-  CHECK(asked.prefix_index_most == 5000);
+  CHECK(asked.prefix_index_max == 5000);
 }
 
 TEST_CASE("a body that the memory could never hold is not waited for") {
