@@ -180,18 +180,24 @@ class Process:
         return "\n".join(self.err.all())
 
 
+RESERVED = {}  # by port: a socket that is bound and does not listen, so that the kernel gives the port to nobody
+
+
+def reserve_port():
+    """A port for a program of ours, which stays its own also while that is not running."""
+    place = socket.socket()
+    place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    place.bind((LOOPBACK, 0))
+    port = place.getsockname()[1]
+    RESERVED[port] = place
+    return port
+
+
 class Sim(Process):
     """A running penstock-sim. Its port stays its own when it ends, for the next one that is started there."""
 
-    reserved = {}  # by port: a socket that is bound and does not listen, so that the kernel gives the port to nobody
-
     def __init__(self, *flags, port=0, host=LOOPBACK, prefix=()):
-        if port == 0:
-            place = socket.socket()
-            place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            place.bind((LOOPBACK, 0))
-            port = place.getsockname()[1]
-            Sim.reserved[port] = place
+        port = port or reserve_port()
         # The gateway is what is under test: the sim takes the engine that starts fastest and is the same everywhere.
         where = () if "--host" in flags else ("--host", host)
         super().__init__([*prefix, SIM, *where, "--port", port, "--ring", "epoll", *flags])

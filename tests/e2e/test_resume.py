@@ -4,6 +4,7 @@ import json
 import threading
 
 import harness
+from events import Stream, without_details
 from harness import E2E, ConnectionEnded, chat, completion, hard_reset, in_threads, request_bytes, wait_for
 from test_failover import ALL_TRIED
 
@@ -34,26 +35,6 @@ def question(path, **more):
         parts = [{"type": "input_text", "text": "Tell me "}, {"type": "input_text", "text": "about the sea."}]
         return {"model": "sim-model", "instructions": "Be brief.", "input": [{"role": "user", "content": parts}], **more}
     return chat("Tell me about the sea.", **more) if path == CHAT else completion("Once upon a time", **more)
-
-
-class Stream:
-    """What a client makes of the events of one choice."""
-
-    def __init__(self, response):
-        self.events = response.events()
-        self.done = self.events.count("[DONE]")
-        self.chunks = [json.loads(event) for event in self.events if event != "[DONE]"]
-        self.errors = [chunk for chunk in self.chunks if chunk.get("error")]
-        self.text, self.roles, self.finish, self.usage = "", 0, [], None
-        for chunk in self.chunks:
-            self.usage = chunk.get("usage") or self.usage
-            for choice in chunk.get("choices", ()):
-                delta = choice.get("delta", {})
-                self.roles += "role" in delta
-                self.text += delta.get("content") or choice.get("text") or ""
-                if choice.get("finish_reason"):
-                    self.finish.append(choice["finish_reason"])
-        self.ids = {(chunk["id"], chunk["created"], chunk["model"], chunk["object"]) for chunk in self.chunks if "id" in chunk}
 
 
 class NamedStream:
@@ -549,10 +530,6 @@ class Resume(E2E):
 def read_lines(path):
     with open(path, encoding="utf-8") as file:
         return [json.loads(line) for line in file if line.endswith("\n")]
-
-
-def without_details(usage):
-    return {name: value for name, value in usage.items() if name != "prompt_tokens_details"}
 
 
 if __name__ == "__main__":

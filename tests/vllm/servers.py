@@ -18,7 +18,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "e2e"))
 
 import harness  # noqa: E402  pylint: disable=wrong-import-position
-from harness import LOOPBACK, Process, Sim, fetch, hard_reset, wait_for  # noqa: E402  pylint: disable=wrong-import-position
+from harness import LOOPBACK, Process, fetch, hard_reset, wait_for  # noqa: E402  pylint: disable=wrong-import-position
 
 PYTHON = harness._argument("--python", os.environ.get("PENSTOCK_VLLM_PYTHON", ""))  # pylint: disable=protected-access
 MODEL = "tiny"
@@ -55,13 +55,7 @@ class Vllm(Process):
     """A vLLM server and its engine, in a process group of their own. Its port stays its own, as that of a Sim does."""
 
     def __init__(self, model, folder, port=0):
-        if port == 0:
-            place = socket.socket()
-            place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            place.bind((LOOPBACK, 0))
-            port = place.getsockname()[1]
-            Sim.reserved[port] = place
-        self.port = port
+        self.port = port = port or harness.reserve_port()
         self.url = f"http://{LOOPBACK}:{port}"
         flags = {
             "model": model,
@@ -124,6 +118,8 @@ class Cut:
     (vLLM puts more or fewer tokens into an event, as it comes), or in front of the event that has this string. `more`:
     so many bytes of the next event go through as well. `how`: "reset", "end", or "silence"."""
 
+    strike = None
+
     def __init__(self, place, how="reset", more=0):
         self.place, self.how, self.more = place, how, more
         self.events = []  # that have gone through: the data of each
@@ -141,10 +137,13 @@ class Cut:
                 return at - before + self.more
             self._passed(event.decode())
             at = end.end()
-            if isinstance(self.place, int) and len(self.text) >= self.place:
+            if self.is_behind():
                 return at - before + self.more
         self._beginning = whole[at:]
         return None
+
+    def is_behind(self):
+        return isinstance(self.place, int) and len(self.text) >= self.place
 
     def _passed(self, event):
         self.events.append(event)
@@ -155,6 +154,38 @@ class Cut:
             for choice in event.get("choices", ()):
                 self.finished = self.finished or bool(choice.get("finish_reason"))
                 self.text += choice.get("delta", choice).get("content" if "delta" in choice else "text") or ""
+
+
+class Strike:
+    """Something that happens to the server of several streams: when each has brought EACH tokens, or one of them AT_LATEST,
+    which is long before its end. Nothing else of the stream that was counted last goes through until it has happened, so it
+    never comes too late, however fast the server and busy the machine is."""
+
+    EACH, AT_LATEST = 20, 300
+
+    def __init__(self, streams, happens):
+        self.happens = happens
+        self.cuts = [Counted(self) for _ in range(streams)]
+        self._lock, self._due = threading.Lock(), False
+
+    def is_due(self):
+        """True once."""
+        counts = [len(cut.events) for cut in self.cuts]  # an event has one token at least
+        with self._lock:
+            due = not self._due and (min(counts) >= self.EACH or max(counts) >= self.AT_LATEST)
+            self._due = self._due or due
+            return due
+
+
+class Counted(Cut):
+    """Not a break of this stream, but of all those that it is counted with."""
+
+    def __init__(self, strike):
+        super().__init__(place=None, how="strike")
+        self.strike = strike
+
+    def is_behind(self):
+        return self.strike.is_due()
 
 
 class Cuts:
@@ -234,16 +265,22 @@ class Relay:
                 if cut is None:
                     client.sendall(data)
                 elif not self._pass_until(cut, data, head.end() if head else 0, client):
-                    return
+                    if not cut.strike:
+                        return
+                    cut = None
 
     def _pass_until(self, cut, data, body_at, client):
-        """False: it is broken now."""
+        """False: the place has come, and what was to be done there is done."""
         at = cut.reached_in(data[body_at:])
         if at is None:
             client.sendall(data)
             return True
-        client.sendall(data[: body_at + max(0, at)])
+        at = body_at + max(0, at)
+        client.sendall(data[:at])
         self.cuts.made(cut)
+        if cut.strike:
+            cut.strike.happens()
+            client.sendall(data[at:])
         if cut.how == "reset":
             hard_reset(client)
         elif cut.how == "silence":

@@ -1,4 +1,4 @@
-"""What clients ask of vLLM, what they make of the answers, and when two of these must be the same."""
+"""What clients ask of vLLM, and where each of these streams breaks."""
 
 import json
 import random
@@ -22,32 +22,6 @@ def ask(path, number, **fields):
     return {name: value for name, value in body.items() if value is not None}
 
 
-class Stream:
-    """What a client makes of the events of one choice."""
-
-    def __init__(self, events):
-        self.done = events.count("[DONE]")
-        self.last = events[-1] if events else None
-        self.count = len(events)
-        self.text, self.roles, self.finish, self.usage, self.ids, self.errors = "", 0, [], None, set(), []
-        for event in events:
-            if event != "[DONE]":
-                self._take(json.loads(event))
-
-    def _take(self, chunk):
-        if chunk.get("error"):
-            self.errors.append(chunk["error"])
-            return
-        self.ids.add((chunk["id"], chunk["created"], chunk["model"], chunk["object"]))
-        self.usage = chunk.get("usage") or self.usage
-        for choice in chunk.get("choices", ()):
-            delta = choice.get("delta", {})
-            self.roles += "role" in delta
-            self.text += delta.get("content") or choice.get("text") or ""
-            if choice.get("finish_reason"):
-                self.finish.append((choice["finish_reason"], choice.get("stop_reason")))
-
-
 def ask_response(number, **fields):
     """A response, and the chat that vLLM makes of it."""
     content = [{"type": "input_text", "text": question(number)}, {"type": "input_text", "text": " Say it."}]
@@ -64,8 +38,8 @@ class ResponseStream:
     """What a client makes of the events of a response: the text, and all other events without what each run has of its
     own."""
 
-    def __init__(self, events):
-        events = [json.loads(event) for event in events]
+    def __init__(self, response):
+        events = [json.loads(event) for event in response.events()]
         self.errors = [event for event in events if event["type"] == "error"]
         self.text = "".join(event["delta"] for event in events if event["type"] == "response.output_text.delta")
         self.rest = [_common(event) for event in events if event["type"] != "response.output_text.delta"]

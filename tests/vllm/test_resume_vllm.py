@@ -16,19 +16,21 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import unittest
 
 import servers
-from harness import E2E, PATIENCE, Client, ConnectionEnded, fetch, in_threads, main, request_bytes, wait_for  # from tests/e2e, by servers
-from servers import PYTHON, Cut, Cuts, Relay, Vllm
-from streams import CHAT, COMPLETIONS, DONE, RESPONSES, USAGE, ResponseStream, Stream, ask, ask_response, cases, drawn
+from events import Stream  # from tests/e2e, by servers
+from harness import E2E, Client, ConnectionEnded, fetch, in_threads, main, wait_for  # from tests/e2e, by servers
+from servers import PYTHON, Cut, Cuts, Relay, Strike, Vllm
+from streams import CHAT, COMPLETIONS, DONE, RESPONSES, USAGE, ResponseStream, ask, ask_response, cases, drawn
 
 CONFIG = """routing: {policy: round-robin}
 ejection: {consecutive_failures: 1000}
 retry: {budget_percent: 100}
 resume: {stall: 2s}
 """
+# Here a stall is no reason to go on elsewhere but where the server has been stopped: a machine that is busy stalls streams, too.
+PATIENT = CONFIG.replace("1000}", "1000, wedged: 20s}").replace("2s", "10s")
 AT_ONCE = 8
 SEED = 7
 
@@ -37,7 +39,7 @@ class Torso:
     """What came of a stream before it was broken visibly."""
 
     def __init__(self, response):
-        self.stream = Stream(response.events())
+        self.stream = Stream(response)
 
 
 class RealServers(E2E):
@@ -70,8 +72,7 @@ class RealServers(E2E):
     def stream(self, port, path, body):
         client = Client(port, timeout=60)
         try:
-            events = client.post(path, body).events()
-            return ResponseStream(events) if path == RESPONSES else Stream(events)
+            return (ResponseStream if path == RESPONSES else Stream)(client.post(path, body))
         finally:
             client.close()
 
@@ -103,7 +104,7 @@ class RealServers(E2E):
     def check_form(self, stream, path, body):
         """One stream, whatever its text."""
         self.assertEqual(stream.errors, [])
-        self.assertEqual((stream.done, stream.last), (1, "[DONE]"))
+        self.assertEqual((stream.done, stream.events[-1:]), (1, ["[DONE]"]))
         self.assertEqual((stream.roles, len(stream.finish), len(stream.ids)), (path == CHAT, 1, 1))
         self.assertEqual(stream.usage is None, "stream_options" not in body)
         if stream.usage:
@@ -264,7 +265,7 @@ class BrokenOnTheWay(RealServers):
         before = self.results(gateway)
         stream, _ = self.broken(gateway, path, body, [cut])
         self.assertIsInstance(stream, Torso)
-        self.assertEqual((stream.stream.done, [error["code"] for error in stream.stream.errors]), (0, ["stream_broken"]))
+        self.assertEqual((stream.stream.done, [chunk["error"]["code"] for chunk in stream.stream.errors]), (0, ["stream_broken"]))
         self.wait_results(gateway, before, result, 1)
         self.count("told: " + result)
 
@@ -301,7 +302,16 @@ class BrokenOnTheWay(RealServers):
 
 
 class Killed(RealServers):
-    """The processes of a server end in the middle of streams, or stop."""
+    """The processes of a server end in the middle of streams, or stop: long before it has computed all their TOKENS (Strike)."""
+
+    TOKENS = 1800
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.cuts = Cuts()
+        cls.relay = Relay(cls.servers[0].port, cls.cuts)
+        cls.addClassCleanup(cls.relay.close)
 
     def kill(self, how, server):
         if how == "killed":
@@ -316,7 +326,7 @@ class Killed(RealServers):
     def test_streams_of_a_server_that_ends(self):
         # None ends before its server does, and none has what it could not go on behind.
         never = {str(token): -100 for token in (self.end, self.stray)}
-        fields = {"max_tokens": 1200, "logit_bias": never, **USAGE}
+        fields = {"max_tokens": self.TOKENS, "logit_bias": never, **USAGE}
         questions = [(path, ask(path, number, **fields)) for number in range(AT_ONCE // 2) for path in (CHAT, COMPLETIONS)]
         references = [self.unbroken(*one) for one in questions]
         for how in ("killed", "told to end", "without engine", "stopped"):
@@ -329,37 +339,13 @@ class Killed(RealServers):
                     self.servers[0].kill()
 
     def one_end(self, how, questions, references):
-        gateway = self.gateway(self.servers, CONFIG, shards=1)
-        begun = threading.Semaphore(0)
-        streams = [None] * len(questions)
-
-        def run(i):
-            path, body = questions[i]
-            client = Client(gateway.port, timeout=60)
-            try:
-                client.send(request_bytes("POST", path, body))
-                response = client.read_head()
-                while client.buffer.count(b"\n\n") < 3 + i:
-                    client._fill()  # pylint: disable=protected-access
-                begun.release()
-                client._read_body(response, "POST")  # pylint: disable=protected-access
-                streams[i] = Stream(response.events())
-            finally:
-                client.close()
-
-        def end():
-            for _ in questions:
-                begun.acquire(timeout=PATIENCE)
-            self.kill(how, self.servers[0])
-
-        killer = threading.Thread(target=end)
-        killer.start()
+        gateway = self.gateway([self.relay, self.servers[1]], PATIENT, shards=1)
+        self.cuts.arm(Strike(len(questions) // 2, lambda: self.kill(how, self.servers[0])).cuts)
         try:
-            in_threads(len(questions), run)
+            streams = in_threads(len(questions), lambda i: self.stream(gateway.port, *questions[i]))
         except ConnectionEnded as end:
             self.fail(f"{end}; {self.results(gateway)}")
-        finally:
-            killer.join()
+        self.assertEqual(len(self.cuts.done), 1)
         resumed = gateway.value("penstock_stream_resumes_total", result="resumed")
         same = 0
         for (path, body), stream, reference in zip(questions, streams, references):
@@ -370,7 +356,7 @@ class Killed(RealServers):
             else:
                 self.check_explained(path, body, stream, reference)
         gateway.wait_outcomes({"ok": len(questions)})
-        self.assertGreaterEqual(resumed, len(questions) // 4, gateway.metrics().text)
+        self.assertGreaterEqual(resumed, 1, gateway.metrics().text)  # those that have not begun are asked anew
         pauses = gateway.value("penstock_resume_seconds_sum") / resumed
         breaks = {labels["reason"]: int(n) for labels, n in gateway.metrics().series("penstock_broken_streams_total") if n}
         print(
