@@ -1,8 +1,9 @@
 """Says of every answer whether it is what an unbroken run would have brought, byte for byte where that is determined."""
 
+import copy
 import json
 
-from test_resume import Stream, without_details
+from events import Stream, without_details
 
 WHOLE, BROKEN, REFUSED, FALSE = "whole", "broken", "refused", "false"
 # What a server says of one run and not of its text.
@@ -69,14 +70,20 @@ def facts_of(body):
     return facts
 
 
+def whole_events(response):
+    """The response without what came of an event behind the last whole one, and that."""
+    at = response.body.rfind(b"\n\n") + 2 if b"\n\n" in response.body else 0
+    events = copy.copy(response)
+    events.body = response.body[:at]
+    return events, response.body[at:]
+
+
 def judge_stream(question, response, reference):
-    body = response.body
-    torn = body[body.rfind(b"\n\n") + 2 :]
-    response.body = body[: len(body) - len(torn)]
+    response, torn = whole_events(response)
     try:
         got, expected = Stream(response), Stream(reference)
     except (ValueError, KeyError) as problem:
-        return Verdict(FALSE, f"events that cannot be read, {problem!r}: {body[-300:]!r}")
+        return Verdict(FALSE, f"events that cannot be read, {problem!r}: {response.body[-300:]!r}")
     problems = check_events(question, response, got, expected)
     if not response.complete or got.errors or torn:
         problems += check_break(question, response, got, torn)
@@ -124,12 +131,6 @@ def check_break(question, response, got, torn):
     return problems
 
 
-def ends(chunks):
-    """How the choice ended: finish_reason and stop_reason."""
-    found = [choice for chunk in chunks for choice in chunk.get("choices", ()) if choice.get("finish_reason")]
-    return [(choice["finish_reason"], choice.get("stop_reason")) for choice in found]
-
-
 def check_end(question, got, expected):
     problems = []
     if (got.done, got.events[-1:]) != (1, ["[DONE]"]):
@@ -140,8 +141,8 @@ def check_end(question, got, expected):
         return problems
     if got.text != expected.text:
         problems.append(f"the text {difference(got.text, expected.text)}")
-    if ends(got.chunks) != ends(expected.chunks):
-        problems.append(f"it ended with {ends(got.chunks)}, expected {ends(expected.chunks)}")
+    if got.finish != expected.finish:
+        problems.append(f"it ended with {got.finish}, expected {expected.finish}")
     usages = [json.dumps(one.usage and without_details(one.usage), sort_keys=True) for one in (got, expected)]
     if usages[0] != usages[1]:
         problems.append(f"usage {usages[0]}, expected {usages[1]}")

@@ -5,9 +5,11 @@ import threading
 import time
 
 import checker
+import seen
 from harness import Client, ConnectionEnded, chat, completion
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
+BACK_OFF = 0.5  # seconds until who was refused asks again
 WORDS = "water gate pipe wheel river dam flow valve steel head shaft stone level pressure turbine mill".split()
 
 
@@ -85,7 +87,7 @@ class Answer:
         self.name, self.question, self.began = name, question, began
         self.ended = self.pause = 0.0
         self.resumed = self.attempts = 0
-        self.verdict = None
+        self.verdict = self.seen = None
 
 
 class ChaosClient(threading.Thread):
@@ -101,6 +103,8 @@ class ChaosClient(threading.Thread):
         try:
             while not self.stopping.is_set():
                 self.answers.append(self.ask(draw(self.rng, self.reference)))
+                if self.answers[-1].seen == seen.REFUSED:
+                    self.stopping.wait(BACK_OFF)
         except BaseException as problem:  # pylint: disable=broad-except
             self.problem = problem
         finally:
@@ -118,12 +122,13 @@ class ChaosClient(threading.Thread):
         try:
             response = self.post(question, answer)
         except AssertionError as silence:
-            answer.verdict = checker.Verdict(checker.FALSE, f"hung: {silence}")
+            answer.verdict, answer.seen = checker.Verdict(checker.FALSE, f"hung: {silence}"), seen.HUNG
             self.drop()
             response = None
         answer.ended = time.monotonic()
         if answer.verdict is None:
-            answer.verdict = checker.judge(question, response, self.reference(question))
+            reference = self.reference(question)
+            answer.verdict, answer.seen = (judge(question, response, reference) for judge in (checker.judge, seen.look))
         return answer
 
     def post(self, question, answer):

@@ -134,6 +134,8 @@ class Relay:
             self.listener = None
 
     def on_connection(self, _):
+        if self.listener is None:
+            return  # told to refuse since the selector saw it
         with contextlib.suppress(OSError):
             self.links.add(Link(self, self.listener.accept()[0]))
 

@@ -1,16 +1,17 @@
 """A chaos run: a gateway, simulated model servers under a schedule of faults, clients that go on asking, and a checker that
-looks at every byte which they got. What must hold:
+looks at every byte which they got. What must hold of Penstock:
 
   - while an endpoint is alive, or all are down for less than what is promised to wait for, each stream that has begun and can
     go on elsewhere is whole;
   - while an endpoint is alive, each other request is answered, or has been tried as often as retry.attempts says;
   - what breaks all the same is broken visibly, and nothing false is ever told.
 
-run.py [--seed S] [--seconds N] [--clients N] [--ring NAME] [--protocol NAME]
+Of another program in its place nothing is demanded but that it serves: what its clients saw is counted in the same way.
+
+run.py [--seed S] [--seconds N] [--clients N] [--streams N] [--program NAME] [--json FILE] [--ring NAME] [--protocol NAME]
 """
 
 import argparse
-import collections
 import json
 import os
 import signal
@@ -25,9 +26,14 @@ import fleet  # pylint: disable=wrong-import-position
 WHY_NO_NAMESPACE = fleet.enter_namespace()  # before the harness takes its arguments away
 
 import harness  # pylint: disable=wrong-import-position
+import loss  # pylint: disable=wrong-import-position
+import programs  # pylint: disable=wrong-import-position
 import schedule  # pylint: disable=wrong-import-position
+import seen  # pylint: disable=wrong-import-position
+import tables  # pylint: disable=wrong-import-position
 from checker import BROKEN, FALSE, REFUSED, WHOLE  # pylint: disable=wrong-import-position
 from clients import ChaosClient  # pylint: disable=wrong-import-position
+from front import Fronted  # pylint: disable=wrong-import-position
 
 WAIT = 5.0  # seconds for which a stream, or a request, waits for an endpoint
 TOO_LONG = 7.5
@@ -50,17 +56,13 @@ def options():
     parser.add_argument("--seconds", type=float, default=20, help="for which faults strike (%(default)s)")
     parser.add_argument("--clients", type=int, default=12, help="that ask at the same time (%(default)s)")
     parser.add_argument("--decode-ms", type=float, default=10, help="of a token (%(default)s)")
+    parser.add_argument("--streams", type=int, help="instead of a schedule: so many at once lose two of three servers")
+    parser.add_argument("--program", default="penstock", choices=programs.NAMES, help="which stands before the servers (%(default)s)")
+    parser.add_argument("--json", metavar="FILE", help="to which a line with the counts is appended")
     return parser.parse_args()
 
 
-def percentile(values, share):
-    return sorted(values)[min(len(values) - 1, int(share * len(values)))] if values else 0.0
-
-
-class Chaos(harness.E2E):
-    any_path = True
-    options = None
-
+class Chaos(Fronted):
     def runTest(self):
         self.begin()
         try:
@@ -85,8 +87,7 @@ class Chaos(harness.E2E):
             self.addCleanup(self.endpoints[-1].close)
         self.log_path = self.directory() + "/access.log"
         log = f"access_log: {{format: json, path: {self.log_path}}}\n"
-        self.front = self.gateway(self.endpoints, CONFIG + log, shards=2)
-        self.front.wait_pods(len(ways))
+        self.front = self.start_front(self.endpoints, CONFIG + log)
         faults = schedule.draw(self.options.seed, self.options.seconds, ways, TOO_LONG)
         self.stopping = threading.Event()
         ports = self.front.port, self.reference.port
@@ -99,11 +100,20 @@ class Chaos(harness.E2E):
 
     def report(self):
         answers = [answer for client in self.clients for answer in client.answers]
-        lines = self.read_log(answers)
-        problems = [problem for answer in answers if (problem := self.problem(answer))]
-        self.print_kinds(answers)
-        self.print_sum(answers)
+        lines = self.read_log(answers) if self.ours else {}
+        for answer in answers:
+            if answer.seen == seen.REFUSED and self.during(answer, schedule.ALL, schedule.RECOVERY):
+                answer.seen = seen.NONE_UP
+        shown = tables.promised if self.ours else tables.seen_by_clients
+        tables.print_kinds(self.carried.struck, answers, shown, {"black_hole": WHY_NO_NAMESPACE} if WHY_NO_NAMESPACE else {})
+        tables.print_sum(answers, shown)
+        if self.ours:
+            tables.print_pauses(answers)
+        self.count([(answer.question.kind(), answer.seen) for answer in answers], seconds=self.options.seconds)
+        for answer in [answer for answer in answers if answer.seen == seen.WRONG][:3]:
+            print(f"wrong: {answer.verdict}")
         print("repeat it: " + self.repeat(), flush=True)
+        problems = [problem for answer in answers if (problem := self.problem(answer))] if self.ours else []
         if problems:
             events = "\n".join(f"  {fault}" for fault in self.carried.struck[-40:])
             told = "\n\n".join(f"{why}\n  {vars(answer.question)}\n  {lines.get(answer.name)}" for answer, why in problems[:5])
@@ -111,7 +121,8 @@ class Chaos(harness.E2E):
 
     def repeat(self):
         o = self.options
-        return f"scripts/chaos --seed {o.seed} --seconds {o.seconds:g} --clients {o.clients} --ring {harness.RING} --protocol {harness.PROTOCOL}"
+        ours = f"--ring {harness.RING} --protocol {harness.PROTOCOL}" if self.ours else f"--program {o.program}"
+        return f"scripts/chaos --seed {o.seed} --seconds {o.seconds:g} --clients {o.clients} {ours}"
 
     def read_log(self, answers):
         """The access log's lines by the names of answers; fills in how often each has gone on."""
@@ -146,39 +157,17 @@ class Chaos(harness.E2E):
             return None
         return answer, f"{answer.question.kind()} {answer.name}, {at}, resumed {answer.resumed} times: {verdict}"
 
-    def print_kinds(self, answers):
-        print(f"\n{'fault':12} {'struck':>6} {'streams met':>12} {'went on':>8} {'broken':>7} {'refused':>8} {'false':>6}")
-        by_kind = collections.defaultdict(list)
-        for fault in self.carried.struck:
-            by_kind[fault.kind].append(fault)
-        resumable = [answer for answer in answers if answer.question.resumable]
-        for kind in schedule.KINDS:
-            faults = by_kind.get(kind, [])
-            met = [a for a in resumable if any(f.began <= a.ended and a.began <= f.ended for f in faults)]
-            counts = collections.Counter(a.verdict.result for a in met)
-            went_on = sum(a.resumed > 0 for a in met)
-            row = f"{len(faults):6} {counts.total():12} {went_on:8} {counts[BROKEN]:7} {counts[REFUSED]:8} {counts[FALSE]:6}"
-            if WHY_NO_NAMESPACE and kind == "black_hole":
-                row = "skipped: " + WHY_NO_NAMESPACE
-            print(f"{kind:12} {row}")
-
-    def print_sum(self, answers):
-        print(f"\n{'':28} {'answers':>8} {'whole':>8} {'went on':>8} {'broken':>7} {'refused':>8} {'false':>6}")
-        for kind in ("stream", "stream that may not go on", "JSON"):
-            of_kind = [a for a in answers if a.question.kind() == kind]
-            counts = collections.Counter(a.verdict.result for a in of_kind)
-            went_on = sum(a.resumed > 0 for a in of_kind)
-            print(f"{kind:28} {len(of_kind):8} {counts[WHOLE]:8} {went_on:8} {counts[BROKEN]:7} {counts[REFUSED]:8} {counts[FALSE]:6}")
-        pauses = [a.pause for a in answers if a.resumed == 1 and a.verdict.result == WHOLE]
-        print(f"pause of {len(pauses)} streams that went on once: p50 {percentile(pauses, 0.5) * 1000:.0f} ms, p99 {percentile(pauses, 0.99) * 1000:.0f} ms")
-        print(f"streams went on {sum(a.resumed for a in answers)} times, one of them {max(a.resumed for a in answers)} times")
-
 
 def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended
     harness.skip_without_ring()
-    Chaos.options = options()
-    result = unittest.TextTestRunner(verbosity=0).run(Chaos())
+    Fronted.options = options()
+    name = Fronted.options.program
+    if name != "penstock" and not programs.find(name):
+        print(f"skipped: {name} is not installed ({programs.FROM[name]})")
+        sys.exit(77)  # what meson takes for "skipped"
+    case = Chaos() if Fronted.options.streams is None else loss.Loss()
+    result = unittest.TextTestRunner(verbosity=0).run(case)
     sys.exit(0 if result.wasSuccessful() else 1)
 
 
