@@ -52,9 +52,10 @@ def make_model(folder):
 
 
 class Vllm(Process):
-    """A vLLM server and its engine, in a process group of their own. Its port stays its own, as that of a Sim does."""
+    """A vLLM server and its engine, in a process group of their own. Its port stays its own, as that of a Sim does. `pace_ms`:
+    that each step of its engine takes at least (pace.py)."""
 
-    def __init__(self, model, folder, port=0):
+    def __init__(self, model, folder, port=0, pace_ms=0):
         self.port = port = port or harness.reserve_port()
         self.url = f"http://{LOOPBACK}:{port}"
         flags = {
@@ -68,7 +69,11 @@ class Vllm(Process):
         }
         command = ["setsid", PYTHON, "-m", "vllm.entrypoints.openai.api_server", "--enforce-eager"]
         command += [word for name, value in flags.items() for word in (f"--{name}", value)]
-        super().__init__(command, {**ENVIRONMENT, "VLLM_CACHE_ROOT": folder, "VLLM_CONFIG_ROOT": folder})
+        environment = {**ENVIRONMENT, "VLLM_CACHE_ROOT": folder, "VLLM_CONFIG_ROOT": folder}
+        if pace_ms:
+            command += ["--logits-processors", "pace:Pace"]
+            environment |= {"PENSTOCK_VLLM_PACE_MS": str(pace_ms), "PYTHONPATH": str(HERE)}
+        super().__init__(command, environment)
 
     def wait_ready(self):
         def healthy():
@@ -157,9 +162,8 @@ class Cut:
 
 
 class Strike:
-    """Something that happens to the server of several streams: when each has brought EACH tokens, or one of them AT_LATEST,
-    which is long before its end. Nothing else of the stream that was counted last goes through until it has happened, so it
-    never comes too late, however fast the server and busy the machine is."""
+    """Something that happens to the server of several streams: when each has brought EACH tokens, or one of them AT_LATEST.
+    Nothing else of the stream that was counted last goes through until it has happened."""
 
     EACH, AT_LATEST = 20, 300
 

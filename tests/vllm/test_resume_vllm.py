@@ -43,6 +43,8 @@ class Torso:
 
 
 class RealServers(E2E):
+    PACES_MS = (0, 0)  # of the two servers
+
     @classmethod
     def setUpClass(cls):
         cls.folder = E2E.directory(cls)
@@ -52,7 +54,7 @@ class RealServers(E2E):
             vocabulary = json.load(file)["model"]["vocab"]
         cls.stray = vocabulary["\u00ff"]  # how byte-level vocabularies write the byte 0xFF
         cls.end = vocabulary["<|end|>"]
-        cls.servers = [Vllm(cls.model, cls.folder) for _ in range(2)]
+        cls.servers = [Vllm(cls.model, cls.folder, pace_ms=pace) for pace in cls.PACES_MS]
         cls.addClassCleanup(lambda: [server.kill() for server in cls.servers])
         for server in cls.servers:
             server.wait_ready()
@@ -63,7 +65,7 @@ class RealServers(E2E):
     def bring_back(self):
         for i, server in enumerate(self.servers):
             if not server.alive():
-                self.servers[i] = Vllm(self.model, self.folder, port=server.port)
+                self.servers[i] = Vllm(self.model, self.folder, server.port, self.PACES_MS[i])
         for server in self.servers:
             server.wait_ready()
 
@@ -302,9 +304,11 @@ class BrokenOnTheWay(RealServers):
 
 
 class Killed(RealServers):
-    """The processes of a server end in the middle of streams, or stop: long before it has computed all their TOKENS (Strike)."""
+    """The processes of a server end in the middle of streams, or stop. It is struck when a stream has brought a quarter of its
+    TOKENS at the latest (Strike), and computes them no faster than its pace, so that it still has many seconds to go."""
 
-    TOKENS = 1800
+    TOKENS = 1200
+    PACES_MS = (10, 0)
 
     @classmethod
     def setUpClass(cls):
@@ -332,7 +336,7 @@ class Killed(RealServers):
         for how in ("killed", "told to end", "without engine", "stopped"):
             with self.subTest(how):
                 self.bring_back()
-                self.stream(self.servers[0].port, *questions[0])  # its first answer takes it longer than all others
+                self.stream(self.servers[0].port, CHAT, ask(CHAT, 0, max_tokens=9))  # its first answer takes longer than all others
                 try:
                     self.one_end(how, questions, references)
                 finally:
