@@ -184,7 +184,7 @@ struct Options {
   std::string shadow_epp_config;                       // the same for the shadow, instead of `shadow_policy`
   std::shared_ptr<const epp::Config> shadow_picker;    // likewise
   size_t prefix_index_entries = 0;                     // 8 bytes each; 0: as many as the caches hold, within limits
-  size_t prefix_index_max = 0;                        // that it may grow to; resolve_defaults() says
+  size_t prefix_index_max = 0;                         // that it may grow to; resolve_defaults() says
   Duration drain_delay = seconds(5);                   // lifecycle.drain_delay: readiness false until accepting stops
   Duration drain_limit = seconds(600);                 // lifecycle.drain_limit: streams still running then are cut
 };
