@@ -177,13 +177,14 @@ class Document {
     }
   }
 
-  // There is one path for all endpoints, and no TLS to any of them.
+  // There is one path for all endpoints; whether it is asked for over TLS is the endpoint's to say.
   void read_scraping(const DeclaredPlugins& plugins, Config& out) {
     for (const DeclaredPlugin& plugin : plugins) {
       const std::string key = plugin.key + ".parameters.";
       if (plugin.spec.text("scheme") == "https") {
         in_.problem(plugin.node, key + "scheme",
-                    "is https, which is not spoken to model servers; a mesh can (limits in docs/KUBERNETES.md)");
+                    "is https; endpoints are scraped as they are asked: say https in their URLs, or with a "
+                    "BackendTLSPolicy (docs/TLS.md)");
       }
       if (plugin.spec.info->type != "metrics-data-source" || !plugin.spec.has("path")) continue;
       const std::string path = plugin.spec.text("path");
