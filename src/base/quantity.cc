@@ -107,4 +107,10 @@ std::string format_size(uint64_t bytes) {
   return std::to_string(bytes) + std::string(binary[unit]);
 }
 
+std::string format_number(double value) {
+  char text[32];
+  const auto end = std::to_chars(text, text + sizeof text, value, std::chars_format::fixed).ptr;
+  return {text, end};
+}
+
 }  // namespace penstock

@@ -10,12 +10,6 @@
 namespace penstock::config {
 namespace {
 
-std::string format_number(double value) {
-  char text[32];
-  const auto end = std::to_chars(text, text + sizeof text, value, std::chars_format::fixed).ptr;
-  return {text, end};
-}
-
 std::string show_bound(const Key& key, double bound) {
   if (key.type == Type::duration) return format_duration(from_seconds(bound));
   if (key.type == Type::size) return format_size(static_cast<uint64_t>(bound));

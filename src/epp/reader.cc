@@ -13,12 +13,6 @@
 namespace penstock::epp {
 namespace {
 
-std::string short_number(double value) {
-  char text[32];
-  const auto end = std::to_chars(text, text + sizeof text, value, std::chars_format::fixed).ptr;
-  return {text, end};
-}
-
 struct Suffix {
   std::string_view name;
   double factor;
@@ -123,7 +117,7 @@ bool Reader::read_bool(const YAML::Node& value, const std::string& key, bool* ou
 bool Reader::read_number(const YAML::Node& value, const std::string& key, bool whole, double least, double most,
                          double* out) {
   const std::string expected =
-      (whole ? "a whole number from " : "a number from ") + short_number(least) + " to " + short_number(most);
+      (whole ? "a whole number from " : "a number from ") + format_number(least) + " to " + format_number(most);
   if (!scalar(value, key, expected)) return false;
   const std::string& text = value.Scalar();
   double number = 0;

@@ -14,11 +14,7 @@ class ChunkReader final : EventReader {
   ChunkReader(bool chat, std::string_view data, Chunk& out) : EventReader(data, out), chat_(chat) {}
 
   bool run() {
-    ondemand::document document;
-    ondemand::object object;
-    if (!scratch().open("", data_, document) || document.get_object().get(object)) return false;
-    const auto top = [this](std::string_view key, ondemand::value value) { return top_field(key, value); };
-    return each_field(object, top) && document.current_location().error() == simdjson::OUT_OF_BOUNDS;
+    return each_top_field([this](std::string_view key, ondemand::value value) { return top_field(key, value); });
   }
 
  private:

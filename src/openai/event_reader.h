@@ -15,6 +15,15 @@ class EventReader {
  protected:
   EventReader(std::string_view data, Chunk& out) : data_(data), out_(out) {}
 
+  // Visits the fields of the event. False: `visit` says so, or the data is not one whole object.
+  template <typename Visit>
+  bool each_top_field(Visit visit) {
+    simdjson::ondemand::document document;
+    simdjson::ondemand::object object;
+    if (!scratch().open("", data_, document) || document.get_object().get(object)) return false;
+    return each_field(object, visit) && document.current_location().error() == simdjson::OUT_OF_BOUNDS;
+  }
+
   // A scalar, or the first bracket of anything else.
   static std::string_view token_of(simdjson::ondemand::value& value) { return trim_end(value.raw_json_token()); }
   // With all its escapes right, which the parser looks at only when it decodes.

@@ -8,6 +8,7 @@
 #include "latency.h"
 #include "load_estimate.h"
 #include "pace.h"
+#include "penstock/base/text.h"
 #include "penstock/routing/session_token.h"
 
 namespace penstock::routing {
@@ -33,10 +34,6 @@ std::unique_ptr<Filter> each(std::string_view type, Keeps keeps) {
   return std::make_unique<EachFilter<Keeps>>(type, std::move(keeps));
 }
 
-std::string_view without_brackets(std::string_view host) {
-  return host.size() > 2 && host.front() == '[' && host.back() == ']' ? host.substr(1, host.size() - 2) : host;
-}
-
 // Those that the request's header names, by ip or ip:port, in its order. For tests of a whole installation.
 class HeaderFilter final : public Filter {
  public:
@@ -49,7 +46,7 @@ class HeaderFilter final : public Filter {
 
  private:
   static bool find(std::string_view wanted, std::string_view address, uint32_t* place) {
-    const std::string_view host = without_brackets(address.substr(0, address.rfind(':')));
+    const std::string_view host = without_brackets(split_authority(address).host);
     for (*place = 0; !wanted.empty(); ++*place) {
       const size_t comma = std::min(wanted.find(','), wanted.size());
       std::string_view entry = wanted.substr(0, comma);

@@ -14,5 +14,6 @@ Result<Duration> parse_duration(std::string_view text);  // "50ms", "1.5s", "1m3
 std::string format_duration(Duration duration);
 Result<uint64_t> parse_size(std::string_view text);  // "64MiB", "1GB", "4096", "none"
 std::string format_size(uint64_t bytes);
+std::string format_number(double value);  // with all its digits and no exponent: "0.25", "100"
 
 }  // namespace penstock
